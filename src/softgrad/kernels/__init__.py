@@ -1,0 +1,1 @@
+"""Loops over memory, one package for each kind of machine."""

@@ -1,0 +1,1 @@
+"""The CPU kernels, in Numba.  Read `vec`, then `places`, then `vjp`."""

@@ -1,0 +1,56 @@
+"""The kernels by name and type: compiled when they are first asked for."""
+
+import functools
+
+from numba.core import types
+
+from .compiling import compiled
+from .double_backward import double_backward
+from .empty import any_empty
+from .memory import BFLOAT16, FLOAT16
+from .softmax import softmax, softmax_packed
+from .vjp import vjp, vjp_packed
+
+ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
+NUMBER, INDEX, NOTHING = types.float64, types.int64, types.none
+TABLE = types.Array(INDEX, 2, "C", readonly=True)
+FORM = types.Array(INDEX, 1, "C", readonly=True)
+
+# name: (function, arrays read, arrays written, whether a mask follows, what else, before start and stop)
+KERNELS = {
+    "softmax": (softmax, 1, 1, True, [NUMBER] * 4),
+    "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 4),
+    "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
+    "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
+    "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
+    "any_empty": (any_empty, 1, 0, True, [NUMBER]),
+}
+
+
+@functools.cache
+def kernel(name, dtype, masked, spread, across):
+    """The machine code of a kernel for one type of element and one way through memory.
+
+    Parameters
+    ----------
+    name : a key of `KERNELS`
+    dtype : a key of `ELEMENT`
+    masked : whether a mask is given
+    spread, across : as in the layout of the call (`places`): None or a number; for a packed kernel
+        both are taken to be None.
+    """
+    function, read, written, may_mask, rest = KERNELS[name]
+    element = ELEMENT[dtype]
+    source, target = (types.Array(element, 1, "C", readonly=fixed) for fixed in (True, False))
+    mask = types.Array(types.boolean, 1, "C", readonly=True) if masked else NOTHING
+    way = [INDEX] if name.endswith("_packed") else [NOTHING if w is None else INDEX for w in (spread, across)]
+    return compiled(
+        function,
+        *[source] * read,
+        *[target] * written,
+        *([mask] if may_mask else []),
+        *(TABLE, TABLE, FORM),
+        *way,
+        *rest,
+        *(INDEX, INDEX),
+    )

@@ -1,0 +1,235 @@
+"""Between memory and `Vec`s: whole vectors, the first few lanes of one, lanes far apart.
+
+Arrays are flat: the kernels know where an element lies by its distance `at` from the array's first
+one, in elements.  An `at` that is a number means `LANES` neighbours; a Vec of int64 names a place for
+each lane.  Sixteen-bit floats come in as integers of the same bits, since Numba has no arithmetic for
+them (``uint16`` is float16, ``int16`` is bfloat16), and are float32 from `load` to `store`.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
+
+from .compiling import per_type
+from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
+
+CACHE_LINE = 64
+
+FLOAT16, BFLOAT16 = types.uint16, types.int16
+
+IN_MEMORY = {
+    FLOAT16: ir.HalfType(),
+    BFLOAT16: ir.IntType(16),
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.boolean: ir.IntType(8),
+}
+BYTES = {FLOAT16: 2, BFLOAT16: 2, types.float32: 4, types.float64: 8, types.boolean: 1}
+NAME = {FLOAT16: "f16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
+
+
+def scratch(array, size):
+    """Room for `size` numbers of the type that `load` gives for this array."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(scratch)
+def compile_scratch(array, size):
+    dtype = as_dtype(lane_type(array.dtype))
+    return lambda array, size: np.empty(size, dtype)
+
+
+def lane_type(dtype):
+    """What an element of `dtype` is while it is in a Vec."""
+    return types.float32 if dtype in (FLOAT16, BFLOAT16) else dtype
+
+
+# --- between the bits in memory and the lanes --------------------------------------------------------
+
+
+def widen(builder, raw, dtype):
+    if dtype == FLOAT16:
+        return builder.fpext(raw, llvm_vector(types.float32))
+    if dtype == BFLOAT16:  # the upper half of a float32
+        wide = builder.zext(raw, llvm_vector(types.int32))
+        return builder.bitcast(builder.shl(wide, broadcast(builder, i32(16))), llvm_vector(types.float32))
+    if dtype == types.boolean:
+        return builder.icmp_unsigned("!=", raw, ir.Constant(raw.type, None))
+    return raw
+
+
+def narrow(builder, value, dtype):
+    if dtype == FLOAT16:
+        return builder.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
+    if dtype == BFLOAT16:
+        # to nearest, ties to even: add half a unit, less one bit where the last bit that stays is 0;
+        # a NaN gets its quiet bit instead, since the addition could carry it to infinity
+        def every(number):
+            return broadcast(builder, i32(number))
+
+        whole = builder.bitcast(value, llvm_vector(types.int32))
+        last = builder.and_(builder.lshr(whole, every(16)), every(1))
+        rounded = builder.add(whole, builder.add(last, every(0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        kept = builder.select(is_nan, builder.or_(whole, every(0x400000)), rounded)
+        return builder.trunc(builder.lshr(kept, every(16)), ir.VectorType(ir.IntType(16), LANES))
+    if dtype == types.boolean:
+        return builder.zext(value, ir.VectorType(ir.IntType(8), LANES))
+    return value
+
+
+# --- llvm.masked.* -----------------------------------------------------------------------------------
+
+
+def first_lanes(builder, live, lanes=LANES):
+    """The mask of the first `live` lanes."""
+    lane = ir.Constant(ir.VectorType(live.type, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", lane, broadcast(builder, live, lanes))
+
+
+def load_first(builder, place, dtype, mask, fill):
+    """The elements at `place` where the mask is true, `fill` elsewhere."""
+    args = place, i32(BYTES[dtype]), mask, fill
+    return call(builder, f"llvm.masked.load.v{mask.type.count}{NAME[dtype]}.p0", fill.type, *args)
+
+
+def store_first(builder, raw, place, dtype, mask):
+    """Write the lanes of `raw` to `place` where the mask is true."""
+    args = raw, place, i32(BYTES[dtype]), mask
+    call(builder, f"llvm.masked.store.v{mask.type.count}{NAME[dtype]}.p0", ir.VoidType(), *args)
+
+
+def place_of(builder, memory, dtype, at, lanes=LANES):
+    """The pointer to the element `at`, as an LLVM pointer to a vector of them."""
+    start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
+    return builder.bitcast(builder.gep(start, [at]), ir.VectorType(IN_MEMORY[dtype], lanes).as_pointer())
+
+
+def read(builder, place, dtype, live, fill):
+    """The first `live` elements at `place`, `fill` in the lanes behind; as they are in memory."""
+    vector = ir.VectorType(IN_MEMORY[dtype], LANES)
+    with builder.if_else(builder.icmp_signed(">=", live, live.type(LANES)), likely=True) as (full, part):
+        with full:
+            whole = builder.load(place)
+            whole.align = BYTES[dtype]
+            whole_block = builder.block
+        with part:
+            some = load_first(builder, place, dtype, first_lanes(builder, live), fill)
+            some_block = builder.block
+    raw = builder.phi(vector)
+    raw.add_incoming(whole, whole_block)
+    raw.add_incoming(some, some_block)
+    return raw
+
+
+def write(builder, place, dtype, live, raw):
+    """Write the first `live` lanes of `raw` to `place`."""
+    with builder.if_else(builder.icmp_signed(">=", live, live.type(LANES)), likely=True) as (full, part):
+        with full:
+            builder.store(raw, place).align = BYTES[dtype]
+        with part:
+            store_first(builder, raw, place, dtype, first_lanes(builder, live))
+
+
+# --- what the kernels call ---------------------------------------------------------------------------
+
+
+def each_lane(builder, memory, dtype, at):
+    """The pointer of every lane, for an `at` that names a place for each."""
+    start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
+    return [builder.gep(start, [builder.extract_element(at, i32(lane))]) for lane in range(LANES)]
+
+
+@intrinsic
+def load(typingctx, array, at, live, fill):
+    """The first `live` lanes from the places `at`, the others `fill`."""
+    dtype = array.dtype
+
+    def neighbours(builder, memory, at, live, fill):
+        raw = read(builder, place_of(builder, memory, dtype, at), dtype, live, narrow(builder, fill, dtype))
+        return widen(builder, raw, dtype)
+
+    def scattered(builder, memory, at, live, fill):
+        # a lane that is not there reads what lane 0 reads, and forgets it
+        there = first_lanes(builder, live)
+        at = builder.select(there, at, broadcast(builder, builder.extract_element(at, i32(0))))
+        raw = ir.Constant(ir.VectorType(IN_MEMORY[dtype], LANES), ir.Undefined)
+        for lane, pointer in enumerate(each_lane(builder, memory, dtype, at)):
+            raw = builder.insert_element(raw, builder.load(pointer), i32(lane))
+        return builder.select(there, widen(builder, raw, dtype), fill)
+
+    def codegen(context, builder, sig, args):
+        array_value, at, live, fill = args
+        memory = context.make_array(array)(context, builder, array_value)
+        fill = broadcast(builder, context.cast(builder, fill, sig.args[3], lane_type(dtype)))
+        gather = scattered if isinstance(sig.args[1], Vec) else neighbours
+        return gather(builder, memory, at, live, fill)
+
+    return Vec(lane_type(dtype))(array, at if isinstance(at, Vec) else types.intp, types.intp, fill), codegen
+
+
+@intrinsic
+def load_index(typingctx, array):
+    """The `LANES` int64 of an array, as a Vec."""
+
+    def codegen(context, builder, sig, args):
+        memory = context.make_array(array)(context, builder, args[0])
+        whole = builder.load(builder.bitcast(memory.data, llvm_vector(types.int64).as_pointer()))
+        whole.align = 8
+        return whole
+
+    return Vec(types.int64)(array), codegen
+
+
+@intrinsic
+def zeros(typingctx, array):
+    """A Vec of zeros of the type that `load` gives for this array."""
+    vec = Vec(lane_type(array.dtype))
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(llvm_vector(vec.dtype), None)
+
+    return vec(array), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, at):
+    """Ask for the neighbours at `at`: they will be read soon, or written if the array may be."""
+
+    def codegen(context, builder, sig, args):
+        array_value, at = args
+        if not isinstance(sig.args[1], Vec):
+            memory = context.make_array(array)(context, builder, array_value)
+            start = builder.bitcast(memory.data, IN_MEMORY[array.dtype].as_pointer())
+            for lane in range(0, LANES, CACHE_LINE // BYTES[array.dtype]):
+                place = builder.bitcast(builder.gep(start, [builder.add(at, at.type(lane))]), i8.as_pointer())
+                written = i32(int(array.mutable))
+                call(builder, "llvm.prefetch.p0", ir.VoidType(), place, written, i32(3), i32(1))
+        return context.get_dummy_value()
+
+    return types.none(array, at if isinstance(at, Vec) else types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, at, value, live):
+    """Write the first `live` lanes of `value` to the places `at`, rounded to the array's type."""
+    dtype = array.dtype
+
+    def neighbours(builder, memory, at, raw, live):
+        write(builder, place_of(builder, memory, dtype, at), dtype, live, raw)
+
+    def scattered(builder, memory, at, raw, live):
+        for lane, pointer in enumerate(each_lane(builder, memory, dtype, at)):
+            with builder.if_then(builder.icmp_signed("<", live.type(lane), live)):
+                builder.store(builder.extract_element(raw, i32(lane)), pointer)
+
+    def codegen(context, builder, sig, args):
+        array_value, at, value, live = args
+        memory = context.make_array(array)(context, builder, array_value)
+        scatter = scattered if isinstance(sig.args[1], Vec) else neighbours
+        scatter(builder, memory, at, narrow(builder, value, dtype), live)
+        return context.get_dummy_value()
+
+    return types.none(array, at if isinstance(at, Vec) else types.intp, value, types.intp), codegen

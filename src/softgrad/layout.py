@@ -1,0 +1,123 @@
+"""Arrays and the axes to reduce, seen as the tiles that the kernels walk through, without a copy.
+
+A call has an array or several of one shape.  Their axes fall into those that are kept and those that are
+reduced; neighbouring axes that can be walked as one are one.  Then the kernels' ways through memory are
+(`softgrad.kernels.cpu.places` has the words):
+
+========== ==================================== ================================================
+way        where                                a tile
+========== ==================================== ================================================
+rows       the reduced axis has stride 1        one row, its vectors along the row
+columns    a kept axis has stride 1             `LANES` neighbouring rows, a vector across them
+packed     either, and a tile fits the cache    the same in scratch memory, short rows turned
+scattered  anything else                        either, each lane with a place of its own
+========== ==================================== ================================================
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+LANES = 32  # as in kernels/cpu/vec.py, which is not imported here: it would load Numba
+
+ROW_TILE = 32768  # bytes of a tile of turned rows: beyond the first-level cache, rows are faster as they are
+COLUMN_TILES = 1572864  # bytes of the tiles of columns that are packed at once
+COLUMN_LINE = 256  # bytes fetched side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way through the arrays of a call: which kernel, and what to give it."""
+
+    packed: bool
+    way: tuple  # (spread, across), both None if packed
+    layout: tuple  # (grid, steps, form, group) if packed, else (grid, steps, form, spread, across)
+    tiles: int
+    at_once: int  # tiles that belong together: threads share the work at multiples of it
+    first: tuple  # the index of a view of one element, the first
+
+
+def merged(axes):
+    """Neighbouring axes, (size, strides) each, outermost first, as few as possible."""
+    result = []
+    for size, strides in axes:
+        if size == 1:
+            continue
+        if result:
+            outer, outer_strides = result[-1]
+            if all(a == b * size for a, b in zip(outer_strides, strides, strict=True)):
+                result[-1] = (outer * size, strides)
+                continue
+        result.append((size, strides))
+    return result
+
+
+def table(axes, arrays):
+    """Row 0: sizes, row 1 + i: strides of array i; at least one axis."""
+    axes = axes or [(1, (0,) * arrays)]
+    array = np.array([[size, *strides] for size, strides in axes], np.int64).T
+    return np.ascontiguousarray(array)
+
+
+@functools.lru_cache(maxsize=1024)
+def plan(shape, strides, axes, itemsize, packs):
+    """The way through arrays of one shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    strides : tuple of tuple of int
+        Of each array, in bytes as if its elements had `itemsize` bytes.
+    axes : tuple of int
+        The axes to reduce.
+    itemsize : int
+    packs : int
+        How many arrays the packed form of the kernel holds in scratch memory; 0 if it has no such form.
+    """
+    strides = tuple(tuple(s // itemsize for s in of_one) for of_one in strides)
+    wide = max(itemsize, 4)  # an element in scratch memory
+    count = len(strides)
+    # outermost first by the strides of the array that is written, which is the last but for a mask
+    order = sorted(range(len(shape)), key=lambda d: -max(abs(s[d]) for s in strides))
+    every = [(shape[d], tuple(s[d] for s in strides), d in axes) for d in order]
+    kept = merged([(size, s) for size, s, reduced in every if not reduced])
+    reduced = merged([(size, s) for size, s, is_reduced in every if is_reduced])
+    reduced = reduced or [(1, (1,) * count)]
+    rows = math.prod(size for size, _ in kept)
+    n = math.prod(size for size, _ in reduced)
+    first = (0,) * (len(shape) - 1) + (slice(0, 1),)
+
+    def whole(sizes):
+        return -(-sizes // LANES)
+
+    def way(grid, steps, form, spread, across, tiles=None):
+        layout = table(grid, count), table(steps, count), np.array(form, np.int64), spread, across
+        tiles = tiles or math.prod(size for size, _ in grid)
+        return Plan(False, (spread, across), layout, tiles, 1, first)
+
+    def packed_way(grid, steps, form, group):
+        layout = table(grid, count), table(steps, count), np.array(form, np.int64), group
+        return Plan(True, (None, None), layout, math.prod(size for size, _ in grid), max(group, 1), first)
+
+    one_axis = len(reduced) == 1
+    (_, strides_n) = reduced[-1]
+    lanes_along = tuple(s * LANES for s in strides_n)
+    if one_axis and all(s == 1 for s in strides_n):
+        tile = n * LANES * wide
+        if packs and tile <= ROW_TILE and len(kept) == 1 and rows >= LANES // 2:
+            pitch = tuple(s * LANES for s in kept[0][1])
+            return packed_way([(whole(rows), pitch)], reduced, (n, rows, whole(rows)), 0)
+        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), None, None)
+    if one_axis and kept and all(s == 1 for s in kept[-1][1]):
+        inner = kept[-1][0]
+        grid = [*kept[:-1], (whole(inner), (LANES,) * count)]
+        tile = n * LANES * wide * packs
+        if packs and tile <= COLUMN_TILES:
+            group = max(1, min(COLUMN_TILES // tile, COLUMN_LINE // (LANES * itemsize), whole(inner)))
+            return packed_way(grid, reduced, (n, inner, whole(inner)), group)
+        return way(grid, reduced, (n, inner, whole(inner)), None, 0)
+    if one_axis and n >= LANES:
+        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), 0, None)
+    return way(kept, reduced, (n, rows, whole(rows)), 0, 0, whole(rows))
