@@ -1,0 +1,180 @@
+"""What a call may be given, and every error text.
+
+Each error says what was given, what is taken, and what to do.  Nothing is written before all checks
+of a call have passed.
+"""
+
+import functools
+import math
+import numbers
+
+import ml_dtypes
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
+
+# dtype: (its name, the dtype of the same bits that the kernels are given, its bytes)
+FLOATS = {
+    FLOAT16: ("float16", np.dtype(np.uint16), 2),
+    BFLOAT16: ("bfloat16", np.dtype(np.int16), 2),
+    np.dtype(np.float32): ("float32", np.dtype(np.float32), 4),
+    np.dtype(np.float64): ("float64", np.dtype(np.float64), 8),
+}
+TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become float64)"
+
+EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
+
+
+def array(value, name):
+    """`value` as an aligned array of a dtype in FLOATS, or of integers; a view of it where that is one."""
+    if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, which softgrad does not take: give {name}.data, "
+            f"and where=~numpy.ma.getmaskarray({name}) for the mask"
+        )
+    if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__dlpack__"):
+        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        raise TypeError(
+            f"{name} is a {kind}; softgrad takes NumPy arrays so far: give numpy.asarray({name})"
+        )
+    try:
+        result = np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise TypeError(f"{name} does not make an array: {error}") from None
+    dtype = result.dtype
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+    if dtype not in FLOATS and dtype.kind not in "iu":
+        advice = {
+            "b": f"give {name}.astype(float) if 0 and 1 are meant, or where= for a mask",
+            "c": f"give {name}.real or abs({name}), whichever is meant",
+            "O": f"give {name}.astype(float)",
+        }.get(dtype.kind, f"give {name}.astype(numpy.float64)")
+        raise TypeError(f"{name} has dtype {dtype}; {TAKEN}: {advice}")
+    # byte-swapped and unaligned memory is copied; the kernels read neither
+    return np.require(result, dtype, ["ALIGNED"])
+
+
+def floating(value, name):
+    """`array`, with integers converted to float64."""
+    value = array(value, name)
+    return value if value.dtype in FLOATS else value.astype(np.float64)
+
+
+def alike(names, *values):
+    """The arrays `values`, of one shape, in one dtype: the one NumPy promotes theirs to."""
+    first = values[0]
+    if type(first) is np.ndarray and first.dtype in FLOATS:
+        dtype, shape = first.dtype, first.shape
+        for a in values:  # the common case, quickly
+            if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape or not a.flags.aligned:
+                break
+        else:
+            return values
+    arrays = [floating(value, name) for value, name in zip(values, names, strict=True)]
+    for a, name in zip(arrays, names, strict=True):
+        if a.shape != arrays[0].shape:
+            raise ValueError(
+                f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
+                f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
+            )
+    dtypes = {a.dtype for a in arrays}
+    if len(dtypes) == 1:
+        return arrays
+    if {BFLOAT16, FLOAT16} <= dtypes:  # neither holds the other
+        dtypes = dtypes - {BFLOAT16, FLOAT16} | {np.dtype(np.float32)}
+    target = functools.reduce(np.promote_types, dtypes)
+    return [a.astype(target, copy=False) for a in arrays]
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def axes(axis, ndim):
+    """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
+    if axis is None:
+        return tuple(range(ndim)) or (0,)
+    if ndim == 0 and axis in (-1, ()):
+        return (0,)
+    return normalize_axis_tuple(axis, ndim, "axis")
+
+
+def mask(where, shape):
+    """`where` as a boolean array of this shape (a view); None if everything is there."""
+    if where is None or where is True:
+        return None
+    result = np.asarray(where)
+    if result.dtype != np.bool_:
+        raise TypeError(
+            f"where has dtype {result.dtype}; it takes booleans, True for what is there: give where != 0, "
+            f"or where == 0 if yours marks what is not"
+        )
+    try:
+        return np.broadcast_to(result, shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {result.shape}, which does not broadcast to that of the array, {shape}"
+        ) from None
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def number(scale, dtype):
+    """`scale` as a float that arrays of this dtype can be multiplied by."""
+    if not isinstance(scale, (numbers.Real, np.floating)) or isinstance(scale, bool):
+        raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
+    result = float(scale)
+    largest = np.finfo(np.float64 if dtype == np.float64 else np.float32).max
+    if not abs(result) <= largest:
+        raise ValueError(f"scale={scale}: it takes a finite number, up to {largest:.3g} for {dtype}")
+    return result
+
+
+def choice(empty):
+    if not isinstance(empty, str) or empty not in EMPTY:
+        raise ValueError(f"empty={empty!r}: it takes {', '.join(map(repr, EMPTY))}")
+    return EMPTY[empty]
+
+
+def target(out, shape, dtype, names, *inputs):
+    """`out`, if a result of this shape and dtype can be written to it while the inputs are read."""
+    if type(out) is not np.ndarray:
+        raise TypeError(f"out takes a numpy.ndarray, not {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; the result has {dtype}: give an array of that")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; the result has {shape}: give an array of that")
+    flags = out.flags
+    if not flags.writeable:
+        raise ValueError("out is read-only: give an array that may be written to")
+    if not flags.aligned:
+        raise ValueError("out is not aligned in memory: give an array that is, such as numpy.empty makes")
+    if not flags.c_contiguous and 0 in out.strides and shares_itself(out):
+        raise ValueError("out has several elements at one place: give an array that was not broadcast")
+    for name, value in zip(names, inputs, strict=True):
+        # two arrays that own their memory do not share it
+        if value is out or value is None or (flags.owndata and value.flags.owndata):
+            continue
+        if np.may_share_memory(out, value):
+            overlap(out, name, value)
+    return out
+
+
+def shares_itself(out):
+    return any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True))
+
+
+def overlap(out, name, value):
+    """Refuse an `out` that holds elements of the input `value` at other places than its own."""
+    same_start = out.__array_interface__["data"][0] == value.__array_interface__["data"][0]
+    if same_start and out.dtype == value.dtype and (out.strides == value.strides or out.size <= 1):
+        return
+    try:
+        shared = np.shares_memory(out, value, max_work=100_000)
+    except np.exceptions.TooHardError:
+        shared = True
+    if shared:
+        raise ValueError(
+            f"out overlaps {name} in part; it may be {name} itself, or memory apart from it: give a copy of "
+            f"one of them"
+        )

@@ -1,0 +1,281 @@
+"""The public functions.  What they take is checked, laid out and computed in `softgrad.numpy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import numpy as numpy_arrays
+
+Array = npt.NDArray[Any]
+Axis = int | tuple[int, ...] | None
+Empty = Literal["zero", "nan", "raise"]
+
+
+def softmax(
+    x: npt.ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: npt.ArrayLike | None = None,
+    scale: float = 1.0,
+    empty: Empty = "zero",
+    out: Array | None = None,
+) -> Array:
+    r"""Softmax of ``scale * x`` along an axis.
+
+    .. math:: y_i = \exp(s x_i) / \sum_k \exp(s x_k)
+
+    Parameters
+    ----------
+    x : array_like
+        Logits, of any shape and memory layout.  float16, bfloat16 (``ml_dtypes``), float32 and float64 are
+        computed and returned as what they are; integers become float64.  An entry of −inf has no part.
+    axis : int, tuple of int or None
+        The axis or axes along which the result sums to 1; None is all of them.
+    where : array_like of bool, optional
+        Broadcasts to the shape of `x`.  What is False is not there: its result is 0 whatever `x` holds,
+        NaN included, and nothing else depends on it.
+    scale : float
+        A finite number.
+    empty : {"zero", "nan", "raise"}
+        What a row gives that has nothing in it (all −inf, or all masked).
+    out : numpy.ndarray, optional
+        Where to write the result: any writeable array of the shape and dtype of the result, strided or
+        not.  It may be `x` itself.
+
+    Returns
+    -------
+    numpy.ndarray
+        y, of the shape of `x`; `out` if that was given.
+
+    Raises
+    ------
+    TypeError
+        `x` is boolean, complex, of objects, a masked array or another library's; `where` is not boolean.
+    ValueError
+        `where` does not broadcast; `scale` is not finite; `out` does not fit, is read-only, or overlaps `x`
+        in part; ``empty="raise"`` and there is an empty row.
+    numpy.exceptions.AxisError
+        `x` has no such axis.
+
+    Notes
+    -----
+    *Error*: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for float16 and
+    bfloat16, for logits of any size: what rounding takes from ``x − max`` is carried into the exponential, and the
+    sum is kept in more than the precision of `x`.
+
+    *Memory*: the result, and less than 4 MB a thread, whatever the layout.
+
+    A row with NaN, or with +inf, is all NaN.  An axis of length 0 gives an empty result.  A 0-d array counts
+    as one number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> softgrad.softmax(np.array([[0.0, 0.0], [1e308, -1e308]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    >>> softgrad.softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
+    array([0.269, 0.731, 0.   ])
+    """
+    return numpy_arrays.softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+
+
+def softmax_vjp(
+    y: npt.ArrayLike,
+    dy: npt.ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: npt.ArrayLike | None = None,
+    scale: float = 1.0,
+    out: Array | None = None,
+) -> Array:
+    r"""∂L/∂x of ``y = softmax(scale * x)``, given y and ∂L/∂y.
+
+    .. math:: dx_i = s\, y_i \Bigl(dy_i - \frac{\sum_k y_k\, dy_k}{\sum_k y_k}\Bigr)
+
+    Parameters
+    ----------
+    y : array_like
+        What softmax put out.
+    dy : array_like
+        The gradient of the loss with respect to y, of the same shape.  Where its dtype is another than
+        that of `y`, both are converted to the one that NumPy promotes them to.
+    axis, where, scale
+        As they were given to `softmax`.
+    out : numpy.ndarray, optional
+        Where to write the result, as for `softmax`; it may be `y` or `dy` itself.
+
+    Returns
+    -------
+    numpy.ndarray
+        dx, of the shape of `y`; `out` if that was given.  Exactly 0 where `where` is False, whatever `y` and
+        `dy` hold there, and in empty rows.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax`; also ValueError if `y` and `dy` differ in shape (nothing is broadcast).
+
+    Notes
+    -----
+    *Formula*: the Jacobian of softmax is ``diag(y) − y yᵀ``; its product with dy needs no matrix.  The division
+    by Σy, which is 1 but for rounding, makes a constant dy give 0.
+
+    *Error*: against the exact value of the formula for the given y and dy, for each row,
+    ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element, whatever
+    offset dy has and however peaked y is.  A `scale` that is no power of two adds one rounding.
+
+    *Memory*: the result, and less than 4 MB a thread.  Of the forward pass only `y` has to be kept.
+
+    NaN and inf in `dy` make their row NaN, also where y is 0; ``where`` keeps them out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> y = softgrad.softmax(np.array([1.0, 2.0, 3.0]))
+    >>> softgrad.softmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
+    array([ 0.0819, -0.022 , -0.0599])
+    """
+    return numpy_arrays.softmax_vjp(y, dy, axis=axis, where=where, scale=scale, out=out)
+
+
+def softmax_jvp(
+    y: npt.ArrayLike,
+    dx: npt.ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: npt.ArrayLike | None = None,
+    scale: float = 1.0,
+    out: Array | None = None,
+) -> Array:
+    r"""The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
+
+    .. math:: dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr)
+
+    The Jacobian is symmetric, so this is the same product as `softmax_vjp`, which has its arguments, errors,
+    precision and use of memory described.
+
+    Parameters
+    ----------
+    y, dx : array_like
+        What softmax put out, and the tangent.
+    axis, where, scale, out
+        As for `softmax_vjp`.
+
+    Returns
+    -------
+    numpy.ndarray
+        dy, of the shape of `y`.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> y = softgrad.softmax(np.array([1.0, 2.0, 3.0]))
+    >>> softgrad.softmax_jvp(y, np.array([0.0, 0.0, 1.0])).round(4)
+    array([-0.0599, -0.1628,  0.2227])
+    """
+    return numpy_arrays.softmax_jvp(y, dx, axis=axis, where=where, scale=scale, out=out)
+
+
+def softmax_double_backward(
+    y: npt.ArrayLike, dy: npt.ArrayLike, v: npt.ArrayLike, *, axis: Axis = -1, scale: float = 1.0
+) -> tuple[Array, Array]:
+    r"""The gradients of ⟨v, `softmax_vjp` (y, dy)⟩ with respect to x and dy.
+
+    With :math:`J = \mathrm{diag}(y) - y y^\top`,
+
+    .. math::
+        grad_{dy} &= s\, J v \\
+        grad_x &= s^2 J \bigl(v \circ (dy - \langle y, dy\rangle) - dy\, \langle y, v\rangle\bigr)
+
+    Parameters
+    ----------
+    y, dy : array_like
+        As given to `softmax_vjp`.
+    v : array_like
+        The gradient of the loss with respect to the result of `softmax_vjp`.
+    axis, scale
+        As for `softmax_vjp`.
+
+    Returns
+    -------
+    grad_x, grad_dy : numpy.ndarray
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax_vjp`.
+
+    Notes
+    -----
+    *Error*: grad_dy as `softmax_vjp`.  grad_x is ``y ∘ (p − ⟨y,p⟩)`` with ``p = (v − ⟨y,v⟩) ∘ (dy − ⟨y,dy⟩)``; its
+    error in each row is at most 4·eps·(‖y∘p‖₂ + \|⟨y,p⟩\|·‖y‖₂), for float32 2·eps·‖grad_x‖₂ besides.
+
+    *Memory*: the two results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> y = softgrad.softmax(np.array([1.0, 2.0, 3.0]))
+    >>> grad_x, grad_dy = softgrad.softmax_double_backward(y, np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    >>> grad_x.round(4), grad_dy.round(4)
+    (array([-0.0181, -0.0112,  0.0293]), array([-0.022 ,  0.1848, -0.1628]))
+    """
+    return numpy_arrays.softmax_double_backward(y, dy, v, axis=axis, scale=scale)
+
+
+def softmax_with_vjp(
+    x: npt.ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: npt.ArrayLike | None = None,
+    scale: float = 1.0,
+    empty: Empty = "zero",
+    out: Array | None = None,
+) -> tuple[Array, Callable[..., Array]]:
+    """Softmax, and the function that takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    x, axis, where, scale, empty, out
+        As for `softmax`.
+
+    Returns
+    -------
+    y : numpy.ndarray
+    vjp : callable
+        ``vjp(dy, *, out=None)`` is ``softmax_vjp(y, dy, ...)`` with the same options.  It keeps y, not a copy:
+        y must not be changed before its last call.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax`; from ``vjp`` as for `softmax_vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> y, vjp = softgrad.softmax_with_vjp(np.array([1.0, 2.0, 3.0]), scale=0.5)
+    >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
+    array([ 0.0758, -0.0286, -0.0472])
+    """
+    y = softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+
+    def vjp(dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        return softmax_vjp(y, dy, axis=axis, where=where, scale=scale, out=out)
+
+    return y, vjp

@@ -1,0 +1,72 @@
+"""Layers for networks whose forward and backward passes are written by hand."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from .functional import Array, Axis, Empty, softmax, softmax_vjp
+
+
+class Softmax:
+    """Softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, where, scale, empty
+        As for `softgrad.softmax`, for every call.
+
+    Notes
+    -----
+    Between the passes the layer keeps y, not a copy of it, and nothing else.  y must not be changed before
+    `backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.Softmax(axis=-1)
+    >>> layer.forward(np.array([[1.0, 2.0, 3.0]])).round(4)
+    array([[0.09  , 0.2447, 0.6652]])
+    >>> layer.backward(np.array([[1.0, 0.0, 0.0]])).round(4)
+    array([[ 0.0819, -0.022 , -0.0599]])
+    """
+
+    def __init__(
+        self,
+        axis: Axis = -1,
+        *,
+        where: npt.ArrayLike | None = None,
+        scale: float = 1.0,
+        empty: Empty = "zero",
+    ) -> None:
+        self.axis = axis
+        self.where = where
+        self.scale = scale
+        self.empty: Empty = empty
+        self.y: Array | None = None
+
+    def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        """Softmax of `x`; see `softgrad.softmax`."""
+        self.y = softmax(
+            x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out
+        )
+        return self.y
+
+    def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`; see `softgrad.softmax_vjp`.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        if self.y is None:
+            raise RuntimeError("Softmax.backward was called before forward, which gives it the y it needs")
+        return softmax_vjp(self.y, dy, axis=self.axis, where=self.where, scale=self.scale, out=out)
+
+    def __repr__(self) -> str:
+        options = [f"axis={self.axis}"]
+        options += ["where=..."] if self.where is not None else []
+        options += [f"scale={self.scale}"] if self.scale != 1.0 else []
+        options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
+        return f"Softmax({', '.join(options)})"

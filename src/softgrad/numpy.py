@@ -1,0 +1,128 @@
+"""NumPy arrays: check, lay out, call the kernels on the CPU.
+
+The functions have the names, arguments and results of those in `softgrad.functional`, which documents
+them.  `run` is the way to the kernels for all of them.
+"""
+
+import functools
+
+import numpy as np
+
+from . import checks, layout, threads
+
+
+NO_MASK = object()
+
+
+@functools.lru_cache(maxsize=1024)
+def route(name, packs, dtype, shape, strides, axes, masked):
+    """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
+    from .kernels.cpu import library
+
+    code, _, itemsize = checks.FLOATS[dtype]
+    plan = layout.plan(shape, strides, axes, itemsize, packs)
+    name = f"{name}_packed" if plan.packed else name
+    return library.kernel(name, code, masked, *plan.way), plan
+
+
+def run(name, packs, arrays, where, axes, numbers):
+    """Call the kernel `name` on `arrays` of one shape and dtype, read ones first.
+
+    `packs` is how many of them its packed form holds in scratch memory, 0 if it has none.  `where` is the
+    mask, None if there is none, or `NO_MASK` where the kernel takes none.
+    """
+    last = arrays[-1]
+    if last.ndim == 0:  # counts as one number
+        arrays = [a.reshape(1) for a in arrays]
+        where = where if where is None or where is NO_MASK else where.reshape(1)
+        last = arrays[-1]
+    dtype = last.dtype
+    strides = [a.strides for a in arrays]
+    masked = where is not None and where is not NO_MASK
+    if masked:
+        strides.append(tuple([s * dtype.itemsize for s in where.strides]))
+        packs = 0
+    elif where is None:
+        strides.append(last.strides)  # of a mask that is not there, they are not used
+    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked)
+    first = plan.first
+    arguments = [a[first] for a in arrays]
+    if dtype.itemsize == 2:
+        bits = checks.FLOATS[dtype][1]
+        arguments = [a.view(bits) for a in arguments]
+    if masked:
+        arguments.append(where[first])
+    elif where is None and not plan.packed:
+        arguments.append(None)
+    return threads.share(kernel, (*arguments, *plan.layout, *numbers), plan.tiles, plan.at_once, last.nbytes)
+
+
+def softmax(x, *, axis=-1, where=None, scale=1.0, empty="zero", out=None):
+    given = checks.array(x, "x")
+    dtype = given.dtype if given.dtype in checks.FLOATS else np.dtype(np.float64)
+    axes = checks.axes(axis, given.ndim)
+    where = None if where is None else checks.mask(where, given.shape)
+    factor = checks.number(scale, dtype)
+    nothing = checks.choice(empty)
+    if out is None:
+        result = np.empty_like(given, dtype)
+    else:
+        result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
+    if given.size == 0:
+        return result
+    sign = -1.0 if factor < 0 else 1.0
+    if empty == "raise":
+        x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
+        if run("any_empty", 0, [x], where, axes, (sign,)):
+            raise ValueError(
+                "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' "
+                "or empty='nan', or leave such rows out"
+            )
+    if given.dtype != dtype:
+        np.copyto(result, given)
+        given = result
+    run("softmax", 1, [given, result], where, axes, (sign, *two_parts(abs(factor), dtype), nothing))
+    return result
+
+
+@functools.lru_cache(maxsize=256)
+def two_parts(scale, dtype):
+    """`scale` as the sum of two numbers of the type that the kernels compute in."""
+    if dtype == np.float64:
+        return scale or float(np.finfo(np.float64).tiny), 0.0
+    # 0 times −inf must still be nothing: the smallest number does what 0 does to all others
+    hi = np.float32(scale or np.finfo(np.float32).tiny)
+    return float(hi), float(np.float32(scale - float(hi))) if scale else 0.0
+
+
+def softmax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None):
+    return product(y, dy, "dy", axis, where, scale, out)
+
+
+def softmax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None):
+    return product(y, dx, "dx", axis, where, scale, out)
+
+
+def product(y, v, name, axis, where, scale, out):
+    """J(y) v; J is symmetric, so this is the vjp and the jvp."""
+    y, v = checks.alike(("y", name), y, v)
+    axes = checks.axes(axis, y.ndim)
+    where = None if where is None else checks.mask(where, y.shape)
+    factor = checks.number(scale, y.dtype)
+    if out is None:
+        out = np.empty_like(v)
+    else:
+        checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
+    if y.size:
+        run("vjp", 2, [y, v, out], where, axes, (None, factor))
+    return out
+
+
+def softmax_double_backward(y, dy, v, *, axis=-1, scale=1.0):
+    y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
+    axes = checks.axes(axis, y.ndim)
+    factor = checks.number(scale, y.dtype)
+    grads = np.empty_like(y), np.empty_like(y)
+    if y.size:
+        run("double_backward", 0, [y, dy, v, *grads], NO_MASK, axes, (None, factor))
+    return grads

@@ -1,0 +1,124 @@
+"""The work of one call shared among threads, which are ours and not Numba's.
+
+Numba's threading layers can abort the process: workqueue when two threads use it at once, GNU OpenMP in
+a forked child.  The kernels let go of the GIL, so plain threads do.
+"""
+
+import concurrent.futures
+import os
+import threading
+
+# A thread is woken in some 50 µs; it is worth it for a share of at least this many bytes.
+SHARE = 1 << 20
+
+_lock = threading.Lock()
+_pool = None
+_number = None
+
+
+def _from_environment():
+    text = os.environ.get("SOFTGRAD_NUM_THREADS", "")
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"SOFTGRAD_NUM_THREADS={text!r}: it takes a whole number from 1 up; correct it or unset it"
+        )
+    return int(text)
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` was last given; before that ``SOFTGRAD_NUM_THREADS``, and where that is
+        not set, the number of processors this process may run on.
+
+    Raises
+    ------
+    ValueError
+        ``SOFTGRAD_NUM_THREADS`` is not a whole number from 1 up.
+
+    Examples
+    --------
+    >>> import softgrad
+    >>> softgrad.set_num_threads(2)
+    >>> softgrad.get_num_threads()
+    2
+    """
+    global _number
+    if _number is None:
+        _number = _from_environment()
+    return _number
+
+
+def set_num_threads(number: int) -> None:
+    """Let each call use up to `number` threads; the results are the same bits for any number.
+
+    Small arrays are done by the calling thread alone.
+
+    Parameters
+    ----------
+    number : int
+        From 1 up.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `number` is not a whole number, or below 1.
+
+    Examples
+    --------
+    >>> import softgrad
+    >>> softgrad.set_num_threads(1)
+    """
+    global _number
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}")
+    if number < 1:
+        raise ValueError(f"set_num_threads takes a number from 1 up, not {number}")
+    _number = int(number)
+
+
+def _workers():
+    """The pool, made at first use; more threads start when more shares wait."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = concurrent.futures.ThreadPoolExecutor(
+                max(32, 2 * get_num_threads()), thread_name_prefix="softgrad"
+            )
+        return _pool
+
+
+def _forget():
+    """In a forked child: the threads are not there, and who held the lock is not either."""
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def share(kernel, arguments, tiles, at_once, size):
+    """Call ``kernel(*arguments, start, stop)`` for parts of range(`tiles`), cut at multiples of `at_once`.
+
+    `size` is the number of bytes of one of the arrays, by which the number of threads is chosen.  The result
+    is true if that of a part is.
+    """
+    parts = 1 if size < 2 * SHARE else min(get_num_threads(), size // SHARE, tiles // at_once)
+    if parts < 2:
+        return kernel(*arguments, 0, tiles)
+    edges = [tiles // at_once * part // parts * at_once for part in range(parts)] + [tiles]
+    mine, others = [edges[:2]], []
+    for i in range(1, parts):
+        try:
+            others.append(_workers().submit(kernel, *arguments, *edges[i : i + 2]))
+        except RuntimeError:  # the interpreter is shutting down and starts no more threads
+            mine.append(edges[i : i + 2])
+    results = [kernel(*arguments, start, stop) for start, stop in mine]
+    results += [other.result() for other in others]
+    return any(results)
