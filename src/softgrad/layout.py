@@ -106,7 +106,7 @@ def plan(shape, strides, axes, itemsize, packs):
     lanes_along = tuple(s * LANES for s in strides_n)
     if one_axis and all(s == 1 for s in strides_n):
         tile = n * LANES * wide
-        if packs and tile <= ROW_TILE and len(kept) == 1 and rows >= LANES // 2:
+        if packs and tile < ROW_TILE // packs**2 and len(kept) == 1 and rows >= LANES // 2:
             pitch = tuple(s * LANES for s in kept[0][1])
             return packed_way([(whole(rows), pitch)], reduced, (n, rows, whole(rows)), 0)
         return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), None, None)

@@ -196,20 +196,23 @@ def zeros(typingctx, array):
 
 @intrinsic
 def prefetch(typingctx, array, at):
-    """Ask for the neighbours at `at`: they will be read soon, or written if the array may be."""
+    """Ask for the neighbours at `at`: they will be read soon, or written if the array may be.
+
+    They are asked into the second-level cache; the first is full of what is worked on.
+    """
+    dtype = array.dtype
 
     def codegen(context, builder, sig, args):
         array_value, at = args
-        if not isinstance(sig.args[1], Vec):
-            memory = context.make_array(array)(context, builder, array_value)
-            start = builder.bitcast(memory.data, IN_MEMORY[array.dtype].as_pointer())
-            for lane in range(0, LANES, CACHE_LINE // BYTES[array.dtype]):
-                place = builder.bitcast(builder.gep(start, [builder.add(at, at.type(lane))]), i8.as_pointer())
-                written = i32(int(array.mutable))
-                call(builder, "llvm.prefetch.p0", ir.VoidType(), place, written, i32(3), i32(1))
+        memory = context.make_array(array)(context, builder, array_value)
+        start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
+        for lane in range(0, LANES, CACHE_LINE // BYTES[dtype]):
+            line = builder.bitcast(builder.gep(start, [builder.add(at, at.type(lane))]), i8.as_pointer())
+            will_write, level_2, is_data = i32(int(array.mutable)), i32(2), i32(1)
+            call(builder, "llvm.prefetch.p0", ir.VoidType(), line, will_write, level_2, is_data)
         return context.get_dummy_value()
 
-    return types.none(array, at if isinstance(at, Vec) else types.intp), codegen
+    return types.none(array, types.intp), codegen
 
 
 @intrinsic

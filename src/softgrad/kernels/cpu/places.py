@@ -17,7 +17,7 @@ import numpy as np
 from numba.core import types
 
 from .compiling import inline, per_type
-from .memory import load, load_index
+from .memory import load, load_index, prefetch
 from .vec import LANES, Vec, every_lane, first_of, max_of, sum_of
 
 
@@ -101,6 +101,31 @@ def compile_place_of(i, array, grid, steps, spread, across):
         return load_index(starts), steps[0], steps[1 + array]
 
     return neighbours if isinstance(spread, types.NoneType) else scattered
+
+
+def ask(coming, k):
+    """Prefetch vector k of the places in `coming`: a tuple of pairs (array, place), or None for none.
+
+    While a kernel computes, the memory would otherwise have nothing to do.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@per_type(ask)
+def compile_ask(coming, k):
+    if isinstance(coming, types.NoneType):
+        return lambda coming, k: None
+    scattered = [isinstance(pair[1][0], Vec) for pair in coming]
+    if any(scattered):
+        return lambda coming, k: None
+    if len(coming) == 2:
+        return lambda coming, k: (ask_one(coming[0], k), ask_one(coming[1], k))[0]
+    return lambda coming, k: (ask_one(coming[0], k), ask_one(coming[1], k), ask_one(coming[2], k))[0]
+
+
+@inline
+def ask_one(pair, k):
+    prefetch(pair[0], at(pair[1], k))
 
 
 # What the vectors of a tile say of its rows, once all were seen: a number if it is one row, which lies

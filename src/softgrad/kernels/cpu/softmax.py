@@ -4,9 +4,9 @@ import numpy as np
 
 from .compiling import inline
 from .exp import power
-from .memory import load, prefetch, scratch, store, zeros
+from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import alive, at, place_of, present, row_max, row_sum, tile_of
+from .places import alive, ask, at, place_of, present, row_max, row_sum, tile_of
 from .sums import add_power, two_difference, two_sum
 from .vec import LANES, as_type_of, double, fma, larger, select, splat
 
@@ -62,8 +62,7 @@ def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothi
         v = load(kept, LANES * k, LANES, 0.0) if keep else logits(x, x_at, where, where_at, tile, k, sign)
         e = powers(v, highest, scale)
         total, rest = add_power(total, rest, e)
-        prefetch(coming[0], at(coming[1], k))
-        prefetch(coming[2], at(coming[3], k))
+        ask(coming, k)
         if keep:
             store(kept, LANES * k, e, LANES)
     total, rest = two_sum(row_sum(total, tile), row_sum(rest, tile))
@@ -96,7 +95,10 @@ def softmax(x, out, where, grid, steps, form, spread, across, sign, scale_hi, sc
             (scale_hi, scale_lo),
             nothing,
             kept,
-            (x, place_of(i + 1, 0, grid, steps, spread, across), out, place_of(i, 1, grid, steps, spread, across)),
+            (
+                (x, place_of(i + 1, 0, grid, steps, spread, across)),
+                (out, place_of(i, 1, grid, steps, spread, across)),
+            ),
         )
 
 
@@ -126,10 +128,8 @@ def softmax_packed(x, out, grid, steps, form, group, sign, scale_hi, scale_lo, n
                 nothing,
                 part,
                 (
-                    x,
-                    coming_place(i + at_once + g, 0, grid, steps, group),
-                    out,
-                    coming_place(i + g, 1, grid, steps, group),
+                    (x, coming_place(i + at_once + g, 0, grid, steps, group)),
+                    (out, coming_place(i + g, 1, grid, steps, group)),
                 ),
             )
         unpack(room, out, 1, i, grid, steps, form, min(group, tiles))

@@ -9,9 +9,9 @@ import numpy as np
 from numba.core import types
 
 from .compiling import inline, per_type
-from .memory import load, prefetch, scratch, store, zeros
+from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import alive, at, place_of, present, row_first, row_max, row_sum, tile_of
+from .places import alive, ask, at, place_of, present, row_first, row_max, row_sum, tile_of
 from .sums import two_sum, wide_zero
 from .vec import LANES, any_of, as_type_of, fma, larger, select, splat
 from .weights import weight
@@ -158,9 +158,7 @@ def vjp_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scal
 
     plain = not any_of((shrink != one) | (b == 0.0))
     for k in range(count):
-        prefetch(coming[0], at(coming[1], k))
-        prefetch(coming[2], at(coming[3], k))
-        prefetch(coming[4], at(coming[5], k))
+        ask(coming, k)
         live = alive(tile, k)
         here = present(where, where_at, k, live)
         if plain:
@@ -187,14 +185,7 @@ def vjp(y, dy, out, where, grid, steps, form, spread, across, alpha, scale, star
             tile_of(i, form, across),
             alpha,
             scale,
-            (
-                y,
-                place_of(i + 1, 0, grid, steps, spread, across),
-                dy,
-                place_of(i + 1, 1, grid, steps, spread, across),
-                out,
-                place_of(i + 1, 2, grid, steps, spread, across),
-            ),
+            None,
         )
 
 
@@ -225,12 +216,9 @@ def vjp_packed(y, dy, out, grid, steps, form, group, alpha, scale, start, stop):
                 alpha,
                 scale,
                 (
-                    y,
-                    coming_place(i + at_once + g, 0, grid, steps, group),
-                    dy,
-                    coming_place(i + at_once + g, 1, grid, steps, group),
-                    out,
-                    coming_place(i + at_once + g, 2, grid, steps, group),
+                    (y, coming_place(i + at_once + g, 0, grid, steps, group)),
+                    (dy, coming_place(i + at_once + g, 1, grid, steps, group)),
+                    (out, coming_place(i + g, 2, grid, steps, group)),
                 ),
             )
         unpack(room_dy, out, 2, i, grid, steps, form, min(group, tiles))
