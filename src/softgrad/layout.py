@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LANES = 32  # as in kernels/cpu/vec.py, which is not imported here: it would load Numba
+LANES, BESIDE = 32, 1  # as in kernels/cpu/vec.py and places.py, which would load Numba if imported
 
 ROW_TILE = 32768  # bytes of a tile of turned rows: beyond the first-level cache, rows are faster as they are
 COLUMN_TILES = 1572864  # bytes of the tiles of columns that are packed at once
@@ -32,8 +32,8 @@ class Plan:
     """One way through the arrays of a call: which kernel, and what to give it."""
 
     packed: bool
-    way: tuple  # (spread, across), both None if packed
-    layout: tuple  # (grid, steps, form, group) if packed, else (grid, steps, form, spread, across)
+    way: tuple  # (spread, mask_spread, across), all None if packed
+    layout: tuple  # (grid, steps, form, group) if packed, else (grid, steps, form, *way)
     tiles: int
     at_once: int  # tiles that belong together: threads share the work at multiples of it
     first: tuple  # the index of a view of one element, the first
@@ -62,7 +62,7 @@ def table(axes, arrays):
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(shape, strides, axes, itemsize, packs):
+def plan(shape, strides, axes, itemsize, packs, masked):
     """The way through arrays of one shape.
 
     Parameters
@@ -75,6 +75,8 @@ def plan(shape, strides, axes, itemsize, packs):
     itemsize : int
     packs : int
         How many arrays the packed form of the kernel holds in scratch memory; 0 if it has no such form.
+    masked : bool
+        The last of `strides` is that of a mask; it alone may be scattered.
     """
     strides = tuple(tuple(s // itemsize for s in of_one) for of_one in strides)
     wide = max(itemsize, 4)  # an element in scratch memory
@@ -92,32 +94,41 @@ def plan(shape, strides, axes, itemsize, packs):
     def whole(sizes):
         return -(-sizes // LANES)
 
-    def way(grid, steps, form, spread, across, tiles=None):
-        layout = table(grid, count), table(steps, count), np.array(form, np.int64), spread, across
+    def neighbours(of_all):
+        """Whether these strides are 1, but for the mask's; if so, as a tuple, what its `mask_spread` is."""
+        if any(s != 1 for s in (of_all[:-1] if masked else of_all)):
+            return ()
+        return (None if of_all[-1] == 1 else BESIDE,)
+
+    def way(grid, steps, form, spread, mask_spread, across, tiles=None):
+        layout = table(grid, count), table(steps, count), np.array(form, np.int64)
         tiles = tiles or math.prod(size for size, _ in grid)
-        return Plan(False, (spread, across), layout, tiles, 1, first)
+        ways = spread, mask_spread, across
+        return Plan(False, ways, layout + ways, tiles, 1, first)
 
     def packed_way(grid, steps, form, group):
         layout = table(grid, count), table(steps, count), np.array(form, np.int64), group
-        return Plan(True, (None, None), layout, math.prod(size for size, _ in grid), max(group, 1), first)
+        tiles = math.prod(size for size, _ in grid)
+        return Plan(True, (None, None, None), layout, tiles, max(group, 1), first)
 
     one_axis = len(reduced) == 1
     (_, strides_n) = reduced[-1]
     lanes_along = tuple(s * LANES for s in strides_n)
-    if one_axis and all(s == 1 for s in strides_n):
+    if one_axis and (spread := neighbours(strides_n)):
         tile = n * LANES * wide
         if packs and tile < ROW_TILE // packs**2 and len(kept) == 1 and rows >= LANES // 2:
             pitch = tuple(s * LANES for s in kept[0][1])
             return packed_way([(whole(rows), pitch)], reduced, (n, rows, whole(rows)), 0)
-        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), None, None)
-    if one_axis and kept and all(s == 1 for s in kept[-1][1]):
+        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), None, *spread, None)
+    if one_axis and kept and (spread := neighbours(kept[-1][1])):
         inner = kept[-1][0]
-        grid = [*kept[:-1], (whole(inner), (LANES,) * count)]
         tile = n * LANES * wide * packs
         if packs and tile <= COLUMN_TILES:
+            grid = [*kept[:-1], (whole(inner), (LANES,) * count)]
             group = max(1, min(COLUMN_TILES // tile, COLUMN_LINE // (LANES * itemsize), whole(inner)))
             return packed_way(grid, reduced, (n, inner, whole(inner)), group)
-        return way(grid, reduced, (n, inner, whole(inner)), None, 0)
+        grid = [*kept[:-1], (whole(inner), tuple(s * LANES for s in kept[-1][1]))]
+        return way(grid, reduced, (n, inner, whole(inner)), None, *spread, 0)
     if one_axis and n >= LANES:
-        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), 0, None)
-    return way(kept, reduced, (n, rows, whole(rows)), 0, 0, whole(rows))
+        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), 0, 0, None)
+    return way(kept, reduced, (n, rows, whole(rows)), 0, 0, 0, whole(rows))

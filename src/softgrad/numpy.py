@@ -20,7 +20,7 @@ def route(name, packs, dtype, shape, strides, axes, masked):
     from .kernels.cpu import library
 
     code, _, itemsize = checks.FLOATS[dtype]
-    plan = layout.plan(shape, strides, axes, itemsize, packs)
+    plan = layout.plan(shape, strides, axes, itemsize, packs, masked)
     name = f"{name}_packed" if plan.packed else name
     return library.kernel(name, code, masked, *plan.way), plan
 

@@ -51,7 +51,7 @@ def double_backward_tile(y, y_at, dy, dy_at, v, v_at, grad_x, x_at, grad_dy, dy_
 
 
 def double_backward(
-    y, dy, v, grad_x, grad_dy, grid, steps, form, spread, across, alpha, scale, start, stop
+    y, dy, v, grad_x, grad_dy, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop
 ):
     """Both gradients of the tiles `start` … `stop` − 1 (see `places`)."""
     for i in range(start, stop):

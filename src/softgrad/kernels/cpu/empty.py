@@ -8,13 +8,13 @@ from .softmax import logits
 from .vec import LANES, any_of, select
 
 
-def any_empty(x, where, grid, steps, form, spread, across, sign, start, stop):
+def any_empty(x, where, grid, steps, form, spread, mask_spread, across, sign, start, stop):
     """Whether a row among the tiles `start` … `stop` − 1 of x is empty (see `places`)."""
     found = scratch(x, LANES)
     for i in range(start, stop):
         tile = tile_of(i, form, across)
         x_at = place_of(i, 0, grid, steps, spread, across)
-        where_at = place_of(i, 1, grid, steps, spread, across)
+        where_at = place_of(i, 1, grid, steps, mask_spread, across)
         something = zeros(x)
         for k in range(tile[0]):
             v = logits(x, x_at, where, where_at, tile, k, sign)

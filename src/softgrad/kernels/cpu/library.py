@@ -28,7 +28,7 @@ KERNELS = {
 
 
 @functools.cache
-def kernel(name, dtype, masked, spread, across):
+def kernel(name, dtype, masked, *ways):
     """The machine code of a kernel for one type of element and one way through memory.
 
     Parameters
@@ -36,21 +36,20 @@ def kernel(name, dtype, masked, spread, across):
     name : a key of `KERNELS`
     dtype : a key of `ELEMENT`
     masked : whether a mask is given
-    spread, across : as in the layout of the call (`places`): None or a number; for a packed kernel
-        both are taken to be None.
+    *ways : spread, mask_spread and across, as in the plan of the call: None or a number
     """
     function, read, written, may_mask, rest = KERNELS[name]
     element = ELEMENT[dtype]
     source, target = (types.Array(element, 1, "C", readonly=fixed) for fixed in (True, False))
     mask = types.Array(types.boolean, 1, "C", readonly=True) if masked else NOTHING
-    way = [INDEX] if name.endswith("_packed") else [NOTHING if w is None else INDEX for w in (spread, across)]
+    group = [INDEX] if name.endswith("_packed") else [NOTHING if w is None else INDEX for w in ways]
     return compiled(
         function,
         *[source] * read,
         *[target] * written,
         *([mask] if may_mask else []),
         *(TABLE, TABLE, FORM),
-        *way,
+        *group,
         *rest,
         *(INDEX, INDEX),
     )

@@ -12,6 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
+from . import half
 from .compiling import per_type
 from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
 
@@ -20,14 +21,14 @@ CACHE_LINE = 64
 FLOAT16, BFLOAT16 = types.uint16, types.int16
 
 IN_MEMORY = {
-    FLOAT16: ir.HalfType(),
+    FLOAT16: ir.IntType(16),
     BFLOAT16: ir.IntType(16),
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.boolean: ir.IntType(8),
 }
 BYTES = {FLOAT16: 2, BFLOAT16: 2, types.float32: 4, types.float64: 8, types.boolean: 1}
-NAME = {FLOAT16: "f16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
+NAME = {FLOAT16: "i16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
 
 
 def scratch(array, size):
@@ -51,7 +52,7 @@ def lane_type(dtype):
 
 def widen(builder, raw, dtype):
     if dtype == FLOAT16:
-        return builder.fpext(raw, llvm_vector(types.float32))
+        return half.to_single(builder, raw)
     if dtype == BFLOAT16:  # the upper half of a float32
         wide = builder.zext(raw, llvm_vector(types.int32))
         return builder.bitcast(builder.shl(wide, broadcast(builder, i32(16))), llvm_vector(types.float32))
@@ -62,7 +63,7 @@ def widen(builder, raw, dtype):
 
 def narrow(builder, value, dtype):
     if dtype == FLOAT16:
-        return builder.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
+        return half.to_half(builder, value)
     if dtype == BFLOAT16:
         # to nearest, ties to even: add half a unit, less one bit where the last bit that stays is 0;
         # a NaN gets its quiet bit instead, since the addition could carry it to infinity

@@ -70,7 +70,10 @@ def compile_present(where, place, k, live):
 # The tiles of a call: `grid` has the axes that the tiles run over, `steps` those that k runs over; row 0
 # is their sizes, row 1 + i the strides of the i-th array.  `form` is (count, width, tiles): the vectors
 # of a tile; the elements side by side, and how many tiles they are cut into.  `spread` is None where
-# the lanes are neighbours in memory.  (`softgrad.layout` makes all of these.)
+# the lanes are neighbours in memory; a mask has one of its own, `mask_spread`, and may be `BESIDE` arrays
+# whose lanes are neighbours.  (`softgrad.layout` makes all of these.)
+
+BESIDE = 1
 
 
 @inline
@@ -96,6 +99,8 @@ def compile_place_of(i, array, grid, steps, spread, across):
         for lane in range(LANES):
             if one_row:  # vector k holds the elements LANES·k + lane of row i
                 starts[lane] = distance(i, grid[0], grid[1 + array]) + lane * (steps[1 + array, 0] // LANES)
+            elif spread == BESIDE:  # the k-th elements of LANES rows that are neighbours in the other arrays
+                starts[lane] = distance(i, grid[0], grid[1 + array]) + lane * (grid[1 + array, -1] // LANES)
             else:  # the k-th elements of the rows LANES·i + lane
                 starts[lane] = distance(LANES * i + lane, grid[0], grid[1 + array])
         return load_index(starts), steps[0], steps[1 + array]

@@ -79,7 +79,7 @@ def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothi
         store(out, at(out_at, k), select(present(where, where_at, k, live), y, select(empty, y, 0.0)), live)
 
 
-def softmax(x, out, where, grid, steps, form, spread, across, sign, scale_hi, scale_lo, nothing, start, stop):
+def softmax(x, out, where, grid, steps, form, spread, mask_spread, across, sign, scale_hi, scale_lo, nothing, start, stop):
     """Softmax of the tiles `start` … `stop` − 1 of x into out (see `places`)."""
     kept = scratch(x, min(form[0] * LANES, KEPT))
     for i in range(start, stop):
@@ -89,7 +89,7 @@ def softmax(x, out, where, grid, steps, form, spread, across, sign, scale_hi, sc
             out,
             place_of(i, 1, grid, steps, spread, across),
             where,
-            place_of(i, 2, grid, steps, spread, across),
+            place_of(i, 2, grid, steps, mask_spread, across),
             tile_of(i, form, across),
             sign,
             (scale_hi, scale_lo),

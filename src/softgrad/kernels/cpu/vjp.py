@@ -170,7 +170,7 @@ def vjp_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scal
         store(out, at(out_at, k), select(here, v, 0.0), live)
 
 
-def vjp(y, dy, out, where, grid, steps, form, spread, across, alpha, scale, start, stop):
+def vjp(y, dy, out, where, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop):
     """The vjp of the tiles `start` … `stop` − 1 into out (see `places`)."""
     for i in range(start, stop):
         vjp_tile(
@@ -181,7 +181,7 @@ def vjp(y, dy, out, where, grid, steps, form, spread, across, alpha, scale, star
             out,
             place_of(i, 2, grid, steps, spread, across),
             where,
-            place_of(i, 3, grid, steps, spread, across),
+            place_of(i, 3, grid, steps, mask_spread, across),
             tile_of(i, form, across),
             alpha,
             scale,
