@@ -124,7 +124,7 @@ def number(scale, dtype):
     if not isinstance(scale, (numbers.Real, np.floating)) or isinstance(scale, bool):
         raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
     result = float(scale)
-    largest = np.finfo(np.float64 if dtype == np.float64 else np.float32).max
+    largest = float(np.finfo(np.float64 if dtype == np.float64 else np.float32).max)
     if not abs(result) <= largest:
         raise ValueError(f"scale={scale}: it takes a finite number, up to {largest:.3g} for {dtype}")
     return result

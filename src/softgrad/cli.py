@@ -32,7 +32,10 @@ class OneLine(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=OneLine, add_completion=False, no_args_is_help=True, help="Exact softmax gradients, without the Jacobian."
+    cls=OneLine,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Exact softmax gradients, without the Jacobian.",
 )
 
 
@@ -85,7 +88,9 @@ def writable(path: Path | None, option: str) -> None:
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder; give the name of a file", param_hint=option)
     if not folder.is_dir():
-        raise typer.BadParameter(f"there is no folder {folder}; make it, or give another file", param_hint=option)
+        raise typer.BadParameter(
+            f"there is no folder {folder}; make it, or give another file", param_hint=option
+        )
     if not os.access(folder, os.W_OK):
         raise typer.BadParameter(f"the folder {folder} cannot be written to; give another", param_hint=option)
 
@@ -107,7 +112,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def reproduce(
     batch: Annotated[int, typer.Option(parser=whole_from(1), metavar="INT", help="Rows of the array.")] = 32,
     features: Annotated[
-        int, typer.Option(parser=whole_from(2), metavar="INT", help="Numbers in a row, which y sums to 1 over.")
+        int, typer.Option(parser=whole_from(2), metavar="INT", help="Numbers in a row.")
     ] = 512,
     dtype: Annotated[
         str, typer.Option(parser=dtype_name, metavar="DTYPE", help=f"Of all arrays: {', '.join(DTYPES)}.")

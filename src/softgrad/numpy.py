@@ -87,12 +87,11 @@ def softmax(x, *, axis=-1, where=None, scale=1.0, empty="zero", out=None):
 
 @functools.lru_cache(maxsize=256)
 def two_parts(scale, dtype):
-    """`scale` as the sum of two numbers of the type that the kernels compute in."""
+    """The scale as the sum of two numbers of the type that the kernels compute in."""
     if dtype == np.float64:
-        return scale or float(np.finfo(np.float64).tiny), 0.0
-    # 0 times −inf must still be nothing: the smallest number does what 0 does to all others
-    hi = np.float32(scale or np.finfo(np.float32).tiny)
-    return float(hi), float(np.float32(scale - float(hi))) if scale else 0.0
+        return scale, 0.0
+    hi = np.float32(scale)
+    return float(hi), float(np.float32(scale - float(hi)))
 
 
 def softmax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None):

@@ -25,13 +25,19 @@ def logits(x, x_at, where, where_at, tile, k, sign):
 
 @inline
 def powers(v, top, scale):
-    """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along."""
-    difference, lost = two_difference(v, top)
+    """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along.
+
+    Half of v and of top have a difference for certain, which a small scale may make a number that counts.
+    """
     if scale[0] == 1.0:
+        difference, lost = two_difference(v, top)
         return power(difference, lost)
+    if scale[0] == 0.0:
+        return power(select(v == -np.inf, v, v * 0.0), top * 0.0)
+    difference, lost = two_difference(v * 0.5, top * 0.5)
     t = difference * scale[0]
     rest = fma(difference, scale[0], t * -1.0) + fma(lost, scale[0], difference * scale[1])
-    return power(t, rest)
+    return power(t * 2.0, rest * 2.0)
 
 
 @inline

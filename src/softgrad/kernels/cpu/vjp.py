@@ -16,34 +16,49 @@ from .sums import two_sum, wide_zero
 from .vec import LANES, any_of, as_type_of, fma, larger, select, splat
 from .weights import weight
 
-def limits(array):
-    """(huge, faint) for arrays of this type.
+def faint(array):
+    """Below which square of its weight, beside that of all weights, an element is no reference.
 
-    A mean beyond `huge` could take a difference past the largest number.  A reference is no good if its
-    own weight, squared, is below `faint` times the square of all weights: then it may lie so far from
-    the rest, without an effect on dx, that the distance drowns what matters.
+    It may lie so far from the rest, without an effect on dx, that the distance drowns what matters.
     """
     raise NotImplementedError("compiled only")
 
 
-@per_type(limits)
-def compile_limits(array):
-    huge = 2.0**1000 if array.dtype == types.float64 else 2.0**100
-    faint = 2.0**-48 if array.dtype in (types.float32, types.float64) else 2.0**-24
-    return lambda array: (huge, faint)
+@per_type(faint)
+def compile_faint(array):
+    share = 2.0**-48 if array.dtype in (types.float32, types.float64) else 2.0**-24
+    return lambda array: share
+
+
+def ranges(array):
+    """(huge, tiny, near, lift) for arrays of this type.
+
+    A mean beyond `huge` could take a difference past the largest number; one below `tiny` has no room for
+    its second part above the smallest.  Then dy is multiplied by a power of two first: by 1/4, or by
+    `lift` where none of it is beyond `near`.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@per_type(ranges)
+def compile_ranges(array):
+    if array.dtype == types.float64:
+        return lambda array: (2.0**1000, 2.0**-900, 2.0**300, 2.0**600)
+    return lambda array: (2.0**100, 2.0**-100, 2.0**20, 2.0**80)
 
 
 def block_of(array):
     """How many vectors are added up before their sum joins the total without an error.
 
-    In float64 sums of float32 what n additions lose is far below an ulp of float32.
+    In float64 sums of float32 what n additions lose is far below an ulp of float32; of float64 these sums
+    are a first guess.
     """
     raise NotImplementedError("compiled only")
 
 
 @per_type(block_of)
 def compile_block_of(array):
-    size = {types.float32: 2**62, types.float64: 32}.get(array.dtype, 256)
+    size = 2**62 if array.dtype in (types.float32, types.float64) else 256
     return lambda array: size
 
 
@@ -58,29 +73,29 @@ def compile_is_float64(array):
     return lambda array: answer
 
 
-def shrunk(d, shrink):
-    """d·shrink; d if `shrink` is None."""
+def scaled(d, factor):
+    """d·factor; d if `factor` is None."""
     raise NotImplementedError("compiled only")
 
 
-@per_type(shrunk)
-def compile_shrunk(d, shrink):
-    if isinstance(shrink, types.NoneType):
-        return lambda d, shrink: d
-    return lambda d, shrink: d * shrink
+@per_type(scaled)
+def compile_scaled(d, factor):
+    if isinstance(factor, types.NoneType):
+        return lambda d, factor: d
+    return lambda d, factor: d * factor
 
 
 @inline
-def pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, shrink):
-    """s(y) and shrink·dy for vector k; 0 and 0 for what is masked and behind the last element."""
+def pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor):
+    """s(y) and factor·dy for vector k; 0 and 0 for what is masked and behind the last element."""
     live = alive(tile, k)
     here = present(where, where_at, k, live)
     w = select(here, weight(alpha, load(y, at(y_at, k), live, 0.0)), 0.0)
-    return w, select(here, shrunk(load(dy, at(dy_at, k), live, 0.0), shrink), 0.0)
+    return w, select(here, scaled(load(dy, at(dy_at, k), live, 0.0), factor), 0.0)
 
 
 @inline
-def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink, reference):
+def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference):
     """⟨s, dy − reference⟩, ⟨s,1⟩ and max s of each row."""
     count = tile[0]
     zero = wide_zero(y)
@@ -89,7 +104,7 @@ def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink, reference):
     for first in range(0, count, block):
         a_block, b_block = zero, zero
         for k in range(first, min(first + block, count)):
-            w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, shrink)
+            w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor)
             s = as_type_of(w, zero)
             a_block = fma(s, as_type_of(d, zero) - reference, a_block)
             b_block = b_block + s
@@ -102,30 +117,63 @@ def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink, reference):
 
 
 @inline
-def heaviest(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink, top):
-    """shrink·dy where the weight is the largest (of several such, the largest)."""
+def exact_sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference, top):
+    """⟨s, dy − reference⟩ and ⟨s,1⟩ of each row, in float64 as good as with more digits.
+
+    A sum of the same number again and again loses the same bits each time, so the first is added up in
+    short blocks, and these without an error.  The weights are cut at 2⁻²⁶ of the largest: the upper parts
+    are multiples of one unit, whose sum is exact for 2²⁶ vectors, and what the lower lose is 2⁻⁷⁸.
+    """
     count = tile[0]
+    zero = zeros(y)
+    cut = top * (1.5 * 2.0**26)
+    a, a_lost, b, b_rest = zero, zero, zero, zero
+    for first in range(0, count, 8):
+        block = zero
+        for k in range(first, min(first + 8, count)):
+            w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor)
+            block = fma(w, d - reference, block)
+            upper = (w + cut) - cut
+            b = b + upper
+            b_rest = b_rest + (w - upper)
+        a, lost = two_sum(a, block)
+        a_lost = a_lost + lost
+    return row_sum(a + a_lost, tile), row_sum(b, tile) + row_sum(b_rest, tile)
+
+
+@inline
+def heaviest(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, top):
+    """factor·dy where the weight is the largest (of several such, the largest)."""
     best = splat(-np.inf, zeros(dy))
-    for k in range(count):
-        w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, shrink)
+    for k in range(tile[0]):
+        w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor)
         best = larger(select(w == top, d, -np.inf), best)
     return row_max(best, tile)
 
 
 @inline
-def mean(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink):
-    """⟨s,dy⟩/⟨s,1⟩ of each row as hi + lo, hi of the type of dy's lanes, and ⟨s,1⟩; dy times `shrink`."""
-    arrays = y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink
-    _, faint = limits(y)
+def furthest(y, y_at, dy, dy_at, where, where_at, tile, alpha):
+    """The largest |dy|."""
+    far = zeros(dy)
+    for k in range(tile[0]):
+        _, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, None)
+        far = larger(d, larger(d * -1.0, far))
+    return row_max(far, tile)
+
+
+@inline
+def mean(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor):
+    """⟨s,dy⟩/⟨s,1⟩ of each row as hi + lo, hi of the type of dy's lanes, and ⟨s,1⟩; dy times `factor`."""
+    arrays = y, y_at, dy, dy_at, where, where_at, tile, alpha, factor
     zero = wide_zero(y)
 
     # the first element is a good reference, but for rows in which it has next to no weight, ...
-    w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, 0, alpha, shrink)
+    w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, 0, alpha, factor)
     reference, first = as_type_of(row_first(d, tile), zero), as_type_of(row_first(w, tile), zero)
     a, b, top = sums(*arrays, reference)
     heavy = as_type_of(top, zero)
     peaked = heavy > b * 0.5
-    if any_of(peaked | (first * first < heavy * b * faint)):
+    if any_of(peaked | (first * first < heavy * b * faint(y))):
         # ... and for those in which one has more than all others together: the mean is so close to it
         # that only a distance from it tells what the others add
         reference = as_type_of(heaviest(*arrays, top), zero)
@@ -133,8 +181,9 @@ def mean(y, y_at, dy, dy_at, where, where_at, tile, alpha, shrink):
     distance = a / b
     hi, lo = two_sum(reference, distance)
     hi, lo = select(peaked, reference, hi), select(peaked, distance, lo)
-    if is_float64(y):  # the sum above has lost bits to the distance of the reference; hi is nearer
-        a, _, _ = sums(*arrays, hi)
+    if is_float64(y):  # the sums above have lost bits, also to the distance of the reference; hi is nearer
+        a, b = exact_sums(*arrays, as_type_of(hi, d), as_type_of(top, d))
+        a, b = as_type_of(a, zero), as_type_of(b, zero)
         lo = a / b
     nothing = b == 0.0
     hi, lo = select(nothing, as_type_of(0.0, hi), hi), select(nothing, as_type_of(0.0, lo), lo)
@@ -147,16 +196,20 @@ def vjp_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scal
     count = tile[0]
     arrays = y, y_at, dy, dy_at, where, where_at, tile
     one = row_first(splat(1.0, zeros(y)), tile)
-    huge, _ = limits(y)
-    shrink = one
-    for _ in range(2):
-        hi, lo, b = mean(*arrays, alpha, shrink)
-        wild = (hi > huge) | (hi < -huge) | (hi != hi)
-        if not any_of(wild):
+    huge, tiny, near, lift = ranges(y)
+    factor = one
+    for attempt in range(2):
+        hi, lo, b = mean(*arrays, alpha, factor)
+        whole = hi + lo
+        size = select(whole < 0.0, whole * -1.0, whole)
+        wild = (b != 0.0) & ((size > huge) | (size < tiny) | (size != size))
+        if attempt == 1 or not any_of(wild):
             break
-        shrink = select(wild, as_type_of(0.25, one), shrink)  # once more, with room for the differences
+        far = furthest(*arrays, alpha)
+        closer = select(far > huge, as_type_of(0.25, one), select(far < near, as_type_of(lift, one), one))
+        factor = select(wild, closer, one)
 
-    plain = not any_of((shrink != one) | (b == 0.0))
+    plain = not any_of((factor != one) | (b == 0.0))
     for k in range(count):
         ask(coming, k)
         live = alive(tile, k)
@@ -165,8 +218,8 @@ def vjp_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scal
             w, d = pair(*arrays, k, alpha, None)
             v = ((d - hi) - lo) * w * scale
         else:
-            w, d = pair(*arrays, k, alpha, shrink)
-            v = select(b == 0.0, 0.0, ((d - hi) - lo) * w * (scale / shrink))
+            w, d = pair(*arrays, k, alpha, factor)
+            v = select(b == 0.0, 0.0, ((d - hi) - lo) * w * (1.0 / factor) * scale)
         store(out, at(out_at, k), select(here, v, 0.0), live)
 
 
