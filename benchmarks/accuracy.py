@@ -1,0 +1,114 @@
+"""How many of the hard cases of tests/cases.py each library gets right, and how far off the worst is.
+
+A case is a row: logits × gradient × n × dtype.  softmax is compared with the exact value for the x given
+and counts as missed beyond 2 ulp (float16, bfloat16: 0.51); the vjp with the exact one for the y and dy
+given, missed beyond 2·eps (float64: 4·eps) of the row's norm.  `python benchmarks/accuracy.py` writes
+results/accuracy.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+
+from softgrad.bench import measure
+from softgrad.bench.progress import Bar
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+import cases  # noqa: E402
+import checks  # noqa: E402
+import oracle  # noqa: E402
+
+LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
+
+
+def forward_errors(y: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The error of each row in ulp, and which are missed."""
+    errors = oracle.ulps(y.astype(dtype), cases.exact_softmax(n, dtype)).max(axis=-1)
+    return errors, errors > (0.51 if dtype.itemsize == 2 else 2)
+
+
+def vjp_errors(dx: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The error of each row in eps of its norm, NaN where that is 0; and which are missed."""
+    y, dy = cases.weights(n, dtype), cases.gradients(n, dtype)
+    dx = dx.astype(dtype)
+    errors = oracle.row_error(dx, cases.exact_vjp(n, dtype))
+    missed = errors > checks.bound(dtype)
+    constant = (dy == dy[:, :1]).all(axis=1)
+    if dtype == np.float64:  # of a constant dy rounding may leave something
+        slack = 4 * oracle.eps(dtype) * y.astype(oracle.WIDE) * np.abs(dy).astype(oracle.WIDE)
+        missed[constant] = (np.abs(dx.astype(oracle.WIDE)) > slack).any(axis=1)[constant]
+    return np.where(constant, np.nan, errors), missed
+
+
+def call_of(library: str, operation: str, n: int, dtype: np.dtype) -> peers.Call | None:
+    # copies, since PyTorch warns of memory that must not be written to
+    if operation == "softmax":
+        return peers.softmax(library, cases.logits(n, dtype).copy())
+    return peers.vjp(library, cases.weights(n, dtype).copy(), cases.gradients(n, dtype).copy())
+
+
+def run(lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    records = []
+    operations = {"softmax": forward_errors, "softmax_vjp": vjp_errors}
+    with Bar(len(cases.DTYPES) * len(lengths)) as bar:
+        for dtype in cases.DTYPES:
+            found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+            for n in lengths:
+                bar.phase(f"{dtype.name}, n = {n}")
+                for operation, errors_of in operations.items():
+                    for library in peers.LIBRARIES:
+                        with warnings.catch_warnings():
+                            warnings.simplefilter("ignore")  # overflows of the others
+                            try:
+                                call = call_of(library, operation, n, dtype)
+                                result = None if call is None else peers.as_numpy(call())
+                            except TypeError:  # no such dtype
+                                continue
+                        if result is not None:
+                            found.setdefault((operation, library), []).append(errors_of(result, n, dtype))
+            for (operation, library), results in found.items():
+                errors = np.concatenate([error for error, _ in results]).astype(float)
+                missed = np.concatenate([miss for _, miss in results])
+                worst = float(np.nanmax(errors))
+                records.append(
+                    {
+                        "operation": operation,
+                        "dtype": dtype.name,
+                        "implementation": library,
+                        "cases": len(missed),
+                        "missed": int(missed.sum()),
+                        "worst": worst if np.isfinite(worst) else None,
+                        "unit": "ulp" if operation == "softmax" else "eps of the row's norm",
+                    }
+                )
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="rows of up to 1023 only")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
+    options = parser.parse_args()
+    records = run(cases.SHORT if options.quick else LENGTHS)
+    environment = measure.environment("numpy", "numba", "scipy", "torch", "jax")
+    result = {"environment": environment, "records": records}
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    for r in records:
+        print(
+            f"{r['operation']:12} {r['dtype']:9} {r['implementation']:9} "
+            f"missed {r['missed']:4} of {r['cases']}, worst {r['worst']} {r['unit']}"
+        )
+
+
+if __name__ == "__main__":
+    main()

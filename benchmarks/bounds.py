@@ -1,0 +1,92 @@
+"""What softgrad was asked to reach, and whether the records of a run of grid.py say that it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from softgrad.bench import reproduce
+
+Record = dict[str, Any]
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def name_of(r: Record) -> str:
+    shape = "×".join(map(str, r["shape"]))
+    threads = f", {r['threads']} threads" if r.get("threads", 1) > 1 else ""
+    return f"{r['op']} {shape} axis {r['axis']} {r['dtype']}{threads}"
+
+
+def bound(
+    name: str, sign: str, asked: float, cells: list[Record], value: Callable[[Record], float]
+) -> Record:
+    """The worst of all cells beside what is asked of each, and the cells that miss it."""
+    values = [value(r) for r in cells]
+    if sign == "≥":
+        worst, missed = min(values), [v < asked for v in values]
+    else:
+        worst, missed = max(values), [v > asked for v in values]
+    return {
+        "name": name,
+        "asked": f"{sign} {asked:g}",
+        "measured": worst,
+        "met": not any(missed),
+        "of": len(cells),
+        "missed": [
+            f"{name_of(r)}: {v:.3g}" for r, v, miss in zip(cells, values, missed, strict=True) if miss
+        ],
+    }
+
+
+def bounds(records: list[Record]) -> list[Record]:
+    def only(op: str, **also: Any) -> list[Record]:
+        return [r for r in records if r["op"] == op and all(r.get(k) == v for k, v in also.items())]
+
+    def ratio(r: Record) -> float:
+        return float(r["ratio"]["median"])
+
+    def limit_ratio(r: Record) -> float:
+        return float(r["limit_ratio"]["median"])
+
+    def microseconds(r: Record) -> float:
+        return float(r["seconds"]["median"] * 1e6)
+
+    cells = [r for op in ("softmax", "softmax_vjp") for r in only(op, implementation="PyTorch")]
+    short = [r for r in cells if r["axis"] == -1 and r["shape"][-1] <= 64]
+    columns = [r for r in cells if r["axis"] == 0 and tuple(r["shape"]) == (3000, 4096)]
+    mean = {
+        "op": "all cells",
+        "shape": (),
+        "axis": "",
+        "dtype": "",
+        "mean": geometric_mean([*map(ratio, cells)]),
+    }
+    found = [
+        bound("PyTorch's time beside softgrad's", "≥", 1, cells, ratio),
+        bound("the same, rows of up to 64", "≥", 4, short, ratio),
+        bound("the same, 3000×4096 on axis 0", "≥", 3, columns, ratio),
+        bound("the same, geometric mean", "≥", 2, [mean], lambda r: r["mean"]),
+    ]
+
+    vjp, forward = only("softmax_vjp beside its limit"), only("softmax beside its limit")
+    jacobian = only("the article's ways", implementation=reproduce.JACOBIAN)
+    calls = [r for r in records if r["op"].endswith("call less kernel")]
+    scratch = [r for r in records if r["op"].startswith("memory")]
+    found += [
+        bound("softmax_vjp at 4096×4096 float32: speed beside a triad's", "≥", 0.9, vjp, limit_ratio),
+        bound("softmax at 4096×4096 float32: speed beside a copy's", "≥", 0.8, forward, limit_ratio),
+        bound("the article's Jacobian: time beside softmax_vjp's", "≥", 4000, jacobian, ratio),
+        bound("a call less its kernel, µs", "≤", 4, calls, microseconds),
+        bound("import softgrad after numpy, ms", "≤", 100, only("import"), lambda r: microseconds(r) / 1e3),
+        bound("memory beyond the result, MB", "≤", 4, scratch, lambda r: r["bytes"] / 1e6),
+    ]
+    for cache, asked in (("cold", 5.0), ("warm", 0.5)):
+        firsts = [r for r in records if r.get("cache") == cache]
+        for key, what in (("seconds", ""), ("seconds_with_imports", " and the imports")):
+            name = f"first call{what}, {cache} cache, s"
+            found.append(bound(name, "≤", asked, firsts, lambda r, key=key: float(r[key]["median"])))
+    return found

@@ -1,0 +1,63 @@
+"""softmax_jvp: the product with the Jacobian, which is symmetric."""
+
+import cases
+import checks
+import numpy as np
+import oracle
+import pytest
+from softgrad import softmax, softmax_jvp, softmax_vjp
+
+LENGTHS = [1, 2, 3, 5, 16, 17, 33, 100, 257, 1000]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_contract(dtype, n, axis):
+    checks.check_contract(softmax_jvp, dtype, n, axis)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_it_is_the_derivative_along_a_tangent(dtype, n):
+    """Element by element, beside a complex step."""
+    y, _, v = checks.moderate(n, dtype)
+    slope = checks.by_complex_step(n, dtype)
+    gap = checks.norm(softmax_jvp(y, v).astype(oracle.WIDE) - slope)
+    # Σy is off by eps/2 for each y, which the step doesn't know; it rounds at the size of y∘v itself
+    own = 16 * oracle.eps(np.dtype(np.float64)) * checks.norm(y) * np.abs(v).max(axis=-1)
+    assert (gap <= (checks.bound(dtype) + 0.5) * oracle.eps(dtype) * checks.norm(slope) + own).all()
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32)], ids=str)
+def test_adjoint_with_every_option(dtype, axis):
+    """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩ under a mask and a scale."""
+    shape = 16, 9, 11
+    x, u, v = (cases.numbers(1584, key).reshape(shape) for key in "xuv")
+    where = x > -0.5
+    y = softmax(x.astype(dtype), axis=axis, where=where, scale=0.7)
+    u, v = u.astype(dtype), (u + v / 4).astype(dtype)
+    dx = softmax_vjp(y, u, axis=axis, where=where, scale=0.7).astype(oracle.WIDE)
+    dy = softmax_jvp(y, v, axis=axis, where=where, scale=0.7).astype(oracle.WIDE)
+    u, v = u.astype(oracle.WIDE), v.astype(oracle.WIDE)
+    slack = np.sqrt((u * u).sum() * (dy * dy).sum()) + np.sqrt((v * v).sum() * (dx * dx).sum())
+    assert abs((v * dx).sum() - (dy * u).sum()) <= checks.bound(dtype) * oracle.eps(dtype) * slack
+    assert abs((v * dx).sum()) > slack / 16  # the products are not 0 anyway
+
+
+def test_its_argument_is_called_dx():
+    y = cases.weights(33, np.dtype(np.float32))
+    tangent = cases.gradients(33, np.dtype(np.float32))
+    np.testing.assert_array_equal(softmax_jvp(y=y, dx=tangent), softmax_vjp(y=y, dy=tangent))
+    with pytest.raises(ValueError, match="dx has shape"):
+        softmax_jvp(y, tangent[:, :3])
+
+
+@pytest.mark.parametrize("over", ["y", "dx"])
+def test_out_may_be_y_or_dx(over):
+    dtype = np.dtype(np.float32)
+    arrays = {"y": cases.weights(33, dtype).copy(), "dx": cases.gradients(33, dtype).copy()}
+    expected = softmax_jvp(**arrays)
+    assert softmax_jvp(**arrays, out=arrays[over]) is arrays[over]
+    np.testing.assert_array_equal(arrays[over], expected)

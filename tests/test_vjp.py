@@ -1,0 +1,250 @@
+"""softmax_vjp: the numerics contract, and what axis, scale, where and out mean."""
+
+import cases
+import checks
+import numpy as np
+import oracle
+import pytest
+from softgrad import softmax, softmax_jvp, softmax_vjp
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_contract(dtype, n, axis):
+    checks.check_contract(softmax_vjp, dtype, n, axis)
+
+
+@pytest.mark.parametrize("check", checks.every_check(softmax_jvp))
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 33, 100, 257, 1000])
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_what_is_true_of_it(check, n, dtype):
+    """The checks that test_mutants.py shows to reject wrong functions, at the same lengths."""
+    checks.every_check(softmax_jvp)[check](softmax_vjp, dtype, n)
+
+
+def assert_row_errors(dx, exact, axis=-1):
+    assert oracle.row_error(dx, exact, axis).max() <= checks.bound(dx.dtype)
+
+
+# --- single rows that are known to go wrong elsewhere ------------------------------------------------
+
+
+def test_a_saturated_row():
+    y = softmax(np.array([20, 0, 0], np.float32))
+    dx = softmax_vjp(y, np.array([1, 2, 3], np.float32))
+    assert dx[0] == pytest.approx(-6.1834614e-09, rel=3e-7)
+    assert_row_errors(dx, oracle.vjp(y, np.array([1, 2, 3], np.float32)))
+
+
+def test_a_row_with_one_weight_of_1():
+    """What is left of the winner's gradient lies 300 decimal places down."""
+    y, dy = np.array([1.0, 1e-300]), np.array([1.0, 2.0])
+    np.testing.assert_allclose(softmax_vjp(y, dy), [-1e-300, 1e-300], rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_the_winner_anywhere(dtype):
+    """In the first, the last and each other vector of a row."""
+    n = 100
+    y = np.full((n, n), 1e-6, dtype)
+    np.fill_diagonal(y, 1)
+    dy = cases.numbers(n * n, "dy").reshape(n, n).astype(dtype)
+    exact = oracle.vjp(y, dy)
+    for axis in (-1, 0):
+        assert_row_errors(checks.along(softmax_vjp, axis, y, dy), exact)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", [33, 100, 1000, 4096])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_a_winner_among_equals(dtype, n, axis):
+    """Each of n − 1 equal numbers that are added to 1 is rounded alike: the errors add up, unless kept."""
+    y = np.full((4, n), 1e-6, dtype)
+    y[range(4), [0, 1, n // 2, n - 1]] = 1
+    dy = cases.numbers(4 * n, "dy").reshape(4, n).astype(dtype)
+    assert_row_errors(checks.along(softmax_vjp, axis, y, dy), oracle.vjp(y, dy))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("place", [0, 1, 31, 32, 99])
+def test_a_far_gradient_where_y_is_nothing(dtype, place):
+    """dy of 2^14 at a y of 0 has no effect, though it is there to be the reference of all others."""
+    y = oracle.softmax(cases.numbers(100, "x")).astype(dtype)
+    dy = cases.numbers(100, "dy").astype(dtype)
+    y[place] = 0
+    without = softmax_vjp(y, dy)
+    for far in (2.0**14, -(2.0**14), 6e4):
+        dy[place] = far
+        assert_row_errors(softmax_vjp(y, dy), oracle.vjp(y, dy))
+    assert_row_errors(without, oracle.vjp(y, dy))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("tiny", [2.0**-14, 2.0**-10, 2.0**-6])
+def test_a_first_element_with_a_small_weight_and_a_far_gradient(dtype, tiny):
+    y = oracle.softmax(cases.numbers(100, "x")).astype(dtype)
+    dy = cases.numbers(100, "dy").astype(dtype)
+    y[0], dy[0] = tiny, 3e4
+    assert_row_errors(softmax_vjp(y, dy), oracle.vjp(y, dy))
+
+
+def test_two_equal_winners():
+    for n in (2, 33, 100):
+        y, dy = np.full(n, 1e-9), cases.numbers(n, "dy")
+        y[0] = y[-1] = 0.5
+        for dtype in (FLOAT32, FLOAT64):
+            a, b = y.astype(dtype), dy.astype(dtype)
+            assert_row_errors(softmax_vjp(a, b), oracle.vjp(a, b))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_gradients_near_the_largest_number(dtype):
+    """Differences of such numbers overflow; dx does not."""
+    largest = float(oracle.info(dtype).max) * 0.98
+    y = np.array([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0, 1, 0]], dtype)
+    y = np.concatenate([y] * 5)
+    for signs in ([1, -1, 1], [-1, 1, -1], [1, 1, -1], [1, 1, 1]):
+        dy = np.broadcast_to(np.array(signs, dtype) * dtype.type(largest), y.shape)
+        for rows in (slice(3), slice(None)):
+            for axis in (-1, 0):
+                dx = checks.along(softmax_vjp, axis, y[rows], dy[rows])
+                assert np.isfinite(dx).all()
+                assert_row_errors(dx, oracle.vjp(y[rows], dy[rows]))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_gradients_near_the_smallest_number(dtype):
+    y, z = cases.weights(33, dtype), cases.gradients(33, dtype)
+    for power in (0, 3, 10, 30):
+        dy = np.round(z * 2.0**power) * oracle.info(dtype).smallest_subnormal
+        assert_row_errors(softmax_vjp(y, dy.astype(dtype)), oracle.vjp(y, dy.astype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_weights_that_do_not_sum_to_1(dtype):
+    """The division by ⟨y,1⟩ is part of the formula: what rounding took off y is made up for."""
+    y = cases.weights(64, dtype) * dtype.type(0.75)
+    dy = cases.gradients(64, dtype)
+    counted = dy[(dy != dy[:, :1]).any(axis=1)]
+    y = y[: len(counted)]
+    assert_row_errors(softmax_vjp(y, counted), oracle.vjp(y, counted))
+
+
+def test_a_row_of_zeros_is_an_empty_row():
+    y = np.array([[0.0, 0.0], [0.5, 0.5]])
+    np.testing.assert_array_equal(softmax_vjp(y, [[1.0, 2.0], [0.0, 1.0]]), [[0, 0], [-0.25, 0.25]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_gradient_of_an_empty_row_is_0_whatever_dy(bad):
+    dx = softmax_vjp(np.zeros((2, 3)), np.full((2, 3), bad))
+    np.testing.assert_array_equal(dx, np.zeros((2, 3)))
+
+
+def test_the_gradient_of_a_nan_row_is_nan():
+    y = softmax([[-np.inf, -np.inf], [0.0, 0.0]], empty="nan")
+    dx = softmax_vjp(y, [[1.0, 2.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(dx, [[np.nan, np.nan], [-0.25, 0.25]])
+
+
+# --- axis, scale, where, out -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -2, (0, 1), (1, 2), (2, 0), (0, 1, 2), None])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_axes(dtype, axis):
+    shape = 7, 5, 6
+    y = oracle.softmax(cases.numbers(210, "x").reshape(shape), axis).astype(dtype)
+    dy = cases.numbers(210, "dy").reshape(shape).astype(dtype) + dtype.type(100)
+    assert_row_errors(softmax_vjp(y, dy, axis=axis), oracle.vjp(y, dy, axis), axis or (0, 1, 2))
+
+
+def test_no_axis_at_all():
+    y, dy = np.ones((2, 3)), cases.numbers(6, "dy").reshape(2, 3)
+    np.testing.assert_array_equal(softmax_vjp(y, dy, axis=()), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0, -1.0, 1 / np.sqrt(96), -3.7, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_scale(dtype, scale):
+    if dtype == np.float16 and scale == 1e30:
+        pytest.skip("the result is beyond the largest number")
+    y, dy = cases.weights(100, dtype), cases.gradients(100, dtype)
+    moving = (dy != dy[:, :1]).any(axis=1)
+    dx, exact = softmax_vjp(y, dy, scale=scale)[moving], oracle.vjp(y, dy, scale=scale)[moving]
+    # one more rounding, of half an eps
+    assert oracle.row_error(dx, exact).max() <= checks.bound(dtype) + 0.5
+
+
+def masked(dtype, n=37):
+    y, dy = cases.weights(n, dtype).copy(), cases.gradients(n, dtype).copy()
+    where = cases.numbers(y.size, "where").reshape(y.shape) > -0.3
+    return y, dy, where
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_where(dtype):
+    y, dy, where = masked(dtype)
+    exact = oracle.vjp(y, dy, where=where)
+    counted = (exact != 0).any(axis=1)  # the others are constant where the mask is
+    dx = softmax_vjp(y, dy, where=where)
+    assert (dx[~where] == 0).all()
+    assert_row_errors(dx[counted], exact[counted])
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_what_is_masked_has_no_effect(junk, axis):
+    y, dy, where = masked(FLOAT32)
+    expected = softmax_vjp(y, dy, where=where, axis=axis)
+    y[~where] = dy[~where] = junk
+    np.testing.assert_array_equal(softmax_vjp(y, dy, where=where, axis=axis), expected)
+    assert (expected[~where] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 7), (1, 6, 1), (6, 7), (7,), (1,), ()])
+def test_where_is_broadcast(shape):
+    y, dy = np.abs(cases.numbers(420, "y").reshape(2, 5, 6, 7).astype(np.float32))
+    where = cases.numbers(int(np.prod(shape)), "where").reshape(shape) > -0.5
+    full = np.broadcast_to(where, y.shape).copy()
+    for axis in (-1, 1, 0):
+        dx = softmax_vjp(y, dy, where=where, axis=axis)
+        np.testing.assert_array_equal(dx, softmax_vjp(y, dy, where=full, axis=axis))
+        assert (dx[~full] == 0).all()
+
+
+def test_where_false_is_0_also_of_nan():
+    y, dy = np.full((2, 3), np.nan), np.full((2, 3), np.inf)
+    np.testing.assert_array_equal(softmax_vjp(y, dy, where=False), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_out_is_written_and_returned(dtype, axis):
+    y, dy = cases.weights(37, dtype), cases.gradients(37, dtype)
+    out = np.full_like(y, np.nan)
+    assert softmax_vjp(y, dy, axis=axis, out=out) is out
+    np.testing.assert_array_equal(out, softmax_vjp(y, dy, axis=axis))
+
+
+@pytest.mark.parametrize("over", ["y", "dy"])
+@pytest.mark.parametrize("n", [5, 37, 1000])
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_out_may_be_y_or_dy(dtype, axis, n, over):
+    arrays = {"y": cases.weights(n, dtype).copy(), "dy": cases.gradients(n, dtype).copy()}
+    expected = softmax_vjp(**arrays, axis=axis)
+    softmax_vjp(**arrays, axis=axis, out=arrays[over])
+    np.testing.assert_array_equal(arrays[over], expected)
+
+
+def test_y_may_be_dy_and_out_as_well():
+    y = cases.weights(37, FLOAT32).copy()
+    expected = softmax_vjp(y, y.copy())
+    assert softmax_vjp(y, y, out=y) is y
+    np.testing.assert_array_equal(y, expected)
+    assert_row_errors(y, oracle.vjp(cases.weights(37, FLOAT32), cases.weights(37, FLOAT32)))
