@@ -7,6 +7,7 @@ of a call have passed.
 import functools
 import math
 import numbers
+import operator
 
 import ml_dtypes
 import numpy as np
@@ -23,6 +24,7 @@ FLOATS = {
 }
 TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become float64)"
 
+LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
 
 
@@ -90,9 +92,18 @@ def alike(names, *values):
     return [a.astype(target, copy=False) for a in arrays]
 
 
-@functools.lru_cache(maxsize=256, typed=True)
 def axes(axis, ndim):
     """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
+    if type(axis) is not int and axis is not None:
+        try:
+            axis = tuple(map(operator.index, axis)) if type(axis) is tuple else operator.index(axis)
+        except TypeError:
+            raise TypeError(f"axis={axis!r}: it takes a whole number, a tuple of them, or None") from None
+    return numbered(axis, ndim)
+
+
+@functools.lru_cache(maxsize=256)
+def numbered(axis, ndim):
     if axis is None:
         return tuple(range(ndim)) or (0,)
     if ndim == 0 and axis in (-1, ()):
@@ -118,16 +129,16 @@ def mask(where, shape):
         ) from None
 
 
-@functools.lru_cache(maxsize=256, typed=True)
 def number(scale, dtype):
     """`scale` as a float that arrays of this dtype can be multiplied by."""
-    if not isinstance(scale, (numbers.Real, np.floating)) or isinstance(scale, bool):
-        raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
-    result = float(scale)
-    largest = float(np.finfo(np.float64 if dtype == np.float64 else np.float32).max)
-    if not abs(result) <= largest:
+    if type(scale) is not float:
+        if not isinstance(scale, (numbers.Real, np.floating, np.integer)) or isinstance(scale, bool):
+            raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
+        scale = float(scale)
+    largest = LARGEST_64 if dtype.itemsize == 8 else LARGEST_32  # the 16-bit types are computed in float32
+    if not -largest <= scale <= largest:
         raise ValueError(f"scale={scale}: it takes a finite number, up to {largest:.3g} for {dtype}")
-    return result
+    return scale
 
 
 def choice(empty):
@@ -150,7 +161,7 @@ def target(out, shape, dtype, names, *inputs):
     if not flags.aligned:
         raise ValueError("out is not aligned in memory: give an array that is, such as numpy.empty makes")
     if not flags.c_contiguous and 0 in out.strides and shares_itself(out):
-        raise ValueError("out has several elements at one place: give an array that was not broadcast")
+        raise ValueError("out has several elements at the same place: give an array that was not broadcast")
     for name, value in zip(names, inputs, strict=True):
         # two arrays that own their memory do not share it
         if value is out or value is None or (flags.owndata and value.flags.owndata):

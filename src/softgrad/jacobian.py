@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,9 +50,8 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     given = checks.floating(y, "y")
     axes = checks.axes(axis, given.ndim)
     rows = given.reshape(1) if given.ndim == 0 else np.moveaxis(given, axes, range(-len(axes), 0))
-    batch = rows.shape[: rows.ndim - len(axes)]
-    rows = rows.reshape(*batch, -1) if rows.size else rows.reshape(*batch, 0)
-    n = rows.shape[-1]
+    batch, n = rows.shape[: rows.ndim - len(axes)], math.prod(rows.shape[rows.ndim - len(axes) :])
+    rows = rows.reshape(*batch, n)
     result = np.zeros((*batch, n, n), given.dtype)
     result[..., np.arange(n), np.arange(n)] = 1
     return softmax_vjp(np.broadcast_to(rows[..., None, :], result.shape), result, out=result)

@@ -1,0 +1,68 @@
+# Each target works alone on a machine with make and Python 3.11 or later: what it needs is installed into
+# .venv first.  `make help` lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The first of these that runs, can make a virtual environment, and is of a version that Numba and the pinned
+# PyTorch are published for; PYTHON=... overrides.  (To look for them on the PATH would not do: pyenv leaves
+# a python3.13 there that only says that it is not set up.)
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
+PYTHON = $(shell for p in $(PYTHONS); do $$p -c 'import sys, ensurepip; \
+	sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1 && echo $$p && break; done)
+
+# `make demo` compares with PyTorch, which is the larger part of the download: `make demo TORCH=` leaves it
+# out, and the demo says so.  One version and no range: the newest is not what the results were measured with.
+TORCH := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench readme docs clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a network that uses them
+	$(BIN)/softgrad reproduce
+	$(BIN)/python examples/digits_attention.py
+
+test: $(VENV)/dev ## all tests, and the examples in the docstrings
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev ## lint, format, types, and which way the imports run
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev ## speed against PyTorch over all sizes and dtypes
+	$(BIN)/python benchmarks/grid.py
+
+readme: $(VENV)/dev ## the numbers and the picture in README.md, measured again
+	$(BIN)/python benchmarks/readme.py
+
+docs: $(VENV)/dev ## so far the documentation is the docstrings: runs their examples
+	$(BIN)/python -m pytest src/softgrad
+
+clean: ## remove the environment and everything built or cached
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# --- what is installed; each stamp is older than pyproject.toml when that asks for something else ---------
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 that can make a virtual environment (on Debian \
+	and Ubuntu it needs python3-venv). Install one, or name yours: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+
+$(VENV)/demo: pyproject.toml | $(BIN)/pip
+	@echo "Installing softgrad and what the demo needs into $(VENV)"
+	@test -z "$(TORCH)" || $(PIP) "$(TORCH)" || echo "$(TORCH) could not be installed: the demo goes on without it"
+	$(PIP) -e '.[plot,examples]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/pip
+	@echo "Installing softgrad and what its development needs into $(VENV)"
+	$(PIP) -e '.[dev]'
+	@touch $@
