@@ -26,7 +26,9 @@ def fit(powers, known):
         coefficients = list(solution[: len(powers)])
 
         def error(r, coefficients=coefficients):
-            return (sum(c * r ** (2 + p) for p, c in zip(powers, coefficients)) - rest(r)) / mp.exp(r)
+            return (
+                sum(c * r ** (2 + p) for p, c in zip(powers, coefficients, strict=True)) - rest(r)
+            ) / mp.exp(r)
 
         grid = [-EDGE + 2 * EDGE * k / 2000 for k in range(2001)]
         values = [error(r) for r in grid]
@@ -39,7 +41,7 @@ def fit(powers, known):
         if len(peaks) < points:
             break
         nodes = [grid[j] for j in sorted(peaks, reverse=True)]
-    return dict(zip(powers, coefficients)), max(abs(v) for v in values)
+    return dict(zip(powers, coefficients, strict=True)), max(abs(v) for v in values)
 
 
 for dtype, degree in ((np.float32, 6), (np.float64, 12)):

@@ -4,19 +4,27 @@ Each error says what was given, what is taken, and what to do.  Nothing is writt
 of a call have passed.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import numbers
 import operator
+from typing import Any, Literal, cast
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
+
+Array = npt.NDArray[Any]
+Axis = int | tuple[int, ...] | None
+Empty = Literal["zero", "nan", "raise"]
 
 FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 
 # dtype: (its name, the dtype of the same bits that the kernels are given, its bytes)
-FLOATS = {
+FLOATS: dict[np.dtype[Any], tuple[str, np.dtype[Any], int]] = {
     FLOAT16: ("float16", np.dtype(np.uint16), 2),
     BFLOAT16: ("bfloat16", np.dtype(np.int16), 2),
     np.dtype(np.float32): ("float32", np.dtype(np.float32), 4),
@@ -28,7 +36,7 @@ LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.floa
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
 
 
-def array(value, name):
+def array(value: Any, name: str) -> Array:
     """`value` as an aligned array of a dtype in FLOATS, or of integers; a view of it where that is one."""
     if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
         return value
@@ -39,9 +47,7 @@ def array(value, name):
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__dlpack__"):
         kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
-        raise TypeError(
-            f"{name} is a {kind}; softgrad takes NumPy arrays so far: give numpy.asarray({name})"
-        )
+        raise TypeError(f"{name} is a {kind}; softgrad takes NumPy arrays so far: give numpy.asarray({name})")
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -57,16 +63,17 @@ def array(value, name):
         }.get(dtype.kind, f"give {name}.astype(numpy.float64)")
         raise TypeError(f"{name} has dtype {dtype}; {TAKEN}: {advice}")
     # byte-swapped and unaligned memory is copied; the kernels read neither
-    return np.require(result, dtype, ["ALIGNED"])
+    plain: Array = np.require(result, dtype, ["ALIGNED"])
+    return plain
 
 
-def floating(value, name):
+def floating(value: Any, name: str) -> Array:
     """`array`, with integers converted to float64."""
-    value = array(value, name)
-    return value if value.dtype in FLOATS else value.astype(np.float64)
+    given = array(value, name)
+    return given if given.dtype in FLOATS else given.astype(np.float64)
 
 
-def alike(names, *values):
+def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
     """The arrays `values`, of one shape, in one dtype: the one NumPy promotes theirs to."""
     first = values[0]
     if type(first) is np.ndarray and first.dtype in FLOATS:
@@ -75,7 +82,7 @@ def alike(names, *values):
             if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape or not a.flags.aligned:
                 break
         else:
-            return values
+            return list(values)
     arrays = [floating(value, name) for value, name in zip(values, names, strict=True)]
     for a, name in zip(arrays, names, strict=True):
         if a.shape != arrays[0].shape:
@@ -92,7 +99,7 @@ def alike(names, *values):
     return [a.astype(target, copy=False) for a in arrays]
 
 
-def axes(axis, ndim):
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
     if type(axis) is not int and axis is not None:
         try:
@@ -103,7 +110,8 @@ def axes(axis, ndim):
 
 
 @functools.lru_cache(maxsize=256)
-def numbered(axis, ndim):
+def numbered(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The numbers from 0 of valid axes."""
     if axis is None:
         return tuple(range(ndim)) or (0,)
     if ndim == 0 and axis in (-1, ()):
@@ -111,7 +119,7 @@ def numbered(axis, ndim):
     return normalize_axis_tuple(axis, ndim, "axis")
 
 
-def mask(where, shape):
+def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:
         return None
@@ -129,25 +137,27 @@ def mask(where, shape):
         ) from None
 
 
-def number(scale, dtype):
+def number(scale: Any, dtype: np.dtype[Any]) -> float:
     """`scale` as a float that arrays of this dtype can be multiplied by."""
-    if type(scale) is not float:
-        if not isinstance(scale, (numbers.Real, np.floating, np.integer)) or isinstance(scale, bool):
-            raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
-        scale = float(scale)
+    if not isinstance(scale, (numbers.Real, np.floating, np.integer)) or isinstance(scale, bool):
+        raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
+    factor = float(scale)
     largest = LARGEST_64 if dtype.itemsize == 8 else LARGEST_32  # the 16-bit types are computed in float32
-    if not -largest <= scale <= largest:
+    if not -largest <= factor <= largest:
         raise ValueError(f"scale={scale}: it takes a finite number, up to {largest:.3g} for {dtype}")
-    return scale
+    return factor
 
 
-def choice(empty):
+def choice(empty: Any) -> float:
+    """What the kernels write to an empty row."""
     if not isinstance(empty, str) or empty not in EMPTY:
         raise ValueError(f"empty={empty!r}: it takes {', '.join(map(repr, EMPTY))}")
     return EMPTY[empty]
 
 
-def target(out, shape, dtype, names, *inputs):
+def target(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: tuple[str, ...], *inputs: Array | None
+) -> Array:
     """`out`, if a result of this shape and dtype can be written to it while the inputs are read."""
     if type(out) is not np.ndarray:
         raise TypeError(f"out takes a numpy.ndarray, not {type(out).__name__}")
@@ -171,17 +181,17 @@ def target(out, shape, dtype, names, *inputs):
     return out
 
 
-def shares_itself(out):
+def shares_itself(out: Array) -> bool:
     return any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True))
 
 
-def overlap(out, name, value):
+def overlap(out: Array, name: str, value: Array) -> None:
     """Refuse an `out` that holds elements of the input `value` at other places than its own."""
     same_start = out.__array_interface__["data"][0] == value.__array_interface__["data"][0]
     if same_start and out.dtype == value.dtype and (out.strides == value.strides or out.size <= 1):
         return
     try:
-        shared = np.shares_memory(out, value, max_work=100_000)
+        shared = np.shares_memory(out, value, max_work=cast(Any, 100_000))
     except np.exceptions.TooHardError:
         shared = True
     if shared:

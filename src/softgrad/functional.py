@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from . import numpy as numpy_arrays
@@ -64,8 +63,8 @@ def softmax(
     Notes
     -----
     *Error*: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for float16 and
-    bfloat16, for logits of any size: what rounding takes from ``x − max`` is carried into the exponential, and the
-    sum is kept in more than the precision of `x`.
+    bfloat16, for logits of any size: what rounding takes from ``x − max`` is carried into the
+    exponential, and the sum is kept in more than the precision of `x`.
 
     *Memory*: the result, and less than 4 MB a thread, whatever the layout.
 
@@ -123,8 +122,8 @@ def softmax_vjp(
 
     Notes
     -----
-    *Formula*: the Jacobian of softmax is ``diag(y) − y yᵀ``; its product with dy needs no matrix.  The division
-    by Σy, which is 1 but for rounding, makes a constant dy give 0.
+    *Formula*: the Jacobian of softmax is ``diag(y) − y yᵀ``; its product with dy needs no matrix.  The
+    division by Σy, which is 1 but for rounding, makes a constant dy give 0.
 
     *Error*: against the exact value of the formula for the given y and dy, for each row,
     ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element, whatever
@@ -220,8 +219,8 @@ def softmax_double_backward(
 
     Notes
     -----
-    *Error*: grad_dy as `softmax_vjp`.  grad_x is ``y ∘ (p − ⟨y,p⟩)`` with ``p = (v − ⟨y,v⟩) ∘ (dy − ⟨y,dy⟩)``; its
-    error in each row is at most 4·eps·(‖y∘p‖₂ + \|⟨y,p⟩\|·‖y‖₂), for float32 2·eps·‖grad_x‖₂ besides.
+    *Error*: grad_dy as `softmax_vjp`.  grad_x is ``y ∘ (p − ⟨y,p⟩)``, ``p = (v − ⟨y,v⟩) ∘ (dy − ⟨y,dy⟩)``;
+    its error in each row is at most 4·eps·(‖y∘p‖₂ + \|⟨y,p⟩\|·‖y‖₂), for float32 2·eps·‖grad_x‖₂ besides.
 
     *Memory*: the two results.
 
@@ -230,7 +229,8 @@ def softmax_double_backward(
     >>> import numpy as np
     >>> import softgrad
     >>> y = softgrad.softmax(np.array([1.0, 2.0, 3.0]))
-    >>> grad_x, grad_dy = softgrad.softmax_double_backward(y, np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    >>> dy, v = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+    >>> grad_x, grad_dy = softgrad.softmax_double_backward(y, dy, v)
     >>> grad_x.round(4), grad_dy.round(4)
     (array([-0.0181, -0.0112,  0.0293]), array([-0.022 ,  0.1848, -0.1628]))
     """
@@ -257,8 +257,8 @@ def softmax_with_vjp(
     -------
     y : numpy.ndarray
     vjp : callable
-        ``vjp(dy, *, out=None)`` is ``softmax_vjp(y, dy, ...)`` with the same options.  It keeps y, not a copy:
-        y must not be changed before its last call.
+        ``vjp(dy, *, out=None)`` is ``softmax_vjp(y, dy, ...)`` with the same options.  It keeps y, not a
+        copy: y must not be changed before its last call.
 
     Raises
     ------

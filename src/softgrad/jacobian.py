@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .functional import Array, Axis, softmax_vjp
+from .checks import Array, Axis
+from .functional import softmax_vjp
 
 
 def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:

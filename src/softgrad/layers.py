@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from .functional import Array, Axis, Empty, softmax, softmax_vjp
+from .checks import Array, Axis, Empty
+from .functional import softmax, softmax_vjp
 
 
 class Softmax:
@@ -47,9 +48,7 @@ class Softmax:
 
     def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
         """Softmax of `x`; see `softgrad.softmax`."""
-        self.y = softmax(
-            x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out
-        )
+        self.y = softmax(x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out)
         return self.y
 
     def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:

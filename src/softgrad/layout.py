@@ -14,11 +14,15 @@ scattered  anything else                        either, each lane with a place o
 ========== ==================================== ================================================
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 LANES, BESIDE = 32, 1  # as in kernels/cpu/vec.py and places.py, which would load Numba if imported
 
@@ -27,21 +31,25 @@ COLUMN_TILES = 1572864  # bytes of the tiles of columns that are packed at once
 COLUMN_LINE = 256  # bytes fetched side by side
 
 
+# An axis: its size, and its stride in each array.
+Axis = tuple[int, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One way through the arrays of a call: which kernel, and what to give it."""
 
     packed: bool
-    way: tuple  # (spread, mask_spread, across), all None if packed
-    layout: tuple  # (grid, steps, form, group) if packed, else (grid, steps, form, *way)
+    way: tuple[int | None, ...]  # (spread, mask_spread, across), all None if packed
+    layout: tuple[Any, ...]  # (grid, steps, form, group) if packed, else (grid, steps, form, *way)
     tiles: int
     at_once: int  # tiles that belong together: threads share the work at multiples of it
-    first: tuple  # the index of a view of one element, the first
+    first: tuple[int | slice, ...]  # the index of a view of one element, the first
 
 
-def merged(axes):
+def merged(axes: list[Axis]) -> list[Axis]:
     """Neighbouring axes, (size, strides) each, outermost first, as few as possible."""
-    result = []
+    result: list[Axis] = []
     for size, strides in axes:
         if size == 1:
             continue
@@ -54,7 +62,7 @@ def merged(axes):
     return result
 
 
-def table(axes, arrays):
+def table(axes: list[Axis], arrays: int) -> npt.NDArray[np.int64]:
     """Row 0: sizes, row 1 + i: strides of array i; at least one axis."""
     axes = axes or [(1, (0,) * arrays)]
     array = np.array([[size, *strides] for size, strides in axes], np.int64).T
@@ -62,7 +70,14 @@ def table(axes, arrays):
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(shape, strides, axes, itemsize, packs, masked):
+def plan(
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axes: tuple[int, ...],
+    itemsize: int,
+    packs: int,
+    masked: bool,
+) -> Plan:
     """The way through arrays of one shape.
 
     Parameters
@@ -91,44 +106,45 @@ def plan(shape, strides, axes, itemsize, packs, masked):
     n = math.prod(size for size, _ in reduced)
     first = (0,) * (len(shape) - 1) + (slice(0, 1),)
 
-    def whole(sizes):
-        return -(-sizes // LANES)
+    def whole(elements: int) -> int:
+        """How many vectors hold them."""
+        return -(-elements // LANES)
 
-    def neighbours(of_all):
+    def neighbours(of_all: tuple[int, ...]) -> tuple[int | None, ...]:
         """Whether these strides are 1, but for the mask's; if so, as a tuple, what its `mask_spread` is."""
         if any(s != 1 for s in (of_all[:-1] if masked else of_all)):
             return ()
         return (None if of_all[-1] == 1 else BESIDE,)
 
-    def way(grid, steps, form, spread, mask_spread, across, tiles=None):
-        layout = table(grid, count), table(steps, count), np.array(form, np.int64)
-        tiles = tiles or math.prod(size for size, _ in grid)
-        ways = spread, mask_spread, across
-        return Plan(False, ways, layout + ways, tiles, 1, first)
+    def tables(grid: list[Axis], steps: list[Axis], *form: int) -> tuple[Any, ...]:
+        return table(grid, count), table(steps, count), np.array(form, np.int64)
 
-    def packed_way(grid, steps, form, group):
-        layout = table(grid, count), table(steps, count), np.array(form, np.int64), group
-        tiles = math.prod(size for size, _ in grid)
-        return Plan(True, (None, None, None), layout, tiles, max(group, 1), first)
+    def tiles(grid: list[Axis]) -> int:
+        return math.prod(size for size, _ in grid)
 
     one_axis = len(reduced) == 1
     (_, strides_n) = reduced[-1]
-    lanes_along = tuple(s * LANES for s in strides_n)
-    if one_axis and (spread := neighbours(strides_n)):
+    along = [(whole(n), tuple(s * LANES for s in strides_n))]
+    if one_axis and (mask_spread := neighbours(strides_n)):
         tile = n * LANES * wide
         if packs and tile < ROW_TILE // packs**2 and len(kept) == 1 and rows >= LANES // 2:
-            pitch = tuple(s * LANES for s in kept[0][1])
-            return packed_way([(whole(rows), pitch)], reduced, (n, rows, whole(rows)), 0)
-        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), None, *spread, None)
-    if one_axis and kept and (spread := neighbours(kept[-1][1])):
+            grid = [(whole(rows), tuple(s * LANES for s in kept[0][1]))]
+            made = tables(grid, reduced, n, rows, whole(rows))
+            return Plan(True, (None, None, None), (*made, 0), whole(rows), 1, first)
+        ways = None, *mask_spread, None
+        return Plan(False, ways, tables(kept, along, whole(n), n, 1) + ways, rows, 1, first)
+    if one_axis and kept and (mask_spread := neighbours(kept[-1][1])):
         inner = kept[-1][0]
+        grid = [*kept[:-1], (whole(inner), tuple(s * LANES for s in kept[-1][1]))]
+        made = tables(grid, reduced, n, inner, whole(inner))
         tile = n * LANES * wide * packs
         if packs and tile <= COLUMN_TILES:
-            grid = [*kept[:-1], (whole(inner), (LANES,) * count)]
             group = max(1, min(COLUMN_TILES // tile, COLUMN_LINE // (LANES * itemsize), whole(inner)))
-            return packed_way(grid, reduced, (n, inner, whole(inner)), group)
-        grid = [*kept[:-1], (whole(inner), tuple(s * LANES for s in kept[-1][1]))]
-        return way(grid, reduced, (n, inner, whole(inner)), None, *spread, 0)
+            return Plan(True, (None, None, None), (*made, group), tiles(grid), group, first)
+        ways = None, *mask_spread, 0
+        return Plan(False, ways, made + ways, tiles(grid), 1, first)
     if one_axis and n >= LANES:
-        return way(kept, [(whole(n), lanes_along)], (whole(n), n, 1), 0, 0, None)
-    return way(kept, reduced, (n, rows, whole(rows)), 0, 0, 0, whole(rows))
+        ways = 0, 0, None
+        return Plan(False, ways, tables(kept, along, whole(n), n, 1) + ways, rows, 1, first)
+    ways = 0, 0, 0
+    return Plan(False, ways, tables(kept, reduced, n, rows, whole(rows)) + ways, whole(rows), 1, first)

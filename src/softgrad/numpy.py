@@ -4,18 +4,30 @@ The functions have the names, arguments and results of those in `softgrad.functi
 them.  `run` is the way to the kernels for all of them.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from . import checks, layout, threads
+from .checks import Array
 
-
-NO_MASK = object()
+NO_MASK = np.empty(0, np.bool_)
 
 
 @functools.lru_cache(maxsize=1024)
-def route(name, packs, dtype, shape, strides, axes, masked):
+def route(
+    name: str,
+    packs: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axes: tuple[int, ...],
+    masked: bool,
+) -> tuple[Callable[..., Any], layout.Plan]:
     """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
     from .kernels.cpu import library
 
@@ -25,7 +37,14 @@ def route(name, packs, dtype, shape, strides, axes, masked):
     return library.kernel(name, code, masked, *plan.way), plan
 
 
-def run(name, packs, arrays, where, axes, numbers):
+def run(
+    name: str,
+    packs: int,
+    arrays: Sequence[Array],
+    where: Array | None,
+    axes: tuple[int, ...],
+    numbers: tuple[Any, ...],
+) -> bool:
     """Call the kernel `name` on `arrays` of one shape and dtype, read ones first.
 
     `packs` is how many of them its packed form holds in scratch memory, 0 if it has none.  `where` is the
@@ -38,26 +57,25 @@ def run(name, packs, arrays, where, axes, numbers):
         last = arrays[-1]
     dtype = last.dtype
     strides = [a.strides for a in arrays]
-    masked = where is not None and where is not NO_MASK
-    if masked:
+    masked = False
+    if where is None:
+        strides.append(last.strides)  # of a mask that is not there, they are not used
+    elif where is not NO_MASK:
+        masked = True
         strides.append(tuple([s * dtype.itemsize for s in where.strides]))
         packs = 0
-    elif where is None:
-        strides.append(last.strides)  # of a mask that is not there, they are not used
     kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked)
     first = plan.first
-    arguments = [a[first] for a in arrays]
+    arguments: list[Array | None] = [a[first] for a in arrays]
     if dtype.itemsize == 2:
         bits = checks.FLOATS[dtype][1]
-        arguments = [a.view(bits) for a in arguments]
-    if masked:
-        arguments.append(where[first])
-    elif where is None and not plan.packed:
-        arguments.append(None)
+        arguments = [a[first].view(bits) for a in arrays]
+    if where is not NO_MASK and not plan.packed:
+        arguments.append(None if where is None else where[first])
     return threads.share(kernel, (*arguments, *plan.layout, *numbers), plan.tiles, plan.at_once, last.nbytes)
 
 
-def softmax(x, *, axis=-1, where=None, scale=1.0, empty="zero", out=None):
+def softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any) -> Array:
     given = checks.array(x, "x")
     dtype = given.dtype if given.dtype in checks.FLOATS else np.dtype(np.float64)
     axes = checks.axes(axis, given.ndim)
@@ -86,7 +104,7 @@ def softmax(x, *, axis=-1, where=None, scale=1.0, empty="zero", out=None):
 
 
 @functools.lru_cache(maxsize=256)
-def two_parts(scale, dtype):
+def two_parts(scale: float, dtype: np.dtype[Any]) -> tuple[float, float]:
     """The scale as the sum of two numbers of the type that the kernels compute in."""
     if dtype == np.float64:
         return scale, 0.0
@@ -94,30 +112,30 @@ def two_parts(scale, dtype):
     return float(hi), float(np.float32(scale - float(hi)))
 
 
-def softmax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None):
+def softmax_vjp(y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Array:
     return product(y, dy, "dy", axis, where, scale, out)
 
 
-def softmax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None):
+def softmax_jvp(y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Array:
     return product(y, dx, "dx", axis, where, scale, out)
 
 
-def product(y, v, name, axis, where, scale, out):
+def product(y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any) -> Array:
     """J(y) v; J is symmetric, so this is the vjp and the jvp."""
     y, v = checks.alike(("y", name), y, v)
     axes = checks.axes(axis, y.ndim)
     where = None if where is None else checks.mask(where, y.shape)
     factor = checks.number(scale, y.dtype)
     if out is None:
-        out = np.empty_like(v)
+        result: Array = np.empty_like(v)
     else:
-        checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
+        result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if y.size:
-        run("vjp", 2, [y, v, out], where, axes, (None, factor))
-    return out
+        run("vjp", 2, [y, v, result], where, axes, (None, factor))
+    return result
 
 
-def softmax_double_backward(y, dy, v, *, axis=-1, scale=1.0):
+def softmax_double_backward(y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Array, Array]:
     y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
     axes = checks.axes(axis, y.ndim)
     factor = checks.number(scale, y.dtype)

@@ -4,19 +4,23 @@ Numba's threading layers can abort the process: workqueue when two threads use i
 a forked child.  The kernels let go of the GIL, so plain threads do.
 """
 
+from __future__ import annotations
+
 import concurrent.futures
 import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 # A thread is woken in some 50 µs; it is worth it for a share of at least this many bytes.
 SHARE = 1 << 20
 
 _lock = threading.Lock()
-_pool = None
-_number = None
+_pool: concurrent.futures.ThreadPoolExecutor | None = None
+_number: int | None = None
 
 
-def _from_environment():
+def _from_environment() -> int:
     text = os.environ.get("SOFTGRAD_NUM_THREADS", "")
     if not text:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -82,7 +86,7 @@ def set_num_threads(number: int) -> None:
     _number = int(number)
 
 
-def _workers():
+def _workers() -> concurrent.futures.ThreadPoolExecutor:
     """The pool, made at first use; more threads start when more shares wait."""
     global _pool
     with _lock:
@@ -93,7 +97,7 @@ def _workers():
         return _pool
 
 
-def _forget():
+def _forget() -> None:
     """In a forked child: the threads are not there, and who held the lock is not either."""
     global _lock, _pool
     _lock, _pool = threading.Lock(), None
@@ -103,7 +107,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def share(kernel, arguments, tiles, at_once, size):
+def share(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], tiles: int, at_once: int, size: int
+) -> bool:
     """Call ``kernel(*arguments, start, stop)`` for parts of range(`tiles`), cut at multiples of `at_once`.
 
     `size` is the number of bytes of one of the arrays, by which the number of threads is chosen.  The result
@@ -111,7 +117,7 @@ def share(kernel, arguments, tiles, at_once, size):
     """
     parts = 1 if size < 2 * SHARE else min(get_num_threads(), size // SHARE, tiles // at_once)
     if parts < 2:
-        return kernel(*arguments, 0, tiles)
+        return bool(kernel(*arguments, 0, tiles))
     edges = [tiles // at_once * part // parts * at_once for part in range(parts)] + [tiles]
     mine, others = [edges[:2]], []
     for i in range(1, parts):

@@ -10,7 +10,7 @@ which is J v and, after Jc = 0 for a constant c was used to centre both factors,
 
 from .compiling import inline
 from .memory import store
-from .places import alive, at, place_of, present, row_sum, tile_of
+from .places import alive, at, place_of, row_sum, tile_of
 from .sums import wide_zero
 from .vec import as_type_of, fma, select
 from .vjp import mean, pair

@@ -64,9 +64,7 @@ def to_half(builder, single):
     half = ir.Constant(single.type, [0.5] * single.type.count)
     added = builder.fadd(builder.bitcast(magnitude, single.type), half)
     small = builder.sub(builder.bitcast(added, whole.type), every(whole, 0x3F000000))
-    result = builder.select(
-        builder.icmp_unsigned("<", magnitude, every(whole, 0x38800000)), small, normal
-    )
+    result = builder.select(builder.icmp_unsigned("<", magnitude, every(whole, 0x38800000)), small, normal)
     too_large = builder.icmp_unsigned(">=", magnitude, every(whole, 0x477FF000))
     result = builder.select(too_large, every(whole, 0x7C00), result)
     is_nan = builder.icmp_unsigned(">", magnitude, every(whole, 0x7F800000))

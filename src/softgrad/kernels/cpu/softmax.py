@@ -61,7 +61,9 @@ def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothi
         if keep:
             store(kept, LANES * k, v, LANES)
     highest = row_max(top, tile)
-    highest = select(highest == -np.inf, as_type_of(0.0, highest), highest)  # an empty row; −inf − −inf would make it NaN
+    highest = select(
+        highest == -np.inf, as_type_of(0.0, highest), highest
+    )  # an empty row; −inf − −inf would make it NaN
 
     total, rest = double(), double()
     for k in range(count):
@@ -85,7 +87,23 @@ def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothi
         store(out, at(out_at, k), select(present(where, where_at, k, live), y, select(empty, y, 0.0)), live)
 
 
-def softmax(x, out, where, grid, steps, form, spread, mask_spread, across, sign, scale_hi, scale_lo, nothing, start, stop):
+def softmax(
+    x,
+    out,
+    where,
+    grid,
+    steps,
+    form,
+    spread,
+    mask_spread,
+    across,
+    sign,
+    scale_hi,
+    scale_lo,
+    nothing,
+    start,
+    stop,
+):
     """Softmax of the tiles `start` … `stop` − 1 of x into out (see `places`)."""
     kept = scratch(x, min(form[0] * LANES, KEPT))
     for i in range(start, stop):

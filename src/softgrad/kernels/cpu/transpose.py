@@ -72,7 +72,9 @@ def load_block(typingctx, array, at, pitch, rows, columns, target, target_at):
             vectors = [widen(builder, joined(builder, raws[r::SIDE]), dtype) for r in range(SIDE)]
             for c, vector in enumerate(exchanged(builder, vectors)):
                 there = builder.add(target_at, target_at.type(LANES * c))
-                builder.store(vector, place_of(builder, room, target.dtype, there)).align = BYTES[target.dtype]
+                builder.store(vector, place_of(builder, room, target.dtype, there)).align = BYTES[
+                    target.dtype
+                ]
 
         def whole(place):
             raw = builder.load(place)

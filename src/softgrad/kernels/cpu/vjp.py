@@ -16,6 +16,7 @@ from .sums import two_sum, wide_zero
 from .vec import LANES, any_of, as_type_of, fma, larger, select, splat
 from .weights import weight
 
+
 def faint(array):
     """Below which square of its weight, beside that of all weights, an element is no reference.
 

@@ -8,6 +8,7 @@ from numba.core import types
 
 from .compiling import per_type
 
+
 def weight(alpha, y):
     """s(y), for a Vec of the map's results."""
     raise NotImplementedError("compiled only")
