@@ -6,7 +6,8 @@
 All comparisons are of samples taken in turns in one loop, and all ratios are medians of the ratios of
 neighbouring samples.  Above 1 means that softgrad is faster.  Between the samples of libraries with more
 than one thread there is a pause, and a call that is not timed: OpenMP's threads go on waiting busily for
-some milliseconds, which would slow down whoever comes next.
+some milliseconds, which would slow down whoever comes next.  What was measured while other processes kept
+the processors busy is measured again, up to three times, and the quietest counts.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ FIRST = [(1024, 1024), (3000, 4096), (64, 100)]
 SHAPES = [(shape, -1) for shape in LAST] + [(shape, 0) for shape in FIRST]
 THREADS = 1, 2
 PAUSE = 0.003
+DISTURBED = 0.2  # processors that others kept busy
 
 # Beside all libraries, as they are called: the result is a new array.
 TABLE = [
@@ -70,23 +72,27 @@ def use_threads(number: int) -> None:
     judges.torch_if_installed().set_num_threads(number)
 
 
-def record(
-    op: str, shape: tuple[int, ...], axis: int, dtype: str, threads: int, samples: dict[str, list[float]]
-) -> list[Record]:
+def in_turns(calls: dict[str, peers.Call], **options: Any) -> tuple[measure.Samples, float]:
+    return measure.quietest(lambda: measure.interleaved(calls, **options))
+
+
+def records_of(cell: Record, found: tuple[measure.Samples, float]) -> list[Record]:
     """One record for each implementation; `ratio` is its time beside softgrad's."""
+    samples, others = found
     return [
         {
-            "op": op,
-            "shape": shape,
-            "axis": axis,
-            "dtype": dtype,
-            "threads": threads,
+            **cell,
             "implementation": name,
+            "processors_kept_busy_by_others": round(others, 3),
             "seconds": vars(measure.spread(found)),
             "ratio": vars(measure.spread(measure.ratios(found, samples["softgrad"]))),
         }
         for name, found in samples.items()
     ]
+
+
+def cell_of(op: str, shape: tuple[int, ...], axis: int, dtype: str, threads: int = 1) -> Record:
+    return {"op": op, "shape": shape, "axis": axis, "dtype": dtype, "threads": threads}
 
 
 def grid(bar: Bar, budget: float) -> Iterator[Record]:
@@ -102,8 +108,8 @@ def grid(bar: Bar, budget: float) -> Iterator[Record]:
                     ("softmax", peers.softmax_into(x, axis)),
                     ("softmax_vjp", peers.vjp_into(y, dy, axis)),
                 ):
-                    samples = measure.interleaved(calls, rounds=61, fewest=9, budget=budget, pause=pause)
-                    yield from record(op, shape, axis, name, threads, samples)
+                    found = in_turns(calls, rounds=61, fewest=9, budget=budget, pause=pause)
+                    yield from records_of(cell_of(op, shape, axis, name, threads), found)
 
 
 def table(bar: Bar, budget: float) -> Iterator[Record]:
@@ -117,8 +123,9 @@ def table(bar: Bar, budget: float) -> Iterator[Record]:
             ("softmax_vjp", lambda library, y=y, dy=dy, axis=axis: peers.vjp(library, y, dy, axis)),
         ):
             calls = {library: call for library in peers.LIBRARIES if (call := call_of(library)) is not None}
-            samples = measure.interleaved(calls, rounds=31, fewest=7, budget=3 * budget, pause=PAUSE)
-            yield from record(f"{op}, new array", shape, axis, name, softgrad.get_num_threads(), samples)
+            found = in_turns(calls, rounds=31, fewest=7, budget=3 * budget, pause=PAUSE)
+            cell = cell_of(f"{op}, new array", shape, axis, name, softgrad.get_num_threads())
+            yield from records_of(cell, found)
 
 
 @numba.njit
@@ -142,16 +149,13 @@ def limits(bar: Bar, budget: float) -> Iterator[Record]:
         "softmax, new array": lambda: softgrad.softmax(x),
         "softmax_vjp, new array": lambda: softgrad.softmax_vjp(y, dy),
     }
-    samples = measure.interleaved(calls, rounds=41, fewest=9, budget=8 * budget)
+    samples, others = in_turns(calls, rounds=41, fewest=9, budget=8 * budget)
     for op, found in samples.items():
-        limit = samples["copy" if op.startswith("softmax,") or op in ("softmax", "copy") else "triad"]
+        limit = samples["triad" if op.startswith(("softmax_vjp", "triad")) else "copy"]
         yield {
-            "op": f"{op} beside its limit",
-            "shape": shape,
-            "axis": -1,
-            "dtype": "float32",
-            "threads": 1,
+            **cell_of(f"{op} beside its limit", shape, -1, "float32"),
             "implementation": "softgrad" if op.startswith("softmax") else "the machine",
+            "processors_kept_busy_by_others": round(others, 3),
             "seconds": vars(measure.spread(found)),
             "limit_ratio": vars(measure.spread(measure.ratios(limit, found))),
         }
@@ -168,8 +172,8 @@ def article(bar: Bar, budget: float) -> Iterator[Record]:
         **reproduce.ways(settings, y, dy),
         "softgrad": lambda: softgrad.softmax_vjp(y, dy, out=out),
     }
-    samples = measure.interleaved(calls, rounds=61, budget=10 * budget)
-    yield from record("the article's ways", (32, 512), -1, "float64", 1, samples)
+    found = in_turns(calls, rounds=61, budget=10 * budget)
+    yield from records_of(cell_of("the article's ways", (32, 512), -1, "float64"), found)
 
 
 def kernel_alone(call: peers.Call) -> peers.Call:
@@ -202,14 +206,10 @@ def overhead(bar: Bar, budget: float) -> Iterator[Record]:
                 ("softmax_vjp", peers.vjp_into(y, dy, axis)["softgrad"]),
             ):
                 calls = {"call": call, "kernel": kernel_alone(call)}
-                samples = measure.interleaved(calls, rounds=41, budget=budget)
+                samples, _ = in_turns(calls, rounds=41, budget=budget)
                 pairs = zip(samples["call"], samples["kernel"], strict=True)
                 yield {
-                    "op": f"{op}: call less kernel",
-                    "shape": shape,
-                    "axis": axis,
-                    "dtype": name,
-                    "threads": 1,
+                    **cell_of(f"{op}: call less kernel", shape, axis, name),
                     "implementation": "softgrad",
                     "seconds": vars(measure.spread([whole - part for whole, part in pairs])),
                     "call": vars(measure.spread(samples["call"])),
@@ -233,11 +233,7 @@ def memory(bar: Bar) -> Iterator[Record]:
             for op, call in calls.items():
                 assert call is not None
                 yield {
-                    "op": f"memory of {op}",
-                    "shape": (rows, 4096),
-                    "axis": axis,
-                    "dtype": "float32",
-                    "threads": 1,
+                    **cell_of(f"memory of {op}", (rows, 4096), axis, "float32"),
                     "implementation": "softgrad",
                     "bytes": measure.peak_memory(call) - (x.nbytes if op.endswith("new array") else 0),
                 }
@@ -254,21 +250,13 @@ def run(quick: bool) -> dict[str, Any]:
         bar.phase("import softgrad")
         seconds = startup.import_seconds(5 if quick else 15)
         spread = vars(measure.spread(seconds))
-        records.append(
-            {
-                "op": "import",
-                "shape": (),
-                "axis": "",
-                "dtype": "",
-                "implementation": "softgrad",
-                "seconds": spread,
-            }
-        )
+        records.append({**cell_of("import", (), -1, ""), "implementation": "softgrad", "seconds": spread})
         records += startup.first_calls(quick, bar.phase)
     return {
         "environment": measure.environment("numpy", "numba", "scipy", "torch", "jax"),
         "records": records,
         "bounds": bounds(records),
+        "disturbed": sum(r.get("processors_kept_busy_by_others", 0) > DISTURBED for r in records),
     }
 
 
@@ -283,6 +271,8 @@ def main() -> None:
     if output is not None:
         output.parent.mkdir(exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n")
+    if result["disturbed"]:
+        print(f"{result['disturbed']} records were measured beside busy processes: run it again")
     for b in result["bounds"]:
         print(f"{'met   ' if b['met'] else 'MISSED'} {b['name']}: {b['measured']:.3g}, asked {b['asked']}")
         for text in b["missed"]:

@@ -28,6 +28,8 @@ BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTAL
 LIBRARIES = "softgrad", "NumPy", "SciPy", "PyTorch", "JAX"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 Json = dict[str, Any]
 
 
@@ -40,7 +42,7 @@ def rows(header: list[str], lines: list[list[str]]) -> str:
 def short(value: float) -> str:
     """Three digits, or a power of ten."""
     if value >= 1e4:
-        return f"10^{math.floor(math.log10(value))}"
+        return "10" + str(math.floor(math.log10(value))).translate(RAISED)
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.3g}"
 
 

@@ -1,6 +1,6 @@
-"""The tests' own modules (oracle, cases, checks, mutants) are found by name."""
+"""The same random cases in every run, and no time limit for one: the first of a kind compiles its kernel."""
 
-import pathlib
-import sys
+import hypothesis
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("repeatable")

@@ -5,6 +5,7 @@ import checks
 import numpy as np
 import oracle
 import pytest
+
 from softgrad import softmax, softmax_double_backward, softmax_vjp
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -5,6 +5,7 @@ import checks
 import numpy as np
 import oracle
 import pytest
+
 from softgrad import softmax, softmax_with_vjp
 
 LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
@@ -101,9 +102,7 @@ def test_what_is_masked_has_no_effect(junk, axis):
     x, where = masked_cases(np.dtype(np.float32))
     where[0] = True
     other = np.where(where, x, np.float32(junk))
-    np.testing.assert_array_equal(
-        softmax(other, where=where, axis=axis), softmax(x, where=where, axis=axis)
-    )
+    np.testing.assert_array_equal(softmax(other, where=where, axis=axis), softmax(x, where=where, axis=axis))
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 7), (1, 6, 1), (6, 7), (7,), (1,), ()])

@@ -5,6 +5,7 @@ import checks
 import numpy as np
 import oracle
 import pytest
+
 from softgrad import softmax, softmax_jacobian
 
 

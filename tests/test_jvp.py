@@ -5,6 +5,7 @@ import checks
 import numpy as np
 import oracle
 import pytest
+
 from softgrad import softmax, softmax_jvp, softmax_vjp
 
 LENGTHS = [1, 2, 3, 5, 16, 17, 33, 100, 257, 1000]

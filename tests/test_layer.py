@@ -3,6 +3,7 @@
 import cases
 import numpy as np
 import pytest
+
 from softgrad import Softmax, softmax, softmax_vjp
 
 X, DY = (cases.numbers(60, key).reshape(3, 4, 5) for key in ("x", "dy"))
@@ -76,7 +77,10 @@ def test_it_keeps_y_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("layer", "text"),
-    [(Softmax(), "Softmax(axis=-1)"), (Softmax(0, scale=0.5, empty="nan"), "Softmax(axis=0, scale=0.5, empty='nan')")],
+    [
+        (Softmax(), "Softmax(axis=-1)"),
+        (Softmax(0, scale=0.5, empty="nan"), "Softmax(axis=0, scale=0.5, empty='nan')"),
+    ],
 )
 def test_repr(layer, text):
     assert repr(layer) == text

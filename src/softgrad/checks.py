@@ -106,7 +106,14 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
             axis = tuple(map(operator.index, axis)) if type(axis) is tuple else operator.index(axis)
         except TypeError:
             raise TypeError(f"axis={axis!r}: it takes a whole number, a tuple of them, or None") from None
-    return numbered(axis, ndim)
+    try:
+        return numbered(axis, ndim)
+    except np.exceptions.AxisError:
+        raise
+    except ValueError:
+        raise ValueError(f"axis={axis} names an axis twice: give each one once") from None
+    except OverflowError:
+        raise np.exceptions.AxisError(f"axis={axis} is out of bounds for an array of {ndim} axes") from None
 
 
 @functools.lru_cache(maxsize=256)
@@ -123,6 +130,8 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:
         return None
+    if isinstance(where, np.ma.MaskedArray):
+        raise TypeError("where is a masked array; it takes booleans: give where.filled(False)")
     result = np.asarray(where)
     if result.dtype != np.bool_:
         raise TypeError(
@@ -139,12 +148,15 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
 
 def number(scale: Any, dtype: np.dtype[Any]) -> float:
     """`scale` as a float that arrays of this dtype can be multiplied by."""
-    if not isinstance(scale, (numbers.Real, np.floating, np.integer)) or isinstance(scale, bool):
+    if not isinstance(scale, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or scale is True:
         raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
-    factor = float(scale)
+    try:
+        factor = float(scale)
+    except OverflowError:
+        factor = math.inf
     largest = LARGEST_64 if dtype.itemsize == 8 else LARGEST_32  # the 16-bit types are computed in float32
     if not -largest <= factor <= largest:
-        raise ValueError(f"scale={scale}: it takes a finite number, up to {largest:.3g} for {dtype}")
+        raise ValueError(f"scale={factor}: it takes a finite number, up to {largest:.3g} for {dtype}")
     return factor
 
 
@@ -158,19 +170,22 @@ def choice(empty: Any) -> float:
 def target(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: tuple[str, ...], *inputs: Array | None
 ) -> Array:
-    """`out`, if a result of this shape and dtype can be written to it while the inputs are read."""
+    """A view of `out`, if a result of this shape and dtype can be written to it while the inputs are read."""
     if type(out) is not np.ndarray:
-        raise TypeError(f"out takes a numpy.ndarray, not {type(out).__name__}")
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+            raise TypeError(f"out takes a numpy.ndarray, not {type(out).__name__}")
+        out = np.asarray(out)  # a memmap, say
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}; the result has {dtype}: give an array of that")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; the result has {shape}: give an array of that")
-    flags = out.flags
+    result: Array = out
+    flags = result.flags
     if not flags.writeable:
         raise ValueError("out is read-only: give an array that may be written to")
     if not flags.aligned:
         raise ValueError("out is not aligned in memory: give an array that is, such as numpy.empty makes")
-    if not flags.c_contiguous and 0 in out.strides and shares_itself(out):
+    if not flags.c_contiguous and shares_itself(out):
         raise ValueError("out has several elements at the same place: give an array that was not broadcast")
     for name, value in zip(names, inputs, strict=True):
         # two arrays that own their memory do not share it
@@ -178,17 +193,28 @@ def target(
             continue
         if np.may_share_memory(out, value):
             overlap(out, name, value)
-    return out
+    return result
 
 
 def shares_itself(out: Array) -> bool:
-    return any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True))
+    """Whether elements of `out` may be at the same place: an axis has a smaller step than those within it."""
+    within = out.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in steps_of(out)):
+        if stride < within:
+            return True
+        within += stride * (size - 1)
+    return False
+
+
+def steps_of(a: Array) -> list[tuple[int, int]]:
+    """(stride, size) of the axes along which there is a step."""
+    return [(stride, size) for stride, size in zip(a.strides, a.shape, strict=True) if size > 1]
 
 
 def overlap(out: Array, name: str, value: Array) -> None:
     """Refuse an `out` that holds elements of the input `value` at other places than its own."""
     same_start = out.__array_interface__["data"][0] == value.__array_interface__["data"][0]
-    if same_start and out.dtype == value.dtype and (out.strides == value.strides or out.size <= 1):
+    if same_start and out.dtype == value.dtype and steps_of(out) == steps_of(value):
         return
     try:
         shared = np.shares_memory(out, value, max_work=cast(Any, 100_000))

@@ -31,12 +31,13 @@ def softmax(
     ----------
     x : array_like
         Logits, of any shape and memory layout.  float16, bfloat16 (``ml_dtypes``), float32 and float64 are
-        computed and returned as what they are; integers become float64.  An entry of −inf has no part.
+        computed and returned as what they are; integers become float64.  An entry for which ``scale * x`` is
+        −inf has no part.
     axis : int, tuple of int or None
         The axis or axes along which the result sums to 1; None is all of them.
     where : array_like of bool, optional
         Broadcasts to the shape of `x`.  What is False is not there: its result is 0 whatever `x` holds,
-        NaN included, and nothing else depends on it.
+        NaN included, and nothing else depends on it.  (A row that is all False is an empty one.)
     scale : float
         A finite number.
     empty : {"zero", "nan", "raise"}
@@ -69,7 +70,7 @@ def softmax(
     *Memory*: the result, and less than 4 MB a thread, whatever the layout.
 
     A row with NaN, or with +inf, is all NaN.  An axis of length 0 gives an empty result.  A 0-d array counts
-    as one number.
+    as one number (axis −1 or None).
 
     Examples
     --------
@@ -112,8 +113,8 @@ def softmax_vjp(
     Returns
     -------
     numpy.ndarray
-        dx, of the shape of `y`; `out` if that was given.  Exactly 0 where `where` is False, whatever `y` and
-        `dy` hold there, and in empty rows.
+        dx, of the shape of `y`; `out` if that was given.  Exactly 0 where `where` is False, and in rows whose
+        y is 0 throughout, whatever `dy` holds there.
 
     Raises
     ------
@@ -127,11 +128,12 @@ def softmax_vjp(
 
     *Error*: against the exact value of the formula for the given y and dy, for each row,
     ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element, whatever
-    offset dy has and however peaked y is.  A `scale` that is no power of two adds one rounding.
+    offset dy has and however peaked y is.  In float64 a `scale` that is no power of two adds a rounding.
 
     *Memory*: the result, and less than 4 MB a thread.  Of the forward pass only `y` has to be kept.
 
-    NaN and inf in `dy` make their row NaN, also where y is 0; ``where`` keeps them out.
+    NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps
+    them out.
 
     Examples
     --------

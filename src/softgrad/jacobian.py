@@ -24,7 +24,7 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     y : array_like
         What softmax put out.
     axis : int, tuple of int or None
-        The axis along which y sums to 1.  Several are taken as one, in C order.
+        The axis along which y sums to 1.  Several are taken as one, in the order given.
 
     Returns
     -------

@@ -7,6 +7,7 @@ them.  `run` is the way to the kernels for all of them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def run(
     return threads.share(kernel, (*arguments, *plan.layout, *numbers), plan.tiles, plan.at_once, last.nbytes)
 
 
-def softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any) -> Array:
+def softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
     given = checks.array(x, "x")
     dtype = given.dtype if given.dtype in checks.FLOATS else np.dtype(np.float64)
     axes = checks.axes(axis, given.ndim)
@@ -83,11 +84,11 @@ def softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any) 
     factor = checks.number(scale, dtype)
     nothing = checks.choice(empty)
     if out is None:
-        result = np.empty_like(given, dtype)
+        out = result = np.empty_like(given, dtype)
     else:
         result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
     if given.size == 0:
-        return result
+        return out
     sign = -1.0 if factor < 0 else 1.0
     if empty == "raise":
         x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
@@ -99,40 +100,48 @@ def softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any) 
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
-    run("softmax", 1, [given, result], where, axes, (sign, *two_parts(abs(factor), dtype), nothing))
-    return result
+    run("softmax", 1, [given, result], where, axes, (sign, *in_parts(abs(factor), dtype), nothing))
+    return out
 
 
 @functools.lru_cache(maxsize=256)
-def two_parts(scale: float, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The scale as the sum of two numbers of the type that the kernels compute in."""
-    if dtype == np.float64:
-        return scale, 0.0
-    hi = np.float32(scale)
-    return float(hi), float(np.float32(scale - float(hi)))
+def in_parts(scale: float, dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    """(factor, low part, power of two): their product is the scale.
+
+    Factor and low part are numbers of the type that the kernels compute in, from 1 to 2 in sum, so that the
+    low part is no subnormal number.
+    """
+    fraction, exponent = math.frexp(scale)
+    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
+    if dtype == np.float64 or scale == 0:
+        return fraction, 0.0, power
+    factor = float(np.float32(fraction))
+    if power < 2.0**-149:  # beyond the smallest float32; the differences are below 2¹²⁸
+        return factor, fraction - factor, 2.0**-149
+    return factor, float(np.float32(fraction - factor)), power
 
 
-def softmax_vjp(y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Array:
+def softmax_vjp(y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
     return product(y, dy, "dy", axis, where, scale, out)
 
 
-def softmax_jvp(y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Array:
+def softmax_jvp(y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
     return product(y, dx, "dx", axis, where, scale, out)
 
 
-def product(y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any) -> Array:
+def product(y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
     """J(y) v; J is symmetric, so this is the vjp and the jvp."""
     y, v = checks.alike(("y", name), y, v)
     axes = checks.axes(axis, y.ndim)
     where = None if where is None else checks.mask(where, y.shape)
     factor = checks.number(scale, y.dtype)
     if out is None:
-        result: Array = np.empty_like(v)
+        out = result = np.empty_like(v)
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if y.size:
         run("vjp", 2, [y, v, result], where, axes, (None, factor))
-    return result
+    return out
 
 
 def softmax_double_backward(y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Array, Array]:

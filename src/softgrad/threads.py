@@ -7,6 +7,7 @@ a forked child.  The kernels let go of the GIL, so plain threads do.
 from __future__ import annotations
 
 import concurrent.futures
+import operator
 import os
 import threading
 from collections.abc import Callable
@@ -79,11 +80,13 @@ def set_num_threads(number: int) -> None:
     >>> softgrad.set_num_threads(1)
     """
     global _number
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
-        raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}")
-    if number < 1:
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}") from None
+    if isinstance(number, bool) or whole < 1:
         raise ValueError(f"set_num_threads takes a number from 1 up, not {number}")
-    _number = int(number)
+    _number = whole
 
 
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
@@ -125,6 +128,8 @@ def share(
             others.append(_workers().submit(kernel, *arguments, *edges[i : i + 2]))
         except RuntimeError:  # the interpreter is shutting down and starts no more threads
             mine.append(edges[i : i + 2])
-    results = [kernel(*arguments, start, stop) for start, stop in mine]
-    results += [other.result() for other in others]
-    return any(results)
+    try:
+        results = [kernel(*arguments, start, stop) for start, stop in mine]
+    finally:  # nothing is written any more when the call is over, however it ends
+        concurrent.futures.wait(others)
+    return any(results + [other.result() for other in others])

@@ -13,7 +13,7 @@ from .memory import store
 from .places import alive, at, place_of, row_sum, tile_of
 from .sums import wide_zero
 from .vec import as_type_of, fma, select
-from .vjp import mean, pair
+from .vjp import pair, safe_mean
 
 
 @inline
@@ -28,24 +28,26 @@ def double_backward_tile(y, y_at, dy, dy_at, v, v_at, grad_x, x_at, grad_dy, dy_
     zero = wide_zero(y)
     first = y, y_at, dy, dy_at, None, y_at, tile
     second = y, y_at, v, v_at, None, y_at, tile
-    hi, lo, b = mean(*first, alpha, None)
-    v_hi, v_lo, _ = mean(*second, alpha, None)
+    hi, lo, b, factor = safe_mean(*first, alpha)
+    v_hi, v_lo, _, v_factor = safe_mean(*second, alpha)
 
     total = zero
     for k in range(count):
-        w, d = pair(*first, k, alpha, None)
-        _, u = pair(*second, k, alpha, None)
+        w, d = pair(*first, k, alpha, factor)
+        _, u = pair(*second, k, alpha, v_factor)
         product = centred(d, hi, lo, zero) * centred(u, v_hi, v_lo, zero)
         total = fma(as_type_of(w, zero), product, total)
     covariance = row_sum(total, tile) / b
+    undo, v_undo = as_type_of(1.0 / factor, zero), as_type_of(1.0 / v_factor, zero)
 
     for k in range(count):
-        w, d = pair(*first, k, alpha, None)
-        _, u = pair(*second, k, alpha, None)
+        w, d = pair(*first, k, alpha, factor)
+        _, u = pair(*second, k, alpha, v_factor)
         s, u = as_type_of(w, zero), centred(u, v_hi, v_lo, zero)
         spread = fma(centred(d, hi, lo, zero), u, covariance * -1.0)
         live = alive(tile, k)
         some = b != 0.0
+        spread, u = spread * undo * v_undo, u * v_undo
         store(grad_x, at(x_at, k), as_type_of(select(some, s * spread * scale * scale, 0.0), w), live)
         store(grad_dy, at(dy_out_at, k), as_type_of(select(some, s * u * scale, 0.0), w), live)
 

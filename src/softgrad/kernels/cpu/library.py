@@ -18,8 +18,8 @@ FORM = types.Array(INDEX, 1, "C", readonly=True)
 
 # name: (function, arrays read, arrays written, whether a mask follows, what else, before start and stop)
 KERNELS = {
-    "softmax": (softmax, 1, 1, True, [NUMBER] * 4),
-    "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 4),
+    "softmax": (softmax, 1, 1, True, [NUMBER] * 5),
+    "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 5),
     "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
     "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),

@@ -27,16 +27,19 @@ def logits(x, x_at, where, where_at, tile, k, sign):
 def powers(v, top, scale):
     """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along.
 
-    Half of v and of top have a difference for certain, which a small scale may make a number that counts.
+    The scale is (factor + low_part)·power_of_two.  Half of v and of top have a difference for certain, which
+    a small scale may make a number that counts.
     """
-    if scale[0] == 1.0:
+    factor, low_part, power_of_two = scale
+    if factor == 1.0 and power_of_two == 1.0:
         difference, lost = two_difference(v, top)
         return power(difference, lost)
-    if scale[0] == 0.0:
+    if factor == 0.0:
         return power(select(v == -np.inf, v, v * 0.0), top * 0.0)
     difference, lost = two_difference(v * 0.5, top * 0.5)
-    t = difference * scale[0]
-    rest = fma(difference, scale[0], t * -1.0) + fma(lost, scale[0], difference * scale[1])
+    difference, lost = difference * power_of_two, lost * power_of_two
+    t = difference * factor
+    rest = fma(difference, factor, t * -1.0) + fma(lost, factor, difference * low_part)
     return power(t * 2.0, rest * 2.0)
 
 
@@ -98,8 +101,9 @@ def softmax(
     mask_spread,
     across,
     sign,
-    scale_hi,
-    scale_lo,
+    factor,
+    low_part,
+    power_of_two,
     nothing,
     start,
     stop,
@@ -116,7 +120,7 @@ def softmax(
             place_of(i, 2, grid, steps, mask_spread, across),
             tile_of(i, form, across),
             sign,
-            (scale_hi, scale_lo),
+            (factor, low_part, power_of_two),
             nothing,
             kept,
             (
@@ -126,7 +130,9 @@ def softmax(
         )
 
 
-def softmax_packed(x, out, grid, steps, form, group, sign, scale_hi, scale_lo, nothing, start, stop):
+def softmax_packed(
+    x, out, grid, steps, form, group, sign, factor, low_part, power_of_two, nothing, start, stop
+):
     """The same by way of scratch memory (see `packing`)."""
     size = span(form[0])
     at_once = max(group, 1)
@@ -148,7 +154,7 @@ def softmax_packed(x, out, grid, steps, form, group, sign, scale_hi, scale_lo, n
                 packed,
                 tile,
                 sign,
-                (scale_hi, scale_lo),
+                (factor, low_part, power_of_two),
                 nothing,
                 part,
                 (

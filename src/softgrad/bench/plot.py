@@ -1,0 +1,168 @@
+"""The picture of `softgrad reproduce --plot`: time and memory against n, both axes logarithmic.
+
+There a cost that grows as n² is a line twice as steep as one that grows as n, which two guides show.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .reproduce import CLOSED_FORM, JACOBIAN, LARGEST_JACOBIAN, SOFTGRAD, Point, Report
+from .words import BYTES, SECONDS, Units, digits, in_words
+
+# Colours that people with any colour vision tell apart (Okabe and Ito), and shapes for print in grey.
+STYLES: dict[str, dict[str, Any]] = {
+    JACOBIAN: {"color": "#D55E00", "marker": "s", "linestyle": "-"},
+    CLOSED_FORM: {"color": "#0072B2", "marker": "o", "linestyle": "--"},
+    SOFTGRAD: {"color": "#00795C", "marker": "^", "linestyle": "-"},
+}
+LABELS = {JACOBIAN: "Jacobian\nand product", CLOSED_FORM: "closed form\nin NumPy", SOFTGRAD: "softgrad"}
+GUIDE = "#8a8a8a"
+
+
+def guide(axes: Any, end: tuple[float, float], power: int, text: str) -> None:
+    """A grey line that grows as n^power up to `end`, and its name."""
+    n, value = end
+    stretch = 8
+    axes.plot(
+        [n / stretch, n], [value / stretch**power, value],
+        color=GUIDE, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1,
+    )  # fmt: skip
+    back = stretch**0.6
+    middle = n / back, value / back**power
+    offset, side = ((-4, 3), "right") if power == 2 else ((4, -3), "left")
+    axes.annotate(
+        text, middle, xytext=offset, textcoords="offset points", color="#5f5f5f", fontsize=11,
+        ha=side, va="bottom" if power == 2 else "top",
+    )  # fmt: skip
+
+
+def spread_apart(heights: list[float], least: float) -> list[float]:
+    """Heights, in order from low to high, moved up where they are closer than `least`."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + least) if placed else height)
+    return placed
+
+
+def label(axes: Any, ends: dict[str, tuple[float, float]]) -> None:
+    """Name each line at its right end, two names never on top of each other."""
+    low, high = axes.get_ylim()
+    decades = math.log10(high / low)
+    names = sorted(ends, key=lambda name: ends[name][1])
+    heights = [math.log10(ends[name][1] / low) / decades for name in names]
+    for name, height in zip(names, spread_apart(heights, 0.085), strict=True):
+        axes.annotate(
+            LABELS[name],
+            xy=ends[name],
+            xytext=(ends[name][0] * 1.18, height),
+            textcoords=("data", "axes fraction"),
+            color=STYLES[name]["color"],
+            fontsize=10,
+            fontweight="bold" if name == SOFTGRAD else "normal",
+            va="center",
+            linespacing=0.95,
+            annotation_clip=False,
+        )
+
+
+def panel(axes: Any, points: list[Point], value: Any, low_high: Any, title: str, units: Units) -> None:
+    ends: dict[str, tuple[float, float]] = {}
+    for name, style in STYLES.items():
+        of_way = [p for p in points if p.way == name]
+        if not of_way:
+            continue
+        n, values = [p.n for p in of_way], [value(p) for p in of_way]
+        axes.plot(n, values, markersize=4.5, linewidth=1.8, zorder=3, **style)
+        if low_high is not None:
+            low, high = zip(*(low_high(p) for p in of_way), strict=True)
+            axes.fill_between(n, low, high, color=style["color"], alpha=0.2, linewidth=0, zorder=2)
+        ends[name] = n[-1], values[-1]
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_title(title, loc="left", fontsize=11.5, pad=8)
+    axes.set_xlabel("n, the length of a row")
+    every = sorted({p.n for p in points})
+    ticks = [2**k for k in range(3, 23, 2 if every[-1] < 10000 else 3) if every[0] <= 2**k <= every[-1]]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value, units)))
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if JACOBIAN in ends:
+        last, highest = ends[JACOBIAN]
+        guide(axes, (last, highest * 3), 2, "grows as n²")
+    last, lowest = ends[SOFTGRAD]
+    guide(axes, (last, lowest / 3), 1, "grows as n")
+    label(axes, ends)
+
+
+def gap(axes: Any, points: list[Point], value: Any, n: int) -> None:
+    """A line from softgrad up to the Jacobian at one n, and how many times it spans."""
+    ends = {p.way: value(p) for p in points if p.n == n}
+    if JACOBIAN not in ends:
+        return
+    above, below = ends[JACOBIAN], ends[SOFTGRAD]
+    axes.plot([n, n], [below, above], color="#333333", linewidth=1, zorder=2)
+    axes.annotate(
+        f"{digits(float(f'{above / below:.2g}'))} ×",
+        (n, math.sqrt(above * below)),
+        xytext=(-5, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=10,
+        color="#333333",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        zorder=4,
+    )
+
+
+def picture(report: Report, form: str) -> bytes:
+    """The picture as the bytes of a PNG or SVG file."""
+    settings, points = report.settings, report.points
+    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad"}):
+        figure = Figure(figsize=(11, 5), dpi=200)
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        figure.subplots_adjust(left=0.068, right=0.905, bottom=0.16, top=0.79, wspace=0.5)
+        figure.suptitle(
+            "The gradient through a softmax layer costs n² by its Jacobian, and n without",
+            x=0.015, y=0.965, ha="left", fontsize=14.5, fontweight="bold",
+        )  # fmt: skip
+        panel(
+            left, points, lambda p: p.seconds.median, lambda p: (p.seconds.q1, p.seconds.q3),
+            "Time of a call", SECONDS,
+        )  # fmt: skip
+        panel(
+            right, points, lambda p: p.peak_bytes, None,
+            "Memory at its peak, beyond the inputs", BYTES,
+        )  # fmt: skip
+        machine = report.environment
+        figure.text(
+            0.015, 0.895,
+            f"{settings.batch} rows of {settings.dtype}; one thread; medians, quartiles shaded",
+            ha="left", fontsize=10.5, color="#444444",
+        )  # fmt: skip
+        figure.text(
+            0.015, 0.025,
+            f"{machine['processor']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}.  "
+            f"The Jacobian is built up to {in_words(LARGEST_JACOBIAN, BYTES)}.",
+            ha="left", fontsize=8.5, color="#666666",
+        )  # fmt: skip
+        for axes, value in ((left, lambda p: p.seconds.median), (right, lambda p: p.peak_bytes)):
+            gap(axes, points, value, settings.features)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
+    return buffer.getvalue()

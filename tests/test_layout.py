@@ -1,0 +1,241 @@
+"""The ways through memory: which one is taken, and that each gives the right result on any layout."""
+
+import cases
+import checks
+import numpy as np
+import oracle
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from softgrad import layout, softmax, softmax_double_backward, softmax_vjp
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def way(*arrays, axis=-1, packs=0, where=None):
+    """What `layout.plan` calls the way through these arrays of one shape and dtype."""
+    first = arrays[0]
+    axes = tuple(range(first.ndim)) if axis is None else tuple(a % first.ndim for a in np.atleast_1d(axis))
+    strides = [a.strides for a in arrays]
+    if where is not None:
+        strides.append(tuple(s * first.itemsize for s in np.broadcast_to(where, first.shape).strides))
+    plan = layout.plan(first.shape, tuple(strides), axes, first.itemsize, packs, where is not None)
+    spread, _, across = plan.way
+    if plan.packed:
+        return "packed rows" if plan.layout[3] == 0 else "packed columns"
+    if spread is None:
+        return "rows" if across is None else "columns"
+    return "scattered row" if across is None else "scattered rows"
+
+
+def room(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+# name of a way: (array, axis, how many arrays the packed form holds); 0: there is no such form
+WAYS = [
+    ("rows", room(5, 40), -1, 2),
+    ("rows", room(100, 40), -1, 0),
+    ("rows", room(100, 1000), -1, 2),
+    ("rows", room(1, 1000), -1, 2),
+    ("rows", room(1000), 0, 2),
+    ("rows", room(100, 1000).T, 0, 2),
+    ("rows", room(10, 20, 50), (1, 2), 2),
+    ("rows", room(10, 20, 50), None, 2),
+    ("rows", np.asfortranarray(room(10, 20, 50)), None, 2),
+    ("packed rows", room(100, 10), -1, 2),
+    ("packed rows", room(10, 10, 10), -1, 2),
+    ("packed rows", room(100, 10).T, 0, 2),
+    ("packed rows", room(100, 10)[::-1], -1, 2),
+    ("packed rows", room(100, 20)[:, :10], -1, 2),
+    ("packed rows", room(100, 5, 2), (1, 2), 2),
+    ("columns", room(100, 40), 0, 0),
+    ("columns", room(20000, 40), 0, 2),
+    ("columns", room(5, 20000, 40), 1, 2),
+    ("packed columns", room(100, 40), 0, 2),
+    ("packed columns", room(7, 100, 40), 1, 2),
+    ("packed columns", room(100, 40).T, -1, 2),
+    ("packed columns", room(7, 5, 3, 40), (1, 2), 2),
+    ("packed columns", room(7, 8, 40)[::-1], 1, 2),
+    ("scattered row", room(5, 200)[:, ::2], -1, 2),
+    ("scattered row", room(5, 100)[:, ::-1], -1, 2),
+    ("scattered rows", room(100, 20)[:, ::2], -1, 2),
+    ("scattered rows", room(100, 80)[:, ::2], 0, 2),
+    ("scattered rows", room(7, 8, 9), (0, 2), 2),
+    ("scattered rows", room(100, 20)[:, ::-1], -1, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "array", "axis", "packs"), WAYS)
+def test_the_way_that_is_taken(name, array, axis, packs):
+    """`scattered row` is for one axis of at least a vector; `scattered rows` serves all that is left."""
+    if name == "scattered rows" and axis == 0:
+        name = "scattered row"  # 100 elements, each in another row of memory
+    assert way(array, array, array, axis=axis, packs=packs) == name
+
+
+def test_arrays_that_lie_otherwise_than_each_other_are_scattered():
+    a, b = room(100, 40), np.asfortranarray(room(100, 40))
+    assert way(a, a, b, axis=-1, packs=2) == "scattered row"
+    assert way(a, a, b, axis=0, packs=2) == "scattered row"
+    assert way(b, b, b, axis=-1, packs=2) == "packed columns"
+
+
+def test_a_mask_may_be_scattered_alone():
+    a = room(100, 40)
+    for axis, name in ((-1, "rows"), (0, "columns")):
+        for where in (
+            np.full((100, 40), True),
+            np.full((100, 1), True),
+            np.full(40, True),
+            np.asfortranarray(a > 0),
+        ):
+            assert way(a, a, a, axis=axis, where=where) == name, where.strides
+
+
+def test_axes_of_length_1_do_not_matter():
+    assert way(room(100, 1, 10, 1), axis=2, packs=1) == way(room(100, 10), packs=1)
+    assert way(room(1, 100, 1, 40), axis=1, packs=1) == way(room(100, 40), axis=0, packs=1)
+    assert way(room(100, 1), axis=1, packs=1) == "packed rows"
+
+
+# --- each way is right -------------------------------------------------------------------------------
+
+
+def laid_out(array, kind):
+    """The same numbers where another way is needed."""
+    if kind == "plain":
+        return array.copy()
+    if kind == "turned":
+        return np.asfortranarray(array)
+    result = np.zeros((2 * array.shape[0], 2 * array.shape[1]), array.dtype)[::2, ::2]
+    result[...] = array
+    return result
+
+
+KINDS = [
+    # rows, n, layout, axis, the way of the vjp
+    (5, 100, "plain", -1, "rows"),
+    (5, 33, "plain", -1, "rows"),
+    (5, 1, "plain", -1, "rows"),
+    (36, 300, "plain", -1, "rows"),
+    (36, 17, "plain", -1, "packed rows"),
+    (36, 16, "plain", -1, "packed rows"),
+    (36, 1, "plain", -1, "packed rows"),
+    (33, 33, "plain", 0, "packed columns"),
+    (5, 37, "plain", 0, "packed columns"),
+    (36, 13000, "plain", 0, "columns"),
+    (5, 100, "strided", -1, "scattered row"),
+    (36, 33, "strided", -1, "scattered row"),
+    (36, 5, "strided", -1, "scattered rows"),
+    (36, 31, "strided", -1, "scattered rows"),
+]
+
+
+@pytest.mark.parametrize(("rows", "n", "kind", "axis", "name"), KINDS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_the_contract_holds_on_each_way(dtype, rows, n, kind, axis, name):
+    if n == 13000:
+        rows = 4  # columns that no cache holds; 3 of them and a vector's rest
+        y = oracle.softmax(cases.numbers(rows * n, "x").reshape(rows, n) * 5).astype(dtype)
+        dy = (cases.numbers(rows * n, "dy").reshape(rows, n) + 100).astype(dtype)
+        x, exact = np.log(y.astype(np.float64) + 1e-30).astype(dtype), oracle.vjp(y, dy)
+    else:
+        x, y, dy, exact = (
+            f(n, dtype)[:rows] for f in (cases.logits, cases.weights, cases.gradients, cases.exact_vjp)
+        )
+    x, y, dy, out = (laid_out(a if axis else a.T, kind) for a in (x, y, dy, np.full_like(y, np.nan)))
+    assert way(y, dy, out, axis=axis, packs=2) == name or dtype.itemsize != 4
+    error = oracle.ulps(softmax(x, axis=axis, out=out), oracle.softmax(x, axis=axis))
+    assert error.max() <= (0.51 if dtype.itemsize == 2 else 2)
+    dx = softmax_vjp(y, dy, axis=axis, out=out)
+    moving = (dy != (dy[:, :1] if axis else dy[:1])).any(axis=axis)
+    error = oracle.row_error(dx, exact if axis else exact.T, axis)
+    assert (error * moving).max() <= checks.bound(dtype)
+
+
+# --- any layout --------------------------------------------------------------------------------------
+
+
+@st.composite
+def placed(draw, shape, dtype, numbers):
+    """An array of this shape somewhere in memory: its axes in any order, with any steps, also negative."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 1, 1, 2, 3, -1, -2])) for _ in shape]
+    memory = np.full([abs(steps[d]) * shape[d] + draw(st.integers(0, 1)) for d in order], 77, dtype)
+    view = memory[tuple(slice(0, abs(steps[d]) * shape[d], abs(steps[d])) for d in order)]
+    view = view[tuple(slice(None, None, -1 if steps[d] < 0 else 1) for d in order)]
+    view = view.transpose(np.argsort(order))
+    view[...] = numbers
+    return view
+
+
+@st.composite
+def calls(draw, dtypes, masks):
+    """Arrays and options of a call: (x, y, dy, out, axis, where, scale)."""
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    sizes = st.sampled_from([1, 2, 3, 4, 5, 16, 17, 33, 70])
+    shape = tuple(draw(st.lists(sizes, min_size=1, max_size=4).filter(lambda s: np.prod(s) <= 5000)))
+    axes = draw(st.one_of(st.none(), st.sets(st.integers(0, len(shape) - 1), min_size=1)))
+    axes = None if axes is None else tuple(a - draw(st.sampled_from([0, len(shape)])) for a in axes)
+    size = int(np.prod(shape))
+    spread = draw(st.sampled_from([1, 10]))
+    x, dy = (cases.numbers(size, key, draw(st.integers(0, 9))).reshape(shape) for key in ("x", "dy"))
+    x, dy = (spread * x).astype(dtype), (dy + draw(st.sampled_from([0, 100]))).astype(dtype)
+    where = None
+    if masks:
+        masked_shape = tuple(draw(st.sampled_from([1, s])) for s in shape)[draw(st.integers(0, len(shape))) :]
+        where = cases.numbers(int(np.prod(masked_shape)), "where").reshape(masked_shape) > -0.7
+        where = draw(placed(masked_shape, bool, where)) if masked_shape else where
+    scale = draw(st.sampled_from([1.0, 0.125, -2.0]))
+    y = oracle.softmax(x, axes, scale, where).astype(dtype)
+    arrays = [draw(placed(shape, dtype, a)) for a in (x, y, dy, np.zeros(shape))]
+    return (*arrays, axes, where, scale)
+
+
+def check_call(x, y, dy, out, axis, where, scale):
+    dtype, everything = x.dtype, None if where is None else np.broadcast_to(where, x.shape)
+    base = out
+    while base.base is not None:
+        base = base.base
+    softmax(x, axis=axis, where=where, scale=scale, out=out)
+    error = oracle.ulps(out, oracle.softmax(x, axis, scale, everything)).max()
+    assert error <= (0.51 if dtype.itemsize == 2 else 2)
+    exact = oracle.vjp(y, dy, axis, scale, everything)
+    softmax_vjp(y, dy, axis=axis, where=where, scale=scale, out=out)
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    assert oracle.row_error(out, exact, axes).max() <= checks.bound(dtype)
+    if everything is not None:
+        assert (out[~everything] == 0).all()
+    # what lies between the elements has not been touched
+    out[...] = 77
+    assert (base == 77).all()
+
+
+ANY = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+@ANY
+@given(calls(cases.DTYPES, masks=False))
+def test_any_layout(call):
+    check_call(*call)
+
+
+@ANY
+@given(calls([np.float32], masks=True))
+def test_any_layout_under_a_mask(call):
+    check_call(*call)
+
+
+@settings(ANY, max_examples=60)
+@given(calls([np.float64], masks=False))
+def test_any_layout_of_the_double_backward(call):
+    """The same bits, but for the order of sums, as on arrays that lie in order."""
+    x, y, dy, _, axis, _, scale = call
+    found = softmax_double_backward(y, dy, x, axis=axis, scale=scale)
+    exact = oracle.double_backward(y, dy, x, axis, scale)
+    for gradient, expected in zip(found, exact, strict=True):
+        # grad_x is a difference of sums which may be larger than what is left of them
+        size = max(np.abs(expected).max(), 1e-3 * float(np.abs(dy).max() * np.abs(x).max()) * scale**2)
+        assert np.abs(gradient - expected).max() <= 1e-12 * size
