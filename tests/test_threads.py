@@ -325,7 +325,8 @@ def test_the_data_loader_of_torch():
             return torch.frombuffer(bytearray(bits()), dtype=torch.float32)
 
     expected = torch.frombuffer(bytearray(bits()), dtype=torch.float32)
-    for batch in torch.utils.data.DataLoader(Rows(), batch_size=2, num_workers=2, multiprocessing_context="fork"):
+    loader = torch.utils.data.DataLoader
+    for batch in loader(Rows(), batch_size=2, num_workers=2, multiprocessing_context="fork"):
         assert (batch == expected).all()
     """
     )
