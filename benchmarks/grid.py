@@ -13,7 +13,9 @@ the processors busy is measured again, up to three times, and the quietest count
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,19 +115,21 @@ def grid(bar: Bar, budget: float) -> Iterator[Record]:
 
 
 def table(bar: Bar, budget: float) -> Iterator[Record]:
-    """All libraries, each as it is called, with all processors."""
-    use_threads(int(measure.environment()["cores"]))
+    """All libraries, each as it is called, with one thread; JAX keeps to that on one processor only."""
+    use_threads(1)
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(processors)})
     for shape, axis, name in TABLE:
         bar.phase(f"beside all libraries: {shape[0]} × {shape[1]}, axis {axis}, {name}")
         x, y, dy = numbers(shape, axis, DTYPES[name])
         for op, call_of in (
-            ("softmax", lambda library, x=x, axis=axis: peers.softmax(library, x, axis)),
-            ("softmax_vjp", lambda library, y=y, dy=dy, axis=axis: peers.vjp(library, y, dy, axis)),
+            ("softmax", functools.partial(peers.softmax, x=x, axis=axis)),
+            ("softmax_vjp", functools.partial(peers.vjp, y=y, dy=dy, axis=axis)),
         ):
             calls = {library: call for library in peers.LIBRARIES if (call := call_of(library)) is not None}
-            found = in_turns(calls, rounds=31, fewest=7, budget=3 * budget, pause=PAUSE)
-            cell = cell_of(f"{op}, new array", shape, axis, name, softgrad.get_num_threads())
-            yield from records_of(cell, found)
+            found = in_turns(calls, rounds=31, fewest=7, budget=3 * budget)
+            yield from records_of(cell_of(f"{op}, new array", shape, axis, name), found)
+    os.sched_setaffinity(0, processors)
 
 
 @numba.njit

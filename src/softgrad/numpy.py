@@ -30,12 +30,13 @@ def route(
     masked: bool,
 ) -> tuple[Callable[..., Any], layout.Plan]:
     """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
-    from .kernels.cpu import library
-
     code, _, itemsize = checks.FLOATS[dtype]
     plan = layout.plan(shape, strides, axes, itemsize, packs, masked)
     name = f"{name}_packed" if plan.packed else name
-    return library.kernel(name, code, masked, *plan.way), plan
+    with threads.first_use:
+        from .kernels.cpu import library
+
+        return library.kernel(name, code, masked, *plan.way), plan
 
 
 def run(

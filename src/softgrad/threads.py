@@ -16,6 +16,10 @@ from typing import Any
 # A thread is woken in some 50 µs; it is worth it for a share of at least this many bytes.
 SHARE = 1 << 20
 
+# Held while Numba is imported and a kernel is compiled, and while the process forks: a child would wait for
+# ever for an import, or a compilation, of a thread that it does not have.
+first_use = threading.RLock()
+
 _lock = threading.Lock()
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
 _number: int | None = None
@@ -108,6 +112,9 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(
+        before=first_use.acquire, after_in_parent=first_use.release, after_in_child=first_use.release
+    )
 
 
 def share(

@@ -1,20 +1,11 @@
 """How a kernel becomes machine code: when it is first called, kept on disk where that can be."""
 
 import functools
-import os
 import pathlib
-import threading
 import zlib
 
 import numba
 import numba.extending
-
-# Held while a process forks, so that no child starts its life inside a compilation.
-compiling = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=compiling.acquire, after_in_parent=compiling.release, after_in_child=compiling.release
-    )
 
 # A function that kernels are made of: its code goes where it is called, so that its vectors stay in
 # registers.  Division by zero gives what IEEE 754 says, not an exception.
@@ -38,8 +29,7 @@ def compiled(function, *signature):
     """`function` as machine code for arguments of these Numba types; it does not hold the GIL."""
     options = {"error_model": "numpy", "nogil": True}
     function.__qualname__ = f"{function.__name__}_{stamp():08x}"  # names the file in the cache
-    with compiling:
-        try:
-            return numba.njit([signature], cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no folder can be written to: compile for this process alone
-            return numba.njit([signature], **options)(function)
+    try:
+        return numba.njit([signature], cache=True, **options)(function)
+    except (RuntimeError, OSError):  # no folder can be written to: compile for this process alone
+        return numba.njit([signature], **options)(function)
