@@ -53,12 +53,20 @@ VIEWS = {
     "in three axes": lambda a: a.reshape(64, -1, 64),
     "broadcast": lambda a: np.broadcast_to(a[0], a.shape),
 }
-each_view = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 each_axis = pytest.mark.parametrize("axis", [-1, 0, None])
+# all axes of what does not lie in order are one row, element by element: slow, and nothing new
+each_view_and_axis = pytest.mark.parametrize(
+    ("view", "axis"),
+    [
+        pytest.param(view, axis, id=f"{name}, {axis}")
+        for name, view in VIEWS.items()
+        for axis in (-1, 0, None)
+        if axis is not None or name in ("as it is", "short rows")
+    ],
+)
 
 
-@each_view
-@each_axis
+@each_view_and_axis
 def test_with_out_nothing_is_allocated(view, axis):
     x = view(array())
     out = np.empty(x.shape, x.dtype)
@@ -67,8 +75,7 @@ def test_with_out_nothing_is_allocated(view, axis):
     assert peak(softmax_jvp, x, x, axis=axis, out=out)[0] < SMALL
 
 
-@each_view
-@each_axis
+@each_view_and_axis
 def test_without_out_only_the_result_is(view, axis):
     x = view(array())
     most, result = peak(softmax, x, axis=axis)
@@ -149,7 +156,7 @@ SIZES = """
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def calls(a, **options):
-        for axis in (-1, 0, None):
+        for axis in (-1, 0) if a.flags.c_contiguous else (-1,):
             softmax(a, axis=axis, out=a, **options)
             softmax_vjp(a, a, axis=axis, out=a, **options)
 
@@ -166,7 +173,7 @@ SIZES = """
         softmax(room, empty="raise", out=room)
 
     everything(np.ones((4096, 512), np.float32))  # compiles, and starts the threads
-    room = np.empty((4000, 12800), np.float32)  # 195 MB
+    room = np.empty((2000, 12800), np.float32)  # 98 MB
     room.fill(1)
     before = size()
     everything(room)
@@ -184,5 +191,5 @@ SIZES = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts other units elsewhere")
-def test_the_size_of_a_process_that_works_on_200_mb():
+def test_the_size_of_a_process_that_works_on_100_mb():
     processes.run(SIZES, timeout=300)

@@ -85,10 +85,10 @@ def set_num_threads(number: int) -> None:
     """
     global _number
     try:
-        whole = operator.index(number)
+        whole = operator.index(None if isinstance(number, bool) else number)
     except TypeError:
         raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}") from None
-    if isinstance(number, bool) or whole < 1:
+    if whole < 1:
         raise ValueError(f"set_num_threads takes a number from 1 up, not {number}")
     _number = whole
 
