@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 # A thread is woken in some 50 µs; it is worth it for a share of at least this many bytes.
 SHARE = 1 << 20
 
@@ -84,10 +86,9 @@ def set_num_threads(number: int) -> None:
     >>> softgrad.set_num_threads(1)
     """
     global _number
-    try:
-        whole = operator.index(None if isinstance(number, bool) else number)
-    except TypeError:
-        raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}") from None
+    if isinstance(number, bool) or not hasattr(type(number), "__index__") or np.ndim(number):
+        raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}")
+    whole = operator.index(number)
     if whole < 1:
         raise ValueError(f"set_num_threads takes a number from 1 up, not {number}")
     _number = whole
