@@ -244,7 +244,7 @@ def memory(bar: Bar) -> Iterator[Record]:
 
 
 def run(quick: bool) -> dict[str, Any]:
-    budget = 0.05 if quick else 0.5
+    budget = 0.05 if quick else 0.25
     records: list[Record] = []
     ways = 2 if quick else len(startup.WAYS) * len(startup.DTYPES)
     with Bar(len(SHAPES) * len(DTYPES) + len(TABLE) + 5 + ways) as bar:
