@@ -156,7 +156,7 @@ SIZES = """
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def calls(a, **options):
-        for axis in (-1, 0) if a.flags.c_contiguous else (-1,):
+        for axis in (-1, 0, None) if a.flags.c_contiguous else (-1,):
             softmax(a, axis=axis, out=a, **options)
             softmax_vjp(a, a, axis=axis, out=a, **options)
 

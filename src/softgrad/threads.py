@@ -18,11 +18,10 @@ import numpy as np
 # A thread is woken in some 50 µs; it is worth it for a share of at least this many bytes.
 SHARE = 1 << 20
 
-# Held while Numba is imported and a kernel is compiled, and while the process forks: a child would wait for
-# ever for an import, or a compilation, of a thread that it does not have.
+# Held while Numba is imported, a kernel compiled or the pool made, and while the process forks: a child would
+# wait for ever for an import, or a compilation, of a thread that it does not have.
 first_use = threading.RLock()
 
-_lock = threading.Lock()
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
 _number: int | None = None
 
@@ -97,7 +96,7 @@ def set_num_threads(number: int) -> None:
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
     """The pool, made at first use; more threads start when more shares wait."""
     global _pool
-    with _lock:
+    with first_use:
         if _pool is None:
             _pool = concurrent.futures.ThreadPoolExecutor(
                 max(32, 2 * get_num_threads()), thread_name_prefix="softgrad"
@@ -106,9 +105,9 @@ def _workers() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """In a forked child: the threads are not there, and who held the lock is not either."""
-    global _lock, _pool
-    _lock, _pool = threading.Lock(), None
+    """In a forked child the threads of the pool are not there."""
+    global _pool
+    _pool = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -31,5 +31,7 @@ def compiled(function, *signature):
     function.__qualname__ = f"{function.__name__}_{stamp():08x}"  # names the file in the cache
     try:
         return numba.njit([signature], cache=True, **options)(function)
-    except (RuntimeError, OSError):  # no folder can be written to: compile for this process alone
+    except Exception:
+        # no folder can be written to, or what is in it is damaged: compile for this process alone (what is
+        # wrong with the kernel itself is raised from there)
         return numba.njit([signature], **options)(function)
