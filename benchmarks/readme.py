@@ -95,7 +95,7 @@ def beside_pytorch(accuracy: Json, grid: Json) -> str:
     found: dict[tuple[Any, ...], list[float]] = {}
     for r in grid["records"]:
         # two threads cannot be compared beside other processes, which PyTorch's spinning threads wait for
-        undisturbed = r["threads"] == 1
+        undisturbed = r.get("threads") == 1
         if r["op"] in ("softmax", "softmax_vjp") and r["implementation"] == "PyTorch" and undisturbed:
             shape = f"{' × '.join(map(str, r['shape']))}{', axis 0' if r['axis'] == 0 else ''}"
             found.setdefault((shape, r["op"], r["threads"]), []).append(r["ratio"]["median"])
