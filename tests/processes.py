@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,12 +18,20 @@ def run(code, *arguments, timeout=120, **environment):
     A deadlock ends as TimeoutExpired, an abort as a returncode below 0.
     """
     paths = [SOURCE, os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
+        start_new_session=True,
     )
-    assert done.returncode == 0, f"returncode {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    try:
+        printed, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # with the processes it forked: it is one of those that waits
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    assert process.returncode == 0, f"returncode {process.returncode}\n{printed}\n{errors}"
+    return printed
