@@ -5,10 +5,59 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from .checks import Array, Axis, Empty
-from .functional import softmax, softmax_vjp
+from .family import SOFTMAX, Map
+from .numpy import maps
 
 
-class Softmax:
+class Layer:
+    """A map of the family with its options, and the y of its last `forward`."""
+
+    map: Map
+
+    def __init__(
+        self,
+        axis: Axis = -1,
+        *,
+        where: npt.ArrayLike | None = None,
+        scale: float = 1.0,
+        empty: Empty = "zero",
+    ) -> None:
+        self.axis = axis
+        self.where = where
+        self.scale = scale
+        self.empty: Empty = empty
+        self.y: Array | None = None
+
+    def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        """y for the logits `x`; see the function of the map."""
+        self.y = maps.forward(
+            self.map, x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out
+        )
+        return self.y
+
+    def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`; see the vjp of the map.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        if self.y is None:
+            raise RuntimeError(
+                f"{self.map.layer}.backward was called before forward, which gives it the y it needs"
+            )
+        return maps.vjp(self.map, self.y, dy, axis=self.axis, where=self.where, scale=self.scale, out=out)
+
+    def __repr__(self) -> str:
+        options = [f"axis={self.axis}"]
+        options += ["where=..."] if self.where is not None else []
+        options += [f"scale={self.scale}"] if self.scale != 1.0 else []
+        options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
+        return f"{self.map.layer}({', '.join(options)})"
+
+
+class Softmax(Layer):
     """Softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 
     Parameters
@@ -32,40 +81,4 @@ class Softmax:
     array([[ 0.0819, -0.022 , -0.0599]])
     """
 
-    def __init__(
-        self,
-        axis: Axis = -1,
-        *,
-        where: npt.ArrayLike | None = None,
-        scale: float = 1.0,
-        empty: Empty = "zero",
-    ) -> None:
-        self.axis = axis
-        self.where = where
-        self.scale = scale
-        self.empty: Empty = empty
-        self.y: Array | None = None
-
-    def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
-        """Softmax of `x`; see `softgrad.softmax`."""
-        self.y = softmax(x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out)
-        return self.y
-
-    def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
-        """∂L/∂x for the last `forward`; see `softgrad.softmax_vjp`.
-
-        Raises
-        ------
-        RuntimeError
-            There was no `forward` before.
-        """
-        if self.y is None:
-            raise RuntimeError("Softmax.backward was called before forward, which gives it the y it needs")
-        return softmax_vjp(self.y, dy, axis=self.axis, where=self.where, scale=self.scale, out=out)
-
-    def __repr__(self) -> str:
-        options = [f"axis={self.axis}"]
-        options += ["where=..."] if self.where is not None else []
-        options += [f"scale={self.scale}"] if self.scale != 1.0 else []
-        options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
-        return f"Softmax({', '.join(options)})"
+    map = SOFTMAX

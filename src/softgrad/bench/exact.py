@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..functional import Array
+from ..checks import Array
 
 
 def whole(row: Array) -> tuple[list[int], int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functional import Array
+from ..checks import Array
 from .measure import Call
 
 COLUMNS = 64  # of ∂L/∂x that the complex step finds: each takes a forward pass of its own

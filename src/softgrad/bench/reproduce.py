@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from .. import softmax, softmax_vjp
+from ..checks import Array
 from ..formulas import softmax as formulas
-from ..functional import Array
 from ..threads import get_num_threads, set_num_threads
 from . import exact, judges, measure
 from .measure import Spread

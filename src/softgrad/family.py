@@ -1,0 +1,35 @@
+"""The family: every map, and which kernels compute it.
+
+A map takes logits x to weights y along an axis.  Under its name are the public functions ``<name>``,
+``<name>_vjp``, ``<name>_jvp``, ``<name>_double_backward`` and ``<name>_with_vjp``, and a layer.  Those who
+work for all maps (the calls, the tests, the benchmarks) read this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """One map: a row of the table.  Kernels are named as in `softgrad.kernels.cpu.library`."""
+
+    name: str
+    layer: str
+    forward: str
+    vjp: str
+    jvp: str
+    double_backward: str
+    alpha: float | None = None  # of the weights s = y^(2−α) (see kernels/cpu/weights.py); None is softmax, 1
+
+
+SOFTMAX = Map(
+    name="softmax",
+    layer="Softmax",
+    forward="softmax",
+    vjp="vjp",
+    jvp="vjp",
+    double_backward="double_backward",
+)
+
+MAPS = {row.name: row for row in [SOFTMAX]}

@@ -1,0 +1,111 @@
+"""The maps of the family: one forward, one product with the Jacobian, one double backward for all.
+
+What the arguments mean is said in `softgrad.functional`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..checks import Array
+from ..family import Map
+from .run import NO_MASK, run
+
+
+def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
+    given = checks.array(x, "x")
+    dtype = given.dtype if given.dtype in checks.FLOATS else np.dtype(np.float64)
+    axes = checks.axes(axis, given.ndim)
+    where = None if where is None else checks.mask(where, given.shape)
+    factor = checks.number(scale, dtype)
+    nothing = checks.choice(empty)
+    if out is None:
+        out = result = np.empty_like(given, dtype)
+    else:
+        result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
+    if given.size == 0:
+        return out
+    sign = -1.0 if factor < 0 else 1.0
+    if empty == "raise":
+        x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
+        if run("any_empty", 0, [x], where, axes, (sign,)):
+            raise ValueError(
+                "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' "
+                "or empty='nan', or leave such rows out"
+            )
+    if given.dtype != dtype:
+        np.copyto(result, given)
+        given = result
+    numbers: tuple[float, ...] = (sign, *in_parts(abs(factor), dtype), nothing)
+    numbers += () if map.alpha is None else (map.alpha,)
+    run(map.forward, 1, [given, result], where, axes, numbers)
+    return out
+
+
+@functools.lru_cache(maxsize=256)
+def in_parts(scale: float, dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    """(factor, low part, power of two): their product is the scale.
+
+    Factor and low part are numbers of the type that the kernels compute in, from 1 to 2 in sum, so that the
+    low part is no subnormal number.
+    """
+    fraction, exponent = math.frexp(scale)
+    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
+    if dtype == np.float64 or scale == 0:
+        return fraction, 0.0, power
+    factor = float(np.float32(fraction))
+    if power < 2.0**-149:  # beyond the smallest float32; the differences are below 2¹²⁸
+        return factor, fraction - factor, 2.0**-149
+    return factor, float(np.float32(fraction - factor)), power
+
+
+def product(
+    map: Map, kernel: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Array | None
+) -> Array:
+    """The vjp, or the jvp: of most maps J is symmetric, and they are the same kernel."""
+    y, v = checks.alike(("y", name), y, v)
+    axes = checks.axes(axis, y.ndim)
+    where = None if where is None else checks.mask(where, y.shape)
+    factor = checks.number(scale, y.dtype)
+    if out is None:
+        out = result = np.empty_like(v)
+    else:
+        result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
+    if y.size:
+        run(kernel, 2, [y, v, result], where, axes, (map.alpha, factor))
+    return out
+
+
+def vjp(map: Map, y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
+    return product(map, map.vjp, y, dy, "dy", axis, where, scale, out)
+
+
+def jvp(map: Map, y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
+    return product(map, map.jvp, y, dx, "dx", axis, where, scale, out)
+
+
+def double_backward(map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Array, Array]:
+    y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
+    axes = checks.axes(axis, y.ndim)
+    factor = checks.number(scale, y.dtype)
+    grads = np.empty_like(y), np.empty_like(y)
+    if y.size:
+        run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
+    return grads
+
+
+def with_vjp(
+    map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None
+) -> tuple[Array, Callable[..., Array]]:
+    y = forward(map, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+
+    def pullback(dy: Any, *, out: Array | None = None) -> Array:
+        return vjp(map, y, dy, axis=axis, where=where, scale=scale, out=out)
+
+    return y, pullback

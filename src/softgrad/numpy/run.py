@@ -1,0 +1,72 @@
+"""The way to the kernels: the plan of a call, its compiled kernel, and the threads that share it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import checks, layout, threads
+from ..checks import Array
+
+NO_MASK = np.empty(0, np.bool_)
+
+
+@functools.lru_cache(maxsize=1024)
+def route(
+    name: str,
+    packs: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axes: tuple[int, ...],
+    masked: bool,
+) -> tuple[Callable[..., Any], layout.Plan]:
+    """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
+    code, _, itemsize = checks.FLOATS[dtype]
+    plan = layout.plan(shape, strides, axes, itemsize, packs, masked)
+    name = f"{name}_packed" if plan.packed else name
+    with threads.first_use:
+        from ..kernels.cpu import library
+
+        return library.kernel(name, code, masked, *plan.way), plan
+
+
+def run(
+    name: str,
+    packs: int,
+    arrays: Sequence[Array],
+    where: Array | None,
+    axes: tuple[int, ...],
+    numbers: tuple[Any, ...],
+) -> bool:
+    """Call the kernel `name` on `arrays` of one shape and dtype, read ones first.
+
+    `packs` is how many of them its packed form holds in scratch memory, 0 if it has none.  `where` is the
+    mask, None if there is none, or `NO_MASK` where the kernel takes none.
+    """
+    last = arrays[-1]
+    if last.ndim == 0:  # counts as one number
+        arrays = [a.reshape(1) for a in arrays]
+        where = where if where is None or where is NO_MASK else where.reshape(1)
+        last = arrays[-1]
+    dtype = last.dtype
+    strides = [a.strides for a in arrays]
+    masked = False
+    if where is None:
+        strides.append(last.strides)  # of a mask that is not there, they are not used
+    elif where is not NO_MASK:
+        masked = True
+        strides.append(tuple([s * dtype.itemsize for s in where.strides]))
+        packs = 0
+    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked)
+    first = plan.first
+    arguments: list[Array | None] = [a[first] for a in arrays]
+    if dtype.itemsize == 2:
+        bits = checks.FLOATS[dtype][1]
+        arguments = [a[first].view(bits) for a in arrays]
+    if where is not NO_MASK and not plan.packed:
+        arguments.append(None if where is None else where[first])
+    return threads.share(kernel, (*arguments, *plan.layout, *numbers), plan.tiles, plan.at_once, last.nbytes)
