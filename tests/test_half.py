@@ -7,6 +7,7 @@ import sys
 PROGRAM = """
 import numba, numpy as np
 from softgrad.kernels.cpu import half
+from softgrad.kernels.cpu.buffer import buffer
 from softgrad.kernels.cpu.memory import load, store
 from softgrad.kernels.cpu.vec import LANES
 
@@ -15,7 +16,7 @@ assert half.in_hardware() is {hardware}
 @numba.njit
 def copy(source, target):
     for at in range(0, source.size, LANES):
-        store(target, at, load(source, at, LANES, 0.0), LANES)
+        store(buffer(target), at, load(buffer(source), at, LANES, 0.0), LANES)
 
 every = np.arange(2**16, dtype=np.uint16)
 single = np.empty(every.size, np.float32)

@@ -9,7 +9,7 @@ import numba.extending
 
 # A function that kernels are made of: its code goes where it is called, so that its vectors stay in
 # registers.  Division by zero gives what IEEE 754 says, not an exception.
-INLINE = {"error_model": "numpy", "no_cpython_wrapper": True, "forceinline": True}
+INLINE = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 inline = numba.njit(**INLINE)
 
 

@@ -8,12 +8,13 @@ With m = ⟨s,dy⟩/⟨s,1⟩ and n = ⟨s,v⟩/⟨s,1⟩ the means,
 which is J v and, after Jc = 0 for a constant c was used to centre both factors, J (v∘(dy − m) − dy·n).
 """
 
+from .buffer import buffer
 from .compiling import inline
+from .mean import pair, safe_mean
 from .memory import store
-from .places import alive, at, place_of, row_sum, tile_of
+from .places import alive, at, place_of, row_sum, table_of, tile_of
 from .sums import wide_zero
 from .vec import as_type_of, fma, select
-from .vjp import pair, safe_mean
 
 
 @inline
@@ -56,6 +57,8 @@ def double_backward(
     y, dy, v, grad_x, grad_dy, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop
 ):
     """Both gradients of the tiles `start` … `stop` − 1 (see `places`)."""
+    y, dy, v, grad_x, grad_dy = buffer(y), buffer(dy), buffer(v), buffer(grad_x), buffer(grad_dy)
+    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
     for i in range(start, stop):
         double_backward_tile(
             y,

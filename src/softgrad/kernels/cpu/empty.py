@@ -2,15 +2,19 @@
 
 import numpy as np
 
+from .buffer import buffer, release
 from .memory import scratch, store, zeros
-from .places import place_of, tile_of
+from .places import place_of, table_of, tile_of
 from .softmax import logits
 from .vec import LANES, any_of, select
 
 
 def any_empty(x, where, grid, steps, form, spread, mask_spread, across, sign, start, stop):
     """Whether a row among the tiles `start` … `stop` − 1 of x is empty (see `places`)."""
-    found = scratch(x, LANES)
+    x, where = buffer(x), buffer(where)
+    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
+    held = scratch(x, LANES)
+    empty = False
     for i in range(start, stop):
         tile = tile_of(i, form, across)
         x_at = place_of(i, 0, grid, steps, spread, across)
@@ -20,10 +24,10 @@ def any_empty(x, where, grid, steps, form, spread, mask_spread, across, sign, st
             v = logits(x, x_at, where, where_at, tile, k, sign)
             something = select(v != -np.inf, 1.0, something)
         if across is None:
-            if not any_of(something != 0.0):
-                return True
+            empty = empty or not any_of(something != 0.0)
         else:
-            store(found, 0, something, LANES)
-            if found[: tile[1]].min() == 0.0:
-                return True
-    return False
+            store(held, 0, something, LANES)
+            for lane in range(min(tile[1], LANES)):
+                empty = empty or held[lane] == 0.0
+    release(held)
+    return empty

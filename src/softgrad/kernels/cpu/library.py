@@ -4,10 +4,10 @@ import functools
 
 from numba.core import types
 
+from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
 from .double_backward import double_backward
 from .empty import any_empty
-from .memory import BFLOAT16, FLOAT16
 from .softmax import softmax, softmax_packed
 from .vjp import vjp, vjp_packed
 

@@ -1,50 +1,37 @@
 """Between memory and `Vec`s: whole vectors, the first few lanes of one, lanes far apart.
 
-Arrays are flat: the kernels know where an element lies by its distance `at` from the array's first
-one, in elements.  An `at` that is a number means `LANES` neighbours; a Vec of int64 names a place for
+An array is a `buffer`: the kernels know where an element lies by its distance `at` from the first one, in
+elements.  An `at` that is a number means `LANES` neighbours; a Vec of int64 names a place for
 each lane.  Sixteen-bit floats come in as integers of the same bits, since Numba has no arithmetic for
 them (``uint16`` is float16, ``int16`` is bfloat16), and are float32 from `load` to `store`.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
-from numba.np.numpy_support import as_dtype
 
 from . import half
+from .buffer import BFLOAT16, BYTES, CACHE_LINE, FLOAT16, IN_MEMORY, ROOM
 from .compiling import per_type
 from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
 
-CACHE_LINE = 64
-
-FLOAT16, BFLOAT16 = types.uint16, types.int16
-
-IN_MEMORY = {
-    FLOAT16: ir.IntType(16),
-    BFLOAT16: ir.IntType(16),
-    types.float32: ir.FloatType(),
-    types.float64: ir.DoubleType(),
-    types.boolean: ir.IntType(8),
-}
-BYTES = {FLOAT16: 2, BFLOAT16: 2, types.float32: 4, types.float64: 8, types.boolean: 1}
 NAME = {FLOAT16: "i16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
-
-
-def scratch(array, size):
-    """Room for `size` numbers of the type that `load` gives for this array."""
-    raise NotImplementedError("compiled only")
-
-
-@per_type(scratch)
-def compile_scratch(array, size):
-    dtype = as_dtype(lane_type(array.dtype))
-    return lambda array, size: np.empty(size, dtype)
 
 
 def lane_type(dtype):
     """What an element of `dtype` is while it is in a Vec."""
     return types.float32 if dtype in (FLOAT16, BFLOAT16) else dtype
+
+
+def scratch(array, size):
+    """Room for `size` numbers of the type that `load` gives for this buffer; `release` it in the end."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(scratch)
+def compile_scratch(array, size):
+    room = ROOM[lane_type(array.dtype)]
+    return lambda array, size: room(size)
 
 
 # --- between the bits in memory and the lanes --------------------------------------------------------
@@ -104,8 +91,7 @@ def store_first(builder, raw, place, dtype, mask):
 
 def place_of(builder, memory, dtype, at, lanes=LANES):
     """The pointer to the element `at`, as an LLVM pointer to a vector of them."""
-    start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
-    return builder.bitcast(builder.gep(start, [at]), ir.VectorType(IN_MEMORY[dtype], lanes).as_pointer())
+    return builder.bitcast(builder.gep(memory, [at]), ir.VectorType(IN_MEMORY[dtype], lanes).as_pointer())
 
 
 def read(builder, place, dtype, live, fill):
@@ -137,10 +123,9 @@ def write(builder, place, dtype, live, raw):
 # --- what the kernels call ---------------------------------------------------------------------------
 
 
-def each_lane(builder, memory, dtype, at):
+def each_lane(builder, memory, at):
     """The pointer of every lane, for an `at` that names a place for each."""
-    start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
-    return [builder.gep(start, [builder.extract_element(at, i32(lane))]) for lane in range(LANES)]
+    return [builder.gep(memory, [builder.extract_element(at, i32(lane))]) for lane in range(LANES)]
 
 
 @intrinsic
@@ -157,13 +142,12 @@ def load(typingctx, array, at, live, fill):
         there = first_lanes(builder, live)
         at = builder.select(there, at, broadcast(builder, builder.extract_element(at, i32(0))))
         raw = ir.Constant(ir.VectorType(IN_MEMORY[dtype], LANES), ir.Undefined)
-        for lane, pointer in enumerate(each_lane(builder, memory, dtype, at)):
+        for lane, pointer in enumerate(each_lane(builder, memory, at)):
             raw = builder.insert_element(raw, builder.load(pointer), i32(lane))
         return builder.select(there, widen(builder, raw, dtype), fill)
 
     def codegen(context, builder, sig, args):
-        array_value, at, live, fill = args
-        memory = context.make_array(array)(context, builder, array_value)
+        memory, at, live, fill = args
         fill = broadcast(builder, context.cast(builder, fill, sig.args[3], lane_type(dtype)))
         gather = scattered if isinstance(sig.args[1], Vec) else neighbours
         return gather(builder, memory, at, live, fill)
@@ -204,11 +188,9 @@ def prefetch(typingctx, array, at):
     dtype = array.dtype
 
     def codegen(context, builder, sig, args):
-        array_value, at = args
-        memory = context.make_array(array)(context, builder, array_value)
-        start = builder.bitcast(memory.data, IN_MEMORY[dtype].as_pointer())
+        memory, at = args
         for lane in range(0, LANES, CACHE_LINE // BYTES[dtype]):
-            line = builder.bitcast(builder.gep(start, [builder.add(at, at.type(lane))]), i8.as_pointer())
+            line = builder.bitcast(builder.gep(memory, [builder.add(at, at.type(lane))]), i8.as_pointer())
             will_write, level_2, is_data = i32(int(array.mutable)), i32(2), i32(1)
             call(builder, "llvm.prefetch.p0", ir.VoidType(), line, will_write, level_2, is_data)
         return context.get_dummy_value()
@@ -225,13 +207,12 @@ def store(typingctx, array, at, value, live):
         write(builder, place_of(builder, memory, dtype, at), dtype, live, raw)
 
     def scattered(builder, memory, at, raw, live):
-        for lane, pointer in enumerate(each_lane(builder, memory, dtype, at)):
+        for lane, pointer in enumerate(each_lane(builder, memory, at)):
             with builder.if_then(builder.icmp_signed("<", live.type(lane), live)):
                 builder.store(builder.extract_element(raw, i32(lane)), pointer)
 
     def codegen(context, builder, sig, args):
-        array_value, at, value, live = args
-        memory = context.make_array(array)(context, builder, array_value)
+        memory, at, value, live = args
         scatter = scattered if isinstance(sig.args[1], Vec) else neighbours
         scatter(builder, memory, at, narrow(builder, value, dtype), live)
         return context.get_dummy_value()

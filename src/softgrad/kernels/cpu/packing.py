@@ -10,7 +10,7 @@ import numpy as np
 
 from .compiling import inline
 from .memory import load, store
-from .places import distance
+from .places import distance, stride
 from .transpose import SIDE, load_block, store_block
 from .vec import LANES
 
@@ -24,21 +24,21 @@ def span(count):
 @inline
 def coming_place(i, array, grid, steps, group):
     """The place of the tile number i in memory, to prefetch it from: nearly right for short rows."""
-    step = steps[1 + array, 0] if group else np.int64(LANES)
-    return distance(i, grid[0], grid[1 + array]), step
+    step = stride(steps, array, 0) if group else np.int64(LANES)
+    return distance(i, grid, array), step
 
 
 @inline
 def pack(x, array, i, grid, steps, form, group, room):
     """Copy the tiles i … i + group − 1 of x, its number among the arrays being `array`, into `room`."""
     count, lanes = form[0], form[1] - LANES * (i % form[2])
-    start = distance(i, grid[0], grid[1 + array])
+    start = distance(i, grid, array)
     if group == 0:
-        pitch = grid[1 + array, 0] // LANES
+        pitch = stride(grid, array, 0) // LANES
         for k in range(0, count, SIDE):
             load_block(x, start + k, pitch, lanes, count - k, room, LANES * k)
     else:
-        step = steps[1 + array, 0]
+        step = stride(steps, array, 0)
         for k in range(count):
             for g in range(min(group, -(-lanes // LANES))):
                 v = load(x, start + k * step + LANES * g, lanes - LANES * g, 0.0)
@@ -49,13 +49,13 @@ def pack(x, array, i, grid, steps, form, group, room):
 def unpack(room, out, array, i, grid, steps, form, group):
     """Copy `room` into the tiles i … i + group − 1 of out."""
     count, lanes = form[0], form[1] - LANES * (i % form[2])
-    start = distance(i, grid[0], grid[1 + array])
+    start = distance(i, grid, array)
     if group == 0:
-        pitch = grid[1 + array, 0] // LANES
+        pitch = stride(grid, array, 0) // LANES
         for k in range(0, count, SIDE):
             store_block(room, LANES * k, out, start + k, pitch, lanes, count - k)
     else:
-        step = steps[1 + array, 0]
+        step = stride(steps, array, 0)
         for k in range(count):
             for g in range(min(group, -(-lanes // LANES))):
                 v = load(room, span(count) * g + LANES * k, LANES, 0.0)

@@ -16,19 +16,36 @@ over, where they lie anywhere.  All distances count elements from the array's fi
 import numpy as np
 from numba.core import types
 
+from .buffer import buffer
 from .compiling import inline, per_type
 from .memory import load, load_index, prefetch
 from .vec import LANES, Vec, every_lane, first_of, max_of, sum_of
 
+# The axes that something runs over are a *table*, in code (numbers, axes): a buffer of int64 with the sizes
+# of so many axes, and then, array by array, the strides along them.
+
 
 @inline
-def distance(index, sizes, strides):
-    """How far element number `index`, in C order over axes of these sizes, lies from the first."""
+def table_of(array):
+    """The table that `softgrad.layout` made: row 0 the sizes, row 1 + i the strides of the i-th array."""
+    return buffer(array), array.shape[1]
+
+
+@inline
+def stride(table, array, axis):
+    numbers, axes = table
+    return numbers[(1 + array) * axes + axis]
+
+
+@inline
+def distance(index, table, array):
+    """How far element number `index`, in C order, of array number `array` lies from its first."""
+    numbers, axes = table
     at = 0
-    for axis in range(len(sizes) - 1, 0, -1):
-        at += (index % sizes[axis]) * strides[axis]
-        index //= sizes[axis]
-    return at + index * strides[0]
+    for axis in range(axes - 1, 0, -1):
+        at += (index % numbers[axis]) * stride(table, array, axis)
+        index //= numbers[axis]
+    return at + index * stride(table, array, 0)
 
 
 def at(place, k):
@@ -55,6 +72,18 @@ def compile_alive(tile, k):
     return lambda tile, k: tile[1]
 
 
+def whole(tile):
+    """How many of a tile's vectors, the first ones, have all lanes."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(whole)
+def compile_whole(tile):
+    if isinstance(tile[2], types.NoneType):
+        return lambda tile: tile[1] // LANES
+    return lambda tile: tile[0] if tile[1] >= LANES else 0
+
+
 def present(where, place, k, live):
     """The mask of the elements of vector k that take part; all of them where there is no mask."""
     raise NotImplementedError("compiled only")
@@ -67,8 +96,8 @@ def compile_present(where, place, k, live):
     return lambda where, place, k, live: load(where, at(place, k), live, False)
 
 
-# The tiles of a call: `grid` has the axes that the tiles run over, `steps` those that k runs over; row 0
-# is their sizes, row 1 + i the strides of the i-th array.  `form` is (count, width, tiles): the vectors
+# The tiles of a call: `grid` is the table of the axes that the tiles run over, `steps` of those that k runs
+# over.  `form` is (count, width, tiles): the vectors
 # of a tile; the elements side by side, and how many tiles they are cut into.  `spread` is None where
 # the lanes are neighbours in memory; a mask has one of its own, `mask_spread`, and may be `BESIDE` arrays
 # whose lanes are neighbours.  (`softgrad.layout` makes all of these.)
@@ -76,10 +105,16 @@ def compile_present(where, place, k, live):
 BESIDE = 1
 
 
-@inline
 def tile_of(i, form, across):
     """The tile number i: its vectors, its lanes, and whether these are different rows."""
-    return form[0], form[1] - LANES * (i % form[2]), across
+    raise NotImplementedError("compiled only")
+
+
+@per_type(tile_of)
+def compile_tile_of(i, form, across):
+    if isinstance(across, types.NoneType):
+        return lambda i, form, across: (form[0], form[1], across)
+    return lambda i, form, across: (form[0], form[1] - LANES * (i % form[2]), across)
 
 
 def place_of(i, array, grid, steps, spread, across):
@@ -92,18 +127,18 @@ def compile_place_of(i, array, grid, steps, spread, across):
     one_row = isinstance(across, types.NoneType)
 
     def neighbours(i, array, grid, steps, spread, across):
-        return distance(i, grid[0], grid[1 + array]), steps[1 + array, 0]
+        return distance(i, grid, array), stride(steps, array, 0)
 
     def scattered(i, array, grid, steps, spread, across):
         starts = np.empty(LANES, np.int64)
         for lane in range(LANES):
             if one_row:  # vector k holds the elements LANES·k + lane of row i
-                starts[lane] = distance(i, grid[0], grid[1 + array]) + lane * (steps[1 + array, 0] // LANES)
+                starts[lane] = distance(i, grid, array) + lane * (stride(steps, array, 0) // LANES)
             elif spread == BESIDE:  # the k-th elements of LANES rows that are neighbours in the other arrays
-                starts[lane] = distance(i, grid[0], grid[1 + array]) + lane * (grid[1 + array, -1] // LANES)
+                starts[lane] = distance(i, grid, array) + lane * (stride(grid, array, grid[1] - 1) // LANES)
             else:  # the k-th elements of the rows LANES·i + lane
-                starts[lane] = distance(LANES * i + lane, grid[0], grid[1 + array])
-        return load_index(starts), steps[0], steps[1 + array]
+                starts[lane] = distance(LANES * i + lane, grid, array)
+        return load_index(starts), steps, array
 
     return neighbours if isinstance(spread, types.NoneType) else scattered
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from .buffer import buffer, release
 from .compiling import inline
 from .exp import power
 from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import alive, ask, at, place_of, present, row_max, row_sum, tile_of
+from .places import alive, ask, at, place_of, present, row_max, row_sum, table_of, tile_of
 from .sums import add_power, two_difference, two_sum
 from .vec import LANES, as_type_of, double, fma, larger, select, splat
 
@@ -53,16 +54,17 @@ def inverse_of(total, rest, like):
 
 
 @inline
-def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothing, kept, coming):
+def softmax_tile(
+    x, x_at, out, out_at, where, where_at, tile, sign, scale, nothing, kept, kept_at, keep, coming
+):
     count = tile[0]
-    keep = count * LANES <= kept.size
 
     top = splat(-np.inf, zeros(x))
     for k in range(count):
         v = logits(x, x_at, where, where_at, tile, k, sign)
         top = larger(v, top)
         if keep:
-            store(kept, LANES * k, v, LANES)
+            store(kept, kept_at + LANES * k, v, LANES)
     highest = row_max(top, tile)
     highest = select(
         highest == -np.inf, as_type_of(0.0, highest), highest
@@ -70,19 +72,23 @@ def softmax_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, nothi
 
     total, rest = double(), double()
     for k in range(count):
-        v = load(kept, LANES * k, LANES, 0.0) if keep else logits(x, x_at, where, where_at, tile, k, sign)
+        v = (
+            load(kept, kept_at + LANES * k, LANES, 0.0)
+            if keep
+            else logits(x, x_at, where, where_at, tile, k, sign)
+        )
         e = powers(v, highest, scale)
         total, rest = add_power(total, rest, e)
         ask(coming, k)
         if keep:
-            store(kept, LANES * k, e, LANES)
+            store(kept, kept_at + LANES * k, e, LANES)
     total, rest = two_sum(row_sum(total, tile), row_sum(rest, tile))
     empty = total == 0.0
     hi, lo = inverse_of(total, rest, highest)
     hi, lo = select(empty, as_type_of(nothing, hi), hi), select(empty, as_type_of(0.0, lo), lo)
     for k in range(count):
         if keep:
-            e = load(kept, LANES * k, LANES, 0.0)
+            e = load(kept, kept_at + LANES * k, LANES, 0.0)
         else:
             e = powers(logits(x, x_at, where, where_at, tile, k, sign), highest, scale)
         live = alive(tile, k)
@@ -109,7 +115,10 @@ def softmax(
     stop,
 ):
     """Softmax of the tiles `start` … `stop` − 1 of x into out (see `places`)."""
-    kept = scratch(x, min(form[0] * LANES, KEPT))
+    x, out, where = buffer(x), buffer(out), buffer(where)
+    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
+    keep = form[0] * LANES <= KEPT
+    kept = scratch(x, form[0] * LANES if keep else 0)
     for i in range(start, stop):
         softmax_tile(
             x,
@@ -123,32 +132,36 @@ def softmax(
             (factor, low_part, power_of_two),
             nothing,
             kept,
+            0,
+            keep,
             (
                 (x, place_of(i + 1, 0, grid, steps, spread, across)),
                 (out, place_of(i, 1, grid, steps, spread, across)),
             ),
         )
+    release(kept)
 
 
 def softmax_packed(
     x, out, grid, steps, form, group, sign, factor, low_part, power_of_two, nothing, start, stop
 ):
     """The same by way of scratch memory (see `packing`)."""
+    x, out = buffer(x), buffer(out)
+    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
     size = span(form[0])
     at_once = max(group, 1)
     room = scratch(x, size * at_once)
-    packed = np.int64(0), np.int64(LANES)
     tile = form[0], np.int64(LANES), True
     i = start
     while i < stop:
         tiles = min(at_once, form[2] - i % form[2], stop - i)
         pack(x, 0, i, grid, steps, form, min(group, tiles), room)
         for g in range(tiles):
-            part = room[size * g : size * (g + 1)]
+            packed = size * g, LANES
             softmax_tile(
-                part,
+                room,
                 packed,
-                part,
+                room,
                 packed,
                 None,
                 packed,
@@ -156,7 +169,9 @@ def softmax_packed(
                 sign,
                 (factor, low_part, power_of_two),
                 nothing,
-                part,
+                room,
+                size * g,
+                True,
                 (
                     (x, coming_place(i + at_once + g, 0, grid, steps, group)),
                     (out, coming_place(i + g, 1, grid, steps, group)),
@@ -164,3 +179,4 @@ def softmax_packed(
             )
         unpack(room, out, 1, i, grid, steps, form, min(group, tiles))
         i += tiles
+    release(room)

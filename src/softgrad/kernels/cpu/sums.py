@@ -2,8 +2,9 @@
 
 from numba.core import types
 
+from .buffer import BFLOAT16, FLOAT16, ROOM
 from .compiling import inline, per_type
-from .memory import BFLOAT16, FLOAT16, zeros
+from .memory import zeros
 from .vec import as_type_of, double
 
 
@@ -37,6 +38,17 @@ def compile_wide_zero(array):
     if array.dtype in (FLOAT16, BFLOAT16):
         return lambda array: zeros(array)
     return lambda array: double()
+
+
+def wide_scratch(array, size):
+    """Room for `size` numbers of that type; `release` it in the end."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(wide_scratch)
+def compile_wide_scratch(array, size):
+    room = ROOM[types.float32 if array.dtype in (FLOAT16, BFLOAT16) else types.float64]
+    return lambda array, size: room(size)
 
 
 def add_power(total, rest, e):

@@ -8,7 +8,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .memory import BYTES, IN_MEMORY, first_lanes, load_first, narrow, place_of, store_first, widen
+from .buffer import BYTES, IN_MEMORY
+from .memory import first_lanes, load_first, narrow, place_of, store_first, widen
 from .vec import LANES, i32
 
 SIDE = 16
@@ -58,9 +59,7 @@ def load_block(typingctx, array, at, pitch, rows, columns, target, target_at):
     raw_type = ir.VectorType(IN_MEMORY[dtype], SIDE)
 
     def codegen(context, builder, sig, args):
-        source, at, pitch, rows, columns, target_value, target_at = args
-        memory = context.make_array(array)(context, builder, source)
-        room = context.make_array(target)(context, builder, target_value)
+        memory, at, pitch, rows, columns, room, target_at = args
 
         def move(read):
             raws, place = [], at
@@ -100,9 +99,7 @@ def store_block(typingctx, source, source_at, array, at, pitch, rows, columns):
     dtype = array.dtype
 
     def codegen(context, builder, sig, args):
-        source_value, source_at, target, at, pitch, rows, columns = args
-        room = context.make_array(source)(context, builder, source_value)
-        memory = context.make_array(array)(context, builder, target)
+        room, source_at, memory, at, pitch, rows, columns = args
         vectors = []
         for c in range(SIDE):
             place = builder.add(source_at, source_at.type(LANES * c))
