@@ -8,6 +8,7 @@ hi + lo.
 import numpy as np
 from numba.core import types
 
+from .buffer import BFLOAT16, FLOAT16
 from .compiling import inline, per_type
 from .memory import load, zeros
 from .places import alive, at, present, row_first, row_max, row_sum, whole
@@ -26,7 +27,7 @@ def faint(array):
 
 @per_type(faint)
 def compile_faint(array):
-    share = 2.0**-42 if array.dtype in (types.float32, types.float64) else 2.0**-20
+    share = {FLOAT16: 2.0**-20, BFLOAT16: 2.0**-26}.get(array.dtype, 2.0**-42)
     return lambda array: share
 
 
