@@ -24,18 +24,18 @@ def times(p: Array, v: Array) -> Array:
 def root_times(p: Array, v: Array) -> Array:
     """√p ∘ (v − √p ⟨√p,v⟩/⟨p,1⟩) = J (v/√p).  To round v/√p is to round v."""
     root = np.sqrt(p)
-    return times(p, np.divide(v, root, out=v, where=root > 0))
+    return times(p, np.divide(v, root, out=v, where=root != 0))
 
 
 def transposed_root_times(p: Array, v: Array) -> Array:
     """√p ∘ (v − ⟨p,v⟩/⟨p,1⟩) = (J v)/√p."""
     root = np.sqrt(p)
-    return np.divide(times(p, v), root, out=v, where=root > 0)
+    return np.divide(times(p, v), root, out=v, where=root != 0)
 
 
 def solve(p: Array, b: Array) -> Array:
-    """(b − mean b)/p less its mean, both means over p > 0: 1 − 1 1ᵀ/⟨1,1⟩ is the J of weights 1."""
-    there = p > 0
+    """(b − mean b)/p less its mean, both means over p ≠ 0: 1 − 1 1ᵀ/⟨1,1⟩ is the J of weights 1."""
+    there = p != 0
     weights = there.astype(p.dtype)
     return times(weights, np.divide(times(weights, b), p, out=b, where=there))
 
@@ -61,7 +61,8 @@ def diagonal(p: Array) -> Array:
     whole = rest + np.take_along_axis(p, top, axis=-1)
     np.subtract(whole, p, out=others)
     np.put_along_axis(others, top, rest, axis=-1)
-    others *= p / np.where(whole == 0, 1.0, whole)
+    np.divide(others, whole, out=others, where=whole != 0)
+    others *= p
     return others
 
 
@@ -71,7 +72,7 @@ LIFT = 2.0**500  # times this no float64 but 0 is so small that its inverse is o
 def eigenvalues(p: Array) -> Array:
     """Those of J, ascending: O(n²) steps for each row, which threads share, and memory O(n)."""
     n = p.shape[-1]
-    p = p * LIFT
+    p = np.multiply(p, LIFT, order="C")
     p.sort(axis=-1)  # NaN comes last
     found = np.zeros_like(p)
     if p.size and n > 1:
