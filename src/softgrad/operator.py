@@ -165,7 +165,7 @@ class SoftmaxJacobian(Operator):
 
         Notes
         -----
-        *Error*: each entry is within 1 eps (float64: 4 eps) of itself, and half the smallest subnormal.
+        *Error*: each entry is within 1 eps (float64: 3 eps) of itself, and half the smallest subnormal.
         Where p_i is nearly 1, what the others add up to is not found as 1 − p_i.
 
         Examples
@@ -181,7 +181,7 @@ class SoftmaxJacobian(Operator):
 
         Notes
         -----
-        *Error*: 1 eps (float64: 5 eps) of itself, and half the smallest subnormal.
+        *Error*: 1 eps (float64: 4 eps) of itself, and half the smallest subnormal.
 
         Examples
         --------
