@@ -483,6 +483,16 @@ def test_a_row_of_nan_stays_nan_and_no_other_row():
         np.testing.assert_array_equal(result[::2], expected, name)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nothing_is_said_of_infinity(dtype):
+    """No softmax puts it out; warnings are errors here."""
+    jacobian = SoftmaxJacobian(np.array([[0.5, 0.5], [np.inf, 0.5]], dtype))
+    jacobian.diagonal(), jacobian.trace(), jacobian.max_eigenvalue_bound()
+    v = np.ones((2, 2), dtype)
+    jacobian @ v, jacobian.sqrt() @ v, jacobian.sqrt().T @ v, jacobian.solve(v)
+    assert np.isnan(jacobian.eigvalsh()[1]).all()
+
+
 def test_nan_in_a_vector_stays_in_its_row():
     y = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
     v = np.array([[1.0, 2.0, np.nan], [1.0, 2.0, 3.0], [1.0, np.inf, 0.0]])

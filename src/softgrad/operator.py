@@ -174,7 +174,7 @@ class SoftmaxJacobian(Operator):
         >>> softgrad.SoftmaxJacobian([1.0, 1e-30]).diagonal()
         array([1.e-30, 1.e-30])
         """
-        return self._narrow(rows.diagonal(self.y.astype(WIDE)))
+        return self._of_rows(rows.diagonal)
 
     def trace(self) -> Array:
         """The sum of the diagonal, of the shape of the batch.
@@ -189,7 +189,7 @@ class SoftmaxJacobian(Operator):
         >>> softgrad.SoftmaxJacobian([0.5, 0.5]).trace()
         np.float64(0.5)
         """
-        return self._narrow(rows.total(rows.diagonal(self.y.astype(WIDE))))
+        return self._of_rows(lambda p: rows.total(rows.diagonal(p)))
 
     def max_eigenvalue_bound(self) -> Array:
         """A number that no eigenvalue is above, of the shape of the batch.
@@ -205,13 +205,17 @@ class SoftmaxJacobian(Operator):
         >>> J.max_eigenvalue_bound(), J.eigvalsh().max(axis=-1)
         (array([2.5e-01, 2.0e-09]), array([2.5e-01, 2.0e-09]))
         """
-        eps = np.finfo(WIDE).eps
-        discs = 2 * rows.diagonal(self.y.astype(WIDE)).max(axis=-1, initial=0) * (1 + 8 * eps)
-        bound = np.minimum(self.y.astype(WIDE).max(axis=-1, initial=0), discs)
-        rounded = self._narrow(bound)
-        up = np.nextafter(rounded, np.array(np.inf, self.dtype))
-        result: Array = np.where(rounded.astype(WIDE) < bound, up, rounded)[()]
-        return result
+        more = 1 + 8 * np.finfo(WIDE).eps  # than the error of the diagonal
+
+        def bound(p: Array) -> Array:
+            discs = 2 * rows.diagonal(p).max(axis=-1, initial=0) * more
+            exact = np.minimum(p.max(axis=-1, initial=0), discs)
+            rounded = exact.astype(self.dtype)
+            up = np.nextafter(rounded, np.array(np.inf, self.dtype))
+            result: Array = np.where(rounded.astype(WIDE) < exact, up, rounded)[()]
+            return result
+
+        return self._of_rows(bound)
 
     def sqrt(self) -> SoftmaxRoot:
         r"""S with S Sᵀ = J, as an operator.
@@ -293,13 +297,12 @@ class SoftmaxJacobian(Operator):
         >>> softgrad.SoftmaxJacobian([0.5, 0.25, 0.25, 0.0]).eigvalsh()
         array([0.   , 0.   , 0.25 , 0.375])
         """
-        return self._narrow(rows.eigenvalues(self.y.astype(WIDE)))
+        return self._of_rows(rows.eigenvalues)
 
-    def _narrow(self, wide: Any) -> Array:
-        """float64 numbers or arrays in the dtype of y."""
+    def _of_rows(self, function: Callable[[Array], Array]) -> Array:
+        """`function` of y in float64, rounded to the dtype of y."""
         with np.errstate(all="ignore"):
-            narrow: Array = wide.astype(self.dtype, copy=False)
-        return narrow
+            return function(self.y.astype(WIDE)).astype(self.dtype, copy=False)
 
 
 class SoftmaxRoot(Operator):
