@@ -9,12 +9,14 @@ from .functional import (
 )
 from .jacobian import softmax_jacobian
 from .layers import Softmax
+from .operator import SoftmaxJacobian
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Softmax",
+    "SoftmaxJacobian",
     "get_num_threads",
     "set_num_threads",
     "softmax",

@@ -93,10 +93,38 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) == 1:
         return arrays
+    target = promoted(dtypes)
+    return [a.astype(target, copy=False) for a in arrays]
+
+
+def promoted(dtypes: set[np.dtype[Any]]) -> np.dtype[Any]:
+    """The dtype that holds all of these."""
     if {BFLOAT16, FLOAT16} <= dtypes:  # neither holds the other
         dtypes = dtypes - {BFLOAT16, FLOAT16} | {np.dtype(np.float32)}
-    target = functools.reduce(np.promote_types, dtypes)
-    return [a.astype(target, copy=False) for a in arrays]
+    return functools.reduce(np.promote_types, dtypes)
+
+
+def weights(y: Array) -> Array:
+    """`y`, of which nothing is below 0."""
+    if (y < 0).any():
+        raise ValueError(
+            f"y has {y[y < 0][0]} in it, and softmax puts out nothing below 0: give y = softmax(x), not the "
+            f"logits x"
+        )
+    return y
+
+
+def operand(value: Any, name: str, y: Array) -> Array:
+    """A vector or matrix for each row along the last axis of `y`."""
+    result = floating(value, name)
+    if y.shape not in (result.shape, result.shape[:-1]):
+        vector, matrix = str(y.shape), f"({', '.join(map(str, y.shape))}, k)"
+        raise ValueError(
+            f"{name} has shape {result.shape}; with rows of shape {vector} it must have that of a vector for "
+            f"each, {vector}, or of a matrix for each, {matrix}, since softgrad does not broadcast: use "
+            f"numpy.broadcast_to where that is meant"
+        )
+    return result
 
 
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:

@@ -48,11 +48,16 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     array([[ 0.1875, -0.1875],
            [-0.1875,  0.1875]])
     """
-    given = checks.floating(y, "y")
-    axes = checks.axes(axis, given.ndim)
-    rows = given.reshape(1) if given.ndim == 0 else np.moveaxis(given, axes, range(-len(axes), 0))
-    batch, n = rows.shape[: rows.ndim - len(axes)], math.prod(rows.shape[rows.ndim - len(axes) :])
-    rows = rows.reshape(*batch, n)
-    result = np.zeros((*batch, n, n), given.dtype)
+    rows = rows_of(checks.floating(y, "y"), axis)
+    n = rows.shape[-1]
+    result = np.zeros((*rows.shape, n), rows.dtype)
     result[..., np.arange(n), np.arange(n)] = 1
     return softmax_vjp(np.broadcast_to(rows[..., None, :], result.shape), result, out=result)
+
+
+def rows_of(y: Array, axis: Axis) -> Array:
+    """`y` with the axes that are left first, and those to reduce as one, the last; a view if there is one."""
+    axes = checks.axes(axis, y.ndim)
+    rows = y.reshape(1) if y.ndim == 0 else np.moveaxis(y, axes, range(-len(axes), 0))
+    batch, n = rows.shape[: rows.ndim - len(axes)], math.prod(rows.shape[rows.ndim - len(axes) :])
+    return rows.reshape(*batch, n)

@@ -8,6 +8,7 @@ from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
 from .double_backward import double_backward
 from .empty import any_empty
+from .secular import eigenvalues
 from .softmax import softmax, softmax_packed
 from .vjp import vjp, vjp_packed
 
@@ -53,3 +54,10 @@ def kernel(name, dtype, masked, *ways):
         *rest,
         *(INDEX, INDEX),
     )
+
+
+@functools.cache
+def secular():
+    """The machine code of `eigenvalues`, which takes sorted float64 rows one after the other."""
+    source, target = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
+    return compiled(eigenvalues, source, target, INDEX, INDEX, INDEX)
