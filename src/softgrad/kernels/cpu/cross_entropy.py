@@ -1,0 +1,271 @@
+"""Cross-entropy along a tile: L = Σ t'·(log Σexp(x) − x) and ∂L/∂x = Σt'·p − t', p = softmax(x).
+
+With `top` the largest logit, and R what the powers exp(x − top) of all other elements add up to, the sum of the
+powers is S = 1 + R and
+
+    L = Σ t'_k·(top − x_k) + Σt'·log1p(R)
+
+in which no term is negative where no weight is: a loss of 1e-9 has all its digits.  Likewise 1 − p is R/S for
+the top, which `p − 1` would lose.  So R is summed apart, and what a row tells (top, R and the sums with the
+weights) goes into a table, `found`; the rest of the loss is arithmetic on one number a row.
+
+The weights are t' = share·t + even, (1 − ε)·t + ε/n of label smoothing with ε = `smoothing`.  For targets that are
+classes `t` is None, and the kernel knows the even part alone; who calls it adds what the class itself has.
+"""
+
+import numpy as np
+from numba.core import types
+
+from .compiling import inline, per_type
+from .exp import ONE, power
+from .memory import beginning, lane_type, load, scratch, store, zeros
+from .packing import coming_place, pack, span, unpack
+from .places import alive, ask, at, place_of, row_max, row_sum, tile_of
+from .softmax import KEPT
+from .sums import two_difference, two_sum
+from .vec import LANES, as_type_of, double, fma, larger, select, splat
+
+TOP, OTHERS, DISTANCE, TOTAL = range(4)  # the rows of `found`: top, R, Σ t'·(top − x), Σt
+
+
+def unit(array):
+    """`exp.ONE` of this type: the power of the top."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(unit)
+def compile_unit(array):
+    one = ONE[lane_type(array.dtype)]
+    return lambda array: one
+
+
+def add(total, rest, v):
+    """total + rest += v, in float64; where v is float64, without an error."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(add)
+def compile_add(total, rest, v):
+    if v.dtype == types.float32:
+        return lambda total, rest, v: (total + as_type_of(v, total), rest)
+
+    def without_error(total, rest, v):
+        total, lost = two_sum(total, v)
+        return total, rest + lost
+
+    return without_error
+
+
+@inline
+def quotient(above, total, rest, like):
+    """above/(total + rest) as the sum of two numbers of the type of `like`; `rest` is below an ulp."""
+    whole = above / total
+    error = (fma(whole * -1.0, total, above) - whole * rest) / total
+    hi = as_type_of(whole, like)
+    return hi, as_type_of((whole - as_type_of(hi, whole)) + error, like)
+
+
+def put(found, what, i, value, tile):
+    """Write what the tile number i tells of its rows: one number, or one for each lane."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(put)
+def compile_put(found, what, i, value, tile):
+    if isinstance(tile[2], types.NoneType):
+
+        def number(found, what, i, value, tile):
+            found[what, i] = value
+
+        return number
+    return lambda found, what, i, value, tile: store(found[what], LANES * i, value, LANES)
+
+
+def if_given(array, value):
+    """`value`; None if the array is."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(if_given)
+def compile_if_given(array, value):
+    if isinstance(array, types.NoneType):
+        return lambda array, value: None
+    return lambda array, value: value
+
+
+def to_ask(x, x_place, out, out_place):
+    """What to prefetch: see `places.ask`."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(to_ask)
+def compile_to_ask(x, x_place, out, out_place):
+    if isinstance(out, types.NoneType):
+        return lambda x, x_place, out, out_place: ((x, x_place),)
+    return lambda x, x_place, out, out_place: ((x, x_place), (out, out_place))
+
+
+@inline
+def cross_entropy_tile(x, x_at, t, t_at, out, out_at, tile, numbers, kept, found, i, coming):
+    count = tile[0]
+    share, even, smoothing, rows = numbers
+    keep = count * LANES <= kept.size
+    weighted = t is not None or even != 0.0
+
+    top = splat(-np.inf, zeros(x))
+    for k in range(count):
+        v = load(x, at(x_at, k), alive(tile, k), -np.inf)
+        top = larger(v, top)
+        if keep:
+            store(kept, LANES * k, v, LANES)
+    highest = row_max(top, tile)
+
+    tops, zero = zeros(x), double()
+    others, others_rest, distance, distance_rest, total, total_rest = zero, zero, zero, zero, zero, zero
+    at_top = zeros(x)  # t of the top, if there is but one
+    for k in range(count):
+        live = alive(tile, k)
+        v = load(kept, LANES * k, LANES, 0.0) if keep else load(x, at(x_at, k), live, -np.inf)
+        difference, lost = two_difference(v, highest)
+        e = power(difference, lost)
+        is_top = v == highest
+        tops = select(is_top, tops + 1.0, tops)
+        others, others_rest = add(others, others_rest, select(is_top, 0.0, e))
+        if weighted:
+            weight = splat(even, v)
+            if t is not None:
+                given = load(t, at(t_at, k), live, 0.0)
+                total, total_rest = add(total, total_rest, given)
+                at_top = select(is_top, given, at_top)
+                weight = fma(given, share, even)
+            # 0·inf is 0: a class without a weight may be impossible
+            counts = beginning(live) & (weight != 0.0)
+            term = as_type_of(weight, zero) * (as_type_of(highest, zero) - as_type_of(v, zero))
+            distance, distance_rest = add(distance, distance_rest, select(counts, term, 0.0))
+        ask(coming, k)
+        if keep:
+            store(kept, LANES * k, e, LANES)
+
+    one = unit(x)
+    number = row_sum(as_type_of(tops, zero), tile)  # of elements that are the top
+    others, others_rest = two_sum(row_sum(others, tile), row_sum(others_rest, tile))
+    wide_top = as_type_of(highest, zero)
+    # the last term is 0; NaN where no number is the largest
+    r = (number - 1.0) + others * (1.0 / one) + (wide_top - wide_top)
+    put(found, TOP, i, wide_top, tile)
+    put(found, OTHERS, i, r, tile)
+    weights = row_sum(zero, tile) + 1.0
+    if weighted:
+        put(found, DISTANCE, i, row_sum(distance + distance_rest, tile), tile)
+    if t is not None:
+        total, total_rest = two_sum(row_sum(total, tile), row_sum(total_rest, tile))
+        put(found, TOTAL, i, total, tile)
+        weights = total * share + smoothing
+    if out is None:
+        return
+
+    # p = e/Σe, and the sum of the weights and the mean over the rows in the same factor
+    powers, lost = two_sum(number * one, others)
+    divisor = powers * rows
+    divisor_rest = fma(powers, rows, divisor * -1.0) + (lost + others_rest) * rows
+    hi, lo = quotient(weights, divisor, divisor_rest, highest)
+    mark, corner = highest, highest
+    if t is not None:
+        # where the top has most of the row, Σt'·p − t' there is what the others have of the weights, less
+        # what they have of p
+        of_others = (total - as_type_of(row_sum(at_top, tile), zero)) + total_rest
+        of_others = of_others * share + (smoothing - even)
+        corner = as_type_of((of_others - weights * (r / (1.0 + r))) / rows, highest)
+        nothing = row_max(zeros(x), tile)
+        mark = select(r < 0.5, nothing + one, nothing - 1.0)
+    share, even = share / rows, even / rows
+    for k in range(count):
+        live = alive(tile, k)
+        if keep:
+            e = load(kept, LANES * k, LANES, 0.0)
+        else:
+            difference, lost = two_difference(load(x, at(x_at, k), live, -np.inf), highest)
+            e = power(difference, lost)
+        if t is None:
+            dx = fma(e, hi, fma(e, lo, even * -1.0))
+        else:
+            weight = fma(load(t, at(t_at, k), live, 0.0), share, even)
+            dx = select(e == mark, corner, fma(e, hi, fma(e, lo, weight * -1.0)))
+        store(out, at(out_at, k), dx, live)
+
+
+def cross_entropy(
+    x,
+    t,
+    out,
+    found,
+    grid,
+    steps,
+    form,
+    spread,
+    mask_spread,
+    across,
+    share,
+    even,
+    smoothing,
+    rows,
+    start,
+    stop,
+):
+    """The tiles `start` … `stop` − 1 of x (see `places`): their `found`, and ∂L/∂x/rows into out unless it is
+    None."""
+    kept = scratch(x, 0 if out is None else min(form[0] * LANES, KEPT))
+    for i in range(start, stop):
+        out_at = place_of(i, 2, grid, steps, spread, across)
+        cross_entropy_tile(
+            x,
+            place_of(i, 0, grid, steps, spread, across),
+            t,
+            place_of(i, 1, grid, steps, spread, across),
+            out,
+            out_at,
+            tile_of(i, form, across),
+            (share, even, smoothing, rows),
+            kept,
+            found,
+            i,
+            to_ask(x, place_of(i + 1, 0, grid, steps, spread, across), out, out_at),
+        )
+
+
+def cross_entropy_packed(
+    x, t, out, found, grid, steps, form, group, share, even, smoothing, rows, start, stop
+):
+    """The same by way of scratch memory (see `packing`)."""
+    size = span(form[0])
+    at_once = max(group, 1)
+    room = scratch(x, size * at_once)
+    room_t = scratch(x, 0 if t is None else size * at_once)
+    packed = np.int64(0), np.int64(LANES)
+    tile = form[0], np.int64(LANES), True
+    i = start
+    while i < stop:
+        tiles = min(at_once, form[2] - i % form[2], stop - i)
+        pack(x, 0, i, grid, steps, form, min(group, tiles), room)
+        if t is not None:
+            pack(t, 1, i, grid, steps, form, min(group, tiles), room_t)
+        for g in range(tiles):
+            part = slice(size * g, size * (g + 1))
+            coming = coming_place(i + at_once + g, 0, grid, steps, group)
+            cross_entropy_tile(
+                room[part],
+                packed,
+                if_given(t, room_t[part]),
+                packed,
+                if_given(out, room[part]),
+                packed,
+                tile,
+                (share, even, smoothing, rows),
+                room[part],
+                found,
+                i + g,
+                to_ask(x, coming, out, coming_place(i + g, 2, grid, steps, group)),
+            )
+        if out is not None:
+            unpack(room, out, 2, i, grid, steps, form, min(group, tiles))
+        i += tiles
