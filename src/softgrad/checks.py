@@ -248,14 +248,17 @@ def one_axis(axis: Any, ndim: int) -> int:
 
 
 def smoothing(value: Any) -> float:
-    if not isinstance(value, (numbers.Real, np.floating, np.integer)) or isinstance(value, bool):
+    """`label_smoothing` as a float."""
+    if not isinstance(value, (numbers.Real, np.floating, np.integer)) or value is True:
         raise TypeError(f"label_smoothing takes a real number, not {type(value).__name__}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing={value}: it takes a number from 0 to 1")
-    return float(value)
+    share = float(value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"label_smoothing={share}: it takes a number from 0 to 1")
+    return share
 
 
 def reduction(word: Any) -> None:
+    """Refuse another word than those that `reduction` takes."""
     if not isinstance(word, str) or word not in ("mean", "sum", "none"):
         raise ValueError(f"reduction={word!r}: it takes 'mean', 'sum', 'none'")
 
@@ -263,7 +266,7 @@ def reduction(word: Any) -> None:
 def weights_or_classes(
     target: Array, shape: tuple[int, ...], axis: int, ignore_index: Any
 ) -> tuple[Array | None, Array, Array | None]:
-    """What a target is: (weights, -, None), or (None, classes as int64, which rows count, or None for all)."""
+    """What a target is: (weights, –, None), or (None, classes, which rows count; None if all do)."""
     if ignore_index is not None:
         try:
             ignore_index = operator.index(ignore_index)
@@ -288,8 +291,8 @@ def weights_or_classes(
     if target.shape != rows:
         advice = ": give target.astype(float) if it holds weights" if target.shape == shape else ""
         raise ValueError(
-            f"target has shape {target.shape} and dtype {target.dtype}: classes take the shape of x, {shape}, "
-            f"without axis {axis}, which is {rows}{advice}"
+            f"target has shape {target.shape} and dtype {target.dtype}: classes take the shape of x, "
+            f"{shape}, without axis {axis}, which is {rows}{advice}"
         )
     n = shape[axis] if shape else 1
     wrong = (target < 0) | (target >= n)
@@ -300,8 +303,8 @@ def weights_or_classes(
     if np.any(wrong):
         place = tuple(map(int, np.argwhere(wrong)[0]))
         raise ValueError(
-            f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} along "
-            f"axis {axis}: correct it, or give ignore_index={target[place]} if such rows are not to count"
+            f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
+            f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
         )
     if counted is None or counted.all():
         return None, target.astype(np.int64), None

@@ -15,7 +15,7 @@ import numpy as np
 from .. import checks, layout, threads
 from ..checks import Array
 
-# What the kernel tells of a row (see kernels/cpu/cross_entropy.py); the last two are there if they are asked for.
+# What the kernel tells of a row, as kernels/cpu/cross_entropy.py numbers it; of weights the last two alone.
 TOP, OTHERS, DISTANCE, TOTAL = range(4)
 
 
@@ -41,7 +41,7 @@ def route(
 def run(
     x: Array, weights: Array | None, gradient: Array | None, axis: int, numbers: tuple[float, ...]
 ) -> Array:
-    """What the kernel tells of the rows of x: four arrays without the axis.  `gradient` is written, if any."""
+    """What the kernel tells of the rows of x: four arrays without the axis.  It writes `gradient`, if any."""
     arrays = x, weights, gradient
     strides = tuple(x.strides if a is None else a.strides for a in arrays)
     kernel, plan, kept = route(weights is not None, gradient is not None, x.dtype, x.shape, strides, axis)
@@ -68,8 +68,8 @@ def of_classes(
 ) -> Array:
     """The loss of each row, and its gradient divided by the last of the numbers.
 
-    The kernel knows of the weights t' what every class has alike; the class that is the target has `share` more.
-    With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
+    The kernel knows of the weights t' what every class has alike; the class that is the target has `share`
+    more. With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
     """
     share, even, smoothing, divisor = numbers
     index = np.expand_dims(classes, axis)

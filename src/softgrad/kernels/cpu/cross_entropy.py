@@ -1,7 +1,7 @@
 """Cross-entropy along a tile: L = Σ t'·(log Σexp(x) − x) and ∂L/∂x = Σt'·p − t', p = softmax(x).
 
-With `top` the largest logit, and R what the powers exp(x − top) of all other elements add up to, the sum of the
-powers is S = 1 + R and
+With `top` the largest logit, and R what the powers exp(x − top) of all other elements add up to, the sum of
+the powers is S = 1 + R and
 
     L = Σ t'_k·(top − x_k) + Σt'·log1p(R)
 
@@ -9,8 +9,9 @@ in which no term is negative where no weight is: a loss of 1e-9 has all its digi
 the top, which `p − 1` would lose.  So R is summed apart, and what a row tells (top, R and the sums with the
 weights) goes into a table, `found`; the rest of the loss is arithmetic on one number a row.
 
-The weights are t' = share·t + even, (1 − ε)·t + ε/n of label smoothing with ε = `smoothing`.  For targets that are
-classes `t` is None, and the kernel knows the even part alone; who calls it adds what the class itself has.
+The weights are t' = share·t + even, (1 − ε)·t + ε/n of label smoothing with ε = `smoothing`.  For targets
+that are classes `t` is None, and the kernel knows the even part alone; who calls it adds what the class
+itself has.
 """
 
 import numpy as np
@@ -121,8 +122,8 @@ def cross_entropy_tile(x, x_at, t, t_at, out, out_at, tile, numbers, kept, found
     highest = row_max(top, tile)
 
     tops, zero = zeros(x), double()
-    others, others_rest, distance, distance_rest, total, total_rest = zero, zero, zero, zero, zero, zero
-    at_top = zeros(x)  # t of the top, if there is but one
+    others, others_rest, distance, distance_rest = zero, zero, zero, zero
+    t_top, t_top_rest, t_others, t_others_rest = zero, zero, zero, zero
     for k in range(count):
         live = alive(tile, k)
         v = load(kept, LANES * k, LANES, 0.0) if keep else load(x, at(x_at, k), live, -np.inf)
@@ -135,8 +136,8 @@ def cross_entropy_tile(x, x_at, t, t_at, out, out_at, tile, numbers, kept, found
             weight = splat(even, v)
             if t is not None:
                 given = load(t, at(t_at, k), live, 0.0)
-                total, total_rest = add(total, total_rest, given)
-                at_top = select(is_top, given, at_top)
+                t_top, t_top_rest = add(t_top, t_top_rest, select(is_top, given, 0.0))
+                t_others, t_others_rest = add(t_others, t_others_rest, select(is_top, 0.0, given))
                 weight = fma(given, share, even)
             # 0·inf is 0: a class without a weight may be impossible
             counts = beginning(live) & (weight != 0.0)
@@ -148,36 +149,33 @@ def cross_entropy_tile(x, x_at, t, t_at, out, out_at, tile, numbers, kept, found
 
     one = unit(x)
     number = row_sum(as_type_of(tops, zero), tile)  # of elements that are the top
-    others, others_rest = two_sum(row_sum(others, tile), row_sum(others_rest, tile))
+    others, lost_of_others = two_sum(row_sum(others, tile), row_sum(others_rest, tile))
     wide_top = as_type_of(highest, zero)
-    # the last term is 0; NaN where no number is the largest
-    r = (number - 1.0) + others * (1.0 / one) + (wide_top - wide_top)
+    nought = wide_top - wide_top  # NaN where no number is the largest
+    r = (number - 1.0) + others * (1.0 / one) + nought
     put(found, TOP, i, wide_top, tile)
+    of_others = row_sum(t_others + t_others_rest, tile)
+    total = row_sum(t_top + t_top_rest, tile) + of_others
     put(found, OTHERS, i, r, tile)
-    weights = row_sum(zero, tile) + 1.0
-    if weighted:
-        put(found, DISTANCE, i, row_sum(distance + distance_rest, tile), tile)
-    if t is not None:
-        total, total_rest = two_sum(row_sum(total, tile), row_sum(total_rest, tile))
-        put(found, TOTAL, i, total, tile)
-        weights = total * share + smoothing
+    # what an infinite sum has lost is NaN
+    distance = select(distance_rest != distance_rest, distance, distance + distance_rest)
+    put(found, DISTANCE, i, row_sum(distance, tile), tile)
+    put(found, TOTAL, i, total, tile)
     if out is None:
         return
 
     # p = e/Σe, and the sum of the weights and the mean over the rows in the same factor
-    powers, lost = two_sum(number * one, others)
+    powers, lost = two_sum(number * one + nought, others)
     divisor = powers * rows
-    divisor_rest = fma(powers, rows, divisor * -1.0) + (lost + others_rest) * rows
+    divisor_rest = fma(powers, rows, divisor * -1.0) + (lost + lost_of_others) * rows
+    weights = total + 1.0 if t is None else total * share + smoothing
     hi, lo = quotient(weights, divisor, divisor_rest, highest)
-    mark, corner = highest, highest
     if t is not None:
         # where the top has most of the row, Σt'·p − t' there is what the others have of the weights, less
-        # what they have of p
-        of_others = (total - as_type_of(row_sum(at_top, tile), zero)) + total_rest
+        # what they have of Σt'·p
         of_others = of_others * share + (smoothing - even)
         corner = as_type_of((of_others - weights * (r / (1.0 + r))) / rows, highest)
-        nothing = row_max(zeros(x), tile)
-        mark = select(r < 0.5, nothing + one, nothing - 1.0)
+        mark = as_type_of(select(r < 0.5, nought + one, nought - 1.0), highest)
     share, even = share / rows, even / rows
     for k in range(count):
         live = alive(tile, k)
