@@ -1,7 +1,6 @@
 """Cross-entropy and its gradient: right on hard rows, in every layout, with the options as in PyTorch."""
 
 import functools
-import gc
 import itertools
 import tracemalloc
 import warnings
@@ -483,7 +482,6 @@ def test_the_same_bits_for_any_number_of_threads(number_of_threads, shape, axis,
 def peak(function, *arguments, **options):
     """Bytes that were allocated at once, at most, in the second of two calls."""
     function(*arguments, **options)
-    gc.collect()
     tracemalloc.start()
     result = function(*arguments, **options)
     _, most = tracemalloc.get_traced_memory()
