@@ -230,6 +230,7 @@ def test_a_class_that_is_impossible():
     loss, vjp = cross_entropy_with_vjp(x, [0, 1], label_smoothing=0.3, reduction="none")
     np.testing.assert_array_equal(loss, [INF, INF])
     np.testing.assert_allclose(vjp(), [[-0.3, -0.1, 0.4], [0.4, -0.8, 0.4]])
+    np.testing.assert_array_equal(cross_entropy(x, [0, 1], label_smoothing=1, reduction="none"), [INF, INF])
 
 
 ROWS_OF_NAN = [[NAN, 1, 2], [1, NAN, 2], [NAN, NAN, NAN], [INF, 1, 2], [INF, INF, 0], [-INF, -INF, -INF]]
@@ -508,6 +509,17 @@ def test_memory(number_of_threads, view, epsilon, axis):
         assert x.nbytes <= most < x.nbytes + small
         assert peak(vjp)[0] < small
         assert peak(vjp, 0.5, out=out)[0] < small
+
+
+def test_memory_of_a_row(number_of_threads):
+    """What is kept of a row while the losses are put together, whatever n is."""
+    number_of_threads(1)
+    rows = 100_000
+    x, out = np.zeros((2, rows, 4), np.float32)
+    target = np.arange(rows) % 5 - 1
+    options = {"ignore_index": -1, "label_smoothing": 0.1}
+    assert peak(cross_entropy_with_vjp, x, target, out=out, **options)[0] < 81 * rows
+    assert peak(cross_entropy_with_vjp, x, x, out=out)[0] < 81 * rows
 
 
 # --- bad input -----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
 Empty = Literal["zero", "nan", "raise"]
+Reduction = Literal["mean", "sum", "none"]
 
 FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .checks import Array, Axis, Empty
+from .checks import Array, Axis, Empty, Reduction
 from .family import SOFTMAX, Map
-from .functional.cross_entropy import Reduction, cross_entropy_with_vjp
+from .functional import cross_entropy_with_vjp
 from .numpy import maps
 
 

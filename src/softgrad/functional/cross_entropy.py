@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy.typing as npt
 
-from ..checks import Array
+from ..checks import Array, Reduction
 from ..numpy import losses
-
-Reduction = Literal["mean", "sum", "none"]
 
 
 def cross_entropy(
@@ -71,7 +69,7 @@ def cross_entropy(
     negative.  It is computed as :math:`\sum t'_i (\max x - x_i) + \log(1 + r) \sum t'_i`, r being what
     exp(x − max x) adds up to without the maximum.  Rows are added up in float64, in one order.
 
-    *Memory*: some numbers a row, and less than 4 MB a thread.
+    *Memory*: up to 80 bytes a row, and less than 4 MB a thread; nothing of the size of `x`.
 
     A weight of 0 counts for nothing, also where x is −inf (PyTorch has NaN there); any other makes the loss
     inf.  A row with NaN, with +inf, or with nothing but −inf is NaN.  The mean of no rows is NaN, as in
@@ -148,11 +146,11 @@ def cross_entropy_with_vjp(
     the same multiple of ‖Σt'·(p − c)‖₂ + ‖t' − Σt'·c‖₂, c being the one-hot vector of the likeliest class.
     A `dloss` other than 1 adds a rounding.
 
-    *Memory*: the gradient if `out` is not given, some numbers a row, and less than 4 MB a thread.  Nothing
+    *Memory*: the gradient if `out` is not given, up to 80 bytes a row, and less than 4 MB a thread.  Nothing
     but the gradient is kept; neither `x` nor `target` is needed for the ``vjp``.
 
-    Rows that do not count have the gradient 0, whatever `x` and `dloss` hold there.  Where x is −inf it is
-    −t'.
+    Rows that do not count have the gradient 0, whatever `x`, or a `dloss` for each row, holds there.  Where x
+    is −inf it is −t'.
 
     Examples
     --------

@@ -69,7 +69,7 @@ def of_classes(
     """The loss of each row, and its gradient divided by the last of the numbers.
 
     The kernel knows of the weights t' what every class has alike; the class that is the target has `share`
-    more. With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
+    more.  With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
     """
     share, even, smoothing, divisor = numbers
     index = np.expand_dims(classes, axis)
@@ -134,7 +134,7 @@ def evaluate(
         else:
             losses = of_classes(x, classes, counted, result, axis, numbers)
         if reduction != "none":
-            losses = np.sum(np.ravel(losses))  # in C order, whatever that of x
+            losses = np.sum(losses)
             losses = losses / rows if reduction == "mean" else losses
         loss = np.asarray(losses).astype(x.dtype, order="C")[()]
     return loss, out, counted, axis

@@ -57,15 +57,6 @@ def compile_add(total, rest, v):
     return without_error
 
 
-@inline
-def quotient(above, total, rest, like):
-    """above/(total + rest) as the sum of two numbers of the type of `like`; `rest` is below an ulp."""
-    whole = above / total
-    error = (fma(whole * -1.0, total, above) - whole * rest) / total
-    hi = as_type_of(whole, like)
-    return hi, as_type_of((whole - as_type_of(hi, whole)) + error, like)
-
-
 def put(found, what, i, value, tile):
     """Write what the tile number i tells of its rows: one number, or one for each lane."""
     raise NotImplementedError("compiled only")
@@ -149,27 +140,26 @@ def cross_entropy_tile(x, x_at, t, t_at, out, out_at, tile, numbers, kept, found
 
     one = unit(x)
     number = row_sum(as_type_of(tops, zero), tile)  # of elements that are the top
-    others, lost_of_others = two_sum(row_sum(others, tile), row_sum(others_rest, tile))
+    others = row_sum(others + others_rest, tile)
     wide_top = as_type_of(highest, zero)
     nought = wide_top - wide_top  # NaN where no number is the largest
     r = (number - 1.0) + others * (1.0 / one) + nought
-    put(found, TOP, i, wide_top, tile)
     of_others = row_sum(t_others + t_others_rest, tile)
     total = row_sum(t_top + t_top_rest, tile) + of_others
-    put(found, OTHERS, i, r, tile)
     # what an infinite sum has lost is NaN
     distance = select(distance_rest != distance_rest, distance, distance + distance_rest)
+    put(found, TOP, i, wide_top, tile)
+    put(found, OTHERS, i, r, tile)
     put(found, DISTANCE, i, row_sum(distance, tile), tile)
     put(found, TOTAL, i, total, tile)
     if out is None:
         return
 
-    # p = e/Σe, and the sum of the weights and the mean over the rows in the same factor
-    powers, lost = two_sum(number * one + nought, others)
-    divisor = powers * rows
-    divisor_rest = fma(powers, rows, divisor * -1.0) + (lost + lost_of_others) * rows
+    # p = e/Σe, times the sum of the weights (of a class, 1) and divided by the number of rows, for the mean
     weights = total + 1.0 if t is None else total * share + smoothing
-    hi, lo = quotient(weights, divisor, divisor_rest, highest)
+    factor = weights / ((number * one + others + nought) * rows)
+    hi = as_type_of(factor, highest)
+    lo = as_type_of(factor - as_type_of(hi, factor), highest)
     if t is not None:
         # where the top has most of the row, Σt'·p − t' there is what the others have of the weights, less
         # what they have of Σt'·p
