@@ -1,6 +1,8 @@
 """Given what a softmax layer put out and ∂L/∂output: ∂L/∂input, without the Jacobian, to the last bits."""
 
 from .functional import (
+    cross_entropy,
+    cross_entropy_with_vjp,
     softmax,
     softmax_double_backward,
     softmax_jvp,
@@ -8,15 +10,18 @@ from .functional import (
     softmax_with_vjp,
 )
 from .jacobian import softmax_jacobian
-from .layers import Softmax
+from .layers import CrossEntropy, Softmax
 from .operator import SoftmaxJacobian
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CrossEntropy",
     "Softmax",
     "SoftmaxJacobian",
+    "cross_entropy",
+    "cross_entropy_with_vjp",
     "get_num_threads",
     "set_num_threads",
     "softmax",

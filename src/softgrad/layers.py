@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy.typing as npt
 
-from .checks import Array, Axis, Empty
+from .checks import Array, Axis, Empty, Reduction
 from .family import SOFTMAX, Map
+from .functional import cross_entropy_with_vjp
 from .numpy import maps
 
 
@@ -82,3 +86,69 @@ class Softmax(Layer):
     """
 
     map = SOFTMAX
+
+
+class CrossEntropy:
+    """Cross-entropy as the last layer: `forward` gives the loss, `backward` ∂L/∂x, which was found with it.
+
+    Parameters
+    ----------
+    axis, label_smoothing, ignore_index, reduction
+        As for `softgrad.cross_entropy`, for every call.
+
+    Notes
+    -----
+    Between the passes the layer keeps the gradient and nothing else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.CrossEntropy()
+    >>> float(layer.forward(np.array([[1.0, 2.0, 3.0]]), [2]).round(4))
+    0.4076
+    >>> layer.backward().round(4)
+    array([[ 0.09  ,  0.2447, -0.3348]])
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        *,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        self.axis = axis
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        self.reduction: Reduction = reduction
+        self.vjp: Callable[..., Array] | None = None
+
+    def forward(self, x: npt.ArrayLike, target: npt.ArrayLike, *, out: Array | None = None) -> Any:
+        """The loss; the gradient is written into `out`, which may be `x` itself."""
+        loss, self.vjp = cross_entropy_with_vjp(x, target, **self.options(), out=out)
+        return loss
+
+    def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`; see the ``vjp`` of `softgrad.cross_entropy_with_vjp`.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        if self.vjp is None:
+            raise RuntimeError("CrossEntropy.backward was called before forward, which finds the gradient")
+        return self.vjp(dloss, out=out)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "label_smoothing": self.label_smoothing,
+            "ignore_index": self.ignore_index,
+            "reduction": self.reduction,
+        }
+
+    def __repr__(self) -> str:
+        return f"CrossEntropy({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"

@@ -69,6 +69,11 @@ def table(axes: list[Axis], arrays: int) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(array)
 
 
+def order(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> list[int]:
+    """The axes as they are walked, outermost first, by the largest stride that one has in any array."""
+    return sorted(range(len(shape)), key=lambda d: -max(abs(s[d]) for s in strides))
+
+
 @functools.lru_cache(maxsize=1024)
 def plan(
     shape: tuple[int, ...],
@@ -96,9 +101,7 @@ def plan(
     strides = tuple(tuple(s // itemsize for s in of_one) for of_one in strides)
     wide = max(itemsize, 4)  # an element in scratch memory
     count = len(strides)
-    # outermost first by the strides of the array that is written, which is the last but for a mask
-    order = sorted(range(len(shape)), key=lambda d: -max(abs(s[d]) for s in strides))
-    every = [(shape[d], tuple(s[d] for s in strides), d in axes) for d in order]
+    every = [(shape[d], tuple(s[d] for s in strides), d in axes) for d in order(shape, strides)]
     kept = merged([(size, s) for size, s, reduced in every if not reduced])
     reduced = merged([(size, s) for size, s, is_reduced in every if is_reduced])
     reduced = reduced or [(1, (1,) * count)]

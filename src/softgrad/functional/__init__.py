@@ -1,5 +1,6 @@
 """The public functions, a page for each map: the docstring, then one dispatch on the array's type."""
 
+from .cross_entropy import cross_entropy, cross_entropy_with_vjp
 from .softmax import (
     softmax,
     softmax_double_backward,
@@ -9,6 +10,8 @@ from .softmax import (
 )
 
 __all__ = [
+    "cross_entropy",
+    "cross_entropy_with_vjp",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",

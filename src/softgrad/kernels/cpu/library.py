@@ -6,6 +6,7 @@ from numba.core import types
 
 from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
+from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
 from .empty import any_empty
 from .secular import eigenvalues
@@ -61,3 +62,21 @@ def secular():
     """The machine code of `eigenvalues`, which takes sorted float64 rows one after the other."""
     source, target = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
     return compiled(eigenvalues, source, target, INDEX, INDEX, INDEX)
+
+
+@functools.cache
+def cross_entropy_kernel(dtype, weighted, gradient, packed, way):
+    """The same for the cross-entropy, with arrays that may not be there: the weights, and the gradient."""
+    function = cross_entropy_packed if packed else cross_entropy
+    source, target = (types.Array(ELEMENT[dtype], 1, "C", readonly=fixed) for fixed in (True, False))
+    return compiled(
+        function,
+        source,
+        source if weighted else NOTHING,
+        target if gradient else NOTHING,
+        types.Array(NUMBER, 2, "C"),
+        *(TABLE, TABLE, FORM),
+        *([INDEX] if packed else [NOTHING if w is None else INDEX for w in way]),
+        *[NUMBER] * 4,
+        *(INDEX, INDEX),
+    )

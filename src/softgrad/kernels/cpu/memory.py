@@ -169,6 +169,16 @@ def load_index(typingctx, array):
 
 
 @intrinsic
+def beginning(typingctx, live):
+    """The mask that is true in the first `live` lanes."""
+
+    def codegen(context, builder, sig, args):
+        return first_lanes(builder, args[0])
+
+    return Vec(types.boolean)(types.intp), codegen
+
+
+@intrinsic
 def zeros(typingctx, array):
     """A Vec of zeros of the type that `load` gives for this array."""
     vec = Vec(lane_type(array.dtype))

@@ -158,6 +158,8 @@ def compile_ask(coming, k):
     scattered = [isinstance(pair[1][0], Vec) for pair in coming]
     if any(scattered):
         return lambda coming, k: None
+    if len(coming) == 1:
+        return lambda coming, k: ask_one(coming[0], k)
     if len(coming) == 2:
         return lambda coming, k: (ask_one(coming[0], k), ask_one(coming[1], k))[0]
     return lambda coming, k: (ask_one(coming[0], k), ask_one(coming[1], k), ask_one(coming[2], k))[0]

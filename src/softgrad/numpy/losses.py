@@ -1,0 +1,168 @@
+"""Cross-entropy: the kernel on every row, and the arithmetic on what it tells of each.
+
+What the arguments mean is said in `softgrad.functional`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from .. import checks, layout, threads
+from ..checks import Array
+
+# What the kernel tells of a row, as kernels/cpu/cross_entropy.py numbers it; of weights the last two alone.
+TOP, OTHERS, DISTANCE, TOTAL = range(4)
+
+
+@functools.lru_cache(maxsize=1024)
+def route(
+    weighted: bool,
+    gradient: bool,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axis: int,
+) -> tuple[Callable[..., Any], layout.Plan, tuple[int, ...]]:
+    """The compiled kernel for a call, its plan, and the axes that are kept in the order it walks them."""
+    code, _, itemsize = checks.FLOATS[dtype]
+    plan = layout.plan(shape, strides, (axis,), itemsize, 1 + weighted, False)
+    with threads.first_use:
+        from ..kernels.cpu import library
+
+        kernel = library.cross_entropy_kernel(code, weighted, gradient, plan.packed, plan.way)
+    return kernel, plan, tuple(a for a in layout.order(shape, strides) if a != axis)
+
+
+def run(
+    x: Array, weights: Array | None, gradient: Array | None, axis: int, numbers: tuple[float, ...]
+) -> Array:
+    """What the kernel tells of the rows of x: four arrays without the axis.  It writes `gradient`, if any."""
+    arrays = x, weights, gradient
+    strides = tuple(x.strides if a is None else a.strides for a in arrays)
+    kernel, plan, kept = route(weights is not None, gradient is not None, x.dtype, x.shape, strides, axis)
+    bits = checks.FLOATS[x.dtype][1]
+    arguments = [None if a is None else a[plan.first].view(bits) for a in arrays]
+    # a tile is one row, or LANES side by side, of which the last tile may have fewer
+    beside = plan.packed or plan.way[2] is not None
+    found = np.empty((4, plan.tiles * (layout.LANES if beside else 1)))
+    threads.share(kernel, (*arguments, found, *plan.layout, *numbers), plan.tiles, plan.at_once, x.nbytes)
+    if beside:
+        _, width, tiles = plan.layout[2]
+        found = found.reshape(4, -1, tiles * layout.LANES)[:, :, :width]
+    found = found.reshape(4, *(x.shape[a] for a in kept))
+    return found.transpose(0, *(1 + np.argsort(kept)))
+
+
+def of_classes(
+    x: Array,
+    classes: Array,
+    counted: Array | None,
+    gradient: Array | None,
+    axis: int,
+    numbers: tuple[float, ...],
+) -> Array:
+    """The loss of each row, and its gradient divided by the last of the numbers.
+
+    The kernel knows of the weights t' what every class has alike; the class that is the target has `share`
+    more.  With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
+    """
+    share, even, smoothing, divisor = numbers
+    index = np.expand_dims(classes, axis)
+    d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
+    found = run(x, None, gradient, axis, numbers)
+    d, others = d - found[TOP], found[OTHERS]
+    losses: Array = np.log1p(others)
+    losses = losses + found[DISTANCE] if smoothing else losses
+    losses = losses - share * d if share else losses
+    if gradient is not None:
+        at_target = (even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)) / divisor
+        np.put_along_axis(gradient, index, np.expand_dims(at_target.astype(x.dtype), axis), axis)
+    if counted is not None:
+        losses = np.where(counted, losses, 0)
+        if gradient is not None:
+            np.moveaxis(gradient, axis, -1)[~counted] = 0
+    return losses
+
+
+def of_weights(
+    x: Array, weights: Array, gradient: Array | None, axis: int, numbers: tuple[float, ...]
+) -> Array:
+    """The same for targets that are weights; of these the kernel knows all."""
+    share, _, smoothing, _ = numbers
+    found = run(x, weights, gradient, axis, numbers)
+    losses: Array = found[DISTANCE] + (share * found[TOTAL] + smoothing) * np.log1p(found[OTHERS])
+    return losses
+
+
+def evaluate(
+    x: Any,
+    target: Any,
+    *,
+    axis: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    reduction: Any,
+    with_gradient: bool = False,
+    out: Array | None = None,
+) -> tuple[Any, Array | None, Array | None, int]:
+    """The loss, its gradient if that is asked for, which rows count (None: all), and the axis."""
+    x, target = checks.scored(x, target)
+    axis = checks.one_axis(axis, x.ndim)
+    smoothing = checks.smoothing(label_smoothing)
+    checks.reduction(reduction)
+    weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    result = None
+    if with_gradient:
+        out = np.empty_like(x) if out is None else out
+        result = checks.target(out, x.shape, x.dtype, ("x", "target"), x, target)
+    if x.ndim == 0:
+        x, weights, result = (None if a is None else a.reshape(1) for a in (x, weights, result))
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    rows = math.prod(shape) if counted is None else int(np.count_nonzero(counted))
+    divisor = float(max(rows, 1)) if reduction == "mean" else 1.0
+    numbers = 1.0 - smoothing, smoothing / max(x.shape[axis], 1), smoothing, divisor
+    with np.errstate(all="ignore"):
+        if x.size == 0:
+            losses = np.zeros(shape)
+        elif weights is not None:
+            losses = of_weights(x, weights, result, axis, numbers)
+        else:
+            losses = of_classes(x, classes, counted, result, axis, numbers)
+        if reduction != "none":
+            losses = np.sum(losses)
+            losses = losses / rows if reduction == "mean" else losses
+        loss = np.asarray(losses).astype(x.dtype, order="C")[()]
+    return loss, out, counted, axis
+
+
+def cross_entropy(x: Any, target: Any, **options: Any) -> Any:
+    return evaluate(x, target, **options)[0]
+
+
+def cross_entropy_with_vjp(
+    x: Any, target: Any, *, out: Array | None, **options: Any
+) -> tuple[Any, Callable[..., Array]]:
+    loss, made, counted, axis = evaluate(x, target, with_gradient=True, out=out, **options)
+    gradient = cast(Array, made)
+
+    def pullback(dloss: Any = 1.0, *, out: Array | None = None) -> Array:
+        factor = checks.of_loss(dloss, np.shape(loss))
+        if out is None and factor.ndim == 0 and factor == 1:
+            return gradient
+        if out is None:
+            out = result = np.empty_like(gradient)
+        else:
+            result = checks.target(out, gradient.shape, gradient.dtype, ("dx", "dloss"), gradient, factor)
+        if factor.ndim:
+            factor = factor if counted is None else np.where(counted, factor, 0)
+            factor = np.expand_dims(factor, axis)
+        with np.errstate(all="ignore"):
+            np.multiply(gradient, factor, out=result, dtype=np.float64, casting="unsafe")
+        return out
+
+    return loss, pullback
