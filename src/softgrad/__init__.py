@@ -1,6 +1,10 @@
 """Given what a softmax layer put out and ∂L/∂output: ∂L/∂input, without the Jacobian, to the last bits."""
 
 from .functional import (
+    segment_softmax,
+    segment_softmax_jvp,
+    segment_softmax_vjp,
+    segment_softmax_with_vjp,
     softmax,
     softmax_double_backward,
     softmax_jvp,
@@ -16,6 +20,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Softmax",
     "get_num_threads",
+    "segment_softmax",
+    "segment_softmax_jvp",
+    "segment_softmax_vjp",
+    "segment_softmax_with_vjp",
     "set_num_threads",
     "softmax",
     "softmax_double_backward",

@@ -126,6 +126,45 @@ def numbered(axis: Axis, ndim: int) -> tuple[int, ...]:
     return normalize_axis_tuple(axis, ndim, "axis")
 
 
+def one_axis(axis: Any, ndim: int) -> int:
+    """The number from 0 of the axis that segments lie along."""
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(
+            f"axis={axis!r}: segments lie along one axis, a whole number; reshape the array to make one of several"
+        )
+    return axes(axis, ndim)[0]
+
+
+def offsets(given: Any, size: int) -> Array:
+    """Where segments begin and the last one ends: whole numbers that ascend from 0 to `size`."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
+    result = np.asarray(given)
+    if result.ndim != 1 or result.size == 0:
+        raise ValueError(
+            f"offsets has shape {result.shape}; it takes one axis, with the place where each segment begins and "
+            f"the end of the last: one number more than there are segments"
+        )
+    if result.dtype.kind not in "iu":
+        raise TypeError(
+            f"offsets has dtype {result.dtype}; it takes whole numbers: give offsets.astype(numpy.int64) if these "
+            f"are meant, or numpy.flatnonzero(offsets) and the size of the axis if yours marks where segments begin"
+        )
+    falls = result[1:] < result[:-1]
+    if falls.any():
+        at = int(falls.argmax())
+        raise ValueError(
+            f"offsets[{at + 1}] is {result[at + 1]} and offsets[{at}] is {result[at]}; offsets must ascend: give "
+            f"numpy.concatenate([[0], numpy.cumsum(lengths)]), and the rows in that order"
+        )
+    if result[0] != 0 or result[-1] != size:
+        raise ValueError(
+            f"offsets goes from {result[0]} to {result[-1]}; it must go from 0 to the size of the axis, {size}, so "
+            f"that each row belongs to a segment: give the part of the array that is meant, or further segments"
+        )
+    return np.ascontiguousarray(result, np.int64)
+
+
 def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:

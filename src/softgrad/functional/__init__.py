@@ -1,5 +1,11 @@
 """The public functions, a page for each map: the docstring, then one dispatch on the array's type."""
 
+from .segment_softmax import (
+    segment_softmax,
+    segment_softmax_jvp,
+    segment_softmax_vjp,
+    segment_softmax_with_vjp,
+)
 from .softmax import (
     softmax,
     softmax_double_backward,
@@ -9,6 +15,10 @@ from .softmax import (
 )
 
 __all__ = [
+    "segment_softmax",
+    "segment_softmax_jvp",
+    "segment_softmax_vjp",
+    "segment_softmax_with_vjp",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",

@@ -6,10 +6,13 @@ A *tile* is what a kernel works on at a time: `count` vectors that together hold
   and a sum over the row ends with a sum over the lanes;
 * or up to LANES rows side by side: vector k holds the k-th element of each.
 
-In code a tile is the tuple ``(count, lanes, across)``.
+In code a tile is the tuple ``(count, lanes, across)``.  Its lanes may be in parts (see `parts`); `lanes` is then
+a tuple.  Either each part has a row of its own, along its lanes: `lanes` are their lengths, and `across` is None.
+Or they all have the same rows side by side, as many as `across` says, the parts taking turns at their elements:
+`lanes` are how many elements there are from the first of each part on.
 
 A *place* says where one array has the vectors of a tile: ``(start, step)``, two numbers, where the
-lanes are neighbours in memory; ``(starts, sizes, strides)``, a Vec of int64 and the axes that k runs
+lanes are neighbours in memory, the start a tuple of them for lanes in parts; ``(starts, sizes, strides)``, a Vec of int64 and the axes that k runs
 over, where they lie anywhere.  All distances count elements from the array's first one.
 """
 
@@ -18,6 +21,19 @@ from numba.core import types
 
 from .compiling import inline, per_type
 from .memory import load, load_index, prefetch
+from .parts import (
+    below,
+    first_across,
+    firsts_of,
+    in_parts,
+    max_across,
+    maxima_of,
+    minus,
+    plus,
+    sum_across,
+    sums_of,
+    unless,
+)
 from .vec import LANES, Vec, every_lane, first_of, max_of, sum_of
 
 
@@ -40,6 +56,8 @@ def at(place, k):
 def compile_at(place, k):
     if isinstance(place[0], Vec):
         return lambda place, k: place[0] + distance(k, place[1], place[2])
+    if isinstance(place[0], types.UniTuple):
+        return lambda place, k: plus(place[0], k * place[1])
     return lambda place, k: place[0] + k * place[1]
 
 
@@ -50,6 +68,12 @@ def alive(tile, k):
 
 @per_type(alive)
 def compile_alive(tile, k):
+    if isinstance(tile[1], types.UniTuple):
+        width = LANES // len(tile[1])
+        if isinstance(tile[2], types.NoneType):
+            return lambda tile, k: minus(tile[1], width * k)
+        parts = len(tile[1])
+        return lambda tile, k: unless(below(tile[1], parts * k + 1), tile[2])
     if isinstance(tile[2], types.NoneType):
         return lambda tile, k: tile[1] - LANES * k
     return lambda tile, k: tile[1]
@@ -149,14 +173,18 @@ def row_first(v, tile):
     raise NotImplementedError("compiled only")
 
 
-def declare(stub, over_lanes):
+def declare(stub, over_lanes, over_each, across_parts):
     @per_type(stub)
     def compile_row(v, tile):
+        if isinstance(tile[1], types.UniTuple):
+            if isinstance(tile[2], types.NoneType):
+                return lambda v, tile: in_parts(over_each(v, tile[1]))
+            return lambda v, tile: across_parts(v, tile[1])
         if isinstance(tile[2], types.NoneType):
             return lambda v, tile: over_lanes(v)
         return lambda v, tile: v
 
 
-declare(row_sum, sum_of)
-declare(row_max, max_of)
-declare(row_first, first_of)
+declare(row_sum, sum_of, sums_of, sum_across)
+declare(row_max, max_of, maxima_of, max_across)
+declare(row_first, first_of, firsts_of, first_across)
