@@ -1,8 +1,8 @@
-"""segment_softmax and its vjp beside PyTorch's scatter_reduce, index_add and gather: `python benchmarks/segments.py`.
+"""segment_softmax and its vjp beside PyTorch's scatter_reduce, index_add and indexing, as usually written.
 
-A million rows in 100,000 segments, float32, one thread each, in interleaved pairs; about 20 seconds.  Both make
-a new result; PyTorch is given the index of each row's segment, ready made, and softgrad the offsets, which it
-checks in each call.
+A million rows in 100,000 segments, float32, one thread each, in interleaved pairs.  Both return new arrays;
+PyTorch is given the number of each row's segment, ready made, and softgrad the offsets, which it checks each
+time.  `python benchmarks/segments.py` takes about 20 seconds.
 """
 
 from __future__ import annotations
@@ -39,39 +39,42 @@ def vjp_by_torch(torch, y, dy, index, segments):
     return y * (dy - mean[index])
 
 
+def pairs(torch, x, dy, offsets, index) -> dict[str, dict[str, measure.Call]]:
+    y = softgrad.segment_softmax(x, offsets)
+    x_there, y_there, dy_there = (torch.from_numpy(a) for a in (x, y, dy))
+    return {
+        "softmax": {
+            "softgrad": lambda: softgrad.segment_softmax(x, offsets),
+            "PyTorch": lambda: by_torch(torch, x_there, index, SEGMENTS),
+        },
+        "vjp": {
+            "softgrad": lambda: softgrad.segment_softmax_vjp(y, dy, offsets),
+            "PyTorch": lambda: vjp_by_torch(torch, y_there, dy_there, index, SEGMENTS),
+        },
+    }
+
+
 def main() -> None:
     torch = judges.torch_if_installed()
     torch.set_num_threads(1)
     softgrad.set_num_threads(1)
     rng = np.random.default_rng(0)
-    print(f"{'':34}{'softgrad':>10}{'PyTorch':>10}{'ratio':>8}  (quartiles)")
     for lengths in (drawn(rng), cut(rng)):
+        print(f"{SEGMENTS} segments of {lengths.min()} to {lengths.max()} rows")
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = torch.from_numpy(np.repeat(np.arange(SEGMENTS), lengths))
         for shape in ((ROWS,), (ROWS, 8)):
             x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
-            y = softgrad.segment_softmax(x, offsets)
-            x_there, y_there, dy_there = (torch.from_numpy(a) for a in (x, y, dy))
-            pairs = {
-                "softmax": {
-                    "softgrad": lambda: softgrad.segment_softmax(x, offsets),
-                    "PyTorch": lambda: by_torch(torch, x_there, index, SEGMENTS),
-                },
-                "vjp": {
-                    "softgrad": lambda: softgrad.segment_softmax_vjp(y, dy, offsets),
-                    "PyTorch": lambda: vjp_by_torch(torch, y_there, dy_there, index, SEGMENTS),
-                },
-            }
-            for name, calls in pairs.items():
+            for name, calls in pairs(torch, x, dy, offsets, index).items():
                 ours, theirs = (np.asarray(call()) for call in calls.values())
                 assert np.abs(ours - theirs).max() < 1e-5
                 samples = measure.interleaved(calls, budget=1.5)
-                ms = [measure.spread(samples[library]).median * 1e3 for library in calls]
+                here, there = (measure.spread(samples[library]).median * 1e3 for library in calls)
                 ratio = measure.spread(measure.ratios(samples["PyTorch"], samples["softgrad"]))
-                what = f"{name} {shape}, lengths {lengths.min()} … {lengths.max()}"
                 print(
-                    f"{what:34}{ms[0]:7.2f} ms{ms[1]:7.2f} ms{ratio.median:8.1f}  ({ratio.q1:.1f} … {ratio.q3:.1f})"
-                    f"{'' if ratio.median >= ASKED else f'  below {ASKED:g}'}"
+                    f"  {name:8}{shape!s:14} softgrad {here:6.2f} ms, PyTorch {there:7.2f} ms: "
+                    f"{ratio.median:5.1f} times as long ({ratio.q1:.1f} … {ratio.q3:.1f})"
+                    f"{'' if ratio.median >= ASKED else f', asked: {ASKED:g}'}"
                 )
 
 

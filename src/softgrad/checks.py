@@ -130,37 +130,38 @@ def one_axis(axis: Any, ndim: int) -> int:
     """The number from 0 of the axis that segments lie along."""
     if axis is None or isinstance(axis, tuple):
         raise TypeError(
-            f"axis={axis!r}: segments lie along one axis, a whole number; reshape the array to make one of several"
+            f"axis={axis!r}: segments lie along one axis, and it takes its number: reshape the array to make "
+            f"one axis of several"
         )
     return axes(axis, ndim)[0]
 
 
 def offsets(given: Any, size: int) -> Array:
-    """Where segments begin and the last one ends: whole numbers that ascend from 0 to `size`."""
+    """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
     result = np.asarray(given)
     if result.ndim != 1 or result.size == 0:
         raise ValueError(
-            f"offsets has shape {result.shape}; it takes one axis, with the place where each segment begins and "
-            f"the end of the last: one number more than there are segments"
+            f"offsets has shape {result.shape}; it takes one axis, with the place where each segment begins "
+            f"and the end of the last: one number more than there are segments"
         )
     if result.dtype.kind not in "iu":
         raise TypeError(
-            f"offsets has dtype {result.dtype}; it takes whole numbers: give offsets.astype(numpy.int64) if these "
-            f"are meant, or numpy.flatnonzero(offsets) and the size of the axis if yours marks where segments begin"
+            f"offsets has dtype {result.dtype}; it takes whole numbers: give offsets.astype(numpy.int64), or "
+            f"numpy.append(numpy.flatnonzero(offsets), len(offsets)) if yours marks where segments begin"
         )
     falls = result[1:] < result[:-1]
     if falls.any():
-        at = int(falls.argmax())
+        s = int(falls.argmax())
         raise ValueError(
-            f"offsets[{at + 1}] is {result[at + 1]} and offsets[{at}] is {result[at]}; offsets must ascend: give "
-            f"numpy.concatenate([[0], numpy.cumsum(lengths)]), and the rows in that order"
+            f"offsets[{s}] is {result[s]} and offsets[{s + 1}] is {result[s + 1]}; they must ascend: sort "
+            f"the rows by their segment, and give numpy.concatenate([[0], numpy.cumsum(lengths)])"
         )
     if result[0] != 0 or result[-1] != size:
         raise ValueError(
-            f"offsets goes from {result[0]} to {result[-1]}; it must go from 0 to the size of the axis, {size}, so "
-            f"that each row belongs to a segment: give the part of the array that is meant, or further segments"
+            f"offsets go from {result[0]} to {result[-1]}; they must go from 0 to the size of the axis, "
+            f"{size}, so that each row is in a segment: give only the rows that are meant, or more segments"
         )
     return np.ascontiguousarray(result, np.int64)
 

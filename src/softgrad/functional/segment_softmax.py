@@ -22,8 +22,8 @@ def segment_softmax(
 
     .. math:: y_i = \exp(s x_i) / \sum_k \exp(s x_k), \quad k \text{ in the segment of } i
 
-    The segments are runs of rows of any lengths, as the edges of a graph are when they are sorted by the node that
-    they point to, or the tokens of sentences that were put behind each other.
+    The segments are runs of rows, of any lengths: the edges of a graph sorted by the node that they point
+    to, say, or the tokens of sentences put behind each other.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def segment_softmax(
         computed and returned as what they are; integers become float64.  An entry for which ``scale * x`` is
         −inf has no part.
     offsets : array_like of int
-        Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1`` along the axis.  These numbers, one more than there
-        are segments, ascend from 0 to the size of the axis; two that are equal make an empty segment.
-        (``indptr`` of a sparse matrix in CSR format is of this form.)
+        Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1`` along the axis.  These numbers, one more than
+        there are segments, ascend from 0 to the size of the axis; two that are equal make an empty segment.
+        (The ``indptr`` of a sparse matrix in CSR format is of this form.)
     axis : int
         The axis that is cut into segments.  All others are kept.
     scale : float
@@ -51,11 +51,11 @@ def segment_softmax(
     Raises
     ------
     TypeError
-        `x` is boolean, complex, of objects, a masked array or another library's; `offsets` are no whole numbers;
-        `axis` is None or a tuple.
+        `x` is boolean, complex, of objects, a masked array or another library's; `offsets` are no whole
+        numbers; `axis` is None or a tuple.
     ValueError
-        `offsets` do not ascend, do not begin with 0 or end with the size of the axis, or are not 1-d; `scale` is
-        not finite; `out` does not fit, is read-only, or overlaps `x` in part.
+        `offsets` do not ascend, do not begin with 0 or end with the size of the axis, or are not 1-d; `scale`
+        is not finite; `out` does not fit, is read-only, or overlaps `x` in part.
     numpy.exceptions.AxisError
         `x` has no such axis.
 
@@ -65,12 +65,12 @@ def segment_softmax(
 
     Notes
     -----
-    *Error*: as `softmax`: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for float16
-    and bfloat16, for logits of any size.
+    *Error*: as `softmax`: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for
+    float16 and bfloat16, for logits of any size.
 
-    *Memory*: the result, 8 bytes for each segment, and less than 4 MB a thread; nothing is padded.  Arrays in
-    which neither the elements along `axis` nor those of another axis are neighbours (or not in the same way in
-    `x` and `out`) are copied first.
+    *Memory*: the result, 10 bytes for each segment, and less than 4 MB a thread; nothing is padded.  Where
+    neither the elements along `axis` nor those along another axis are neighbours in memory, in `x` and in
+    `out`, both are copied.
 
     NaN and +inf make their segment NaN, and no other.
 
@@ -114,8 +114,8 @@ def segment_softmax_vjp(
     Returns
     -------
     numpy.ndarray
-        dx, of the shape of `y`; `out` if that was given.  Exactly 0 in segments whose y is 0 throughout, whatever
-        `dy` holds there.
+        dx, of the shape of `y`; `out` if that was given.  Exactly 0 in segments whose y is 0 throughout,
+        whatever `dy` holds there.
 
     Raises
     ------
@@ -124,9 +124,9 @@ def segment_softmax_vjp(
 
     Notes
     -----
-    *Error*: as `softmax_vjp`: against the exact value of the formula for the given y and dy, for each segment (of
-    each row along the axis), ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each
-    element.  In float64 a `scale` that is no power of two adds a rounding.
+    *Error*: as `softmax_vjp`: against the exact value of the formula for the given y and dy, for each
+    segment, ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element.
+    In float64 a `scale` that is no power of two adds a rounding.
 
     *Memory*: as `segment_softmax`.  Of the forward pass only `y` has to be kept.
 
@@ -209,8 +209,8 @@ def segment_softmax_with_vjp(
     -------
     y : numpy.ndarray
     vjp : callable
-        ``vjp(dy, *, out=None)`` is ``segment_softmax_vjp(y, dy, offsets, ...)`` with the same options.  It keeps
-        y and `offsets`, not copies: neither must be changed before its last call.
+        ``vjp(dy, *, out=None)`` is ``segment_softmax_vjp(y, dy, offsets, ...)`` with the same options.  It
+        keeps y and `offsets`, not copies: neither must be changed before its last call.
 
     Raises
     ------

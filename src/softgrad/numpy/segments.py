@@ -14,10 +14,10 @@ from ..checks import Array
 from ..layout import LANES, merged, table
 from .maps import in_parts
 
-# How many segments share a vector if their elements are neighbours in memory: what was fastest.
+# How many segments share a tile where their elements are neighbours in memory: what was fastest.
 PARTS = {"segment_softmax": 4, "segment_vjp": 2}
 
-BLOCK = 65536  # about how many elements, in all features that are side by side, a thread takes at a time
+BLOCK = 65536  # about how many elements, with all features that are side by side, a thread takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Way:
 def way(
     name: str, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...], axis: int
 ) -> Way | None:
-    """None if the elements of a segment are no neighbours in memory, and those of a row along an axis neither."""
+    """The way through arrays of one shape; None if in no axis the elements are neighbours in all of them."""
     count = len(strides)
     code, _, itemsize = checks.FLOATS[dtype]
     of_each = [tuple(of_one[d] // itemsize for of_one in strides) for d in range(len(shape))]

@@ -1,9 +1,10 @@
 """Between memory and `Vec`s: whole vectors, the first few lanes of one, lanes far apart.
 
 Arrays are flat: the kernels know where an element lies by its distance `at` from the array's first
-one, in elements.  An `at` that is a number means `LANES` neighbours; a tuple of numbers, as many in
-all, in parts that begin there; a Vec of int64 names a place for each lane.  Sixteen-bit floats come in as integers of the same bits, since Numba has no arithmetic for
-them (``uint16`` is float16, ``int16`` is bfloat16), and are float32 from `load` to `store`.
+one, in elements.  An `at` that is a number means `LANES` neighbours; a tuple of numbers, as many in all,
+in parts that begin there; a Vec of int64 names a place for each lane.  Sixteen-bit floats come in as
+integers of the same bits, since Numba has no arithmetic for them (``uint16`` is float16, ``int16`` is
+bfloat16), and are float32 from `load` to `store`.
 """
 
 import numpy as np
@@ -254,7 +255,8 @@ def prefetch(typingctx, array, at):
 
 @intrinsic
 def store(typingctx, array, at, value, live):
-    """Write the first `live` lanes (of each part) of `value` to the places `at`, rounded to the array's type."""
+    """Write the first `live` lanes of `value` (of each part, if it is a tuple) to the places `at`, rounded to
+    the array's type."""
     dtype = array.dtype
 
     def neighbours(builder, memory, at, raw, live):

@@ -1,6 +1,6 @@
 """A `Vec` in parts: its lanes divided among a few runs of neighbours that lie anywhere in memory.
 
-What differs from part to part is a tuple of numbers, one for each part: `memory.load` takes such places.
+What differs from part to part is a tuple of numbers, one for each: `memory.load` takes such places.
 """
 
 from llvmlite import ir
@@ -13,7 +13,7 @@ from .vec import LANES, Vec, fold, i32, llvm_vector
 
 @intrinsic
 def taken(typingctx, array, at, parts):
-    """As many numbers from an array, from `at` on, as `parts` has members; past its end, the last one again."""
+    """The numbers array[at], array[at + 1], …, one for each of the parts; past the end, the last again."""
 
     def codegen(context, builder, sig, args):
         memory = context.make_array(array)(context, builder, args[0])
@@ -30,15 +30,15 @@ def taken(typingctx, array, at, parts):
 
 @intrinsic
 def from_0(typingctx, parts):
-    """The numbers of the parts: 0, 1, …"""
+    """0, 1, …: the numbers of the parts."""
 
     def codegen(context, builder, sig, args):
-        return cgutils.pack_array(builder, [ir.IntType(64)(p) for p in range(len(parts))])
+        return cgutils.pack_array(builder, [ir.IntType(64)(part) for part in range(len(parts))])
 
     return types.UniTuple(types.int64, len(parts))(parts), codegen
 
 
-# --- number by number -----------------------------------------------------------------------------------
+# --- number by number ----------------------------------------------------------------------------------
 
 
 def declare_each(instructions, result=None):
@@ -47,20 +47,20 @@ def declare_each(instructions, result=None):
     @intrinsic
     def each(typingctx, a, b):
         tuples = [t for t in (a, b) if isinstance(t, types.UniTuple)]
-        dtype, count = tuples[-1].dtype, len(tuples[0])
+        dtype, count = tuples[-1].dtype, len(tuples[-1])
+        if len(tuples) == 1 and dtype == types.boolean:
+            dtype = types.intp  # the number's
 
         def codegen(context, builder, sig, args):
             members = [
                 cgutils.unpack_tuple(builder, v) if isinstance(t, types.UniTuple) else [v] * count
                 for v, t in zip(args, sig.args, strict=True)
             ]
-            return cgutils.pack_array(
-                builder, [instructions(builder, *two) for two in zip(*members, strict=True)]
-            )
+            found = [instructions(builder, *two) for two in zip(*members, strict=True)]
+            return cgutils.pack_array(builder, found)
 
-        kind = types.intp if dtype == types.boolean and len(tuples) == 1 else dtype
-        taken_as = (t if t in tuples else kind for t in (a, b))
-        return types.UniTuple(result or kind, count)(*taken_as), codegen
+        taken_as = (t if isinstance(t, types.UniTuple) else dtype for t in (a, b))
+        return types.UniTuple(result or dtype, count)(*taken_as), codegen
 
     return each
 
@@ -71,22 +71,22 @@ def less(builder, a, b):
 
 
 def quotient(builder, a, b):
-    nothing = ir.Constant(a.type, 0.0)
+    nothing = b.type(0.0)
     return builder.select(builder.fcmp_ordered("==", b, nothing), nothing, builder.fdiv(a, b))
 
 
-plus = declare_each(lambda builder, a, b: builder.add(a, b))  # of whole numbers, as the next two
+plus = declare_each(lambda builder, a, b: builder.add(a, b))  # these three of whole numbers
 minus = declare_each(lambda builder, a, b: builder.sub(a, b))
 times = declare_each(lambda builder, a, b: builder.mul(a, b))
 below = declare_each(less, types.boolean)
+either = declare_each(lambda builder, a, b: builder.or_(a, b))
 unless = declare_each(
     lambda builder, which, a: builder.select(which, a.type(0), a)
 )  # 0 where `which` is true
-either = declare_each(lambda builder, a, b: builder.or_(a, b))
 ratio = declare_each(quotient)  # 0 for a divisor of 0
 
 
-# --- from lanes to numbers, and back ----------------------------------------------------------------------
+# --- over the lanes of each part: a number for each; over the parts, lane by lane: the same Vec in each ----
 
 
 def add(builder, a, b):
@@ -101,11 +101,11 @@ def first_of_two(builder, a, b):
     return a
 
 
-def declare_over(combine):
-    """An intrinsic that combines the lanes of each part into one number, by halves."""
+def declare(combine):
+    """Both, as intrinsics that combine halves; `like` is any tuple of as many members as there are parts."""
 
     @intrinsic
-    def over_parts(typingctx, value, like):
+    def over_each(typingctx, value, like):
         parts = len(like)
 
         def codegen(context, builder, sig, args):
@@ -114,12 +114,23 @@ def declare_over(combine):
 
         return types.UniTuple(value.dtype, parts)(value, like), codegen
 
-    return over_parts
+    @intrinsic
+    def across(typingctx, value, like):
+        def codegen(context, builder, sig, args):
+            parts = [part_of(builder, args[0], p, LANES // len(like)) for p in range(len(like))]
+            while len(parts) > 1:
+                half = len(parts) // 2
+                parts = [combine(builder, a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+            return joined(builder, parts * len(like))
+
+        return value(value, like), codegen
+
+    return over_each, across
 
 
-sums_of = declare_over(add)
-maxima_of = declare_over(larger_of)
-firsts_of = declare_over(first_of_two)
+sums_of, sum_across = declare(add)
+maxima_of, max_across = declare(larger_of)
+firsts_of, first_across = declare(first_of_two)
 
 
 @intrinsic
@@ -135,28 +146,3 @@ def in_parts(typingctx, numbers):
         return builder.shuffle_vector(vector, vector, index)
 
     return Vec(numbers.dtype)(numbers), codegen
-
-
-# --- part by part ---------------------------------------------------------------------------------------
-
-
-def declare_across(combine):
-    """An intrinsic that combines the parts lane by lane, by halves; the result is in each part."""
-
-    @intrinsic
-    def across_parts(typingctx, value, like):
-        def codegen(context, builder, sig, args):
-            parts = [part_of(builder, args[0], p, LANES // len(like)) for p in range(len(like))]
-            while len(parts) > 1:
-                half = len(parts) // 2
-                parts = [combine(builder, a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
-            return joined(builder, parts * len(like))
-
-        return value(value, like), codegen
-
-    return across_parts
-
-
-sum_across = declare_across(add)
-max_across = declare_across(larger_of)
-first_across = declare_across(first_of_two)

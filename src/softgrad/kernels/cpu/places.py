@@ -6,14 +6,17 @@ A *tile* is what a kernel works on at a time: `count` vectors that together hold
   and a sum over the row ends with a sum over the lanes;
 * or up to LANES rows side by side: vector k holds the k-th element of each.
 
-In code a tile is the tuple ``(count, lanes, across)``.  Its lanes may be in parts (see `parts`); `lanes` is then
-a tuple.  Either each part has a row of its own, along its lanes: `lanes` are their lengths, and `across` is None.
-Or they all have the same rows side by side, as many as `across` says, the parts taking turns at their elements:
-`lanes` are how many elements there are from the first of each part on.
+In code a tile is the tuple ``(count, lanes, across)``.  If its vectors are in parts (see `parts`), `lanes` is
+a tuple:
+
+* each part has a row of its own (``across`` is None), the lengths of which are `lanes`;
+* or all have the same rows side by side, as many as the number `across`, and vector k holds P successive
+  elements of each, one in each of the P parts; `lanes` says how many there are from each of the first P on.
 
 A *place* says where one array has the vectors of a tile: ``(start, step)``, two numbers, where the
-lanes are neighbours in memory, the start a tuple of them for lanes in parts; ``(starts, sizes, strides)``, a Vec of int64 and the axes that k runs
-over, where they lie anywhere.  All distances count elements from the array's first one.
+lanes are neighbours in memory (`start` a tuple, if they are so in parts); ``(starts, sizes, strides)``, a
+Vec of int64 and the axes that k runs over, where they lie anywhere.  All distances count elements from the
+array's first one.
 """
 
 import numpy as np
