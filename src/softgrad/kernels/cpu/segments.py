@@ -179,9 +179,9 @@ FAINT = 2.0**-20
 
 
 @inline
-def short_sums(arrays, alpha, coming):
+def short_sums(y, y_at, dy, dy_at, tile, alpha, coming):
     """Of vector 0, s and dy − reference; the reference; and ⟨s, dy − reference⟩ and ⟨s,1⟩ lane by lane."""
-    tile = arrays[6]
+    arrays = y, y_at, dy, dy_at, None, NOWHERE, tile
     w, d = pair(*arrays, 0, alpha, None)
     ask(coming, 0)
     reference = as_type_of(row_first(d, tile), double())
@@ -197,8 +197,9 @@ def short_sums(arrays, alpha, coming):
 
 
 @inline
-def short_products(arrays, out, out_at, tile, s0, d0, reference, mean, alpha, scale):
+def short_products(y, y_at, dy, dy_at, out, out_at, tile, s0, d0, reference, mean, alpha, scale):
     """s ∘ (dy − reference − mean); vector 0 is still in the registers."""
+    arrays = y, y_at, dy, dy_at, None, NOWHERE, tile
     store(out, at(out_at, 0), as_type_of(product(d0 - mean, s0, scale), zeros(out)), alive(tile, 0))
     for k in range(1, tile[0]):
         w, d = pair(*arrays, k, alpha, None)
@@ -220,18 +221,19 @@ def segment_vjp(y, dy, out, grid, steps, form, parts, offsets, edges, alpha, sca
             tile = tile_of_some(unless(left, sizes))
             if tile[0]:
                 y_at, dy_at = place_of_some(starts, y_row), place_of_some(starts, dy_row)
-                arrays = y, y_at, dy, dy_at, None, NOWHERE, tile
                 coming = (
                     (y, place_to_come(starts, y_row)),
                     (dy, place_to_come(starts, dy_row)),
                     (out, place_to_come(starts, out_row)),
                 )
-                s0, d0, reference, a, b = short_sums(arrays, alpha, coming)
+                s0, d0, reference, a, b = short_sums(y, y_at, dy, dy_at, tile, alpha, coming)
                 a, b = sums_of(a, parts), sums_of(b, parts)
                 faint = below(firsts_of(s0 * (1 / FAINT), parts), b)
                 written = tile[0], unless(faint, tile[1]), None
                 out_at, mean = place_of_some(starts, out_row), in_parts(ratio(a, b))
-                short_products(arrays, out, out_at, written, s0, d0, reference, mean, alpha, scale)
+                short_products(
+                    y, y_at, dy, dy_at, out, out_at, written, s0, d0, reference, mean, alpha, scale
+                )
                 left = either(left, faint)
             for p in range(len(parts)):
                 if left[p]:
@@ -269,16 +271,17 @@ def segment_vjp_across(y, dy, out, grid, steps, form, parts, offsets, edges, alp
             dy_at = place_across(begin, dy_row, dy_stride, parts)
             out_at = place_across(begin, out_row, out_stride, parts)
             if size <= limit:
-                arrays = y, y_at, dy, dy_at, None, NOWHERE, tile
                 coming = (
                     (y, place_across_to_come(begin, y_row, y_stride, parts)),
                     (dy, place_across_to_come(begin, dy_row, dy_stride, parts)),
                     (out, place_across_to_come(begin, out_row, out_stride, parts)),
                 )
-                s0, d0, reference, a, b = short_sums(arrays, alpha, coming)
+                s0, d0, reference, a, b = short_sums(y, y_at, dy, dy_at, tile, alpha, coming)
                 a, b = row_sum(a, tile), row_sum(b, tile)
                 if not any_of(row_first(s0, tile) < b * FAINT):
                     mean = select(b == 0.0, 0.0, a / b)
-                    short_products(arrays, out, out_at, tile, s0, d0, reference, mean, alpha, scale)
+                    short_products(
+                        y, y_at, dy, dy_at, out, out_at, tile, s0, d0, reference, mean, alpha, scale
+                    )
                     continue
             vjp_tile(y, y_at, dy, dy_at, out, out_at, None, NOWHERE, tile, alpha, scale, None)
