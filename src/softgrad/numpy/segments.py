@@ -42,16 +42,15 @@ def way(
     order = sorted(range(len(shape)), key=lambda d: -max(map(abs, of_each[d])))
     kept = merged([(shape[d], of_each[d]) for d in order if d != axis])
     one = (1,) * count
-    if of_each[axis] == one:
-        width, tiles, parts = 1, 1, PARTS[name]
-        together = parts
-    elif kept and kept[-1][1] == one:
+    across = of_each[axis] != one and bool(kept) and kept[-1][1] == one
+    if across:
         width = kept[-1][0]
         tiles = -(-width // LANES)
         kept[-1] = tiles, (LANES,) * count
         parts = 4 if width <= LANES // 4 else 2 if width <= LANES // 2 else 1
-        together = 1
         name += "_across"
+    elif of_each[axis] == one or shape[axis] == 1:  # of one element there is no next
+        width, tiles, parts = 1, 1, PARTS[name]
     else:
         return None
     grid, steps = table(kept, count), table([(shape[axis], of_each[axis])], count)
@@ -61,6 +60,7 @@ def way(
         from ..kernels.cpu import library
 
         kernel = library.kernel(name, code, False, (0,) * parts)
+    together = 1 if across else parts
     return Way(kernel, (grid, steps, form, (0,) * parts), together, rows, max(1, BLOCK // width))
 
 

@@ -71,19 +71,20 @@ def less(builder, a, b):
 
 
 def quotient(builder, a, b):
-    nothing = b.type(0.0)
-    return builder.select(builder.fcmp_ordered("==", b, nothing), nothing, builder.fdiv(a, b))
+    """a/b, NaN for an infinite a, 0 for b = 0."""
+    nothing, nan_or_0 = b.type(0.0), builder.fsub(a, a)
+    found = builder.fadd(builder.fdiv(a, b), nan_or_0)
+    return builder.select(builder.fcmp_ordered("==", b, nothing), nothing, found)
 
 
 plus = declare_each(lambda builder, a, b: builder.add(a, b))  # these three of whole numbers
 minus = declare_each(lambda builder, a, b: builder.sub(a, b))
 times = declare_each(lambda builder, a, b: builder.mul(a, b))
 below = declare_each(less, types.boolean)
+unlike = declare_each(lambda builder, a, b: builder.fcmp_unordered("!=", a, b), types.boolean)
 either = declare_each(lambda builder, a, b: builder.or_(a, b))
-unless = declare_each(
-    lambda builder, which, a: builder.select(which, a.type(0), a)
-)  # 0 where `which` is true
-ratio = declare_each(quotient)  # 0 for a divisor of 0
+unless = declare_each(lambda builder, a, b: builder.select(a, b.type(0), b))  # b, or 0 where a is true
+ratio = declare_each(quotient)
 
 
 # --- over the lanes of each part: a number for each; over the parts, lane by lane: the same Vec in each ----

@@ -27,6 +27,7 @@ from .parts import (
     taken,
     times,
     unless,
+    unlike,
 )
 from .places import alive, ask, at, distance, row_first, row_sum
 from .softmax import KEPT, softmax_tile
@@ -174,7 +175,8 @@ def segment_softmax_across(
 # A short segment that is not of float64 needs less than `vjp.mean` takes care of.  Let its reference, the
 # first dy, have the share w = y/Σy of the weight: then Σ y|dy − reference| ≤ (√n + 1/w)·‖dx‖.  Summed up in
 # float64, what the mean is off by moves dx by no more than about 2n·2⁻⁵³ of that: half an eps of float32 for
-# n ≤ SHORT and w ≥ FAINT.  Segments whose w is less go the long way.
+# n ≤ SHORT and w ≥ FAINT.  Segments whose w is less go the long way; and so do those without any weight in
+# which dy is not finite.  (Beside some weight that makes the mean NaN: see the a − a below.)
 FAINT = 2.0**-20
 
 
@@ -228,13 +230,15 @@ def segment_vjp(y, dy, out, grid, steps, form, parts, offsets, edges, alpha, sca
                 )
                 s0, d0, reference, a, b = short_sums(y, y_at, dy, dy_at, tile, alpha, coming)
                 a, b = sums_of(a, parts), sums_of(b, parts)
-                faint = below(firsts_of(s0 * (1 / FAINT), parts), b)
-                written = tile[0], unless(faint, tile[1]), None
+                hard = either(
+                    below(firsts_of(s0 * (1 / FAINT), parts), b), unlike(unless(below(0.0, b), a), 0.0)
+                )
+                written = tile[0], unless(hard, tile[1]), None
                 out_at, mean = place_of_some(starts, out_row), in_parts(ratio(a, b))
                 short_products(
                     y, y_at, dy, dy_at, out, out_at, written, s0, d0, reference, mean, alpha, scale
                 )
-                left = either(left, faint)
+                left = either(left, hard)
             for p in range(len(parts)):
                 if left[p]:
                     vjp_tile(
@@ -278,8 +282,8 @@ def segment_vjp_across(y, dy, out, grid, steps, form, parts, offsets, edges, alp
                 )
                 s0, d0, reference, a, b = short_sums(y, y_at, dy, dy_at, tile, alpha, coming)
                 a, b = row_sum(a, tile), row_sum(b, tile)
-                if not any_of(row_first(s0, tile) < b * FAINT):
-                    mean = select(b == 0.0, 0.0, a / b)
+                if not any_of((row_first(s0, tile) < b * FAINT) | ((b == 0.0) & (a != 0.0))):
+                    mean = select(b == 0.0, 0.0, a / b + (a - a))
                     short_products(
                         y, y_at, dy, dy_at, out, out_at, tile, s0, d0, reference, mean, alpha, scale
                     )
