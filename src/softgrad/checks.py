@@ -155,6 +155,46 @@ def numbered(axis: Axis, ndim: int) -> tuple[int, ...]:
     return normalize_axis_tuple(axis, ndim, "axis")
 
 
+def one_axis(axis: Any, ndim: int, what: str) -> int:
+    """The number from 0 of the one axis along which `what` lie."""
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(
+            f"axis={axis!r}: {what} lie along one axis, and it takes its number: reshape the array to make "
+            f"one axis of several"
+        )
+    return axes(axis, ndim)[0]
+
+
+def offsets(given: Any, size: int) -> Array:
+    """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
+    result = np.asarray(given)
+    if result.ndim != 1 or result.size == 0:
+        raise ValueError(
+            f"offsets has shape {result.shape}; it takes one axis, with the place where each segment begins "
+            f"and the end of the last: one number more than there are segments"
+        )
+    if result.dtype.kind not in "iu":
+        raise TypeError(
+            f"offsets has dtype {result.dtype}; it takes whole numbers: give offsets.astype(numpy.int64), or "
+            f"numpy.append(numpy.flatnonzero(offsets), len(offsets)) if yours marks where segments begin"
+        )
+    falls = result[1:] < result[:-1]
+    if falls.any():
+        s = int(falls.argmax())
+        raise ValueError(
+            f"offsets[{s}] is {result[s]} and offsets[{s + 1}] is {result[s + 1]}; they must ascend: sort "
+            f"the rows by their segment, and give numpy.concatenate([[0], numpy.cumsum(lengths)])"
+        )
+    if result[0] != 0 or result[-1] != size:
+        raise ValueError(
+            f"offsets go from {result[0]} to {result[-1]}; they must go from 0 to the size of the axis, "
+            f"{size}, so that each row is in a segment: give only the rows that are meant, or more segments"
+        )
+    return np.ascontiguousarray(result, np.int64)
+
+
 def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:
@@ -267,13 +307,6 @@ def scored(x: Any, target: Any) -> tuple[Array, Array]:
     if given.shape == logits.shape:
         logits, given = alike(("x", "target"), logits, given)
     return logits, given
-
-
-def one_axis(axis: Any, ndim: int) -> int:
-    """The axis of the classes."""
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"axis={axis!r}: the classes lie along one axis: give its number")
-    return axes(axis, ndim)[0]
 
 
 def smoothing(value: Any) -> float:

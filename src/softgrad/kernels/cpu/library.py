@@ -2,6 +2,7 @@
 
 import functools
 
+import numba
 from numba.core import types
 
 from .buffer import BFLOAT16, FLOAT16
@@ -10,6 +11,7 @@ from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
 from .empty import any_empty
 from .secular import eigenvalues
+from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
 from .softmax import softmax, softmax_packed
 from .vjp import vjp, vjp_packed
 
@@ -25,6 +27,10 @@ KERNELS = {
     "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
     "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
+    "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
+    "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
+    "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
+    "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
     "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
 
@@ -44,7 +50,7 @@ def kernel(name, dtype, masked, *ways):
     element = ELEMENT[dtype]
     source, target = (types.Array(element, 1, "C", readonly=fixed) for fixed in (True, False))
     mask = types.Array(types.boolean, 1, "C", readonly=True) if masked else NOTHING
-    group = [INDEX] if name.endswith("_packed") else [NOTHING if w is None else INDEX for w in ways]
+    group = [INDEX] if name.endswith("_packed") else [numba.typeof(way) for way in ways]
     return compiled(
         function,
         *[source] * read,

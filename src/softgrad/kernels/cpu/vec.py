@@ -221,16 +221,16 @@ def every_lane(typingctx):
 # --- over the lanes -------------------------------------------------------------------------------
 
 
-def fold(builder, value, combine):
-    """Combine the upper half of the lanes with the lower half until one is left."""
-    width = LANES
+def fold(builder, value, combine, parts=1):
+    """Combine the upper half of the lanes of each part with the lower half until one is left of each."""
+    width = LANES // parts
     while width > 1:
         width //= 2
-        index = ir.VectorType(i32, width)
-        lower = builder.shuffle_vector(value, value, index(list(range(width))))
-        upper = builder.shuffle_vector(value, value, index(list(range(width, 2 * width))))
-        value = combine(lower, upper)
-    return builder.extract_element(value, i32(0))
+        index = ir.VectorType(i32, width * parts)
+        lower = [2 * width * part + lane for part in range(parts) for lane in range(width)]
+        upper = [lane + width for lane in lower]
+        value = combine(*(builder.shuffle_vector(value, value, index(half)) for half in (lower, upper)))
+    return value
 
 
 @intrinsic
@@ -238,7 +238,7 @@ def sum_of(typingctx, value):
     """The sum over the lanes, by halves."""
 
     def codegen(context, builder, sig, args):
-        return fold(builder, args[0], builder.fadd)
+        return builder.extract_element(fold(builder, args[0], builder.fadd), i32(0))
 
     return value.dtype(value), codegen
 
@@ -248,7 +248,8 @@ def max_of(typingctx, value):
     """The largest of the lanes."""
 
     def codegen(context, builder, sig, args):
-        return fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        found = fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        return builder.extract_element(found, i32(0))
 
     return value.dtype(value), codegen
 
