@@ -1,6 +1,11 @@
 """Given what a softmax layer put out and ∂L/∂output: ∂L/∂input, without the Jacobian, to the last bits."""
 
 from .functional import (
+    log_softmax,
+    log_softmax_double_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    log_softmax_with_vjp,
     softmax,
     softmax_double_backward,
     softmax_jvp,
@@ -8,14 +13,20 @@ from .functional import (
     softmax_with_vjp,
 )
 from .jacobian import softmax_jacobian
-from .layers import Softmax
+from .layers import LogSoftmax, Softmax
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LogSoftmax",
     "Softmax",
     "get_num_threads",
+    "log_softmax",
+    "log_softmax_double_backward",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
+    "log_softmax_with_vjp",
     "set_num_threads",
     "softmax",
     "softmax_double_backward",

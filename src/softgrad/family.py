@@ -32,4 +32,13 @@ SOFTMAX = Map(
     double_backward="double_backward",
 )
 
-MAPS = {row.name: row for row in [SOFTMAX]}
+LOG_SOFTMAX = Map(
+    name="log_softmax",
+    layer="LogSoftmax",
+    forward="log_softmax",
+    vjp="log_vjp",
+    jvp="log_jvp",
+    double_backward="log_double_backward",
+)
+
+MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX]}

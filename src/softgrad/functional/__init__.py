@@ -1,5 +1,12 @@
 """The public functions, a page for each map: the docstring, then one dispatch on the array's type."""
 
+from .log_softmax import (
+    log_softmax,
+    log_softmax_double_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    log_softmax_with_vjp,
+)
 from .softmax import (
     softmax,
     softmax_double_backward,
@@ -9,6 +16,11 @@ from .softmax import (
 )
 
 __all__ = [
+    "log_softmax",
+    "log_softmax_double_backward",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
+    "log_softmax_with_vjp",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",

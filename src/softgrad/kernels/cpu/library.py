@@ -7,6 +7,9 @@ from numba.core import types
 from .compiling import compiled
 from .double_backward import double_backward
 from .empty import any_empty
+from .log_jvp import log_double_backward, log_jvp
+from .log_softmax import log_softmax, log_softmax_packed
+from .log_vjp import log_vjp, log_vjp_packed
 from .memory import BFLOAT16, FLOAT16
 from .softmax import softmax, softmax_packed
 from .vjp import vjp, vjp_packed
@@ -20,8 +23,14 @@ FORM = types.Array(INDEX, 1, "C", readonly=True)
 KERNELS = {
     "softmax": (softmax, 1, 1, True, [NUMBER] * 5),
     "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 5),
+    "log_softmax": (log_softmax, 1, 1, True, [NUMBER] * 5),
+    "log_softmax_packed": (log_softmax_packed, 1, 1, False, [NUMBER] * 5),
     "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
     "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
+    "log_vjp": (log_vjp, 2, 1, True, [NOTHING, NUMBER]),
+    "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
+    "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
+    "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
