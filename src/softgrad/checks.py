@@ -90,6 +90,11 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
                 f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
                 f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
             )
+    return promoted(arrays)
+
+
+def promoted(arrays: list[Array]) -> list[Array]:
+    """The arrays in one dtype: the one NumPy promotes theirs to."""
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) == 1:
         return arrays
@@ -97,6 +102,27 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
         dtypes = dtypes - {BFLOAT16, FLOAT16} | {np.dtype(np.float32)}
     target = functools.reduce(np.promote_types, dtypes)
     return [a.astype(target, copy=False) for a in arrays]
+
+
+def with_rows(x: Any, dy: Any, axis: Any) -> tuple[Array, Array, tuple[int, ...]]:
+    """x and dy in one dtype, and the axes; dy has one element for each row of x, and axes of length 1."""
+    given, rows = floating(x, "x"), floating(dy, "dy")
+    reduced = axes(axis, given.ndim)
+    kept, short = reduced_shape(given.shape, reduced, True), reduced_shape(given.shape, reduced, False)
+    if rows.shape not in (kept, short):
+        raise ValueError(
+            f"dy has shape {rows.shape}; for x of shape {given.shape} and axis={axis} it has one element for each "
+            f"row, as the result has: give one of shape {short} or {kept}"
+        )
+    given, rows = promoted([given, rows])
+    return given, rows.reshape(kept), reduced
+
+
+def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    """What is left of a shape when the axes are reduced: without them, or with 1 in their place."""
+    if keepdims:
+        return tuple(1 if d in axes else size for d, size in enumerate(shape))
+    return tuple(size for d, size in enumerate(shape) if d not in axes)
 
 
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:

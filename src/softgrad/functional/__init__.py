@@ -1,5 +1,6 @@
 """The public functions, a page for each map: the docstring, then one dispatch on the array's type."""
 
+from .entropy import entropy, entropy_vjp, entropy_with_vjp
 from .log_softmax import (
     log_softmax,
     log_softmax_double_backward,
@@ -7,6 +8,7 @@ from .log_softmax import (
     log_softmax_vjp,
     log_softmax_with_vjp,
 )
+from .logsumexp import logsumexp, logsumexp_vjp, logsumexp_with_vjp
 from .softmax import (
     softmax,
     softmax_double_backward,
@@ -16,11 +18,17 @@ from .softmax import (
 )
 
 __all__ = [
+    "entropy",
+    "entropy_vjp",
+    "entropy_with_vjp",
     "log_softmax",
     "log_softmax_double_backward",
     "log_softmax_jvp",
     "log_softmax_vjp",
     "log_softmax_with_vjp",
+    "logsumexp",
+    "logsumexp_vjp",
+    "logsumexp_with_vjp",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",

@@ -11,11 +11,12 @@ from .log_jvp import log_double_backward, log_jvp
 from .log_softmax import log_softmax, log_softmax_packed
 from .log_vjp import log_vjp, log_vjp_packed
 from .memory import BFLOAT16, FLOAT16
+from .reductions import reduction, reduction_vjp
 from .softmax import softmax, softmax_packed
 from .vjp import vjp, vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
-NUMBER, INDEX, NOTHING = types.float64, types.int64, types.none
+NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
 TABLE = types.Array(INDEX, 2, "C", readonly=True)
 FORM = types.Array(INDEX, 1, "C", readonly=True)
 
@@ -32,6 +33,8 @@ KERNELS = {
     "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
     "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
+    "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
+    "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
     "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
 

@@ -1,7 +1,6 @@
 """log_softmax along a tile: y = scale·x − max − log Σ exp(scale·x − max)."""
 
 import numpy as np
-
 from numba.core import types
 
 from .compiling import inline, per_type
