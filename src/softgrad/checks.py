@@ -111,8 +111,8 @@ def with_rows(x: Any, dy: Any, axis: Any) -> tuple[Array, Array, tuple[int, ...]
     kept, short = reduced_shape(given.shape, reduced, True), reduced_shape(given.shape, reduced, False)
     if rows.shape not in (kept, short):
         raise ValueError(
-            f"dy has shape {rows.shape}; for x of shape {given.shape} and axis={axis} it has one element for each "
-            f"row, as the result has: give one of shape {short} or {kept}"
+            f"dy has shape {rows.shape}; it takes one element for each row of x, of shape {given.shape}: "
+            f"give an array of shape {short} or {kept}"
         )
     given, rows = promoted([given, rows])
     return given, rows.reshape(kept), reduced

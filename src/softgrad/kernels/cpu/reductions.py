@@ -20,7 +20,7 @@ from .places import alive, at, place_of, present, row_max, row_sum, tile_of
 from .softmax import argument, inverse_of, logits
 from .sums import two_sum, wide_zero
 from .vec import any_of, as_type_of, double, first_of, fma, larger, select, splat
-from .vjp import product
+from .vjp import is_float64, product
 
 # --- one number of each row ----------------------------------------------------------------------------
 
@@ -63,8 +63,8 @@ def highest_of(x, x_at, where, where_at, tile, sign):
 
 
 @inline
-def sums(x, x_at, where, where_at, tile, sign, scale, top):
-    """S·ONE of each row in two parts (see `log.add_apart`), and A·ONE."""
+def sums(x, x_at, where, where_at, tile, sign, scale, top, reference):
+    """S·ONE of each row in two parts (see `log.add_apart`), and Σ (t − reference)·exp(t)·ONE."""
     whole, rest, moment, lost = double(), double(), double(), double()
     for first in range(0, tile[0], block_of(x)):
         ones, others = zeros(x), wide_zero(x)
@@ -72,7 +72,7 @@ def sums(x, x_at, where, where_at, tile, sign, scale, top):
             t, low = argument(logits(x, x_at, where, where_at, tile, k, sign), top, scale)
             e = power(t, low)
             ones, others = add_apart(ones, others, e)
-            term = as_type_of(e, moment) * (as_type_of(t, moment) + as_type_of(low, moment))
+            term = as_type_of(e, moment) * ((as_type_of(t, moment) - reference) + as_type_of(low, moment))
             moment, more = two_sum(moment, select(e == 0.0, 0.0, term))
             lost = lost + more
         whole, rest = whole + as_type_of(ones, whole), rest + as_type_of(others, rest)
@@ -111,7 +111,7 @@ def entropy(x, whole, rest, moment):
 def reduction_tile(x, x_at, out, out_at, where, where_at, tile, sign, scale, of_entropy):
     arrays = x, x_at, where, where_at, tile, sign
     top = highest_of(*arrays)
-    whole, rest, moment = sums(*arrays, scale, top)
+    whole, rest, moment = sums(*arrays, scale, top, 0.0)
     result = entropy(x, whole, rest, moment) if of_entropy else logsumexp(*arrays, scale, top, whole, rest)
     store_row(out, out_at, as_type_of(result, zeros(x)), tile)
 
@@ -161,12 +161,15 @@ def reduction_vjp_tile(
     arrays = x, x_at, where, where_at, tile, sign
     zero = wide_zero(x)
     top = highest_of(*arrays)
-    whole, rest, moment = sums(*arrays, scale, top)
+    whole, rest, moment = sums(*arrays, scale, top, 0.0)
     empty = (whole == 0.0) & (rest == 0.0)
     whole, rest = two_sum(whole, rest)
     inverse, low_inverse = inverse_of(whole, rest, zero)
     quotient = moment / whole
-    error = (fma(quotient * -1.0, whole, moment) - quotient * rest) / whole
+    error = 0.0 * quotient
+    if is_float64(x):  # what is left of t may be small beside its mean, whose sum has lost bits
+        _, _, moment = sums(*arrays, scale, top, quotient)
+        quotient, error = two_sum(quotient, moment / whole)
     mean = as_type_of(quotient, zero)
     low_mean = as_type_of((quotient - as_type_of(mean, quotient)) + error, zero)
     g = splat(1.0, zero) * as_type_of(load_row(dy, dy_at, tile), zero)
