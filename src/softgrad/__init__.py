@@ -3,6 +3,17 @@
 from .functional import (
     cross_entropy,
     cross_entropy_with_vjp,
+    entropy,
+    entropy_vjp,
+    entropy_with_vjp,
+    log_softmax,
+    log_softmax_double_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    log_softmax_with_vjp,
+    logsumexp,
+    logsumexp_vjp,
+    logsumexp_with_vjp,
     segment_softmax,
     segment_softmax_jvp,
     segment_softmax_vjp,
@@ -14,7 +25,7 @@ from .functional import (
     softmax_with_vjp,
 )
 from .jacobian import softmax_jacobian
-from .layers import CrossEntropy, Softmax
+from .layers import CrossEntropy, LogSoftmax, Softmax
 from .operator import SoftmaxJacobian
 from .threads import get_num_threads, set_num_threads
 
@@ -22,11 +33,23 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CrossEntropy",
+    "LogSoftmax",
     "Softmax",
     "SoftmaxJacobian",
     "cross_entropy",
     "cross_entropy_with_vjp",
+    "entropy",
+    "entropy_vjp",
+    "entropy_with_vjp",
     "get_num_threads",
+    "log_softmax",
+    "log_softmax_double_backward",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
+    "log_softmax_with_vjp",
+    "logsumexp",
+    "logsumexp_vjp",
+    "logsumexp_with_vjp",
     "segment_softmax",
     "segment_softmax_jvp",
     "segment_softmax_vjp",

@@ -91,6 +91,11 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
                 f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
                 f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
             )
+    return in_one_dtype(arrays)
+
+
+def in_one_dtype(arrays: list[Array]) -> list[Array]:
+    """The arrays in one dtype: the one NumPy promotes theirs to."""
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) == 1:
         return arrays
@@ -126,6 +131,27 @@ def operand(value: Any, name: str, y: Array) -> Array:
             f"numpy.broadcast_to where that is meant"
         )
     return result
+
+
+def with_rows(x: Any, dy: Any, axis: Any) -> tuple[Array, Array, tuple[int, ...]]:
+    """x and dy in one dtype, and the axes; dy has one element for each row of x, and axes of length 1."""
+    given, rows = floating(x, "x"), floating(dy, "dy")
+    reduced = axes(axis, given.ndim)
+    kept, short = reduced_shape(given.shape, reduced, True), reduced_shape(given.shape, reduced, False)
+    if rows.shape not in (kept, short):
+        raise ValueError(
+            f"dy has shape {rows.shape}; it takes one element for each row of x, of shape {given.shape}: "
+            f"give an array of shape {short} or {kept}"
+        )
+    given, rows = in_one_dtype([given, rows])
+    return given, rows.reshape(kept), reduced
+
+
+def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    """What is left of a shape when the axes are reduced: without them, or with 1 in their place."""
+    if keepdims:
+        return tuple(1 if d in axes else size for d, size in enumerate(shape))
+    return tuple(size for d, size in enumerate(shape) if d not in axes)
 
 
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ work for all maps (the calls, the tests, the benchmarks) read this table.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -32,4 +33,28 @@ SOFTMAX = Map(
     double_backward="double_backward",
 )
 
-MAPS = {row.name: row for row in [SOFTMAX]}
+LOG_SOFTMAX = Map(
+    name="log_softmax",
+    layer="LogSoftmax",
+    forward="log_softmax",
+    vjp="log_vjp",
+    jvp="log_jvp",
+    double_backward="log_double_backward",
+)
+
+MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX]}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A function of logits that gives one number for each row: ``<name>``, ``_vjp`` and ``_with_vjp``."""
+
+    name: str
+    of_entropy: bool  # or else of the sum of exponentials (see kernels/cpu/reductions.py)
+    of_nothing: float  # what an axis of length 0 gives
+
+
+LOGSUMEXP = Reduction(name="logsumexp", of_entropy=False, of_nothing=-math.inf)
+ENTROPY = Reduction(name="entropy", of_entropy=True, of_nothing=0.0)
+
+REDUCTIONS = {row.name: row for row in [LOGSUMEXP, ENTROPY]}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from .checks import Array, Axis, Empty, Reduction
-from .family import SOFTMAX, Map
+from .family import LOG_SOFTMAX, SOFTMAX, Map
 from .functional import cross_entropy_with_vjp
 from .numpy import maps
 
@@ -86,6 +86,32 @@ class Softmax(Layer):
     """
 
     map = SOFTMAX
+
+
+class LogSoftmax(Layer):
+    """log_softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, where, scale, empty
+        As for `softgrad.log_softmax`, for every call.
+
+    Notes
+    -----
+    Between the passes the layer keeps y, as `Softmax` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.LogSoftmax(axis=-1)
+    >>> layer.forward(np.array([[1.0, 2.0, 3.0]])).round(4)
+    array([[-2.4076, -1.4076, -0.4076]])
+    >>> layer.backward(np.array([[-1.0, 0.0, 0.0]])).round(4)
+    array([[-0.91  ,  0.2447,  0.6652]])
+    """
+
+    map = LOG_SOFTMAX
 
 
 class CrossEntropy:

@@ -77,7 +77,7 @@ def splat(typingctx, number, like):
 # --- lane by lane ---------------------------------------------------------------------------------
 
 ARITHMETIC = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div"}
-BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl"}
+BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl", operator.rshift: "lshr"}
 COMPARISON = {operator.lt: "<", operator.gt: ">", operator.eq: "==", operator.ne: "!="}
 
 
@@ -155,6 +155,16 @@ def larger(typingctx, a, b):
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def smaller(typingctx, a, b):
+    """The smaller of a and b; b where one of them is NaN (one instruction on x86)."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
 
     return a(a, b), codegen
 
@@ -273,5 +283,18 @@ def any_of(typingctx, mask):
             return args[0]
         whole = builder.bitcast(args[0], ir.IntType(LANES))
         return builder.icmp_unsigned("!=", whole, whole.type(0))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
+def all_of(typingctx, mask):
+    """Whether the mask is true in every lane; a bool is what it is."""
+
+    def codegen(context, builder, sig, args):
+        if not isinstance(sig.args[0], Vec):
+            return args[0]
+        whole = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("==", whole, whole.type(-1))
 
     return types.boolean(mask), codegen
