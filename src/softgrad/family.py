@@ -21,6 +21,7 @@ class Map:
     vjp: str
     jvp: str
     double_backward: str
+    row_tile: int | None = None  # bytes of a tile of rows that its vjp turns, at most (see layout.py)
     alpha: float | None = None  # of the weights s = y^(2−α) (see kernels/cpu/weights.py); None is softmax, 1
 
 
@@ -40,6 +41,7 @@ LOG_SOFTMAX = Map(
     vjp="log_vjp",
     jvp="log_jvp",
     double_backward="log_double_backward",
+    row_tile=16384,
 )
 
 MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX]}

@@ -83,6 +83,7 @@ def plan(
     packs: int,
     masked: bool,
     per_row: int | None = None,
+    row_tile: int | None = None,
 ) -> Plan:
     """The way through arrays of one shape.
 
@@ -100,6 +101,8 @@ def plan(
         The last of `strides` is that of a mask; it alone may be scattered.
     per_row : int, optional
         Which of the arrays has one element for each row: its strides along `axes` are 0.
+    row_tile : int, optional
+        Short rows are turned where a tile of them has fewer bytes than this (`ROW_TILE` / `packs`²).
     """
     strides = tuple(tuple(s // itemsize for s in of_one) for of_one in strides)
     wide = max(itemsize, 4)  # an element in scratch memory
@@ -133,7 +136,7 @@ def plan(
     along = [(whole(n), tuple(s * LANES for s in strides_n))]
     if one_axis and (mask_spread := neighbours(strides_n, per_row)):
         tile = n * LANES * wide
-        if packs and tile < ROW_TILE // packs**2 and len(kept) == 1 and rows >= LANES // 2:
+        if packs and tile < (row_tile or ROW_TILE // packs**2) and len(kept) == 1 and rows >= LANES // 2:
             grid = [(whole(rows), tuple(s * LANES for s in kept[0][1]))]
             made = tables(grid, reduced, n, rows, whole(rows))
             return Plan(True, (None, None, None), (*made, 0), whole(rows), 1, first)

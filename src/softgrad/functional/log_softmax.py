@@ -228,7 +228,7 @@ def log_softmax_double_backward(
     Notes
     -----
     *Error*: grad_dy is `log_softmax_jvp` (y, v), to the last bit.  grad_x is off by at most 4·eps·‖grad_x‖₂
-    in each row, for what the exact Σdy is; its mean has that error of `log_softmax_jvp` with weights p.
+    in each row, half the smallest subnormal for each element, and \|Σdy\|·‖p‖₂ times what the mean is off.
 
     *Memory*: the two results.
 

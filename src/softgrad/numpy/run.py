@@ -24,10 +24,11 @@ def route(
     axes: tuple[int, ...],
     masked: bool,
     per_row: int | None,
+    row_tile: int | None,
 ) -> tuple[Callable[..., Any], layout.Plan]:
     """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
     code, _, itemsize = checks.FLOATS[dtype]
-    plan = layout.plan(shape, strides, axes, itemsize, packs, masked, per_row)
+    plan = layout.plan(shape, strides, axes, itemsize, packs, masked, per_row, row_tile)
     name = f"{name}_packed" if plan.packed else name
     with threads.first_use:
         from ..kernels.cpu import library
@@ -43,12 +44,13 @@ def run(
     axes: tuple[int, ...],
     numbers: tuple[Any, ...],
     per_row: int | None = None,
+    row_tile: int | None = None,
 ) -> bool:
     """Call the kernel `name` on `arrays` of one shape and dtype, read ones first.
 
     `packs` is how many of them its packed form holds in scratch memory, 0 if it has none.  `where` is the
     mask, None if there is none, or `NO_MASK` where the kernel takes none.  The array number `per_row`, if
-    any, has one element for each row, and strides of 0 along the axes.
+    any, has one element for each row, and strides of 0 along the axes.  `row_tile` is as for `layout.plan`.
     """
     last = arrays[-1]
     if last.ndim == 0:  # counts as one number
@@ -64,7 +66,7 @@ def run(
         masked = True
         strides.append(tuple([s * dtype.itemsize for s in where.strides]))
         packs = 0
-    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked, per_row)
+    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked, per_row, row_tile)
     first = plan.first
     arguments: list[Array | None] = [a[first] for a in arrays]
     if dtype.itemsize == 2:

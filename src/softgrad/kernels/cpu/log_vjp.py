@@ -16,7 +16,7 @@ from .exp import parts, power, power_of
 from .log import one
 from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import alive, ask, at, place_of, present, row_first, row_max, row_sum, table_of, tile_of
+from .places import alive, ask, at, place_of, present, row_first, row_sum, table_of, tile_of
 from .softmax import KEPT
 from .sums import two_sum, wide_zero
 from .vec import LANES, all_of, any_of, as_type_of, double, fma, larger, select, smaller, splat
@@ -137,8 +137,8 @@ def plain_pair(y, y_at, dy, dy_at, where, where_at, tile, k):
 def quick_sums(dtype, y, y_at, dy, dy_at, where, where_at, tile, kept, keep, coming):
     """Σdy of each row, and whether the tile's rows can do without `wide_tile`.
 
-    They can where nothing is near y = 0 or at −inf.  For float32 it is not y that counts but dx: its error is
-    at most 1.25·eps·‖p·Σdy‖ + eps/2·‖dx‖, so within 2·eps·‖dx‖ where ‖p·Σdy‖ ≤ 1.2·‖dx‖.  Of ‖dx‖² = ‖dy‖² −
+    They can where no y is −inf, or near 0.  Of float32 it is dx that is asked instead, whose error is at most
+    1.25·eps·‖p·Σdy‖ + eps/2·‖dx‖: within 2·eps·‖dx‖ where ‖p·Σdy‖² ≤ 1.4·‖dx‖².  Of ‖dx‖² = ‖dy‖² −
     2·Σdy·⟨p,dy⟩ + (Σdy)²·‖p‖² two digits are needed, so sums in float32 do.  The powers are kept.
     """
     arrays = y, y_at, dy, dy_at, where, where_at, tile
@@ -165,14 +165,11 @@ def quick_sums(dtype, y, y_at, dy, dy_at, where, where_at, tile, kept, keep, com
     size = select(total < 0.0, total * -1.0, total)
     good = (size < 2.0**60) & (size > 2.0**-60)
     if is_float32(dtype):
-        dd, pd = as_type_of(row_sum(dd, tile), total), as_type_of(row_sum(pd, tile), total)
-        taken = total * total * as_type_of(row_sum(pp, tile), total)
-        left = dd - 2.0 * total * pd + taken
-        good = good & (dd > 2.0**-90) & (dd < np.inf) & (left * 1.4 > taken)
-    else:
-        good = good & (row_max(highest, tile) < NEAR)
+        g = as_type_of(total, dd)
+        margin = row_sum(fma(fma(pp * g, 0.4, pd * -2.8), g, dd * 1.4), tile)
+        good = good & (margin > 2.0**-90) & (margin < np.inf)
     good = good | (total == 0.0)
-    return total, all_of(good) & (not any_of(lowest == -np.inf))
+    return total, all_of(good) & (not any_of((lowest == -np.inf) | (highest > NEAR)))
 
 
 @inline
