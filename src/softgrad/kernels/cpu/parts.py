@@ -71,19 +71,16 @@ def less(builder, a, b):
 
 
 def quotient(builder, a, b):
-    """a/b, NaN for an infinite a, 0 for b = 0."""
-    nothing, nan_or_0 = b.type(0.0), builder.fsub(a, a)
-    found = builder.fadd(builder.fdiv(a, b), nan_or_0)
-    return builder.select(builder.fcmp_ordered("==", b, nothing), nothing, found)
+    """a/b; NaN for an infinite a."""
+    return builder.fadd(builder.fdiv(a, b), builder.fsub(a, a))
 
 
 plus = declare_each(lambda builder, a, b: builder.add(a, b))  # these three of whole numbers
 minus = declare_each(lambda builder, a, b: builder.sub(a, b))
 times = declare_each(lambda builder, a, b: builder.mul(a, b))
 below = declare_each(less, types.boolean)
-unlike = declare_each(lambda builder, a, b: builder.fcmp_unordered("!=", a, b), types.boolean)
-either = declare_each(lambda builder, a, b: builder.or_(a, b))
-unless = declare_each(lambda builder, a, b: builder.select(a, b.type(0), b))  # b, or 0 where a is true
+both = declare_each(lambda builder, a, b: builder.and_(a, b))
+only = declare_each(lambda builder, a, b: builder.select(a, b, b.type(0)))  # b where a is true, else 0
 ratio = declare_each(quotient)
 
 

@@ -33,10 +33,10 @@ from .parts import (
     max_across,
     maxima_of,
     minus,
+    only,
     plus,
     sum_across,
     sums_of,
-    unless,
 )
 from .vec import LANES, Vec, every_lane, first_of, max_of, sum_of
 
@@ -93,7 +93,7 @@ def compile_alive(tile, k):
         if isinstance(tile[2], types.NoneType):
             return lambda tile, k: minus(tile[1], width * k)
         parts = len(tile[1])
-        return lambda tile, k: unless(below(tile[1], parts * k + 1), tile[2])
+        return lambda tile, k: only(below(parts * k, tile[1]), tile[2])
     if isinstance(tile[2], types.NoneType):
         return lambda tile, k: tile[1] - LANES * k
     return lambda tile, k: tile[1]

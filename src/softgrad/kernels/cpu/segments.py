@@ -18,18 +18,17 @@ from .mean import is_float64, pair
 from .memory import scratch, store, zeros
 from .parts import (
     below,
-    either,
+    both,
     firsts_of,
     from_0,
     in_parts,
     minus,
+    only,
     plus,
     ratio,
     sums_of,
     taken,
     times,
-    unless,
-    unlike,
 )
 from .places import alive, ask, at, distance, row_first, row_sum, stride, table_of
 from .softmax import KEPT, softmax_tile
@@ -109,8 +108,8 @@ def segment_softmax(
         for s in range(edges[block], edges[block + 1], len(parts)):
             starts = taken(offsets, s, parts)
             sizes = minus(taken(offsets, s + 1, parts), starts)
-            long = below(SHORT, sizes)
-            tile = tile_of_some(unless(long, sizes))
+            short = below(sizes, SHORT + 1)
+            tile = tile_of_some(only(short, sizes))
             softmax_tile(
                 x,
                 place_of_some(starts, x_row),
@@ -128,7 +127,7 @@ def segment_softmax(
                 ((x, place_to_come(starts, x_row)), (out, place_to_come(starts, out_row))),
             )
             for p in range(len(parts)):
-                if long[p]:
+                if not short[p]:
                     tile = tile_of_one(sizes[p])
                     softmax_tile(
                         x,
@@ -192,8 +191,8 @@ def segment_softmax_across(
 # A short segment that is not of float64 needs less than `vjp.mean` takes care of.  Let its reference, the
 # first dy, have the share w = y/Σy of the weight: then Σ y|dy − reference| ≤ (√n + 1/w)·‖dx‖.  Summed up in
 # float64, what the mean is off by moves dx by no more than about 2n·2⁻⁵³ of that: half an eps of float32 for
-# n ≤ SHORT and w ≥ FAINT.  Segments whose w is less go the long way; and so do those without any weight in
-# which dy is not finite.  (Beside some weight that makes the mean NaN: see the a − a below.)
+# n ≤ SHORT and w ≥ FAINT.  Segments whose w is less go the long way.  So do those without any weight, where
+# dy counts for nothing, whatever it is; beside some weight an infinite dy makes the mean NaN (see the a − a).
 FAINT = 2.0**-20
 
 
@@ -238,8 +237,8 @@ def segment_vjp(y, dy, out, grid, steps, form, parts, offsets, edges, alpha, sca
         for s in range(edges[block], edges[block + 1], len(parts)):
             starts = taken(offsets, s, parts)
             sizes = minus(taken(offsets, s + 1, parts), starts)
-            left = below(limit, sizes)
-            tile = tile_of_some(unless(left, sizes))
+            done = below(sizes, limit + 1)
+            tile = tile_of_some(only(done, sizes))
             if tile[0]:
                 y_at, dy_at = place_of_some(starts, y_row), place_of_some(starts, dy_row)
                 coming = (
@@ -249,17 +248,14 @@ def segment_vjp(y, dy, out, grid, steps, form, parts, offsets, edges, alpha, sca
                 )
                 s0, d0, reference, a, b = short_sums(y, y_at, dy, dy_at, tile, alpha, coming)
                 a, b = sums_of(a, parts), sums_of(b, parts)
-                hard = either(
-                    below(firsts_of(s0 * (1 / FAINT), parts), b), unlike(unless(below(0.0, b), a), 0.0)
-                )
-                written = tile[0], unless(hard, tile[1]), None
+                done = both(done, below(b, firsts_of(s0 * (1 / FAINT), parts)))
+                written = tile[0], only(done, tile[1]), None
                 out_at, mean = place_of_some(starts, out_row), in_parts(ratio(a, b))
                 short_products(
                     y, y_at, dy, dy_at, out, out_at, written, s0, d0, reference, mean, alpha, scale
                 )
-                left = either(left, hard)
             for p in range(len(parts)):
-                if left[p]:
+                if sizes[p] and not done[p]:
                     vjp_tile(
                         y,
                         place_of_one(starts[p], y_row),
