@@ -35,8 +35,8 @@ def forward_bound(dtype):
 
 
 def u(dtype):
-    """How well exp(y) is known while the vjp is computed."""
-    return 2.0**-23 if dtype.itemsize == 2 else 2.0**-52
+    """How well exp(y) and Σdy are known while the vjp is computed."""
+    return {2: 2.0**-23, 4: 2.0**-52, 8: 2.0**-50}[dtype.itemsize]
 
 
 @functools.cache

@@ -120,10 +120,10 @@ def log_softmax_vjp(
 
     *Error*: against the exact value of the formula for the given y and dy, for each row,
     ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps), half the smallest subnormal for each element, and
-    u·\|Σdy\|·‖exp(y)‖₂.  u is how well exp(y) is known, 2⁻²³ for float16 and bfloat16, 2⁻⁵² for float32 and
-    float64, and this counts where dx is hardly anything beside dy, because dy is nearly exp(y)·Σdy
-    throughout; where one exp(y) is above 3/4, only for the others.  For float64, which has nothing wider to
-    be computed in, u is eps.
+    u·\|Σdy\|·‖exp(y)‖₂.  u is how well exp(y) and Σdy are known: 2⁻²³ for float16 and bfloat16, 2⁻⁵² for
+    float32, 2⁻⁵⁰, which is 4·eps, for float64, since nothing wider is there to compute it in.  This counts
+    where dx is hardly anything beside dy, because dy is nearly exp(y)·Σdy throughout; where one exp(y) is
+    above 3/4, only for the others.
 
     *Memory*: the result, and less than 4 MB a thread.  Of the forward pass only `y` has to be kept.
 
