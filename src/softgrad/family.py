@@ -7,6 +7,7 @@ work for all maps (the calls, the tests, the benchmarks) read this table.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 
@@ -20,7 +21,9 @@ class Map:
     vjp: str
     jvp: str
     double_backward: str
-    alpha: float | None = None  # of the weights s = y^(2−α) (see kernels/cpu/weights.py); None is softmax, 1
+    # of the weights s = y^(2−α), its type as kernels/cpu/weights.py reads it: None is softmax, 1; an int is 2
+    alpha: float | None = None
+    parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
 
 
 SOFTMAX = Map(
@@ -32,4 +35,32 @@ SOFTMAX = Map(
     double_backward="double_backward",
 )
 
-MAPS = {row.name: row for row in [SOFTMAX]}
+SPARSEMAX = Map(
+    name="sparsemax",
+    layer="Sparsemax",
+    forward="sparsemax",
+    vjp="sparsemax_vjp",
+    jvp="sparsemax_vjp",
+    double_backward="sparsemax_double_backward",
+    alpha=2,
+)
+
+
+@functools.lru_cache(maxsize=256)
+def entmax(alpha: float = 1.5) -> Map:
+    """The row of entmax for one alpha; for 1 and 2 that is softmax and sparsemax."""
+    if alpha in (1.0, 2.0):
+        return SOFTMAX if alpha == 1.0 else SPARSEMAX
+    return Map(
+        name="entmax",
+        layer="Entmax",
+        forward="entmax",
+        vjp="entmax_vjp",
+        jvp="entmax_vjp",
+        double_backward="entmax_double_backward",
+        alpha=alpha,
+        parameters=("alpha",),
+    )
+
+
+MAPS = {row.name: row for row in [SOFTMAX, SPARSEMAX, entmax()]}

@@ -7,8 +7,10 @@ from numba.core import types
 from .compiling import compiled
 from .double_backward import double_backward
 from .empty import any_empty
+from .entmax import entmax, entmax_packed
 from .memory import BFLOAT16, FLOAT16
 from .softmax import softmax, softmax_packed
+from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 from .vjp import vjp, vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
@@ -23,6 +25,16 @@ KERNELS = {
     "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
     "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
+    "sparsemax": (entmax, 1, 1, True, [NUMBER] * 5 + [INDEX]),
+    "sparsemax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 5 + [INDEX]),
+    "sparsemax_vjp": (sparse_vjp, 2, 1, True, [INDEX, NUMBER]),
+    "sparsemax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [INDEX, NUMBER]),
+    "sparsemax_double_backward": (double_backward, 3, 2, False, [INDEX, NUMBER]),
+    "entmax": (entmax, 1, 1, True, [NUMBER] * 6),
+    "entmax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 6),
+    "entmax_vjp": (sparse_vjp, 2, 1, True, [NUMBER, NUMBER]),
+    "entmax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [NUMBER, NUMBER]),
+    "entmax_double_backward": (double_backward, 3, 2, False, [NUMBER, NUMBER]),
     "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
 

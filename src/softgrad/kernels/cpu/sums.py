@@ -4,7 +4,7 @@ from numba.core import types
 
 from .compiling import inline, per_type
 from .memory import BFLOAT16, FLOAT16, zeros
-from .vec import as_type_of, double
+from .vec import as_type_of, double, fma
 
 
 @inline
@@ -21,6 +21,13 @@ def two_difference(a, b):
     s = a - b
     t = s - a
     return s, (a - (s - t)) - (b + t)
+
+
+@inline
+def two_product(a, b):
+    """p and e with p + e = a·b exactly, p = fl(a·b)."""
+    p = a * b
+    return p, fma(a, b, p * -1.0)
 
 
 def wide_zero(array):

@@ -1,0 +1,91 @@
+"""What sparsemax and entmax must return: by sorting, sparsemax in fractions, entmax in mpmath.
+
+With t = (α−1)·scale·x and β = 1/(α−1) it is y = (t − τ)₊^β with Σy = 1.  An element is in the support if with
+the threshold τ at its own t the others sum to less than 1.  Its smallest, t_m, has the y that is looked for,
+q: then τ = t_m − q^(α−1).
+"""
+
+from fractions import Fraction
+
+import mpmath
+import numpy as np
+import oracle
+
+DIGITS = 60
+
+
+def support_of(sums_to_less, order):
+    """How many of the elements, largest first, are in the support: bisection, since they are the first ones."""
+    low, high = 1, len(order)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sums_to_less(middle - 1) else (low, middle - 1)
+    return low
+
+
+def wide(value):
+    """A Fraction or an mpf as longdouble."""
+    if isinstance(value, Fraction):
+        return oracle.quotient(np.array([value.numerator], object), 0, value.denominator)[0]
+    mantissa, exponent = mpmath.frexp(value)
+    upper = float(mantissa)
+    return np.ldexp(oracle.WIDE(upper) + oracle.WIDE(float(mantissa - upper)), int(exponent))
+
+
+def sparsemax_of_row(x, scale):
+    order = np.argsort(-x.astype(np.float64) * np.sign(scale), kind="stable")
+    t = [Fraction(float(v)) * Fraction(scale) for v in x[order]]
+    size = support_of(lambda k: sum(t[:k]) - k * t[k] < 1, t)
+    threshold = (sum(t[:size]) - 1) / size
+    y = np.zeros(len(x), oracle.WIDE)
+    y[order[:size]] = [wide(v - threshold) for v in t[:size]]
+    return y
+
+
+def least(gaps, alpha):
+    """q > 0 with Σ (q^(α−1) + gap)^β = 1."""
+    power, beta = alpha - 1, 1 / (alpha - 1)
+    if alpha == 1.5:  # Σ(√q + gap)² = 1
+        k, b, c = len(gaps), mpmath.fsum(gaps), mpmath.fsum(g * g for g in gaps) - 1
+        return (-c / (b + mpmath.sqrt(b * b - k * c))) ** 2
+    low, high = mpmath.mpf(0), mpmath.mpf(1)
+    if power < 1:  # a q may lie far below the others
+        low, high = mpmath.mpf(2) ** -100000, mpmath.mpf(1)
+        while high / low > 2:
+            middle = mpmath.sqrt(low * high)
+            less = mpmath.fsum((middle**power + g) ** beta for g in gaps) < 1
+            low, high = (middle, high) if less else (low, middle)
+    for _ in range(3 * DIGITS):
+        middle = (low + high) / 2
+        less = mpmath.fsum((middle**power + g) ** beta for g in gaps) < 1
+        low, high = (middle, high) if less else (low, middle)
+    return low
+
+
+def entmax_of_row(x, scale, alpha):
+    order = np.argsort(-x.astype(np.float64) * np.sign(scale), kind="stable")
+    with mpmath.workdps(DIGITS):
+        alpha = mpmath.mpf(alpha)
+        beta = 1 / (alpha - 1)
+        t = [mpmath.mpf(float(v)) * mpmath.mpf(scale) * (alpha - 1) for v in x[order]]
+        size = support_of(lambda k: t[0] - t[k] < 1 and mpmath.fsum((v - t[k]) ** beta for v in t[:k]) < 1, t)
+        gaps = [v - t[size - 1] for v in t[:size]]
+        q = least(gaps, alpha)
+        y = np.zeros(len(x), oracle.WIDE)
+        y[order[:size]] = [wide((q ** (alpha - 1) + gap) ** beta if gap else q) for gap in gaps]
+    return y
+
+
+def entmax(x, alpha=1.5, axis=-1, scale=1.0, where=None):
+    """entmax(scale·x) in longdouble; what is masked or −inf is not there."""
+    x = np.asarray(x)
+    there = np.isfinite(x.astype(np.float64)) & np.broadcast_to(True if where is None else where, x.shape)
+
+    def row(values, there):
+        y = np.zeros(len(values), oracle.WIDE)
+        if there.any():
+            z = values[there]
+            y[there] = sparsemax_of_row(z, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
+        return y
+
+    return oracle.along_rows(row, x, there, axis=axis)
