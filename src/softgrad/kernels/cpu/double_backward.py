@@ -11,9 +11,9 @@ which are J v and J p: the derivative of ⟨v, J dy⟩ by s is (v − n) ∘ (dy
 from .compiling import inline
 from .memory import load, store, zeros
 from .places import alive, at, place_of, row_sum, tile_of
+from .sparse_vjp import refined, triple
 from .sums import wide_zero
 from .vec import as_type_of, fma, select
-from .sparse_vjp import refined, triple
 from .vjp import pair, safe_mean
 from .weights import slope
 

@@ -1,9 +1,9 @@
 """sparsemax and entmax along a tile: y = [(α−1)·scale·(x − max) + c]₊^(1/(α−1)), with c such that Σy = 1.
 
-c, at most 1, is how far the largest logit lies above the threshold.  Only logits less than 1 below the largest,
-in these units, can be in the support.  They are collected first, and c is then found by Newton's method on
-them alone; nothing is sorted.  It is in float64, and kept in two parts, since what is left of many small
-differences has to add up to 1.
+c, at most 1, is how far the largest logit lies above the threshold.  Only logits less than 1 below the
+largest, in these units, can be in the support.  They are collected first, and c is then found by Newton's
+method on them alone; nothing is sorted.  It is in float64, and kept in two parts, since what is left of many
+small differences has to add up to 1.
 """
 
 import numpy as np
@@ -70,7 +70,10 @@ def compile_difference(v, reference, alpha, scale):
 
 @inline
 def precise_height(v, reference, c, c_lost, alpha, scale):
-    """How far v is above the threshold, which is c + c_lost below the reference, in two parts; −1 if far below."""
+    """How far v is above the threshold, which is c + c_lost below the reference; in two parts.
+
+    Far below it is −1.
+    """
     t, rest = difference(v, reference, alpha, scale)
     w, lost = two_sum(t, c)
     rest = rest + lost + c_lost
@@ -111,8 +114,8 @@ def result(v, state, alpha, scale):
     """y = w₊^(1/(α−1)) for the logits v, w being their heights, and y^(2−α), which is dy/dw times α − 1.
 
     The `state` of a row is (reference, c, its second part, least).  Up to α = 2 the reference is the largest
-    logit.  Beyond, y is so steep at the threshold that no c could tell it: the reference is the smallest logit of
-    the support, and `least` is its y, c^(1/(α−1)).
+    logit.  Beyond, y is so steep at the threshold that no c could tell it: the reference is the smallest logit
+    of the support, and `least` is its y, c^(1/(α−1)).
     """
     raise NotImplementedError("compiled only")
 
@@ -144,7 +147,7 @@ def compile_result(v, state, alpha, scale):
 
 
 def add(upper, lower, y, v):
-    """upper + lower += y ≤ 1 for the logits v: in float64 with no rounding that matters, as in `sums.add_power`."""
+    """upper + lower += y ≤ 1 for the logits v; in float64 with no rounding that matters (`sums.add_power`)."""
     raise NotImplementedError("compiled only")
 
 
@@ -174,7 +177,7 @@ def border(top, c, alpha, scale):
 
 @inline
 def candidates(tile, used):
-    """How many vectors of candidates there are: of `used` numbers in `kept`, or if that is −1, of the tile."""
+    """How many vectors of candidates there are: of `used` numbers in `kept`, or, if −1, of the tile."""
     return tile[0] if used < 0 else -(-used // LANES)
 
 
@@ -293,10 +296,10 @@ def next_above(x, x_at, where, where_at, tile, sign, kept, used, low):
 def anchor(x, x_at, where, where_at, tile, sign, kept, used, top, alpha, scale):
     """The `state` of the rows for α > 2, and the last Σy − 1.
 
-    The smallest logit of the support is found by bisection: with the threshold at a logit in the support, what is
-    above it sums to less than 1.  The unknown is then its y, q.  The others are (q^(α−1) + gap)^(1/(α−1)),
-    norms of two numbers of which one is fixed: convex in q, with slopes from 0 to 1, so from q = 1 Newton's
-    steps go down to the solution.
+    The smallest logit of the support is found by bisection: with the threshold at a logit in the support, what
+    is above it sums to less than 1.  The unknown is then its y, q.  The others are
+    (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0 to 1,
+    so from q = 1 Newton's steps go down to the solution.
     """
     arrays = x, x_at, where, where_at, tile, sign, kept, used
     one = row_first(splat(1.0, double()), tile)

@@ -64,7 +64,7 @@ def unpack(room, out, array, i, grid, steps, form, group):
 
 @inline
 def squeeze(room, first, outside):
-    """Of the LANES numbers from `first` on drop those `outside` and close the gaps.  Returns where they end."""
+    """Of the LANES numbers from `first` on drop those `outside` and close the gaps.  Returns the new end."""
     end, inside = first, ALL_LANES ^ outside
     if outside == 0:
         return end + LANES

@@ -115,7 +115,7 @@ def sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, s
         if plain:
             w, d = pair(*arrays, k, None, None)
             if alpha == 1.5 or alpha == 2 or lanes_where(w != 0.0) != 0:  # others have costly weights
-                v = product((d - hi) - lo, weight(alpha, w), scale)
+                v = select(w != 0.0, product((d - hi) - lo, weight(alpha, w), scale), 0.0)
         else:
             w, d = pair(*arrays, k, alpha, factor)
             v = select(some, product((d - hi) - lo, w, scale) * (1.0 / factor), 0.0)
@@ -123,9 +123,7 @@ def sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, s
         store(out, at(out_at, k), v, live)
 
 
-def sparse_vjp(
-    y, dy, out, where, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop
-):
+def sparse_vjp(y, dy, out, where, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop):
     """The vjp of the tiles `start` … `stop` − 1 into out (see `places`)."""
     size = min(form[0] * LANES, KEPT) + LANES if across is None else 0
     kept, kept_dy = scratch(y, size), scratch(y, size)
