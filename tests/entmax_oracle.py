@@ -15,7 +15,7 @@ DIGITS = 60
 
 
 def support_of(sums_to_less, order):
-    """How many of the elements, largest first, are in the support: bisection, since they are the first ones."""
+    """How many of the elements, largest first, are in the support: the first ones, so bisection finds it."""
     low, high = 1, len(order)
     while low < high:
         middle = (low + high + 1) // 2
@@ -48,17 +48,17 @@ def least(gaps, alpha):
     if alpha == 1.5:  # Σ(√q + gap)² = 1
         k, b, c = len(gaps), mpmath.fsum(gaps), mpmath.fsum(g * g for g in gaps) - 1
         return (-c / (b + mpmath.sqrt(b * b - k * c))) ** 2
-    low, high = mpmath.mpf(0), mpmath.mpf(1)
-    if power < 1:  # a q may lie far below the others
-        low, high = mpmath.mpf(2) ** -100000, mpmath.mpf(1)
-        while high / low > 2:
-            middle = mpmath.sqrt(low * high)
-            less = mpmath.fsum((middle**power + g) ** beta for g in gaps) < 1
-            low, high = (middle, high) if less else (low, middle)
-    for _ in range(3 * DIGITS):
-        middle = (low + high) / 2
-        less = mpmath.fsum((middle**power + g) ** beta for g in gaps) < 1
-        low, high = (middle, high) if less else (low, middle)
+
+    def less(q):
+        return mpmath.fsum((q**power + g) ** beta for g in gaps) < 1
+
+    low, high = mpmath.mpf(0.5), mpmath.mpf(1)
+    while not less(low):  # it may lie far below the others
+        low, high = low * low, low
+    for mean in (lambda a, b: mpmath.sqrt(a * b), lambda a, b: (a + b) / 2):
+        for _ in range(2 * DIGITS):
+            middle = mean(low, high)
+            low, high = (middle, high) if less(middle) else (low, middle)
     return low
 
 

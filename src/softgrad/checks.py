@@ -165,7 +165,7 @@ def alpha(value: Any) -> float:
     """The alpha of entmax, as a float."""
     if not isinstance(value, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or value is True:
         raise TypeError(f"alpha takes a real number, not {type(value).__name__}")
-    if not 1 <= value <= LARGEST_ALPHA:
+    if not 1 <= float(value) <= LARGEST_ALPHA:
         raise ValueError(
             f"alpha={value}: it takes a number from 1 to {LARGEST_ALPHA:.0e}; 1 is softmax, 2 is sparsemax"
         )

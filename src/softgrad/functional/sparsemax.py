@@ -48,7 +48,7 @@ def sparsemax(
     else but where the dtype can't hold y*, or x is so near to the threshold that rounding can't tell.
 
     *Time*: nothing is sorted.  Only logits within 1 of the largest (times the scale) can be in the
-    support; two sweeps over the row collect them, Newton's method finds τ from them, and a third one writes y.
+    support; two sweeps over the row collect them, Newton's method finds τ from them, and a third writes y.
 
     *Memory*: the result, and less than 4 MB a thread, whatever the layout.
 
@@ -213,7 +213,7 @@ def sparsemax_double_backward(
     >>> y = softgrad.sparsemax(np.array([1.0, 0.5, -1.0]))
     >>> dy, v = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
     >>> softgrad.sparsemax_double_backward(y, dy, v)[1]
-    array([-0.5,  0.5,  0. ])
+    array([-0.5,  0.5, -0. ])
     """
     return maps.double_backward(SPARSEMAX, y, dy, v, axis=axis, scale=scale)
 
@@ -252,6 +252,6 @@ def sparsemax_with_vjp(
     >>> import softgrad
     >>> y, vjp = softgrad.sparsemax_with_vjp(np.array([1.0, 0.5, -1.0]), scale=0.5)
     >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
-    array([])
+    array([ 0.25, -0.25,  0.  ])
     """
     return maps.with_vjp(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)

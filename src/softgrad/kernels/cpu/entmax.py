@@ -114,8 +114,8 @@ def result(v, state, alpha, scale):
     """y = w₊^(1/(α−1)) for the logits v, w being their heights, and y^(2−α), which is dy/dw times α − 1.
 
     The `state` of a row is (reference, c, its second part, least).  Up to α = 2 the reference is the largest
-    logit.  Beyond, y is so steep at the threshold that no c could tell it: the reference is the smallest logit
-    of the support, and `least` is its y, c^(1/(α−1)).
+    logit.  Beyond, y is so steep at the threshold that no c could tell it: the reference is the smallest
+    logit of the support, and `least` is its y, c^(1/(α−1)).
     """
     raise NotImplementedError("compiled only")
 
@@ -147,7 +147,7 @@ def compile_result(v, state, alpha, scale):
 
 
 def add(upper, lower, y, v):
-    """upper + lower += y ≤ 1 for the logits v; in float64 with no rounding that matters (`sums.add_power`)."""
+    """upper + lower += y ≤ 1 for the logits v; in float64 without rounding (as `sums.add_power`)."""
     raise NotImplementedError("compiled only")
 
 
@@ -296,10 +296,10 @@ def next_above(x, x_at, where, where_at, tile, sign, kept, used, low):
 def anchor(x, x_at, where, where_at, tile, sign, kept, used, top, alpha, scale):
     """The `state` of the rows for α > 2, and the last Σy − 1.
 
-    The smallest logit of the support is found by bisection: with the threshold at a logit in the support, what
-    is above it sums to less than 1.  The unknown is then its y, q.  The others are
-    (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0 to 1,
-    so from q = 1 Newton's steps go down to the solution.
+    The smallest logit of the support is found by bisection: with the threshold at a logit in the support,
+    what is above it sums to less than 1.  The unknown is then its y, q.  The others are
+    (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0
+    to 1, so from q = 1 Newton's steps go down to the solution.
     """
     arrays = x, x_at, where, where_at, tile, sign, kept, used
     one = row_first(splat(1.0, double()), tile)

@@ -20,8 +20,8 @@ def log(w, rest):
     """log(w + rest) as a sum of two numbers; `rest` is below an ulp of w > 0.  NaN for NaN.
 
     With w = 2^k·m, √½ ≤ m < √2, and f = m − 1, s = f/(2 + f) it is k·ln 2 + f − f²/2 + s·(f²/2 + p), where
-    p = Σ 2s^(2i)/(2i + 1) = (2·atanh(s) − 2s)/s.  All terms before the last are in two parts, and that is less
-    than a tenth of the whole: the error is about 2⁻⁵⁶ of it.
+    p = Σ 2s^(2i)/(2i + 1) = (2·atanh(s) − 2s)/s.  All terms before the last are in two parts, and that is
+    less than a tenth of the whole: the error is about 2⁻⁵⁶ of it.
     """
     tiny = w < SUBNORMAL
     b = bits(select(tiny, w * 2.0**LIFT, w))
