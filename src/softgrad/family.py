@@ -24,6 +24,7 @@ class Map:
     # of the weights s = y^(2−α), its type as kernels/cpu/weights.py reads it: None is softmax, 1; an int is 2
     alpha: float | None = None
     parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
+    absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
 
 
 SOFTMAX = Map(

@@ -170,7 +170,7 @@ def compile_add(upper, lower, y, v):
 def border(top, c, alpha, scale):
     """A logit that is not above those which are c below `top`; NaN if that is infinite."""
     factor, low_part, power_of_two = scale
-    reach = c / ((alpha - 1.0) * ((factor + low_part) * power_of_two))
+    reach = c / (alpha - 1.0) / ((factor + low_part) * power_of_two)
     low = as_type_of(top, double()) - reach * (1.0 + 2.0**-20)
     return as_type_of(low - larger(low, low * -1.0) * 2.0**-20, top)
 
@@ -270,11 +270,14 @@ def descend(x, x_at, where, where_at, tile, sign, kept, used, top, alpha, scale)
     one = row_first(splat(1.0, double()), tile)
     nil = one * 0.0
     c, c_lost, excess = one, nil, nil
+    open = one > 0.0
     for _ in range(100):
         state = top, c, c_lost, nil
         excess, slope = sums(x, x_at, where, where_at, tile, sign, kept, used, state, alpha, scale)
-        c, c_lost = two_sum(c, c_lost - step(alpha, excess, slope, tile))
-        if not any_of(unsolved(excess, slope, x)):
+        move = step(alpha, excess, slope, tile)
+        c, c_lost = two_sum(c, c_lost - select(open & (slope > 0.0), move, nil))
+        open = open & unsolved(excess, slope, x)
+        if not any_of(open):
             break
         if candidates(tile, used) > 1:  # what is below the threshold remains there
             low = border(top, c, alpha, scale)
@@ -311,18 +314,20 @@ def anchor(x, x_at, where, where_at, tile, sign, kept, used, top, alpha, scale):
         middle = larger(as_type_of(low * 0.5 + high * 0.5, top), least)
         middle = select(middle < high, middle, least)
         excess, _ = sums(*arrays, (middle, nil, nil, nil), alpha, scale)
-        open, light = least < high, excess < 0.0
-        low, high = select(open, select(light, low, middle), low), select(open & light, middle, high)
+        between, light = least < high, excess < 0.0
+        low, high = select(between, select(light, low, middle), low), select(between & light, middle, high)
         least = next_above(*arrays, low)
 
     q, c, excess = one, one, nil
+    open = one > 0.0
     for _ in range(100):
         excess, slope = sums(*arrays, (least, c, nil, q), alpha, scale)
-        q = q - excess / (slope * (c / q))
+        q = q - select(open & (slope > 0.0), excess / (slope * (c / q)), nil)
         q = row_first(larger(splat(FAINTEST, double()), splat(q, double())), tile)
         raised_q = raised(splat(q, double()), double(), alpha - 1.0, 0.0)
         c = row_first(larger(splat(FAINTEST, double()), raised_q), tile)
-        if not any_of(unsolved(excess, slope, x)):
+        open = open & unsolved(excess, slope, x)
+        if not any_of(open):
             break
     return (least, c, nil, q), excess
 

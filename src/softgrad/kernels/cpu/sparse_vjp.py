@@ -11,7 +11,6 @@ from .compiling import inline, per_type
 from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, squeeze, unpack
 from .places import alive, ask, at, place_of, present, row_sum, tile_of
-from .softmax import KEPT
 from .sums import wide_zero
 from .vec import ALL_LANES, LANES, any_of, as_type_of, fma, lanes_where, select
 from .vjp import pair, product, safe_mean
@@ -53,23 +52,16 @@ def compile_refined(y, y_at, dy, dy_at, where, where_at, tile, alpha, mean):
 
 @inline
 def collect(y, y_at, dy, dy_at, where, where_at, tile, kept, kept_dy):
-    """Copy the support of a row to `kept`, and its dy; also the dy that are no numbers.
-
-    Returns how many these are, or −1 if there are more than there is room for.
-    """
+    """Copy the support of a row to `kept`, and its dy; also dy that are no numbers.  Returns how many."""
     used = 0
     for k in range(tile[0]):
-        if used >= 0:
-            w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, None, None)
-            outside = ALL_LANES ^ lanes_where((w != 0.0) | (d - d != 0.0))
-            if outside != ALL_LANES:
-                if used + LANES > kept.size:
-                    used = -1
-                else:
-                    store(kept, used, w, LANES)
-                    store(kept_dy, used, d, LANES)
-                    squeeze(kept, used, outside)
-                    used = squeeze(kept_dy, used, outside)
+        w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, None, None)
+        outside = ALL_LANES ^ lanes_where((w != 0.0) | (d - d != 0.0))
+        if outside != ALL_LANES:
+            store(kept, used, w, LANES)
+            store(kept_dy, used, d, LANES)
+            squeeze(kept, used, outside)
+            used = squeeze(kept_dy, used, outside)
     return used
 
 
@@ -89,10 +81,7 @@ def mean_of_support(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept
 @per_type(mean_of_support)
 def compile_mean_of_support(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
     def along(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
-        arrays = y, y_at, dy, dy_at, where, where_at, tile
-        used = collect(*arrays, kept, kept_dy)
-        if used < 0:
-            return means(*arrays, alpha)
+        used = collect(y, y_at, dy, dy_at, where, where_at, tile, kept, kept_dy)
         place = np.int64(0), np.int64(LANES)
         return means(kept, place, kept_dy, place, None, place, (-(-used // LANES), used, None), alpha)
 
@@ -125,7 +114,7 @@ def sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, s
 
 def sparse_vjp(y, dy, out, where, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop):
     """The vjp of the tiles `start` … `stop` − 1 into out (see `places`)."""
-    size = min(form[0] * LANES, KEPT) + LANES if across is None else 0
+    size = (form[0] + 1) * LANES if across is None else 0  # of which a small support touches the front only
     kept, kept_dy = scratch(y, size), scratch(y, size)
     for i in range(start, stop):
         sparse_tile(
