@@ -3,6 +3,12 @@
 from .functional import (
     cross_entropy,
     cross_entropy_with_vjp,
+    entmax,
+    entmax_alpha_vjp,
+    entmax_double_backward,
+    entmax_jvp,
+    entmax_vjp,
+    entmax_with_vjp,
     entropy,
     entropy_vjp,
     entropy_with_vjp,
@@ -23,9 +29,14 @@ from .functional import (
     softmax_jvp,
     softmax_vjp,
     softmax_with_vjp,
+    sparsemax,
+    sparsemax_double_backward,
+    sparsemax_jvp,
+    sparsemax_vjp,
+    sparsemax_with_vjp,
 )
 from .jacobian import softmax_jacobian
-from .layers import CrossEntropy, LogSoftmax, Softmax
+from .layers import CrossEntropy, Entmax, LogSoftmax, Softmax, Sparsemax
 from .operator import SoftmaxJacobian
 from .threads import get_num_threads, set_num_threads
 
@@ -33,11 +44,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CrossEntropy",
+    "Entmax",
     "LogSoftmax",
     "Softmax",
     "SoftmaxJacobian",
+    "Sparsemax",
     "cross_entropy",
     "cross_entropy_with_vjp",
+    "entmax",
+    "entmax_alpha_vjp",
+    "entmax_double_backward",
+    "entmax_jvp",
+    "entmax_vjp",
+    "entmax_with_vjp",
     "entropy",
     "entropy_vjp",
     "entropy_with_vjp",
@@ -61,4 +80,9 @@ __all__ = [
     "softmax_jvp",
     "softmax_vjp",
     "softmax_with_vjp",
+    "sparsemax",
+    "sparsemax_double_backward",
+    "sparsemax_jvp",
+    "sparsemax_vjp",
+    "sparsemax_with_vjp",
 ]

@@ -34,6 +34,7 @@ FLOATS: dict[np.dtype[Any], tuple[str, np.dtype[Any], int]] = {
 TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become float64)"
 
 LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
+LARGEST_ALPHA = 1e300  # scale·alpha is still a number
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
 
 
@@ -253,6 +254,17 @@ def number(scale: Any, dtype: np.dtype[Any]) -> float:
     if not -largest <= factor <= largest:
         raise ValueError(f"scale={factor}: it takes a finite number, up to {largest:.3g} for {dtype}")
     return factor
+
+
+def alpha(value: Any) -> float:
+    """The alpha of entmax, as a float."""
+    if not isinstance(value, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or value is True:
+        raise TypeError(f"alpha takes a real number, not {type(value).__name__}")
+    if not 1 <= float(value) <= LARGEST_ALPHA:
+        raise ValueError(
+            f"alpha={value}: it takes a number from 1 to {LARGEST_ALPHA:.0e}; 1 is softmax, 2 is sparsemax"
+        )
+    return float(value)
 
 
 def choice(empty: Any) -> float:

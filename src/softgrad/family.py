@@ -7,6 +7,7 @@ work for all maps (the calls, the tests, the benchmarks) read this table.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,7 +23,10 @@ class Map:
     jvp: str
     double_backward: str
     row_tile: int | None = None  # bytes of a tile of rows that its vjp turns, at most (see layout.py)
-    alpha: float | None = None  # of the weights s = y^(2−α) (see kernels/cpu/weights.py); None is softmax, 1
+    # of the weights s = y^(2−α), its type as kernels/cpu/weights.py reads it: None is softmax, 1; an int is 2
+    alpha: float | None = None
+    parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
+    absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
 
 
 SOFTMAX = Map(
@@ -42,9 +46,38 @@ LOG_SOFTMAX = Map(
     jvp="log_jvp",
     double_backward="log_double_backward",
     row_tile=16384,
+    absent=-math.inf,
 )
 
-MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX]}
+SPARSEMAX = Map(
+    name="sparsemax",
+    layer="Sparsemax",
+    forward="sparsemax",
+    vjp="sparsemax_vjp",
+    jvp="sparsemax_vjp",
+    double_backward="sparsemax_double_backward",
+    alpha=2,
+)
+
+
+@functools.lru_cache(maxsize=256)
+def entmax(alpha: float = 1.5) -> Map:
+    """The row of entmax for one alpha; for 1 and 2 that is softmax and sparsemax."""
+    if alpha in (1.0, 2.0):
+        return SOFTMAX if alpha == 1.0 else SPARSEMAX
+    return Map(
+        name="entmax",
+        layer="Entmax",
+        forward="entmax",
+        vjp="entmax_vjp",
+        jvp="entmax_vjp",
+        double_backward="entmax_double_backward",
+        alpha=alpha,
+        parameters=("alpha",),
+    )
+
+
+MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX, SPARSEMAX, entmax()]}
 
 
 @dataclass(frozen=True, slots=True)

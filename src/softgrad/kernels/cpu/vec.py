@@ -77,7 +77,7 @@ def splat(typingctx, number, like):
 # --- lane by lane ---------------------------------------------------------------------------------
 
 ARITHMETIC = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div"}
-BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl", operator.rshift: "lshr"}
+BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl", operator.rshift: "ashr"}
 COMPARISON = {operator.lt: "<", operator.gt: ">", operator.eq: "==", operator.ne: "!="}
 
 
@@ -147,6 +147,18 @@ def select(typingctx, mask, yes, no):
         return builder.select(mask, *(lanes_of(context, builder, v, t, vec.dtype) for v, t in pair))
 
     return result(mask, yes, no), codegen
+
+
+@intrinsic
+def root(typingctx, value):
+    """The square root, rounded once."""
+    vec = value if isinstance(value, Vec) else None
+    dtype, name = (vec.dtype, f"v{LANES}f") if vec else (value, "f")
+
+    def codegen(context, builder, sig, args):
+        return call(builder, f"llvm.sqrt.{name}{dtype.bitwidth}", args[0].type, *args)
+
+    return value(value), codegen
 
 
 @intrinsic
@@ -298,3 +310,26 @@ def all_of(typingctx, mask):
         return builder.icmp_unsigned("==", whole, whole.type(-1))
 
     return types.boolean(mask), codegen
+
+
+ALL_LANES = 2**LANES - 1
+
+
+@intrinsic
+def lanes_where(typingctx, mask):
+    """The lanes in which the mask is true as the bits of a whole number, lane 0 the lowest."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(mask), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, number):
+    """The place of the lowest bit of a whole number that is not 0."""
+
+    def codegen(context, builder, sig, args):
+        return call(builder, "llvm.cttz.i64", args[0].type, args[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), codegen
