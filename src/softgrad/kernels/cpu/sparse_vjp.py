@@ -77,12 +77,13 @@ def collect(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, kept, kept_d
                 for lane in range(LANES):
                     places[first + lane] = LANES * k + lane
                 used += LANES
-            while inside != 0 and inside != ALL_LANES:
-                lane = lowest_bit(inside)
-                kept[used], kept_dy[used] = kept[first + lane], kept_dy[first + lane]
-                places[used] = LANES * k + lane
-                used += 1
-                inside &= inside - 1
+            else:
+                while inside != 0:
+                    lane = lowest_bit(inside)
+                    kept[used], kept_dy[used] = kept[first + lane], kept_dy[first + lane]
+                    places[used] = LANES * k + lane
+                    used += 1
+                    inside &= inside - 1
     store(kept, used, zeros(y), LANES)
     store(kept_dy, used, zeros(y), LANES)
     return used
@@ -111,7 +112,7 @@ def compile_sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, 
                 w, d = pair(*arrays, k, alpha, factor)
                 v = product((d - hi) - lo, w, scale) * (1.0 / factor)
                 first, last = LANES * k, min(LANES * (k + 1), used)
-                if places[last - 1] - places[first] == LANES - 1:
+                if last - first == LANES and places[last - 1] - places[first] == LANES - 1:
                     store(out, at(out_at, 0) + places[first], v, LANES)
                 else:
                     store(ready, 0, v, LANES)
