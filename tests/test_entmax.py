@@ -225,12 +225,13 @@ def test_vjp_contract(dtype, alpha, axis):
 def test_roots_that_are_rounded_the_same_way(dtype, axis):
     """Two values of y, whose roots are rounded up and down: what that does to the mean adds up."""
     n = 2000
-    values = np.linspace(0.5, 2, 4001).astype(dtype) / n
+    values = np.linspace(0.5, 2, 4001).astype(dtype) / dtype.type(n * n)
     off = (np.sqrt(values).astype(oracle.WIDE) - np.sqrt(values.astype(oracle.WIDE))) / np.sqrt(values)
     low, high = values[np.argmin(off)], values[np.argmax(off)]
     y = np.resize(np.array([low, high], dtype), (1, n))
     y[0, 0] = 1
     dy = np.resize(np.array([-1, 1], dtype), (1, n))
+    dy[0, 0] = 0
     dx = checks.along(lambda y, dy, axis: entmax_vjp(y, dy, axis=axis), axis, y, dy)
     assert oracle.row_error(dx, entmax_oracle.vjp(y, dy))[0] <= checks.bound(dtype)
 
@@ -371,6 +372,11 @@ def test_an_alpha_that_is_no_number(alpha):
         entmax(np.ones(2), alpha)
     with pytest.raises(TypeError, match="alpha takes a real number"):
         Entmax(alpha)
+
+
+def test_the_layer_shows_its_alpha():
+    assert repr(Entmax(1.25, 0)) == "Entmax(alpha=1.25, axis=0)"
+    assert repr(softgrad.Sparsemax()) == "Sparsemax(axis=-1)"
 
 
 # --- others' results ---------------------------------------------------------------------------------

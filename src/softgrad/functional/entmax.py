@@ -122,7 +122,7 @@ def entmax_vjp(
     for an alpha other than 1, 1.5 and 2, w is rounded too, which may add 2·eps·‖dx*‖₁·‖w‖₂/‖w‖₁.  Beyond
     α = 2 the smallest y weigh most: a w counts as 2¹⁰⁰ at most (float64: 2⁵⁰⁰).
 
-    *Memory*: the result, and less than 4 MB a thread, or 8 bytes (float64: 16) for each element of a row's
+    *Memory*: the result, and less than 4 MB a thread, or 16 bytes (float64: 24) for each element of a row's
     support if that is more.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps

@@ -109,7 +109,7 @@ def sparsemax_vjp(
     *Error*: against the exact value of the formula for the given y and dy, ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ in each
     row (float64: 4·eps) and half the smallest subnormal for each element, as for `softmax_vjp`.
 
-    *Memory*: the result, and less than 4 MB a thread, or 8 bytes (float64: 16) for each element of a row's
+    *Memory*: the result, and less than 4 MB a thread, or 16 bytes (float64: 24) for each element of a row's
     support if that is more.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps

@@ -19,6 +19,17 @@ from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
 NAME = {FLOAT16: "i16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
 
 
+def raw_scratch(array, size):
+    """Room for `size` numbers as they are in this buffer; `release` it in the end."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(raw_scratch)
+def compile_raw_scratch(array, size):
+    room = ROOM[array.dtype]
+    return lambda array, size: room(size)
+
+
 def lane_type(dtype):
     """What an element of `dtype` is while it is in a Vec."""
     return types.float32 if dtype in (FLOAT16, BFLOAT16) else dtype

@@ -1,22 +1,22 @@
-"""The vjp of sparse maps: that of `vjp`, over the support alone.
+"""The vjp of sparse maps: that of `vjp`, along a row over the support alone.
 
-Most y of a row are 0.  Along a row the others are collected first, with their dy, and the mean is found from
-those.
+Most y of a row are 0.  The others are collected first, with their dy; the mean is found from those, and
+nothing but they is written twice.
 """
 
 import numpy as np
 from numba.core import types
 
-from .buffer import buffer, release
+from .buffer import buffer, release, room_of_indices
 from .compiling import inline, per_type
 from .mean import pair, safe_mean
-from .memory import load, scratch, store, zeros
-from .packing import coming_place, pack, span, squeeze, unpack
+from .memory import load, raw_scratch, scratch, store, zeros
+from .packing import coming_place, pack, span, unpack
 from .places import alive, ask, at, place_of, present, row_sum, table_of, tile_of
 from .sums import wide_zero
-from .vec import ALL_LANES, LANES, any_of, as_type_of, fma, lanes_where, select
+from .vec import ALL_LANES, LANES, Vec, as_type_of, fma, lanes_where, lowest_bit, select
 from .vjp import product
-from .weights import lost, weight
+from .weights import lost
 
 
 @inline
@@ -53,21 +53,6 @@ def compile_refined(y, y_at, dy, dy_at, where, where_at, tile, alpha, mean):
 
 
 @inline
-def collect(y, y_at, dy, dy_at, where, where_at, tile, kept, kept_dy):
-    """Copy the support of a row to `kept`, and its dy; also dy that are no numbers.  Returns how many."""
-    used = 0
-    for k in range(tile[0]):
-        w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, None, None)
-        outside = ALL_LANES ^ lanes_where((w != 0.0) | (d - d != 0.0))
-        if outside != ALL_LANES:
-            store(kept, used, w, LANES)
-            store(kept_dy, used, d, LANES)
-            squeeze(kept, used, outside)
-            used = squeeze(kept_dy, used, outside)
-    return used
-
-
-@inline
 def means(y, y_at, dy, dy_at, where, where_at, tile, alpha):
     """(hi, lo, whether there is something, factor) of each row: see `vjp.safe_mean`."""
     arrays = y, y_at, dy, dy_at, where, where_at, tile
@@ -75,51 +60,93 @@ def means(y, y_at, dy, dy_at, where, where_at, tile, alpha):
     return hi, lo, b != 0.0, factor
 
 
-def mean_of_support(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
-    """`means`, of the support alone where that can be collected."""
+@inline
+def collect(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, kept, kept_dy, places):
+    """Copy the support of a row, its dy, and dy that are no numbers; note their places, and set `out` to 0.
+
+    Returns how many these are.  The room behind them is filled with zeros up to a whole vector.
+    """
+    used = 0
+    for k in range(tile[0]):
+        w, d = pair(y, y_at, dy, dy_at, where, where_at, tile, k, None, None)
+        store(out, at(out_at, k), zeros(y), alive(tile, k))
+        inside = lanes_where((w != 0.0) | (d - d != 0.0))
+        if inside != 0:
+            store(kept, used, w, LANES)
+            store(kept_dy, used, d, LANES)
+            first = used
+            if inside == ALL_LANES:
+                for lane in range(LANES):
+                    places[first + lane] = LANES * k + lane
+                used += LANES
+            else:
+                while inside != 0:
+                    lane = lowest_bit(inside)
+                    kept[used], kept_dy[used] = kept[first + lane], kept_dy[first + lane]
+                    places[used] = LANES * k + lane
+                    used += 1
+                    inside &= inside - 1
+    store(kept, used, zeros(y), LANES)
+    store(kept_dy, used, zeros(y), LANES)
+    return used
+
+
+def sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scale, room, coming):
     raise NotImplementedError("compiled only")
 
 
-@per_type(mean_of_support)
-def compile_mean_of_support(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
-    def along(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
-        used = collect(y, y_at, dy, dy_at, where, where_at, tile, kept, kept_dy)
-        place = np.int64(0), np.int64(LANES)
-        return means(kept, place, kept_dy, place, None, place, (-(-used // LANES), used, None), alpha)
+@per_type(sparse_tile)
+def compile_sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scale, room, coming):
+    def row(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scale, room, coming):
+        kept, kept_dy, places, ready = room
+        used = collect(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, kept, kept_dy, places)
+        count = -(-used // LANES)
+        start = np.int64(0), np.int64(LANES)
+        arrays = kept, start, kept_dy, start, None, start, (count, LANES * count, None)
+        hi, lo, some, factor = means(*arrays, alpha)
+        if (hi + lo) - (hi + lo) != 0.0:
+            for k in range(tile[0]):
+                live = alive(tile, k)
+                bad = select(present(where, where_at, k, live), np.nan, zeros(y))
+                store(out, at(out_at, k), bad, live)
+        elif some:
+            for k in range(count):
+                w, d = pair(*arrays, k, alpha, factor)
+                v = product((d - hi) - lo, w, scale) * (1.0 / factor)
+                first, last = LANES * k, min(LANES * (k + 1), used)
+                if last - first == LANES and places[last - 1] - places[first] == LANES - 1:
+                    store(out, at(out_at, 0) + places[first], v, LANES)
+                else:
+                    store(ready, 0, v, LANES)
+                    for i in range(first, last):
+                        out[at(out_at, 0) + places[i]] = ready[i - first]
 
-    def across(y, y_at, dy, dy_at, where, where_at, tile, alpha, kept, kept_dy):
-        return means(y, y_at, dy, dy_at, where, where_at, tile, alpha)
-
-    return along if isinstance(tile[2], types.NoneType) else across
-
-
-@inline
-def sparse_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scale, kept, kept_dy, coming):
-    arrays = y, y_at, dy, dy_at, where, where_at, tile
-    hi, lo, some, factor = mean_of_support(*arrays, alpha, kept, kept_dy)
-    whole = hi + lo
-    plain = not any_of((factor != 1.0) | (some != some) | (whole != whole))
-    for k in range(tile[0]):
-        ask(coming, k)
-        live = alive(tile, k)
-        v = zeros(y)
-        if plain:
-            w, d = pair(*arrays, k, None, None)
-            if alpha == 1.5 or alpha == 2 or lanes_where(w != 0.0) != 0:  # others have costly weights
-                v = select(w != 0.0, product((d - hi) - lo, weight(alpha, w), scale), 0.0)
-        else:
+    def any_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scale, room, coming):
+        arrays = y, y_at, dy, dy_at, where, where_at, tile
+        hi, lo, some, factor = means(*arrays, alpha)
+        for k in range(tile[0]):
+            ask(coming, k)
+            live = alive(tile, k)
             w, d = pair(*arrays, k, alpha, factor)
             v = select(some, product((d - hi) - lo, w, scale) * (1.0 / factor), 0.0)
-            v = select(present(where, where_at, k, live), v, 0.0)
-        store(out, at(out_at, k), v, live)
+            store(out, at(out_at, k), select(present(where, where_at, k, live), v, 0.0), live)
+
+    one_row = isinstance(tile[2], types.NoneType) and not isinstance(y_at[0], Vec)
+    return row if one_row else any_tile
 
 
 def sparse_vjp(y, dy, out, where, grid, steps, form, spread, mask_spread, across, alpha, scale, start, stop):
     """The vjp of the tiles `start` … `stop` − 1 into out (see `places`)."""
     y, dy, out, where = buffer(y), buffer(dy), buffer(out), buffer(where)
     grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
-    size = (form[0] + 1) * LANES if across is None else 0  # of which a small support touches the front only
-    kept, kept_dy = scratch(y, size), scratch(y, size)
+    # of this room a row touches the front only: as much as its support takes
+    size = (form[0] + 1) * LANES if across is None and spread is None else 0
+    kept, kept_dy, places, ready = (
+        scratch(y, size),
+        scratch(y, size),
+        room_of_indices(size),
+        raw_scratch(out, LANES),
+    )
     for i in range(start, stop):
         sparse_tile(
             y,
@@ -133,12 +160,13 @@ def sparse_vjp(y, dy, out, where, grid, steps, form, spread, mask_spread, across
             tile_of(i, form, across),
             alpha,
             scale,
-            kept,
-            kept_dy,
+            (kept, kept_dy, places, ready),
             None,
         )
     release(kept)
     release(kept_dy)
+    release(places)
+    release(ready)
 
 
 def sparse_vjp_packed(y, dy, out, grid, steps, form, group, alpha, scale, start, stop):
@@ -168,8 +196,7 @@ def sparse_vjp_packed(y, dy, out, grid, steps, form, group, alpha, scale, start,
                 tile,
                 alpha,
                 scale,
-                room,
-                room_dy,
+                None,
                 (
                     (y, coming_place(i + at_once + g, 0, grid, steps, group)),
                     (dy, coming_place(i + at_once + g, 1, grid, steps, group)),
