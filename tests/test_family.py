@@ -306,7 +306,9 @@ def test_nan_and_infinity_make_their_row_nan_and_no_other(row, dtype, axis, n, b
     spoilt[4, 0] = spoilt[17, -1] = bad
     found = turn(f.vjp(turn(y), turn(spoilt), axis=axis))
     assert np.isnan(found[[4, 17]]).any(axis=1).all()
-    np.testing.assert_array_equal(found[there], dx[there])
+    # those that share a tile with such a row may be computed more carefully
+    gap = checks.norm(found[there].astype(oracle.WIDE) - dx[there].astype(oracle.WIDE))
+    assert (gap <= 2 * checks.bound(dtype) * oracle.eps(dtype) * checks.norm(dx[there])).all()
 
 
 @each_map

@@ -255,6 +255,23 @@ def fold(builder, value, combine, parts=1):
     return value
 
 
+def exchange(width):
+    """An intrinsic: a Vec with each `width` lanes exchanged with the next."""
+
+    @intrinsic
+    def exchanged(typingctx, value):
+        def codegen(context, builder, sig, args):
+            index = ir.VectorType(i32, LANES)([lane ^ width for lane in range(LANES)])
+            return builder.shuffle_vector(args[0], args[0], index)
+
+        return value(value), codegen
+
+    return exchanged
+
+
+by_16, by_8, by_4, by_2, by_1 = (exchange(width) for width in (16, 8, 4, 2, 1))
+
+
 @intrinsic
 def sum_of(typingctx, value):
     """The sum over the lanes, by halves."""
