@@ -60,7 +60,7 @@ class Layer:
         options += ["where=..."] if self.where is not None else []
         options += [f"scale={self.scale}"] if self.scale != 1.0 else []
         options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
-        return f"{self.map.layer}({', '.join(options)})"
+        return f"{type(self).__name__}({', '.join(options)})"
 
 
 class Softmax(Layer):

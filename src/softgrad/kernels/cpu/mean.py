@@ -169,8 +169,8 @@ def exact_row_sum(a, rest, tile):
 
 @per_type(exact_row_sum)
 def compile_exact_row_sum(a, rest, tile):
-    if not isinstance(tile[2], types.NoneType):
-        return lambda a, rest, tile: a + rest
+    if not isinstance(tile[2], types.NoneType) or isinstance(tile[1], types.UniTuple):
+        return lambda a, rest, tile: row_sum(a, tile) + row_sum(rest, tile)
 
     def over_lanes(a, rest, tile):
         a, rest = folded(a, rest, by_16(a), by_16(rest))
