@@ -144,8 +144,8 @@ def cross_entropy_with_vjp(
     the smallest subnormal for each element, however close to 1 the target's p is.  With weights that are not
     negative, or label smoothing, p and t' may be close to each other and dx small: the error is then at most
     the same multiple of ‖Σt'·(p − c)‖₂ + ‖t' − Σt'·c‖₂, c being the one-hot vector of the likeliest class.
-    A `dloss` other than 1 multiplies the rounded gradient: it adds a rounding, and brings back nothing of what
-    was too small for the dtype of x (to scale a float16 loss, give x in float32).
+    A `dloss` other than 1 multiplies the rounded gradient: it adds a rounding, and brings back nothing of
+    what was too small for the dtype of x (to scale a float16 loss, give x in float32).
 
     *Memory*: the gradient if `out` is not given, up to 80 bytes a row, and less than 4 MB a thread.  Nothing
     but the gradient is kept; neither `x` nor `target` is needed for the ``vjp``.
