@@ -2,6 +2,7 @@
 # .venv first.  `make help` lists them.
 
 VENV := .venv
+JOBS := $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -26,11 +27,11 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 	$(BIN)/softgrad reproduce
 	$(BIN)/python examples/digits_attention.py
 
-test: $(VENV)/dev ## the tests, and the examples in the docstrings, on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-all: $(VENV)/dev ## also float16 where bfloat16 stands for it, in `make test`
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/dev ## lint, format, types, and which way the imports run
 	$(BIN)/ruff check .
