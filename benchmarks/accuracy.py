@@ -1,4 +1,4 @@
-"""How many of the hard cases of tests/cases.py each library gets right, and how far off the worst is.
+"""How many of the hard cases of softgrad.testing.cases each library gets right, and how far off the worst is.
 
 A case is a row: logits × gradient × n × dtype.  softmax is compared with the exact value for the x given
 and counts as missed beyond 2 ulp (float16, bfloat16: 0.51); the vjp with the exact one for the y and dy
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from softgrad.bench.progress import Bar
 from softgrad.testing import cases, measures, oracle
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
 
 LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..checks import Array
 from . import cases
 from .cases import DType
-from .measures import eps, gain, info, inner, norm, smallest, ulps
+from .measures import eps, gain, info, inner, norm, smallest
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE
 
@@ -110,17 +110,16 @@ def errors(case: Case, results: Arrays) -> tuple[Array, Array]:
     ratios, sizes = [], []
     for result, exact, allowed in zip(results, case.exact, case.allowed, strict=True):
         given = result.astype(case.dtype)
-        error = np.abs(given.astype(WIDE) - exact)
-        if case.operation.by_element:
-            seen = exact >= float(info(case.dtype).smallest_normal)
-            size = np.where(seen, ulps(given, exact), 0).max(axis=-1)
+        error = np.where(given == exact, 0, np.abs(given.astype(WIDE) - exact))
+        if case.operation.ulps is not None:
+            size = case.operation.ulps(given, exact).max(axis=-1)
         else:
             error = norm(np.maximum(error - smallest(case.dtype) / 2, 0))
             whole = norm(exact)
             size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
         ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
         ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
-        ratios.append(ratio.max(axis=-1) if case.operation.by_element else ratio)
+        ratios.append(ratio.max(axis=-1) if case.operation.ulps is not None else ratio)
         sizes.append(np.where(ratios[-1] == 0, 0, np.where(np.isnan(size), np.inf, size)))
     return np.max(ratios, axis=0), np.max(sizes, axis=0)
 
@@ -136,15 +135,16 @@ def compared(case: Case, results: Arrays) -> Verdict:
     return Verdict(bool(ratios[row] <= 1), float(ratios[row]), float(sizes.max()), row)
 
 
-def zero_where_masked(case: Case, fn: Function) -> Verdict:
+def absent_where_masked(case: Case, fn: Function) -> Verdict:
     results = case.results(fn)
     forward = case.operation.what == "forward"
-    gone = case.arguments[0] == (-np.inf if forward else 0)
+    gone = case.arguments[0] == (-np.inf if forward else case.operation.absent)
+    due = case.operation.absent if forward else 0
     for result in results:
-        left = (gone & (result != 0)).any(axis=-1)
+        left = (gone & (result != due)).any(axis=-1)
         if left.any():
-            told = "not exactly 0 at a logit of −inf" if forward else "not exactly 0 where y is 0"
-            return Verdict(False, row=int(np.argmax(left)), told=told)
+            where = "a logit of −inf" if forward else f"an entry whose y is {case.operation.absent:g}"
+            return Verdict(False, row=int(np.argmax(left)), told=f"not exactly {due:g} at {where}")
     return compared(case, results)
 
 
@@ -194,10 +194,13 @@ def sums_to_one(case: Case, fn: Function) -> Verdict:
     (found,) = case.results(fn)
     n = found.shape[-1]
     exact, allowed = case.exact[0], case.allowed[0]
-    tiny = exact < float(info(case.dtype).smallest_normal)  # each is off by half the smallest number
-    slack = np.where(tiny, 0, allowed).sum(axis=-1) + n * smallest(case.dtype)
-    slack += np.where(tiny, exact, 0).sum(axis=-1) * (case.dtype != np.float16)  # or is flushed to 0
-    return worst_of(np.abs(found.astype(WIDE).sum(axis=-1) - 1) / slack)
+    if case.operation.ulps is None:
+        slack = np.sqrt(WIDE(n)) * allowed
+    else:
+        # what is below the normal numbers is off by half the smallest, or (not in float16) flushed to 0
+        tiny = exact < float(info(case.dtype).smallest_normal)
+        slack = np.where(tiny, exact * (case.dtype != np.float16), allowed).sum(axis=-1)
+    return worst_of(np.abs(found.astype(WIDE).sum(axis=-1) - 1) / (slack + n * smallest(case.dtype)))
 
 
 def worst_of(ratio: Array) -> Verdict:
@@ -250,15 +253,17 @@ def read_only(case: Case, fn: Function) -> Verdict:
 
 
 def nan_kept(case: Case, fn: Function) -> Verdict:
-    """NaN in one place of a row makes the row NaN where it depends on it, and no other row."""
+    """NaN is seen in its row, if that depends on it, and in no other row."""
     expected = case.results(fn)
     for i in range(len(case.arguments)):
         arguments = [case.shaped(a) for a in case.arguments]
-        arguments[i][1, case.arguments[0][1].argmax()] = np.nan  # where there is weight
+        # all of a y, as a forward gives it; else where there is weight
+        of_y = i == 0 and case.operation.what != "forward"
+        arguments[i][1, slice(None) if of_y else case.arguments[0][1].argmax()] = np.nan
         for result, without in zip(case.call(fn, *arguments), expected, strict=True):
             used = i == 0 or not np.array_equal(result[1], without[1], equal_nan=True)
-            if used and not np.isnan(result[1].astype(np.float64)).all():
-                return said(f"NaN in argument {i + 1} does not make its row NaN", 1)
+            if used and not np.isnan(result[1].astype(np.float64)).any():
+                return said(f"NaN in argument {i + 1} is not seen in its row")
             others = np.arange(len(result)) != 1
             if not np.isfinite(result[others].astype(np.float64)).all():
                 return said(f"NaN in one row of argument {i + 1} makes other rows NaN")

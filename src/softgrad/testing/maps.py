@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import softmax
+from . import log_softmax, softmax, sparse
 from .operations import Operation, What
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
-    (row.map, row.what): row for page in [softmax] for row in page.OPERATIONS
+    (row.map, row.what): row for page in (softmax, log_softmax, sparse) for row in page.OPERATIONS
 }
 
 

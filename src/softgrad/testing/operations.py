@@ -31,18 +31,22 @@ class Operation:
     arguments: Callable[[Array, Array, Array], Arrays]
     # the results, in longdouble
     exact: Callable[..., Arrays]
-    # (level, arguments, exact results): the error that each result may have, in each row's norm
+    # (level, arguments, exact results): the error that each result may have: a number for the norm of each
+    # row, or one for each element where `ulps` is given
     allowed: Callable[[Level, Arrays, Arrays], Arrays]
-    # the jvp, found as a derivative of the map itself, in float64: (y, v)
-    slope: Callable[[Array, Array], Array] | None = None
     # known mistakes, the most usual first
     wrong: Mapping[str, Wrong] = field(default_factory=dict)
+    # the jvp, found as a derivative of the map itself, in float64: (y, v)
+    slope: Callable[[Array, Array], Array] | None = None
+    # (result, exact): the error of each element in ulp
+    ulps: Callable[[Array, Array], Array] | None = None
+    # y where there is nothing
+    absent: float = 0.0
+    # checks of things that are not so, and such as only softgrad's contract has
+    leaves_out: frozenset[str] = frozenset()
+    tight_only: frozenset[str] = frozenset()
 
-    @property
-    def by_element(self) -> bool:
-        """Whether the error is that of each element, in ulp, and not of the row's norm."""
-        return self.what == "forward"
-
-    def has(self, check: str) -> bool:
-        """Whether a check can be made: "adjoint" takes a derivative that was found otherwise."""
-        return check != "adjoint" or self.slope is not None
+    def has(self, check: str, level: Level) -> bool:
+        if check in self.leaves_out or (check == "adjoint" and self.slope is None):
+            return False
+        return level == "tight" or check not in self.tight_only

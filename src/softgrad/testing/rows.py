@@ -71,7 +71,7 @@ def saturated(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
 
 
 def masked(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
-    """Logits of −inf, where y is exactly 0; their gradients are as large as any."""
+    """Logits of −inf, and gradients there that are larger than the others."""
     x, u, v = cases.alike(n, dtype, seed, 12)
     gone = cases.numbers(x.size, "gone", seed=seed).reshape(x.shape) < 0
     gone[np.arange(len(x)), x.argmax(axis=-1)] = False
@@ -94,5 +94,5 @@ def empty(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
     x, u, v = cases.alike(n, dtype, seed, 3)
     y, *others = operation.arguments(x, u, v)
     y = y.copy()
-    y[1] = 0
-    return Rows((y, *others), ("plain", "y is 0 throughout", "plain"))
+    y[1] = operation.absent
+    return Rows((y, *others), ("plain", "a row with nothing in it", "plain"))

@@ -69,7 +69,7 @@ def plan(
     given = operation(map, what)
     found: list[tuple[Check, int | None]] = []
     for check in CHECKS:
-        if what not in check.of or level not in check.levels or not given.has(check.name):
+        if what not in check.of or not given.has(check.name, level):
             continue
         axes: Iterable[int | None] = axes_of(axis) if check.axis else ()
         if check.ndim == 2:
