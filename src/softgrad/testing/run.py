@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (NumPy knows bfloat16 by its name from it)
@@ -22,6 +23,7 @@ from .operations import Level, Operation, What
 from .oracle import WIDE
 
 DEFAULT_DTYPES = ("float32", "float64")
+HERE = Path(__file__).parent
 SHOWN = 4  # numbers of a row that are shown
 
 
@@ -90,8 +92,17 @@ def attempt(case: Case, fn: Function) -> Verdict:
         return case.verdict(fn)
     except UnfitError as error:
         return Verdict(False, told=str(error))
-    except Exception:
-        return Verdict(False, told=traceback.format_exc().strip())
+    except Exception as error:
+        return Verdict(False, told=f"it raises {told_of(error)}")
+
+
+def told_of(error: Exception) -> str:
+    """An exception and its traceback, from where it leaves this package."""
+    frame = error.__traceback__
+    while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == HERE:
+        frame = frame.tb_next
+    name = traceback.format_exception_only(error)[-1].strip()
+    return name + "".join("\n  " + line.strip("\n") for line in traceback.format_tb(frame))
 
 
 def findings(
@@ -142,7 +153,7 @@ def finding(
     if failed is None:
         return Finding(name, check.why, dtype.name, True, float(worst), float(size))
     case, found = failed
-    row = found.row
+    told, row = found.told.partition("\n")[0], found.row
     if row is not None:
         alone = attempt(case.only(row), fn)
         if alone.passed:  # it takes the other rows
@@ -158,7 +169,7 @@ def finding(
         float(size),
         described(case, found, fn, row),
         reproduced(check, case, fn, row, seed),
-        signatures.hint(given, fn, dtype, axis, seed),
+        signatures.hint(given, fn, dtype, axis, seed) or told,
     )
 
 
