@@ -1,16 +1,14 @@
-"""What sparsemax and entmax must return: by sorting, sparsemax in fractions, entmax in mpmath.
+"""What entmax must return for any α: by sorting, in mpmath.  (For α = 2 it is `softgrad.testing.sparse`.)
 
 With t = (α−1)·scale·x and β = 1/(α−1) it is y = (t − τ)₊^β with Σy = 1.  An element is in the support if with
 the threshold τ at its own t the others sum to less than 1.  Its smallest, t_m, has the y that is looked for,
 q: then τ = t_m − q^(α−1).
 """
 
-import math
-from fractions import Fraction
-
 import mpmath
 import numpy as np
-import oracle
+
+from softgrad.testing import oracle, sparse
 
 DIGITS = 40
 
@@ -25,22 +23,10 @@ def support_of(sums_to_less, order):
 
 
 def wide(value):
-    """A Fraction or an mpf as longdouble."""
-    if isinstance(value, Fraction):
-        return oracle.quotient(np.array([value.numerator], object), 0, value.denominator)[0]
+    """An mpf as longdouble."""
     mantissa, exponent = mpmath.frexp(value)
     upper = float(mantissa)
     return np.ldexp(oracle.WIDE(upper) + oracle.WIDE(float(mantissa - upper)), int(exponent))
-
-
-def sparsemax_of_row(x, scale):
-    order = np.argsort(-x.astype(np.float64) * np.sign(scale), kind="stable")
-    t = [Fraction(float(v)) * Fraction(scale) for v in x[order]]
-    size = support_of(lambda k: sum(t[:k]) - k * t[k] < 1, t)
-    threshold = (sum(t[:size]) - 1) / size
-    y = np.zeros(len(x), oracle.WIDE)
-    y[order[:size]] = [wide(v - threshold) for v in t[:size]]
-    return y
 
 
 def least(gaps, alpha):
@@ -91,7 +77,7 @@ def entmax(x, alpha=1.5, axis=-1, scale=1.0, where=None):
         y = np.zeros(len(values), oracle.WIDE)
         if there.any():
             z = values[there]
-            y[there] = sparsemax_of_row(z, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
+            y[there] = sparse.forward_of_row(z, 1, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
         return y
 
     return oracle.along_rows(row, x, there, axis=axis)
@@ -102,13 +88,8 @@ def entmax(x, alpha=1.5, axis=-1, scale=1.0, where=None):
 
 def weights(y, alpha):
     """y^(2−α) where y > 0, to 250 bits, as whole numbers and the exponent of their unit."""
-    numbers, unit = oracle.whole(y)
-    if alpha == 2:
-        return (numbers > 0).astype(int).astype(object), 0
-    if alpha == 1.5:
-        odd = unit % 2
-        roots = [math.isqrt(int(number) << (500 + odd)) for number in numbers]
-        return np.array(roots, object), (unit - odd) // 2 - 250
+    if alpha in (1.5, 2):
+        return sparse.weights(y, round(1 / (alpha - 1)))
     with mpmath.workprec(260):
         powers = [mpmath.mpf(float(v)) ** (2 - mpmath.mpf(alpha)) if v > 0 else mpmath.mpf(0) for v in y]
         unit = min((int(p.exp) for p in powers if p), default=0)

@@ -1,47 +1,13 @@
-"""The oracles of log_softmax, logsumexp and entropy: longdouble in two parts, and mpmath for hard rows.
+"""The oracles of logsumexp and entropy, in longdouble; and mpmath for hard rows, of log_softmax too.
 
 The weights of the powers are not what softgrad sums: the winners are left out, and come in by log1p.
 """
 
 import mpmath
 import numpy as np
-import oracle
-from oracle import WIDE, two_product, two_sum
 
-
-def axes_of(x, axis):
-    return tuple(range(x.ndim)) if axis is None else axis
-
-
-def arguments(x, axis, scale, where):
-    """t = scale·x − max in two parts, and what takes part."""
-    x = np.asarray(x).astype(WIDE)
-    there = np.broadcast_to(True if where is None else where, x.shape)
-    v = np.where(there, WIDE(-1 if scale < 0 else 1) * x, -np.inf)
-    there = there & (v != -np.inf)
-    top = v.max(axis, keepdims=True)
-    top = np.where(top == -np.inf, 0, top)
-    difference, lost = two_sum(np.where(there, v, top), -top)
-    t, rest = two_product(difference, WIDE(abs(scale)))
-    return t, rest + lost * WIDE(abs(scale)), top * WIDE(abs(scale)), there
-
-
-def sums(x, axis=-1, scale=1.0, where=None):
-    """t in two parts, max, log S, p and what takes part; an empty row has log S = −inf and p = 0."""
-    axis = axes_of(x, axis)
-    t, rest, top, there = arguments(x, axis, scale, where)
-    e = np.where(there, np.exp(t) * (1 + rest), 0)
-    first = there & (e == 1)
-    ones = first.sum(axis, keepdims=True).astype(WIDE)
-    others = np.where(first, 0, e).sum(axis, keepdims=True)
-    some = np.where(ones == 0, 1, ones)
-    log_sum = np.where(ones == 0, -np.inf, np.log(some) + np.log1p(others / some))
-    return t, rest, top, log_sum, e / np.where(ones == 0, 1, ones + others), there
-
-
-def log_softmax(x, axis=-1, scale=1.0, where=None):
-    t, rest, _, log_sum, _, there = sums(x, axis, scale, where)
-    return np.where(there, t + (rest - np.where(log_sum == -np.inf, 0, log_sum)), -np.inf)
+from softgrad.testing.log_softmax import axes_of, sums
+from softgrad.testing.oracle import WIDE
 
 
 def logsumexp(x, axis=-1, scale=1.0, where=None):
@@ -67,33 +33,6 @@ def entropy_vjp(x, dy, axis=-1, scale=1.0, where=None):
     t = np.where(p == 0, 0, t + rest)
     mean = (p * t).sum(axis, keepdims=True)
     return p * (mean - t) * np.expand_dims(np.asarray(dy).astype(WIDE), axis) * WIDE(scale)
-
-
-# --- the derivatives of log_softmax, for y as given ----------------------------------------------------
-
-
-def powers(y):
-    return np.exp(y.astype(WIDE))
-
-
-def vjp(y, dy, axis=-1, scale=1.0, where=None):
-    """scale·(dy − exp(y)·Σdy); what is masked or −inf has no part."""
-    there = (y != -np.inf) & (True if where is None else where)
-    d = np.where(there, dy.astype(WIDE), 0)
-    p = np.where(there, powers(y), 0)
-    return (d - p * d.sum(axes_of(y, axis), keepdims=True)) * WIDE(scale)
-
-
-def jvp(y, dx, axis=-1, scale=1.0, where=None):
-    """scale·(dx − ⟨p,dx⟩/⟨p,1⟩), the mean as a distance from the heaviest's dx."""
-    axis = axes_of(y, axis)
-    there = (y != -np.inf) & (True if where is None else where)
-    p, d = np.where(there, powers(y), 0), np.where(there, dx.astype(WIDE), 0)
-    heaviest = np.where(p == p.max(axis, keepdims=True), d, -np.inf).max(axis, keepdims=True)
-    far = d - heaviest
-    total = p.sum(axis, keepdims=True)
-    mean = (p * far).sum(axis, keepdims=True) / np.where(total == 0, 1, total)
-    return np.where(there, far - mean, 0) * WIDE(scale)
 
 
 # --- one row, in 120 digits ----------------------------------------------------------------------------
@@ -140,15 +79,3 @@ def mp_entropy_vjp(x):
     logs = mp_log_softmax(x)
     h = mp_entropy(x)[0]
     return [-mpmath.exp(v) * (v + h) for v in logs]
-
-
-# --- how far off ---------------------------------------------------------------------------------------
-
-
-def ulps_above_1(y, true):
-    """|y − true| in ulp of max(|true|, 1); where both are the same infinity, 0."""
-    same = y.astype(WIDE) == true
-    size = np.maximum(np.abs(np.where(np.isfinite(true), true, 1)), 1)
-    spacing = np.ldexp(WIDE(oracle.eps(y.dtype)), np.frexp(size)[1] - 1)
-    error = np.abs(np.where(same, 0, y.astype(WIDE) - np.where(same, 0, true))) / spacing
-    return np.where(np.isnan(error), np.inf, error)

@@ -2,11 +2,8 @@
 
 import functools
 
-import cases
-import checks
 import entmax_oracle
 import numpy as np
-import oracle
 import pytest
 
 import softgrad
@@ -23,6 +20,7 @@ from softgrad import (
 )
 from softgrad.formulas import entmax as entmax_formulas
 from softgrad.formulas import sparsemax as sparsemax_formulas
+from softgrad.testing import cases, measures, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -36,13 +34,13 @@ def assert_solved(y, exact):
     What the dtype does not hold may be 0, and may be missing from the sum.  In or out of the support is
     anything that is less than the eps of float64.
     """
-    smallest = oracle.WIDE(float(oracle.info(y.dtype).smallest_subnormal))
-    error = oracle.row_error(y, exact)
+    smallest = oracle.WIDE(float(measures.info(y.dtype).smallest_subnormal))
+    error = measures.row_error(y, exact)
     assert error.max() <= 4, (int(np.argmax(error)), error.max())
     total = np.abs(y.astype(oracle.WIDE).sum(axis=-1) - 1)
-    assert (total <= 4 * oracle.eps(y.dtype) + y.shape[-1] * smallest / 2).all()
+    assert (total <= 4 * measures.eps(y.dtype) + y.shape[-1] * smallest / 2).all()
     other = ((y > 0) != (exact > 0)) & (exact >= smallest if y.dtype != FLOAT64 else True)
-    assert (np.maximum(y.astype(oracle.WIDE), exact)[other] < oracle.eps(FLOAT64)).all()
+    assert (np.maximum(y.astype(oracle.WIDE), exact)[other] < measures.eps(FLOAT64)).all()
 
 
 # --- the forward -------------------------------------------------------------------------------------
@@ -88,7 +86,7 @@ def hard(n, alpha, dtype):
 def test_hard_rows(dtype, alpha, axis):
     for n in (1, 2, 3, 17, 33, 70) if alpha in (1.5, 2) else (1, 2, 20, 37):
         x, exact = hard(n, alpha, dtype)
-        y = checks.along(lambda x, axis: entmax(x, alpha, axis=axis), axis, x)
+        y = cases.along(lambda x, axis: entmax(x, alpha, axis=axis), axis, x)
         assert y.dtype == dtype
         assert_solved(y, exact)
 
@@ -100,7 +98,7 @@ def test_hard_rows(dtype, alpha, axis):
 def test_long_rows(dtype, alpha, n, axis):
     names = ["plain", "spread 1e-8", "ties", "just inside", "offset 1e3"] if n == 1000 else ["plain", "ties"]
     x = np.stack([ROWS[name](n) for name in names]).astype(dtype)
-    y = checks.along(lambda x, axis: entmax(x, alpha, axis=axis), axis, x)
+    y = cases.along(lambda x, axis: entmax(x, alpha, axis=axis), axis, x)
     assert_solved(y, entmax_oracle.entmax(x, alpha))
 
 
@@ -148,7 +146,7 @@ def test_near_softmax(dtype, alpha):
     x = np.stack([ROWS[name](33) for name in ("plain", "ties", "offset 1e3", "all survive")]).astype(dtype)
     y, exact = entmax(x, alpha), oracle.softmax(x)
     size = np.log(exact).min(axis=-1) ** 2
-    assert (oracle.row_error(y, exact) <= 4 + (alpha - 1) * size / oracle.eps(dtype)).all()
+    assert (measures.row_error(y, exact) <= 4 + (alpha - 1) * size / measures.eps(dtype)).all()
 
 
 @pytest.mark.parametrize("alpha", [100.0, 1e10, 1e300])
@@ -212,11 +210,11 @@ def test_vjp_contract(dtype, alpha, axis):
     for n in (1, 2, 3, 17, 33, 100):
         x, dy = cases.logits(n, dtype), cases.gradients(n, dtype)
         y = entmax(x / dtype.type(4), alpha)
-        dx = checks.along(lambda y, dy, axis: entmax_vjp(y, dy, alpha, axis=axis), axis, y, dy)
+        dx = cases.along(lambda y, dy, axis: entmax_vjp(y, dy, alpha, axis=axis), axis, y, dy)
         exact = entmax_oracle.vjp(y, dy, alpha)
         # J 1 = 0: nothing is promised relative to 0 in float64
         counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype != FLOAT64)
-        assert (np.where(counted, oracle.row_error(dx, exact), 0) <= checks.bound(dtype)).all()
+        assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
         assert (dx[y == 0] == 0).all()
 
 
@@ -232,8 +230,8 @@ def test_roots_that_are_rounded_the_same_way(dtype, axis):
     y[0, 0] = 1
     dy = np.resize(np.array([-1, 1], dtype), (1, n))
     dy[0, 0] = 0
-    dx = checks.along(lambda y, dy, axis: entmax_vjp(y, dy, axis=axis), axis, y, dy)
-    assert oracle.row_error(dx, entmax_oracle.vjp(y, dy))[0] <= checks.bound(dtype)
+    dx = cases.along(lambda y, dy, axis: entmax_vjp(y, dy, axis=axis), axis, y, dy)
+    assert measures.row_error(dx, entmax_oracle.vjp(y, dy))[0] <= measures.bound(dtype)
 
 
 @pytest.mark.parametrize("n", [1000, 4100, 300_000])
@@ -242,7 +240,7 @@ def test_vjp_of_long_rows(alpha, n):
     x, dy = (cases.numbers(n, key).reshape(1, n).astype(np.float32) for key in ("x", "dy"))
     for scale in (1.0, 1e-3):
         y = entmax(x, alpha, scale=scale)
-        assert oracle.row_error(entmax_vjp(y, dy, alpha), entmax_oracle.vjp(y, dy, alpha)).max() <= 2
+        assert measures.row_error(entmax_vjp(y, dy, alpha), entmax_oracle.vjp(y, dy, alpha)).max() <= 2
 
 
 @pytest.mark.parametrize("scale", [0.0, -0.3, 1e30])
@@ -253,7 +251,7 @@ def test_vjp_with_a_scale(dtype, scale):
     if abs(scale) > 1 and dtype == np.float16:
         dy = dy * dtype.type(0)
     exact = entmax_oracle.vjp(y, dy, scale=scale)
-    assert oracle.row_error(entmax_vjp(y, dy, scale=scale), exact).max() <= checks.bound(dtype) + 0.5
+    assert measures.row_error(entmax_vjp(y, dy, scale=scale), exact).max() <= measures.bound(dtype) + 0.5
 
 
 @pytest.mark.parametrize("alpha", [1.5, 1.9, 2, 3])
@@ -295,9 +293,9 @@ def test_double_backward_against_the_formula(dtype, alpha):
     p = slope * (d - mean(d)) * (u - mean(u))
     exact = w * (p - mean(p))
     grad_x, grad_dy = entmax_double_backward(y, dy, v, alpha)
-    allowed = 4 * (checks.norm(w * p) + np.abs(mean(p)[:, 0]) * checks.norm(w)) + 2 * checks.norm(exact)
-    assert (checks.norm(grad_x.astype(oracle.WIDE) - exact) <= oracle.eps(dtype) * allowed).all()
-    assert oracle.row_error(grad_dy, w * (u - mean(u))).max() <= checks.bound(dtype)
+    allowed = 4 * (measures.norm(w * p) + np.abs(mean(p)[:, 0]) * measures.norm(w)) + 2 * measures.norm(exact)
+    assert (measures.norm(grad_x.astype(oracle.WIDE) - exact) <= measures.eps(dtype) * allowed).all()
+    assert measures.row_error(grad_dy, w * (u - mean(u))).max() <= measures.bound(dtype)
 
 
 # --- the gradient for alpha --------------------------------------------------------------------------
@@ -318,8 +316,8 @@ def test_the_gradient_for_alpha(dtype, alpha):
     t = (alpha - 1) * log
     psi = log**2 / (1 + np.abs(t)) ** 2
     # 4 (float64: 8) for what is computed, and what the rounding of y by eps/2 does to ψ and to J dy
-    rounding = 4 * checks.norm(dx) * (checks.norm(psi) + checks.norm(log)) + checks.norm(dy)
-    assert (np.abs(found - expected) <= 2 * oracle.eps(dtype) * rounding).all()
+    rounding = 4 * measures.norm(dx) * (measures.norm(psi) + measures.norm(log)) + measures.norm(dy)
+    assert (np.abs(found - expected) <= 2 * measures.eps(dtype) * rounding).all()
 
 
 def test_the_gradient_for_alpha_is_the_published_formula():
@@ -410,10 +408,10 @@ def test_the_entmax_package(name, alpha, error):
 def test_the_formulas(alpha):
     x, dy = (cases.numbers(20 * 40, key).reshape(20, 40) for key in ("x", "dy"))
     y = entmax(x, alpha)
-    assert oracle.row_error(entmax_formulas.entmax(x, alpha, np), y.astype(oracle.WIDE)).max() <= 64
+    assert measures.row_error(entmax_formulas.entmax(x, alpha, np), y.astype(oracle.WIDE)).max() <= 64
     dx = entmax_vjp(y, dy, alpha).astype(oracle.WIDE)
-    assert oracle.row_error(entmax_formulas.vjp(y, dy, alpha, np), dx).max() <= 64
+    assert measures.row_error(entmax_formulas.vjp(y, dy, alpha, np), dx).max() <= 64
     if alpha == 2:
-        assert oracle.row_error(sparsemax_formulas.sparsemax(x, np), y.astype(oracle.WIDE)).max() <= 64
-        assert oracle.row_error(sparsemax_formulas.vjp(y, dy, np), dx).max() <= 64
+        assert measures.row_error(sparsemax_formulas.sparsemax(x, np), y.astype(oracle.WIDE)).max() <= 64
+        assert measures.row_error(sparsemax_formulas.vjp(y, dy, np), dx).max() <= 64
         np.testing.assert_array_equal(sparsemax_vjp(y, dy), dx.astype(np.float64))

@@ -2,11 +2,8 @@
 
 import warnings
 
-import cases
-import checks
 import logs
 import numpy as np
-import oracle
 import pytest
 import scipy.special
 import scipy.stats
@@ -22,6 +19,8 @@ from softgrad import (
 )
 from softgrad.family import REDUCTIONS
 from softgrad.formulas import entropy as formulas
+from softgrad.testing import cases, measures, oracle
+from softgrad.testing import log_softmax as exact
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 INF, NAN = np.inf, np.nan
@@ -51,15 +50,15 @@ def turned(a, axis):
 
 def assert_entropies(found, true):
     """3 ulp (0.51 for 16 bits), where it is a normal number."""
-    seen = np.abs(true) >= float(oracle.info(found.dtype).smallest_normal)
-    spacing = np.ldexp(oracle.WIDE(oracle.eps(found.dtype)), np.frexp(np.where(seen, true, 1))[1] - 1)
+    seen = np.abs(true) >= float(measures.info(found.dtype).smallest_normal)
+    spacing = np.ldexp(oracle.WIDE(measures.eps(found.dtype)), np.frexp(np.where(seen, true, 1))[1] - 1)
     error = np.abs(found.astype(oracle.WIDE) - true) / spacing
     assert error[seen].max(initial=0) <= (0.51 if found.dtype.itemsize == 2 else 3)
-    assert (np.abs(found[~seen].astype(float)) <= float(oracle.info(found.dtype).smallest_normal)).all()
+    assert (np.abs(found[~seen].astype(float)) <= float(measures.info(found.dtype).smallest_normal)).all()
 
 
 def assert_logsumexps(found, true):
-    assert logs.ulps_above_1(found, true).max() <= (0.51 if found.dtype.itemsize == 2 else 2)
+    assert exact.ulps_above_1(found, true).max() <= (0.51 if found.dtype.itemsize == 2 else 2)
 
 
 ASSERT = {"logsumexp": assert_logsumexps, "entropy": assert_entropies}
@@ -84,7 +83,7 @@ def check_vjp(name, vjp, dtype, n, axis=-1):
     dy = gradients(len(x), dtype)
     dx = turned(vjp(turned(x, axis), dy, axis=axis), axis)
     assert dx.dtype == dtype
-    assert oracle.row_error(dx, BOTH[name][3](x, dy)).max() <= checks.bound(dtype)
+    assert measures.row_error(dx, BOTH[name][3](x, dy)).max() <= measures.bound(dtype)
 
 
 @each_axis
@@ -120,9 +119,9 @@ def test_hard_rows_against_mpmath(dtype, x, axis):
     dx = turned(entropy_vjp(turned(rows, axis), np.ones(40, dtype), axis=axis), axis)[3]
     assert (dx[rows[0] == -INF] == 0).all()
     expected = logs.row(logs.mp_entropy_vjp, there)
-    smallest = float(oracle.info(dtype).smallest_normal)
+    smallest = float(measures.info(dtype).smallest_normal)
     if np.abs(expected).max() >= smallest:
-        assert oracle.row_error(dx[rows[0] != -INF], expected) <= checks.bound(dtype)
+        assert measures.row_error(dx[rows[0] != -INF], expected) <= measures.bound(dtype)
     else:
         assert np.abs(dx.astype(float)).max() <= smallest
 
@@ -161,7 +160,7 @@ def test_minus_infinity_and_underflow_are_no_nan(dtype, axis):
     x[:, 0] = 1
     dx = turned(entropy_vjp(turned(x, axis), np.ones(40, dtype), axis=axis), axis)
     assert (dx[:, 10:] == 0).all()
-    assert oracle.row_error(dx, logs.entropy_vjp(x, np.ones(40, dtype))).max() <= checks.bound(dtype)
+    assert measures.row_error(dx, logs.entropy_vjp(x, np.ones(40, dtype))).max() <= measures.bound(dtype)
 
 
 @each_axis
@@ -214,7 +213,7 @@ def test_an_axis_of_length_0(name):
 
 @each_dtype
 def test_logits_of_any_size(dtype):
-    largest = float(oracle.info(dtype).max)
+    largest = float(measures.info(dtype).max)
     rows = np.array([[largest, largest, -largest], [-largest] * 3], dtype)
     np.testing.assert_array_equal(logsumexp(rows), [largest, -largest])
     np.testing.assert_array_equal(entropy(rows), np.log([2, 3]).astype(dtype))
@@ -236,7 +235,7 @@ def test_scale(name, dtype, scale):
     x, dy = cases.logits(100, dtype), gradients(len(cases.logits(100, dtype)), dtype)
     ASSERT[name](function(x, scale=scale), true(x, scale=scale))
     expected = true_vjp(x, dy, scale=scale)
-    assert oracle.row_error(vjp(x, dy, scale=scale), expected).max() <= checks.bound(dtype)
+    assert measures.row_error(vjp(x, dy, scale=scale), expected).max() <= measures.bound(dtype)
 
 
 @each_axis
@@ -252,7 +251,7 @@ def test_where(name, dtype, axis):
     dy = gradients(x.shape[axis ^ 1] if axis == 0 else len(x), dtype)
     dx = vjp(junk, dy, axis=axis, where=where)
     assert (dx[~where] == 0).all()
-    assert oracle.row_error(dx, true_vjp(x, dy, axis, where=where), axis).max() <= checks.bound(dtype)
+    assert measures.row_error(dx, true_vjp(x, dy, axis, where=where), axis).max() <= measures.bound(dtype)
 
 
 SHAPE = (7, 5, 40)
@@ -277,7 +276,9 @@ def test_axes(name, axis, keepdims):
         ASSERT[name](found.reshape(expected.shape), expected)
         dy = gradients(expected.shape, np.float32)
         dx = vjp(given, dy.reshape(shape), axis=axis)
-        error = oracle.row_error(dx, true_vjp(x, dy, () if axis == () else axis), axis if axis != () else -1)
+        error = measures.row_error(
+            dx, true_vjp(x, dy, () if axis == () else axis), axis if axis != () else -1
+        )
         assert error.max() <= 2
 
 
@@ -376,7 +377,7 @@ def wide(formula):
 
     def vjp(x, dy, *, axis=-1):
         d = dy.astype(oracle.WIDE)[:, None]
-        p, log_p, h = logs.sums(x)[4], logs.log_softmax(x), logs.entropy(x)[:, None]
+        p, log_p, h = exact.sums(x)[4], exact.log_softmax(x), logs.entropy(x)[:, None]
         return formula(p, np.where(p == 0, 0, log_p), h, d).astype(x.dtype)
 
     return vjp

@@ -3,14 +3,13 @@
 import inspect
 import types
 
-import cases
-import checks
 import numpy as np
-import oracle
 import pytest
 
 import softgrad
+from softgrad import testing
 from softgrad.family import MAPS
+from softgrad.testing import cases, measures, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SHAPE = 6, 5, 9
@@ -88,6 +87,25 @@ def test_the_layer_and_with_vjp_give_what_the_functions_give(row):
         f.layer().backward(dy)
 
 
+# --- the checks of softgrad.testing ------------------------------------------------------------------
+
+CHECKS = {
+    "forward": testing.check_forward,
+    "vjp": testing.check_vjp,
+    "jvp": testing.check_jvp,
+    "double": testing.check_double_backward,
+}
+
+
+@pytest.mark.parametrize("what", CHECKS)
+@pytest.mark.parametrize("name", [name for name in MAPS if name != "softmax"])
+@each_dtype
+def test_every_check(dtype, name, what):
+    """For softmax see its own tests."""
+    function = getattr(face(MAPS[name]), what)
+    CHECKS[what](function, map=name, level="tight", dtypes=[dtype], axis=(-1, 0, 1))
+
+
 # --- derivatives -------------------------------------------------------------------------------------
 
 
@@ -120,7 +138,7 @@ def check_adjoint(row, vjp, jvp, dtype, axis):
     dx, dy = vjp(y, u, axis=axis), jvp(y, v, axis=axis)
     slack = wide_norm(v) * wide_norm(dx) + wide_norm(u) * wide_norm(dy)
     gap = abs(wide_inner(v, dx) - wide_inner(dy, u))
-    assert gap <= checks.bound(dtype) * oracle.eps(dtype) * slack
+    assert gap <= measures.bound(dtype) * measures.eps(dtype) * slack
 
 
 def check_derivative(row, vjp, axis):
@@ -183,7 +201,7 @@ def test_a_number_added_to_all_logits_changes_nothing(row, dtype):
     np.testing.assert_array_equal(f.forward(x + dtype.type(64)), y)
     dx = f.vjp(y, dy)
     left = np.abs(dx.astype(oracle.WIDE).sum(axis=-1))
-    assert (left <= checks.bound(dtype) * oracle.eps(dtype) * 3 * checks.norm(dx)).all()
+    assert (left <= measures.bound(dtype) * measures.eps(dtype) * 3 * measures.norm(dx)).all()
 
 
 @each_map
@@ -194,7 +212,7 @@ def test_vjp_and_jvp_are_proportional_to_the_scale(row, dtype, scale):
     y = f.forward(x)
     for product in (f.vjp, f.jvp):
         expected = product(y, dy).astype(oracle.WIDE) * scale
-        assert oracle.row_error(product(y, dy, scale=scale), expected).max() <= 1
+        assert measures.row_error(product(y, dy, scale=scale), expected).max() <= 1
 
 
 # Each with one slip.
@@ -307,8 +325,8 @@ def test_nan_and_infinity_make_their_row_nan_and_no_other(row, dtype, axis, n, b
     found = turn(f.vjp(turn(y), turn(spoilt), axis=axis))
     assert np.isnan(found[[4, 17]]).any(axis=1).all()
     # those that share a tile with such a row may be computed more carefully
-    gap = checks.norm(found[there].astype(oracle.WIDE) - dx[there].astype(oracle.WIDE))
-    assert (gap <= 2 * checks.bound(dtype) * oracle.eps(dtype) * checks.norm(dx[there])).all()
+    gap = measures.norm(found[there].astype(oracle.WIDE) - dx[there].astype(oracle.WIDE))
+    assert (gap <= 2 * measures.bound(dtype) * measures.eps(dtype) * measures.norm(dx[there])).all()
 
 
 @each_map
@@ -361,7 +379,7 @@ def assert_near(found, expected):
     known = np.where(np.isfinite(expected), expected, 0).astype(oracle.WIDE)
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     found = np.where(np.isfinite(found), found, 0).astype(found.dtype)
-    assert oracle.row_error(found, known).max() <= 2 * checks.bound(found.dtype)
+    assert measures.row_error(found, known).max() <= 2 * measures.bound(found.dtype)
 
 
 @each_map

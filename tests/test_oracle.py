@@ -2,11 +2,12 @@
 
 from fractions import Fraction
 
-import cases
+import entmax_oracle
 import mpmath
 import numpy as np
-import oracle
 import pytest
+
+from softgrad.testing import cases, measures, oracle, sparse
 
 HARD = [
     # y, dy: what is left lies hundreds of bits below the terms
@@ -54,6 +55,62 @@ def test_vjp_of_the_cases(dtype):
         for rows in zip(y, dy, dx, strict=True):
             for found, expected in zip(rows[2], by_mpmath(*rows[:2]), strict=True):
                 assert close(found, expected, 62)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_vjp_is_the_product_with_the_dense_jacobian(dtype):
+    """The article's first way in longdouble: J = diag(y) − y yᵀ, which is then multiplied with dy."""
+    for n in (1, 2, 5, 33):
+        y, u, _ = (a.astype(oracle.WIDE) for a in cases.moderate(n, dtype))
+        # y is rounded, so its sum is not quite 1
+        jacobian = y[:, :, None] * (np.eye(n) - (y / y.sum(axis=-1, keepdims=True))[:, None, :])
+        expected = (jacobian * u[:, None, :]).sum(axis=-1)
+        gap = measures.norm(oracle.vjp(*cases.moderate(n, dtype)[:2]) - expected)
+        assert (gap <= 2.0**-58 * measures.norm(y * u)).all()
+
+
+LONG = [(n, scale) for n in (2, 33, 1000, 4097) for scale in (0.0, 1.0, 10.0, 25.0, 100.0)]
+
+
+@pytest.mark.parametrize(("n", "scale"), LONG)
+@pytest.mark.parametrize("gradient", cases.GRADIENTS)
+def test_pairs_of_longdoubles_are_as_good_as_whole_numbers(gradient, n, scale):
+    """In which long rows are computed: each row is right but for its last rounding."""
+    y = oracle.softmax(scale * cases.numbers(n, "x", scale)).astype(np.float64)
+    dy, v = (cases.GRADIENTS[gradient](cases.numbers(n, key)) for key in ("dy", "v"))
+    found, exact = oracle.vjp_in_pairs(y, dy), oracle.vjp_in_whole_numbers(y, dy)
+    assert measures.norm(found - exact) <= 2.0**-61 * measures.norm(exact)
+    found, exact = (
+        oracle.double_backward_in_pairs(y, dy, v),
+        oracle.double_backward_in_whole_numbers(y, dy, v),
+    )
+    for one, other in zip(found, exact, strict=True):
+        assert measures.norm(one - other) <= 2.0**-61 * measures.norm(other)
+
+
+def test_a_row_of_zeros_in_pairs():
+    nothing, dy = np.zeros(9), np.ones(9)
+    np.testing.assert_array_equal(oracle.vjp_in_pairs(nothing, dy), nothing)
+    np.testing.assert_array_equal(oracle.double_backward_in_pairs(nothing, dy, dy), [nothing, nothing])
+
+
+@pytest.mark.parametrize("alpha", [2, 1.5])
+def test_sparsemax_and_entmax_are_what_mpmath_says(alpha):
+    """Bisection in 40 digits, beside whole numbers."""
+    rows = [
+        cases.numbers(20, "x"),
+        cases.numbers(20, "x") / 100,
+        cases.numbers(20, "x") * 1000 + 1e6,
+        np.round(cases.numbers(20, "x")),
+        np.zeros(20),
+        np.array([0.0, -1.0, -1 + 2.0**-40, -2.0, -2 + 2.0**-30, -1.5]),
+    ]
+    for x in rows:
+        found = sparse.forward_of_row(x, round(1 / (alpha - 1)))
+        expected = entmax_oracle.entmax_of_row(x, 1.0, alpha)
+        np.testing.assert_array_equal(found > 0, expected > 0)
+        assert (np.abs(found - expected) <= 2.0**-61 * expected).all()
+        assert abs(found.sum() - 1) <= 2.0**-60
 
 
 def test_vjp_takes_what_is_masked_as_not_there():
@@ -128,22 +185,22 @@ def test_double_backward_is_the_derivative_of_the_dense_jacobian(dtype):
 def test_ulps_are_those_of_the_dtype_at_the_exact_value():
     exact_values = np.array([1.0, 1.5, 0.75, 2.0**-126], oracle.WIDE)
     off = np.nextafter(exact_values.astype(np.float32), np.float32(4))
-    np.testing.assert_array_equal(oracle.ulps(off, exact_values), 1)
-    assert oracle.ulps(np.float16([np.nan]), np.ones(1, oracle.WIDE)) == np.inf
+    np.testing.assert_array_equal(measures.ulps(off, exact_values), 1)
+    assert measures.ulps(np.float16([np.nan]), np.ones(1, oracle.WIDE)) == np.inf
     # 1 + 2⁻⁷ is bfloat16's next number after 1
     near = np.array([1.0078125], cases.DTYPES[1])
-    np.testing.assert_array_equal(oracle.ulps(near, np.ones(1, oracle.WIDE)), 1)
+    np.testing.assert_array_equal(measures.ulps(near, np.ones(1, oracle.WIDE)), 1)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_row_error_counts_in_eps_of_the_norm(dtype):
     exact_row = np.array([[3.0, 4.0]], oracle.WIDE)
     off = exact_row.astype(dtype)
-    off[0, 1] += dtype.type(4 * oracle.eps(dtype))
-    assert oracle.row_error(off, exact_row) == pytest.approx(4 / 5, rel=1e-3)
-    assert oracle.row_error(np.full_like(off, np.nan), exact_row) == np.inf
-    assert oracle.row_error(off * dtype.type(0), exact_row) > 1 / oracle.eps(dtype) / 2
-    assert oracle.row_error(off, 0 * exact_row) == np.inf
+    off[0, 1] += dtype.type(4 * measures.eps(dtype))
+    assert measures.row_error(off, exact_row) == pytest.approx(4 / 5, rel=1e-3)
+    assert measures.row_error(np.full_like(off, np.nan), exact_row) == np.inf
+    assert measures.row_error(off * dtype.type(0), exact_row) > 1 / measures.eps(dtype) / 2
+    assert measures.row_error(off, 0 * exact_row) == np.inf
 
 
 @pytest.mark.parametrize("power", [-1000, 1000])
@@ -151,11 +208,11 @@ def test_row_error_neither_over_nor_underflows(power):
     exact_row = np.ldexp(np.array([3.0, 4.0], oracle.WIDE), power)
     off = exact_row.astype(np.float64)
     off[1] *= 1 + 2.0**-50
-    assert oracle.row_error(off, exact_row) == pytest.approx(4 * 4 / 5)
+    assert measures.row_error(off, exact_row) == pytest.approx(4 * 4 / 5)
 
 
 def test_row_error_allows_half_the_smallest_subnormal():
     smallest = np.finfo(np.float32).smallest_subnormal
     exact_row = np.array([0.5, 0.25, 1.0], oracle.WIDE) * oracle.WIDE(smallest)
-    assert oracle.row_error(np.array([0, 0, smallest], np.float32), exact_row) == 0
-    assert oracle.row_error(np.array([0, smallest, smallest], np.float32), exact_row) > 1
+    assert measures.row_error(np.array([0, 0, smallest], np.float32), exact_row) == 0
+    assert measures.row_error(np.array([0, smallest, smallest], np.float32), exact_row) > 1

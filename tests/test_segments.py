@@ -5,11 +5,7 @@ import itertools
 import re
 import tracemalloc
 
-import cases
-import checks
-import mutants
 import numpy as np
-import oracle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +21,7 @@ from softgrad import (
 )
 from softgrad.formulas import segment_softmax as formulas
 from softgrad.numpy import segments
+from softgrad.testing import cases, measures, mutants, oracle
 
 NAN, INF = np.nan, np.inf
 FLOAT32 = np.dtype(np.float32)
@@ -55,9 +52,9 @@ def in_segments(function, offsets, axis, *arrays, **options):
 
 
 def errors(dx, exact, offsets, axis):
-    """`oracle.row_error` of each row of each segment, at each of its elements."""
+    """`measures.row_error` of each row of each segment, at each of its elements."""
     return in_segments(
-        lambda dx, exact, axis: np.broadcast_to(oracle.row_error(dx, exact, axis), dx.shape),
+        lambda dx, exact, axis: np.broadcast_to(measures.row_error(dx, exact, axis), dx.shape),
         offsets,
         axis,
         dx,
@@ -99,7 +96,7 @@ def check_forward(segment_softmax, dtype, width):
     joined, offsets = hard(dtype, width)
     y = segment_softmax(joined(cases.logits), offsets)
     assert y.dtype == dtype
-    assert oracle.ulps(y, joined(cases.exact_softmax)).max() <= forward_bound(dtype)
+    assert measures.ulps(y, joined(cases.exact_softmax)).max() <= forward_bound(dtype)
 
 
 def check_vjp(segment_vjp, dtype, width):
@@ -107,12 +104,12 @@ def check_vjp(segment_vjp, dtype, width):
     dy, exact = joined(cases.gradients), joined(cases.exact_vjp)
     dx = segment_vjp(joined(cases.weights), dy, offsets)
     assert dx.dtype == dtype
-    # in float64 a constant dy may leave something: see `checks.check_constant`
+    # in float64 a constant dy may leave something: see `softgrad.testing.softmax.tight_product`
     constant = in_segments(
         lambda dy, axis: np.broadcast_to((dy == dy[:1]).all(axis=0), dy.shape), offsets, 0, dy
     )
     counted = ~constant if dtype == np.float64 else True
-    assert np.where(counted, errors(dx, exact, offsets, 0), 0).max() <= checks.bound(dtype)
+    assert np.where(counted, errors(dx, exact, offsets, 0), 0).max() <= measures.bound(dtype)
 
 
 @each_dtype
@@ -200,7 +197,7 @@ def test_a_first_row_that_has_next_to_no_weight(dtype, width):
     y, dy = (np.tile(np.stack([a] * width, 1) if width else a, [100] + [1] * bool(width)) for a in (y, dy))
     offsets = np.append(np.arange(100)[:, None] * 9 + [0, 3, 6], 900)
     dx = segment_softmax_vjp(y, dy, offsets)
-    assert errors(dx, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= checks.bound(dtype)
+    assert errors(dx, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= measures.bound(dtype)
 
 
 @each_dtype
@@ -210,7 +207,7 @@ def test_a_constant_gradient_gives_0(dtype, width):
     y = joined(cases.weights)
     for c in (1.0, -100.0, 0.1):
         left = np.abs(segment_softmax_vjp(y, np.full_like(y, c), offsets).astype(oracle.WIDE))
-        slack = 4 * oracle.eps(dtype) if dtype == np.float64 else 0
+        slack = 4 * measures.eps(dtype) if dtype == np.float64 else 0
         assert (left <= slack * y.astype(oracle.WIDE) * abs(c)).all()
 
 
@@ -269,23 +266,23 @@ def test_as_softmax_of_each_segment(lengths, before, behind, dtype, scale, layou
 
     y = segment_softmax(x, offsets, axis=axis, scale=scale)
     assert y.dtype == dtype
-    assert oracle.ulps(y, in_segments(oracle.softmax, offsets, axis, x, scale=scale)).max() <= forward_bound(
-        dtype
-    )
+    assert measures.ulps(
+        y, in_segments(oracle.softmax, offsets, axis, x, scale=scale)
+    ).max() <= forward_bound(dtype)
     loop = in_segments(softmax, offsets, axis, x, scale=scale)
-    assert oracle.ulps(y, loop.astype(oracle.WIDE)).max() <= 2 * forward_bound(dtype)
+    assert measures.ulps(y, loop.astype(oracle.WIDE)).max() <= 2 * forward_bound(dtype)
 
     dx = segment_softmax_vjp(y, dy, offsets, axis=axis - len(shape), scale=scale)
     exact = in_segments(oracle.vjp, offsets, axis, y, dy, scale=scale)
-    assert errors(dx, exact, offsets, axis).max() <= checks.bound(dtype)
+    assert errors(dx, exact, offsets, axis).max() <= measures.bound(dtype)
     loop = in_segments(softmax_vjp, offsets, axis, y, dy, scale=scale)
-    assert errors(dx, loop.astype(oracle.WIDE), offsets, axis).max() <= 2 * checks.bound(dtype) + 0.1
+    assert errors(dx, loop.astype(oracle.WIDE), offsets, axis).max() <= 2 * measures.bound(dtype) + 0.1
 
     out = laid_out(np.full(shape, NAN, dtype), layouts[0])
     assert segment_softmax(x, offsets, axis=axis, scale=scale, out=out) is out
     np.testing.assert_array_equal(out, y)
     assert segment_softmax_vjp(y, dy, offsets, axis=axis, scale=scale, out=out) is out
-    assert errors(out, exact, offsets, axis).max() <= checks.bound(dtype)
+    assert errors(out, exact, offsets, axis).max() <= measures.bound(dtype)
     np.testing.assert_array_equal(x, given_x)
     np.testing.assert_array_equal(dy, given_dy)
 
@@ -564,7 +561,7 @@ def test_the_formula():
     offsets = [0, 1, 12, 12, 20, 30]
     y = formulas.segment_softmax(x, offsets, np)
     exact = in_segments(oracle.softmax, offsets, 0, x)
-    assert (np.abs(y - exact) <= 16 * oracle.eps(y.dtype) * exact).all()
+    assert (np.abs(y - exact) <= 16 * measures.eps(y.dtype) * exact).all()
     dx = formulas.segment_vjp(y, dy, offsets, np)
     assert errors(dx, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= 64
 
