@@ -45,6 +45,6 @@ class Bar:
         self.done += 1
         self.progress.update(self.task, completed=self.done, description=text)
 
-    def part(self, share: float) -> None:
-        """This share of the phase, from 0 to 1, is done."""
-        self.progress.update(self.task, completed=self.done + share)
+    def part(self, share: float, text: str | None = None) -> None:
+        """This share of the phase, from 0 to 1, is done; now that of `text`."""
+        self.progress.update(self.task, completed=self.done + share, description=text)
