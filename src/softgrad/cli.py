@@ -302,7 +302,7 @@ def verify(
             bar.phase(target)
             verdict = run(target, settings, bar.part)
     except Unusable as error:
-        raise typer.BadParameter(str(error), param_hint="TARGET") from None
+        raise UsageError(str(error)) from None
     if html is not None:
         from .verify.page import as_html
 

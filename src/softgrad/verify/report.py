@@ -55,7 +55,9 @@ def number(value: float) -> str:
     """An error in a few characters."""
     if not math.isfinite(value):
         return "" if math.isnan(value) else "∞"
-    return f"{value:.2g}" if value < 1000 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    if value < 99.5:
+        return f"{value:.2g}"
+    return f"{value:.0f}" if value < 9999.5 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def by_check(verdict: Verdict) -> dict[str, dict[str, Finding]]:
