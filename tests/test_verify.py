@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from softgrad import cli
 from softgrad.testing import Finding
-from softgrad.verify import child, convert, league, page, peers, report, target
+from softgrad.verify import convert, league, load, page, peers, report, target
 from softgrad.verify import run as runs
 from softgrad.verify.run import Settings, Verdict
 
@@ -172,6 +172,15 @@ def test_a_wrong_function(plain):
     assert re.search(r"Probably: .*y\(1 ?[−-] ?y\)", said(result))
 
 
+def test_the_code_it_gives_reproduces_the_failure(plain):
+    """Of a function that takes dy first, which the code must know."""
+    result = verify(f"{plain}:right", "--args", "dy,y", "--json", "-")
+    codes = [
+        finding["reproduce"] for finding in json.loads(result.output)["findings"] if not finding["passed"]
+    ]
+    assert "passed=False" in processes.run(codes[0])
+
+
 @pytest.mark.parametrize("function", ["sums", "wide"])
 def test_a_wrong_shape_or_dtype(plain, function):
     assert verify(f"{plain}:{function}").exit_code == 1
@@ -301,7 +310,7 @@ def test_a_peer_that_is_not_installed():
 def test_a_peer_that_is_installed_but_broken(tmp_path, monkeypatch):
     (tmp_path / "entmax.py").write_text("raise OSError('libtorch.so: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(peers.MAPS, "sparsemax", None)
+    monkeypatch.delitem(sys.modules, "entmax", raising=False)
     with pytest.raises(target.Unusable, match="is installed, but: OSError: libtorch.so: cannot open"):
         target.found("entmax", "sparsemax", "forward")
 
@@ -433,18 +442,18 @@ def test_a_device_that_jax_has_not():
 @needs_jax
 def test_whose_arrays_it_takes(folder, restored):
     plain, tensors, traced = (target.imported(f"{folder}/{n}.py") for n in ("plain", "tensors", "traced"))
-    for function, expected in {
-        plain.right: "numpy",
-        plain.raises: "numpy",
-        plain.leaves: "numpy",
-        tensors.right: "torch",
-        tensors.methods: "torch",
-        tensors.raises: "torch",
-        tensors.on_numpy: "numpy",
-        traced.right: "jax",
-        traced.raises: "jax",
-    }.items():
-        assert convert.library_of(function, 2) == expected, function
+    for module, name, expected in (
+        (plain, "right", "numpy"),
+        (plain, "raises", "numpy"),
+        (plain, "leaves", "numpy"),
+        (tensors, "right", "torch"),
+        (tensors, "methods", "torch"),
+        (tensors, "raises", "torch"),
+        (tensors, "on_numpy", "numpy"),
+        (traced, "right", "jax"),
+        (traced, "raises", "jax"),
+    ):
+        assert convert.library_of(getattr(module, name), 2, module) == expected, name
 
 
 @needs_torch
@@ -491,9 +500,7 @@ def test_a_name_reaches_what_it_says(name, map, what):
     softgrads = peers.PEERS["softgrad"].functions
     y = softgrads[map, "forward"]()(x)
     given = {"forward": (x,), "double-backward": (y, a, b)}.get(what, (y, a))
-    found = target.found(name, map, what)
-    function = convert.on_numpy(child.as_called(found, False), found.arrays, "cpu")
-    result, expected = function(*given), softgrads[map, what]()(*given)
+    result, expected = load(name, map=map, what=what)(*given), softgrads[map, what]()(*given)
     np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
-import functools
 import json
 import os
 import sys
@@ -19,24 +18,8 @@ from typing import Any
 import numpy as np
 
 from .. import testing
-from . import convert
-from .target import ARGUMENTS, Broken, Target, Unusable, found
-
-
-def as_called(target: Target, swapped: bool) -> Callable[..., Any]:
-    """The target as the checks call it: y first, the axis as `axis`."""
-
-    @functools.wraps(target.function)
-    def call(*given: Any, axis: int = -1) -> Any:
-        if swapped:
-            given = (given[1], given[0], *given[2:])
-        options = {target.axis: axis} if target.axis else {}  # told always: it may take another if it is not
-        try:
-            return target.function(*given, **options)
-        except SystemExit as error:
-            raise RuntimeError(f"the function ended the program by {error!r}") from error
-
-    return call
+from .loading import prepared
+from .target import ARGUMENTS, Broken, Unusable, found
 
 
 def verify(
@@ -52,32 +35,28 @@ def verify(
     swapped: bool,
     say: Callable[..., None],
 ) -> None:
-    target = found(text, map, what)
-    device = device or target.device
-    called = as_called(target, swapped)
-    arrays = target.arrays or convert.library_of(called, len(ARGUMENTS[what]))
-    function = convert.on_numpy(called, arrays, device)
-    longest = [n for n in (max_n, target.max_n) if n is not None]
+    target = prepared(found(text, map, what), len(ARGUMENTS[what]), swapped, device)
+    longest = min((n for n in (max_n, target.max_n) if n is not None), default=None)
     options: dict[str, Any] = {
         "map": map,
         "level": level,
         "dtypes": tuple(dtypes),
-        "max_n": min(longest, default=None),
         "axis": (-1, 0) if target.axis else None,
-        "seed": seed,
     }
     say(
         "begin",
         about=target.about,
         package=target.package,
-        arrays=arrays,
-        device=device,
-        max_n=options["max_n"],
+        arrays=target.arrays,
+        device=target.device,
+        max_n=longest,
         count=testing.count(what, **options),
     )
-    testing.run(
-        what, function, report=lambda finding: say("finding", **dataclasses.asdict(finding)), **options
-    )
+
+    def report(finding: testing.Finding) -> None:
+        say("finding", **dataclasses.asdict(finding))
+
+    testing.run(what, target.function, **options, max_n=longest, seed=seed, report=report)
     say("end")
 
 

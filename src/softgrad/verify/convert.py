@@ -5,23 +5,22 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable
 from inspect import ismodule
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..checks import Array
+from .peers import Function
 from .target import Unusable
-
-Function = Callable[..., Any]
 
 
 def on_numpy(function: Function, arrays: str, device: str) -> Function:
     """The function, given arrays of its own library and giving back NumPy's."""
     to, back = LIBRARIES[arrays](device)
 
-    def call(*given: Array, **options: Any) -> Any:
+    def fn(*given: Array, **options: Any) -> Any:
         there = [to(array) for array in given]
         result = function(*there, **options)
         if arrays == "torch":
@@ -29,7 +28,7 @@ def on_numpy(function: Function, arrays: str, device: str) -> Function:
                 tell_of_changes(array, back(sent))
         return tuple(map(back, result)) if isinstance(result, tuple | list) else back(result)
 
-    return call
+    return fn
 
 
 def tell_of_changes(array: Array, sent: Array) -> None:
@@ -41,7 +40,7 @@ def tell_of_changes(array: Array, sent: Array) -> None:
     array[...] = sent
 
 
-def library_of(function: Function, arguments: int) -> str:
+def library_of(function: Function, arguments: int, module: ModuleType | None) -> str:
     """Whose arrays a function takes: NumPy's if it gives such back for them, or else PyTorch's or JAX's.
 
     Of these only what was imported with its module is tried.  A function that fails with all of them is taken
@@ -59,7 +58,6 @@ def library_of(function: Function, arguments: int) -> str:
         for other in here:
             if isinstance(result, array_type(other)):
                 return other
-    module = sys.modules.get(getattr(function, "__module__", ""))
     known = {value.__name__.partition(".")[0] for value in vars(module or sys).values() if ismodule(value)}
     return next((name for name in reversed(here) if name in known), "numpy")
 

@@ -72,8 +72,8 @@ def explained(verdict: Verdict) -> list[Finding]:
     """One failure of each check, the first, without those that would only say the same again."""
     seen: dict[tuple[str, str], Finding] = {}
     for finding in verdict.failures:
-        last_line = finding.case.splitlines()[-1:] if finding.case.startswith("Traceback") else []
-        seen.setdefault(("", last_line[0]) if last_line else (finding.check, ""), finding)
+        crashed = "Traceback (most recent call last)" in finding.case
+        seen.setdefault(("", finding.case.splitlines()[-1]) if crashed else (finding.check, ""), finding)
     return list(seen.values())
 
 

@@ -71,6 +71,18 @@ def theirs(text: str) -> str:
     return OUR_FRAMES.sub("", text).strip()
 
 
+def told(finding: Finding, verdict: Verdict) -> Finding:
+    """The finding, its code preceded by what loads the function that the code calls `fn`."""
+    if finding.passed:
+        return finding
+    s = verdict.settings
+    options = {"what": s.what, "map": s.map, "swapped": s.swapped, "device": s.device}
+    usual = {"what": "vjp", "map": "softmax", "swapped": False, "device": "cpu"}
+    given = [repr(verdict.target)] + [f"{k}={v!r}" for k, v in options.items() if v != usual[k]]
+    code = f"from softgrad.verify import load\nfn = load({', '.join(given)})\n{finding.reproduce}"
+    return dataclasses.replace(finding, case=theirs(finding.case), reproduce=code)
+
+
 def failure(check: str, why: str, case: str) -> Finding:
     return Finding(check, why, "", False, math.nan, math.nan, case, "", "")
 
@@ -108,7 +120,7 @@ def run(
                         settings, device=message["device"], max_n=message["max_n"]
                     )
                 if kind == "finding":
-                    finding = Finding(**{**message, "case": theirs(message["case"])})
+                    finding = told(Finding(**message), verdict)
                     verdict.findings.append(finding)
                     seen(len(verdict.findings) / count, f"{finding.check} {finding.dtype}")
                 if kind in ("broken", "end"):

@@ -9,13 +9,13 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from . import peers
+from .peers import Function
 
 ARGUMENTS = {
     "forward": ("x",),
@@ -35,21 +35,23 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    function: Callable[..., Any]
-    about: str
+    function: Function
     arrays: str | None  # "numpy", "torch" or "jax"; None is still to be found out
     axis: str | None  # by which name it is told the axis
+    about: str = ""
     device: str = "cpu"
     max_n: int | None = None
     package: str = ""
+    module: ModuleType | None = None  # that it was found in
 
 
 def found(text: str, map: str, what: str) -> Target:
     """The target that is meant.  Its module is imported, and what that prints or does is its own affair."""
     if ":" in text:
         place, _, name = text.rpartition(":")
-        function = named(imported(place), name, text)
-        return Target(function, "", None, axis_of(function, text, ARGUMENTS[what]))
+        module = imported(place)
+        function = named(module, name, text)
+        return Target(function, None, axis_of(function, text, ARGUMENTS[what]), module=module)
     if text.endswith(".py") or "." in text:
         raise Unusable(f"{text} names no function; give {text}:NAME")
     if text not in peers.PEERS:
@@ -69,7 +71,7 @@ def found(text: str, map: str, what: str) -> Target:
             f"{text} {peers.version(peer)} is installed, but: {type(error).__name__}: {error}"
         ) from None
     axis = axis_of(function, text, ARGUMENTS[what])
-    return Target(function, peer.about, peer.arrays, axis, peer.device, peer.max_n, peer.package)
+    return Target(function, peer.arrays, axis, peer.about, peer.device, peer.max_n, peer.package)
 
 
 # --- modules ------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ def from_file(path: Path) -> ModuleType:
     return module
 
 
-def named(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
+def named(module: ModuleType, name: str, text: str) -> Function:
     try:
         function: Any = functools.reduce(getattr, name.split("."), module)
     except AttributeError:
@@ -122,7 +124,7 @@ def named(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
     if inspect.isclass(function) or not callable(function):
         kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
         raise Unusable(f"{text} is {kind}, not a function; {offered(module)}")
-    called: Callable[..., Any] = function
+    called: Function = function
     return called
 
 
@@ -141,7 +143,7 @@ def offered(module: ModuleType) -> str:
 # --- functions ----------------------------------------------------------------------------------------
 
 
-def axis_of(function: Callable[..., Any], text: str, arguments: tuple[str, ...]) -> str | None:
+def axis_of(function: Function, text: str, arguments: tuple[str, ...]) -> str | None:
     """By which name the function takes an axis, "axis" or "dim", if it does.
 
     One that cannot be called with the arguments and that alone is refused.
