@@ -20,12 +20,10 @@ import peers
 
 from softgrad.bench import measure
 from softgrad.bench.progress import Bar
+from softgrad.testing import cases, measures, oracle
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-import cases  # noqa: E402
-import checks  # noqa: E402
-import oracle  # noqa: E402
 
 LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 
@@ -33,7 +31,7 @@ LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 def forward_errors(y: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The error of each row in ulp, and which are missed."""
     y = y.astype(dtype)
-    ulps = oracle.ulps(y, cases.exact_softmax(n, dtype))
+    ulps = measures.ulps(y, cases.exact_softmax(n, dtype))
     missed = ulps.max(axis=-1) > (0.51 if dtype.itemsize == 2 else 2)
     # where y is finite and `ulps` is not, y should be below the normal numbers: missed, but not by ulps
     return np.where(np.isfinite(y.astype(float)) & ~np.isfinite(ulps), 0, ulps).max(axis=-1), missed
@@ -43,11 +41,11 @@ def vjp_errors(dx: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.
     """The error of each row in eps of its norm, NaN where that is 0; and which are missed."""
     y, dy, exact = cases.weights(n, dtype), cases.gradients(n, dtype), cases.exact_vjp(n, dtype)
     dx = dx.astype(dtype)
-    errors = oracle.row_error(dx, exact)
-    missed = errors > checks.bound(dtype)
+    errors = measures.row_error(dx, exact)
+    missed = errors > measures.bound(dtype)
     constant = (dy == dy[:, :1]).all(axis=1)
     if dtype == np.float64:  # of a constant dy rounding may leave something
-        slack = 4 * oracle.eps(dtype) * y.astype(oracle.WIDE) * np.abs(dy).astype(oracle.WIDE)
+        slack = 4 * measures.eps(dtype) * y.astype(oracle.WIDE) * np.abs(dy).astype(oracle.WIDE)
         missed[constant] = (np.abs(dx.astype(oracle.WIDE)) > slack).any(axis=1)[constant]
     return np.where((exact == 0).all(axis=1), np.nan, errors), missed
 

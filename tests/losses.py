@@ -7,9 +7,9 @@ the gradient Σt'·p − t' is Σ_o t'_o − Σt' Σ_o p_o.
 
 import functools
 
-import cases
 import numpy as np
-import oracle
+
+from softgrad.testing import cases, measures, oracle
 
 WIDE = oracle.WIDE
 
@@ -88,13 +88,13 @@ def bound(dtype):
 
 def loss_error(losses, right):
     """|loss − right|/right in eps, half the smallest subnormal allowed; a loss that is too large is inf."""
-    info = oracle.info(losses.dtype)
+    info = measures.info(losses.dtype)
     right = np.where(right > float(info.max), WIDE(float(info.max)), right)
     wide = np.minimum(losses.astype(WIDE), float(info.max))
     error = np.maximum(np.abs(wide - right) - float(info.smallest_subnormal) / 2, 0)
     small = right < float(info.smallest_normal)  # there the spacing is no part of the number
     error = np.where(small, np.maximum(error - float(info.smallest_subnormal), 0), error)
-    error = error / np.where(right == 0, 1, right) / oracle.eps(losses.dtype)
+    error = error / np.where(right == 0, 1, right) / measures.eps(losses.dtype)
     return np.where(np.isnan(error), np.inf, error)
 
 
@@ -113,7 +113,7 @@ def check_classes(function, dtype, n, axis=-1):
     assert loss.dtype == dx.dtype == dtype
     error = loss_error(loss, losses)
     assert error.max() <= bound(dtype), (error.argmax(), error.max())
-    error = oracle.row_error(dx, gradients)
+    error = measures.row_error(dx, gradients)
     assert error.max() <= bound(dtype), (error.argmax(), error.max())
 
 
@@ -138,10 +138,10 @@ def check_smoothing(function, dtype, n, axis=-1, epsilon=0.1):
 
 def near(dx, gradients, slack):
     """‖dx − gradients‖ in eps·slack, half the smallest subnormal per element allowed."""
-    subnormal = float(oracle.info(dx.dtype).smallest_subnormal)
+    subnormal = float(measures.info(dx.dtype).smallest_subnormal)
     error = np.maximum(np.abs(dx.astype(WIDE) - gradients) - subnormal / 2, 0)
     size = np.sqrt((error * error).sum(axis=-1))
-    error = size / np.where(slack == 0, 1, slack) / oracle.eps(dx.dtype)
+    error = size / np.where(slack == 0, 1, slack) / measures.eps(dx.dtype)
     error = np.where(slack == 0, np.where(size == 0, 0, np.inf), error)
     return np.where(np.isnan(error), np.inf, error)
 
@@ -156,7 +156,7 @@ def assert_near(dx, gradients, slack):
 
 def given(target, x, axis):
     """Weights of the shape of x."""
-    if target.dtype.kind == "f" or target.dtype == oracle.BFLOAT16:
+    if target.dtype.kind == "f" or target.dtype == cases.DTYPES[1]:
         return target.astype(WIDE)
     return np.moveaxis(one_hot(target, x.shape[axis]), -1, axis).astype(WIDE)
 

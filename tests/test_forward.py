@@ -1,12 +1,11 @@
 """softmax: the numerics contract, and what axis, scale, where, empty and out mean."""
 
-import cases
-import checks
 import numpy as np
-import oracle
 import pytest
+from contract import assert_holds
 
 from softgrad import softmax, softmax_with_vjp
+from softgrad.testing import cases, check_forward, measures, oracle
 
 LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 
@@ -15,7 +14,12 @@ LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_contract(dtype, n, axis):
-    checks.check_forward(softmax, dtype, n, axis)
+    assert_holds("contract", "forward", softmax, dtype, n, axis)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_every_check(dtype):
+    check_forward(softmax, level="tight", dtypes=[dtype], axis=(-1, 0, 1))
 
 
 # --- axis --------------------------------------------------------------------------------------------
@@ -26,7 +30,7 @@ def test_contract(dtype, n, axis):
 def test_axes(dtype, axis):
     x = (3 * cases.numbers(7 * 5 * 6, "x")).reshape(7, 5, 6).astype(dtype)
     y = softmax(x, axis=axis)
-    assert oracle.ulps(y, oracle.softmax(x, axis)).max() <= 2
+    assert measures.ulps(y, oracle.softmax(x, axis)).max() <= 2
 
 
 def test_no_axis_at_all():
@@ -45,7 +49,7 @@ SCALES = [0.0, 1.0, -1.0, 1 / np.sqrt(96), -3.7, 2.0**-60, 1e-30, 1e30]
 def test_scale_is_exact(dtype, scale):
     """As if scale·x had been given without rounding it."""
     x = cases.logits(100, dtype)
-    error = oracle.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale))
+    error = measures.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale))
     assert error.max() <= (0.51 if dtype.itemsize == 2 else 2)
 
 
@@ -93,7 +97,7 @@ def test_where(dtype):
     x, where = masked_cases(dtype)
     y = softmax(x, where=where)
     assert (y[~where] == 0).all()
-    assert oracle.ulps(y, oracle.softmax(x, where=where)).max() <= (0.51 if dtype.itemsize == 2 else 2)
+    assert measures.ulps(y, oracle.softmax(x, where=where)).max() <= (0.51 if dtype.itemsize == 2 else 2)
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf, 3e4])
@@ -120,7 +124,7 @@ def test_where_is_broadcast(shape):
 def test_where_may_be_a_list_or_a_bool(where):
     y = softmax([1.0, 2.0, 1.0], where=where)
     expected = oracle.softmax([1.0, 2.0, 1.0], where=where)
-    assert oracle.ulps(y, expected).max() <= 2
+    assert measures.ulps(y, expected).max() <= 2
 
 
 def test_where_false_is_an_empty_row():
@@ -243,5 +247,5 @@ def test_with_vjp_gives_what_the_two_functions_give():
     expected = oracle.vjp(y, dy, axis=0, scale=0.5, where=where)
     dx = np.empty_like(x)
     assert vjp(dy, out=dx) is dx
-    assert oracle.row_error(dx, expected, axis=0).max() <= 2
+    assert measures.row_error(dx, expected, axis=0).max() <= 2
     np.testing.assert_array_equal(vjp(dy), dx)

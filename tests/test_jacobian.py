@@ -1,12 +1,10 @@
 """softmax_jacobian: the dense matrix, the article's baseline."""
 
-import cases
-import checks
 import numpy as np
-import oracle
 import pytest
 
 from softgrad import softmax, softmax_jacobian
+from softgrad.testing import cases, measures, oracle
 
 
 def exact_jacobian(y):
@@ -23,7 +21,7 @@ def test_each_row_is_right(dtype, n):
     jacobian = softmax_jacobian(y)
     assert jacobian.dtype == dtype
     assert jacobian.shape == (len(y), n, n)
-    assert oracle.row_error(jacobian, exact_jacobian(y)).max() <= checks.bound(dtype)
+    assert measures.row_error(jacobian, exact_jacobian(y)).max() <= measures.bound(dtype)
 
 
 def test_it_is_the_derivative_of_softmax():
@@ -46,7 +44,7 @@ def test_axes(axis, batch, n):
     assert jacobian.shape == (*batch, n, n)
     axes = range(3) if axis is None else np.atleast_1d(axis) % 3
     rows = np.moveaxis(y, axes, range(-len(axes), 0)).reshape(*batch, n)
-    assert oracle.row_error(jacobian, exact_jacobian(rows)).max() <= 4
+    assert measures.row_error(jacobian, exact_jacobian(rows)).max() <= 4
 
 
 def test_it_is_symmetric():

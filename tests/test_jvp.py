@@ -1,12 +1,12 @@
 """softmax_jvp: the product with the Jacobian, which is symmetric."""
 
-import cases
-import checks
 import numpy as np
-import oracle
 import pytest
+from contract import assert_holds
 
 from softgrad import softmax, softmax_jvp, softmax_vjp
+from softgrad.testing import cases, check_jvp, measures, oracle
+from softgrad.testing.softmax import slope
 
 LENGTHS = [1, 2, 3, 5, 16, 17, 33, 100, 257, 1000]
 
@@ -15,19 +15,24 @@ LENGTHS = [1, 2, 3, 5, 16, 17, 33, 100, 257, 1000]
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_contract(dtype, n, axis):
-    checks.check_contract(softmax_jvp, dtype, n, axis)
+    assert_holds("contract", "jvp", softmax_jvp, dtype, n, axis)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_every_check(dtype):
+    check_jvp(softmax_jvp, level="tight", dtypes=[dtype], axis=(-1, 0, 1))
 
 
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_it_is_the_derivative_along_a_tangent(dtype, n):
     """Element by element, beside a complex step."""
-    y, _, v = checks.moderate(n, dtype)
-    slope = checks.by_complex_step(n, dtype)
-    gap = checks.norm(softmax_jvp(y, v).astype(oracle.WIDE) - slope)
+    y, _, v = cases.moderate(n, dtype)
+    expected = slope(y, v)
+    gap = measures.norm(softmax_jvp(y, v).astype(oracle.WIDE) - expected)
     # Σy is off by eps/2 for each y, which the step doesn't know; it rounds at the size of y∘v itself
-    own = 16 * oracle.eps(np.dtype(np.float64)) * checks.norm(y) * np.abs(v).max(axis=-1)
-    assert (gap <= (checks.bound(dtype) + 0.5) * oracle.eps(dtype) * checks.norm(slope) + own).all()
+    own = 16 * measures.eps(np.dtype(np.float64)) * measures.norm(y) * np.abs(v).max(axis=-1)
+    assert (gap <= (measures.bound(dtype) + 0.5) * measures.eps(dtype) * measures.norm(expected) + own).all()
 
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
@@ -43,7 +48,7 @@ def test_adjoint_with_every_option(dtype, axis):
     dy = softmax_jvp(y, v, axis=axis, where=where, scale=0.7).astype(oracle.WIDE)
     u, v = u.astype(oracle.WIDE), v.astype(oracle.WIDE)
     slack = np.sqrt((u * u).sum() * (dy * dy).sum()) + np.sqrt((v * v).sum() * (dx * dx).sum())
-    assert abs((v * dx).sum() - (dy * u).sum()) <= checks.bound(dtype) * oracle.eps(dtype) * slack
+    assert abs((v * dx).sum() - (dy * u).sum()) <= measures.bound(dtype) * measures.eps(dtype) * slack
     assert abs((v * dx).sum()) > slack / 16  # the products are not 0 anyway
 
 

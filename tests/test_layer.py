@@ -1,10 +1,10 @@
 """Softmax, the layer for networks whose passes are written by hand."""
 
-import cases
 import numpy as np
 import pytest
 
 from softgrad import Softmax, softmax, softmax_vjp
+from softgrad.testing import cases
 
 X, DY = (cases.numbers(60, key).reshape(3, 4, 5) for key in ("x", "dy"))
 

@@ -1,14 +1,12 @@
 """The ways through memory: which one is taken, and that each gives the right result on any layout."""
 
-import cases
-import checks
 import numpy as np
-import oracle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softgrad import layout, softmax, softmax_double_backward, softmax_vjp
+from softgrad.testing import cases, measures, oracle
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -147,12 +145,12 @@ def test_the_contract_holds_on_each_way(dtype, rows, n, kind, axis, name):
         )
     x, y, dy, out = (laid_out(a if axis else a.T, kind) for a in (x, y, dy, np.full_like(y, np.nan)))
     assert way(y, dy, out, axis=axis, packs=2) == name or dtype.itemsize != 4
-    error = oracle.ulps(softmax(x, axis=axis, out=out), oracle.softmax(x, axis=axis))
+    error = measures.ulps(softmax(x, axis=axis, out=out), oracle.softmax(x, axis=axis))
     assert error.max() <= (0.51 if dtype.itemsize == 2 else 2)
     dx = softmax_vjp(y, dy, axis=axis, out=out)
     moving = (dy != (dy[:, :1] if axis else dy[:1])).any(axis=axis)
-    error = oracle.row_error(dx, exact if axis else exact.T, axis)
-    assert (error * moving).max() <= checks.bound(dtype)
+    error = measures.row_error(dx, exact if axis else exact.T, axis)
+    assert (error * moving).max() <= measures.bound(dtype)
 
 
 # --- any layout --------------------------------------------------------------------------------------
@@ -200,12 +198,12 @@ def check_call(x, y, dy, out, axis, where, scale):
     while base.base is not None:
         base = base.base
     softmax(x, axis=axis, where=where, scale=scale, out=out)
-    error = oracle.ulps(out, oracle.softmax(x, axis, scale, everything)).max()
+    error = measures.ulps(out, oracle.softmax(x, axis, scale, everything)).max()
     assert error <= (0.51 if dtype.itemsize == 2 else 2)
     exact = oracle.vjp(y, dy, axis, scale, everything)
     softmax_vjp(y, dy, axis=axis, where=where, scale=scale, out=out)
     axes = tuple(range(x.ndim)) if axis is None else axis
-    assert oracle.row_error(out, exact, axes).max() <= checks.bound(dtype)
+    assert measures.row_error(out, exact, axes).max() <= measures.bound(dtype)
     if everything is not None:
         assert (out[~everything] == 0).all()
     # what lies between the elements has not been touched

@@ -7,11 +7,8 @@ eigenvalue the sign of the secular function on both sides of it.
 import tracemalloc
 from fractions import Fraction
 
-import cases
-import checks
 import mpmath
 import numpy as np
-import oracle
 import pytest
 import scipy.sparse.linalg
 from hypothesis import given
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 import softgrad
 from softgrad import SoftmaxJacobian
 from softgrad.numpy.jacobian import total
+from softgrad.testing import cases, measures, oracle
 
 DTYPES = cases.DTYPES
 FLOAT64 = np.dtype(np.float64)
@@ -44,7 +42,7 @@ def fractions(values):
 
 
 def subnormal(dtype):
-    return Fraction(float(oracle.info(dtype).smallest_subnormal))
+    return Fraction(float(measures.info(dtype).smallest_subnormal))
 
 
 def within(found, exact, eps, dtype):
@@ -66,7 +64,7 @@ def norm(values):
 
 def bound(dtype, wide):
     """The bound in eps: `wide` in float64, for the others that of the rounding at the end."""
-    return (wide if dtype == FLOAT64 else 1) * oracle.eps(dtype)
+    return (wide if dtype == FLOAT64 else 1) * measures.eps(dtype)
 
 
 # --- what is true, as functions of the implementation -----------------------------------------------------
@@ -100,13 +98,13 @@ def check_solve(solve, dtype, n):
         c = [b[i] - mean for i in there]
         z = [a / exact[i] for a, i in zip(c, there, strict=True)]
         expected = [a - sum(z) / len(z) for a in z]
-        largest = float(oracle.info(dtype).max)
+        largest = float(measures.info(dtype).max)
         if max(map(abs, expected)) > largest:  # out of range, and said to be
             assert not np.isfinite(x).all()
             continue
         spread = sum(map(abs, c)) / len(c)
         moved = norm([(abs(a) + spread) / exact[i] for a, i in zip(c, there, strict=True)])
-        allowed = 4 * oracle.eps(dtype) * norm(expected) + 4 * oracle.eps(FLOAT64) * moved
+        allowed = 4 * measures.eps(dtype) * norm(expected) + 4 * measures.eps(FLOAT64) * moved
         error = norm([a - e for a, e in zip(fractions(x[there]), expected, strict=True)])
         assert error <= allowed + n * float(subnormal(dtype)), (p, error / allowed)
 
@@ -129,12 +127,12 @@ def check_root(times, dtype, n, transposed=False):
                 exact = [a * (b - a * mean) for a, b in zip(root, v, strict=True)]
                 other = mpmath.fsum(a * abs(b) for a, b in zip(root, v, strict=True))
                 moved = [
-                    oracle.eps(FLOAT64)
+                    measures.eps(FLOAT64)
                     * (a * abs(b) * (whole - a * a) + a * a * (other - a * abs(b)))
                     / whole
                     for a, b in zip(root, v, strict=True)
                 ]
-            allowed = checks.bound(dtype) * oracle.eps(dtype) * norm(exact) + norm(moved)
+            allowed = measures.bound(dtype) * measures.eps(dtype) * norm(exact) + norm(moved)
             error = norm([a - e for a, e in zip(found, exact, strict=True)])
             assert error <= allowed + n * float(subnormal(dtype)), (p, error / allowed)
 
@@ -271,8 +269,8 @@ def test_the_columns_of_a_matrix_are_vectors(dtype, n, k, order):
     assert result.shape == v.shape
     assert result.dtype == dtype
     exact = oracle.vjp(np.broadcast_to(y[..., None], v.shape), v, axis=-2)
-    constant = (v == v[:, :1]).all(axis=-2) & (dtype == FLOAT64)  # see checks.check_constant
-    assert np.where(constant, 0, oracle.row_error(result, exact, axis=-2)).max(initial=0) <= checks.bound(
+    constant = (v == v[:, :1]).all(axis=-2) & (dtype == FLOAT64)  # see testing.softmax.tight_product
+    assert np.where(constant, 0, measures.row_error(result, exact, axis=-2)).max(initial=0) <= measures.bound(
         dtype
     )
 
@@ -280,7 +278,7 @@ def test_the_columns_of_a_matrix_are_vectors(dtype, n, k, order):
 def assert_close(found, expected):
     """The same array, as far as NumPy's dense matrices tell; its entries are of moderate size."""
     assert found.shape == expected.shape
-    assert np.linalg.norm(found - expected) <= 100 * oracle.eps(FLOAT64) * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) <= 100 * measures.eps(FLOAT64) * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +354,7 @@ def test_no_eigenvalue_is_above_the_bound(dtype):
             if limit < first and second:  # the largest lies between them
                 assert limit > second
                 assert secular(fractions(p), Fraction(limit)) >= 0
-            assert limit <= 2 * largest * (1 + 4 * oracle.eps(dtype)) + float(subnormal(dtype))
+            assert limit <= 2 * largest * (1 + 4 * measures.eps(dtype)) + float(subnormal(dtype))
 
 
 @given(
@@ -397,7 +395,7 @@ def test_a_sum_of_equal_numbers(order):
     p = np.full((2, 1000), 1.8631789223498867, order=order)
     exact = 1000 * Fraction(p[0, 0])
     for found in total(p):
-        assert abs(Fraction(found) - exact) <= Fraction(0.51 * oracle.eps(FLOAT64)) * exact
+        assert abs(Fraction(found) - exact) <= Fraction(0.51 * measures.eps(FLOAT64)) * exact
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -411,8 +409,8 @@ def test_eigenvalues_of_a_long_row(threads):
             found = SoftmaxJacobian(y).eigvalsh()
             assert found[0] == 0
             expected = np.linalg.eigvalsh(softgrad.softmax_jacobian(y))
-            assert np.abs(found - expected).max() <= 50 * oracle.eps(FLOAT64) * expected[-1]
-            assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * oracle.eps(FLOAT64)
+            assert np.abs(found - expected).max() <= 50 * measures.eps(FLOAT64) * expected[-1]
+            assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * measures.eps(FLOAT64)
     finally:
         softgrad.set_num_threads(before)
 

@@ -2,11 +2,11 @@
 
 from fractions import Fraction
 
-import cases
 import mpmath
 import numpy as np
-import oracle
 import pytest
+
+from softgrad.testing import cases, measures, oracle
 
 HARD = [
     # y, dy: what is left lies hundreds of bits below the terms
@@ -128,22 +128,22 @@ def test_double_backward_is_the_derivative_of_the_dense_jacobian(dtype):
 def test_ulps_are_those_of_the_dtype_at_the_exact_value():
     exact_values = np.array([1.0, 1.5, 0.75, 2.0**-126], oracle.WIDE)
     off = np.nextafter(exact_values.astype(np.float32), np.float32(4))
-    np.testing.assert_array_equal(oracle.ulps(off, exact_values), 1)
-    assert oracle.ulps(np.float16([np.nan]), np.ones(1, oracle.WIDE)) == np.inf
+    np.testing.assert_array_equal(measures.ulps(off, exact_values), 1)
+    assert measures.ulps(np.float16([np.nan]), np.ones(1, oracle.WIDE)) == np.inf
     # 1 + 2⁻⁷ is bfloat16's next number after 1
     near = np.array([1.0078125], cases.DTYPES[1])
-    np.testing.assert_array_equal(oracle.ulps(near, np.ones(1, oracle.WIDE)), 1)
+    np.testing.assert_array_equal(measures.ulps(near, np.ones(1, oracle.WIDE)), 1)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_row_error_counts_in_eps_of_the_norm(dtype):
     exact_row = np.array([[3.0, 4.0]], oracle.WIDE)
     off = exact_row.astype(dtype)
-    off[0, 1] += dtype.type(4 * oracle.eps(dtype))
-    assert oracle.row_error(off, exact_row) == pytest.approx(4 / 5, rel=1e-3)
-    assert oracle.row_error(np.full_like(off, np.nan), exact_row) == np.inf
-    assert oracle.row_error(off * dtype.type(0), exact_row) > 1 / oracle.eps(dtype) / 2
-    assert oracle.row_error(off, 0 * exact_row) == np.inf
+    off[0, 1] += dtype.type(4 * measures.eps(dtype))
+    assert measures.row_error(off, exact_row) == pytest.approx(4 / 5, rel=1e-3)
+    assert measures.row_error(np.full_like(off, np.nan), exact_row) == np.inf
+    assert measures.row_error(off * dtype.type(0), exact_row) > 1 / measures.eps(dtype) / 2
+    assert measures.row_error(off, 0 * exact_row) == np.inf
 
 
 @pytest.mark.parametrize("power", [-1000, 1000])
@@ -151,11 +151,11 @@ def test_row_error_neither_over_nor_underflows(power):
     exact_row = np.ldexp(np.array([3.0, 4.0], oracle.WIDE), power)
     off = exact_row.astype(np.float64)
     off[1] *= 1 + 2.0**-50
-    assert oracle.row_error(off, exact_row) == pytest.approx(4 * 4 / 5)
+    assert measures.row_error(off, exact_row) == pytest.approx(4 * 4 / 5)
 
 
 def test_row_error_allows_half_the_smallest_subnormal():
     smallest = np.finfo(np.float32).smallest_subnormal
     exact_row = np.array([0.5, 0.25, 1.0], oracle.WIDE) * oracle.WIDE(smallest)
-    assert oracle.row_error(np.array([0, 0, smallest], np.float32), exact_row) == 0
-    assert oracle.row_error(np.array([0, smallest, smallest], np.float32), exact_row) > 1
+    assert measures.row_error(np.array([0, 0, smallest], np.float32), exact_row) == 0
+    assert measures.row_error(np.array([0, smallest, smallest], np.float32), exact_row) > 1

@@ -2,10 +2,10 @@
 
 import ml_dtypes
 import numpy as np
-import oracle
 import pytest
 
 from softgrad import set_num_threads, softmax, softmax_double_backward, softmax_vjp
+from softgrad.testing import measures, oracle
 
 
 @pytest.mark.parametrize(("n", "logit", "far"), [(100_000, -10, 1000.7), (300_000, -9, 3.3)])
@@ -23,7 +23,7 @@ def test_many_equal_elements_beside_a_light_first_one(n, logit, far, axis):
     else:
         y = softmax(x)
         dx = softmax_vjp(y, dy)
-    assert oracle.row_error(np.ascontiguousarray(dx), oracle.vjp(np.ascontiguousarray(y), dy)).max() <= 2
+    assert measures.row_error(np.ascontiguousarray(dx), oracle.vjp(np.ascontiguousarray(y), dy)).max() <= 2
 
 
 def test_the_same_in_float16():
@@ -31,13 +31,13 @@ def test_the_same_in_float16():
     y[0, 0] = 1.05 * 2.0**-12 * np.sqrt(float(y[0, 1]) * y.astype(np.float64).sum())
     dy = np.full((1, 8192), 1671.995, np.float16)
     dy[0, 0] = 0
-    assert oracle.row_error(softmax_vjp(y, dy), oracle.vjp(y, dy)).max() <= 2
+    assert measures.row_error(softmax_vjp(y, dy), oracle.vjp(y, dy)).max() <= 2
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float64)], ids=str)
 def test_double_backward_near_the_largest_number(dtype):
     """It gave NaN."""
-    large = 0.9 * float(oracle.info(dtype).max)
+    large = 0.9 * float(measures.info(dtype).max)
     y, dy, v = (np.array(a, dtype) for a in ([0.5, 0.5], [1, 2], [large, -large]))
     grad_x, grad_dy = softmax_double_backward(y, dy, v)
     np.testing.assert_array_equal(grad_dy, softmax_vjp(y, v))
@@ -48,14 +48,14 @@ def test_double_backward_near_the_largest_number(dtype):
 def test_a_scale_that_float32_does_not_hold(large, scale):
     """It was rounded to float32 first."""
     y, dy = np.array([[0.5, 0.5]], np.float32), np.array([[large, -large]], np.float32)
-    assert oracle.row_error(softmax_vjp(y, dy, scale=scale), oracle.vjp(y, dy, scale=scale)).max() <= 2
+    assert measures.row_error(softmax_vjp(y, dy, scale=scale), oracle.vjp(y, dy, scale=scale)).max() <= 2
 
 
 def test_a_small_scale_of_large_logits():
     """The second part of the scale was a subnormal number."""
     x = np.array([[3.3e38, -3.3e38, 1e38, -1e38]], np.float32)
     scale = 9.893050367125762e-38
-    assert oracle.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale)).max() <= 2
+    assert measures.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale)).max() <= 2
 
 
 def test_an_axis_of_one_element_may_have_any_step():

@@ -10,12 +10,12 @@ import xml.etree.ElementTree
 
 import ml_dtypes
 import numpy as np
-import oracle
 import pytest
 from typer.testing import CliRunner
 
 from softgrad.bench import exact, judges, measure, reproduce
 from softgrad.cli import app, write_whole
+from softgrad.testing import oracle
 
 SMALL = ["reproduce", "--quick", "--batch", "4", "--features", "24"]
 

@@ -4,13 +4,13 @@ import concurrent.futures
 import os
 import threading
 
-import cases
 import numpy as np
 import processes
 import pytest
 
 import softgrad
 from softgrad import threads
+from softgrad.testing import cases
 
 FLOAT32 = np.dtype(np.float32)
 

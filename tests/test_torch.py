@@ -1,13 +1,10 @@
 """PyTorch's autograd, asked as the article asks it."""
 
-import cases
-import checks
-import mutants
 import numpy as np
-import oracle
 import pytest
 
 from softgrad import Softmax, softmax, softmax_double_backward, softmax_vjp
+from softgrad.testing import cases, measures, mutants, oracle
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +29,7 @@ def check_autograd(vjp, dtype, axis):
     x, dy = (a.astype(dtype) for a in article())
     y, seen, expected = by_autograd(x, dy, axis)
     np.testing.assert_array_equal(seen, dy)
-    error = oracle.row_error(vjp(y, dy, axis=axis), expected.astype(oracle.WIDE), axis)
+    error = measures.row_error(vjp(y, dy, axis=axis), expected.astype(oracle.WIDE), axis)
     assert error.max() <= 32
 
 
@@ -41,7 +38,7 @@ def check_autograd(vjp, dtype, axis):
 def test_softmax_and_its_gradient(dtype, axis):
     x, dy = (a.astype(dtype) for a in article())
     y, _, _ = by_autograd(x, dy, axis)
-    assert oracle.ulps(softmax(x, axis=axis), y.astype(oracle.WIDE)).max() <= 16
+    assert measures.ulps(softmax(x, axis=axis), y.astype(oracle.WIDE)).max() <= 16
     check_autograd(softmax_vjp, dtype, axis)
 
 
@@ -62,7 +59,7 @@ def test_the_layer_in_the_middle_of_a_network():
 
     logits = torch.tensor(x, requires_grad=True)
     torch.tanh(torch.softmax(0.5 * logits, -1) @ torch.from_numpy(matrix)).sum().backward()
-    assert oracle.row_error(dx, logits.grad.numpy().astype(oracle.WIDE)).max() <= 64
+    assert measures.row_error(dx, logits.grad.numpy().astype(oracle.WIDE)).max() <= 64
 
 
 @pytest.mark.parametrize("axis", [-1, 0])
@@ -74,7 +71,7 @@ def test_the_double_backward(axis):
     expected = torch.autograd.grad(dx, (logits, gradient), torch.from_numpy(v))
     found = softmax_double_backward(softmax(x, axis=axis), dy, v, axis=axis)
     for one, other in zip(found, expected, strict=True):
-        assert oracle.row_error(one, other.numpy().astype(oracle.WIDE), axis).max() <= 64
+        assert measures.row_error(one, other.numpy().astype(oracle.WIDE), axis).max() <= 64
 
 
 def test_a_mask_by_minus_infinity():
@@ -82,9 +79,9 @@ def test_a_mask_by_minus_infinity():
     x, dy = (cases.numbers(16 * 33, key).reshape(16, 33) for key in ("x", "dy"))
     where = cases.numbers(16 * 33, "where").reshape(16, 33) > -0.5
     y, _, expected = by_autograd(np.where(where, x, -np.inf), dy, -1)
-    assert oracle.ulps(softmax(x, where=where), y.astype(oracle.WIDE)).max() <= 16
+    assert measures.ulps(softmax(x, where=where), y.astype(oracle.WIDE)).max() <= 16
     dx = softmax_vjp(y, dy, where=where)
-    assert oracle.row_error(dx, expected.astype(oracle.WIDE)).max() <= 64
+    assert measures.row_error(dx, expected.astype(oracle.WIDE)).max() <= 64
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -97,9 +94,9 @@ def test_where_torch_loses_digits_softgrad_does_not(dtype):
     theirs = torch.ops.aten._softmax_backward_data(
         torch.tensor(dy), torch.tensor(y), -1, torch.from_numpy(y.copy()).dtype
     ).numpy()
-    ours = oracle.row_error(softmax_vjp(y, dy), exact)
-    assert (ours <= checks.bound(dtype)).all()
-    assert (oracle.row_error(theirs, exact) > 100 * ours).all()
+    ours = measures.row_error(softmax_vjp(y, dy), exact)
+    assert (ours <= measures.bound(dtype)).all()
+    assert (measures.row_error(theirs, exact) > 100 * ours).all()
 
 
 def test_a_tensor_is_refused_with_what_to_do():

@@ -1,0 +1,163 @@
+"""The checks as assertions, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from .judging import Function
+from .operations import Level, What
+from .run import DEFAULT_DTYPES, Finding, findings, name_of
+
+
+def check(what: What, fn: Function, **options: Any) -> None:
+    """Raise at the first check that fails."""
+    for one in findings(what, fn, **options, early=True):
+        if not one.passed:
+            raise AssertionError(message(fn, one))
+
+
+def message(fn: Function, one: Finding) -> str:
+    first = one.hint or f"{one.check} fails, and the failure looks like no known mistake"
+    lines = "\n".join("    " + line for line in one.reproduce.splitlines())
+    return (
+        f"{name_of(fn)}: {first}\n"
+        f"check: {one.check} ({one.why})\n"
+        f"smallest failing case: {one.case}\n"
+        f"to reproduce:\n{lines}"
+    )
+
+
+def check_vjp(
+    fn: Function,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    max_n: int | None = None,
+    axis: int | Sequence[int] | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise unless ``fn(y, dy)`` is ∂L/∂x, given what the map put out and ∂L/∂y.
+
+    Parameters
+    ----------
+    fn : callable
+        Takes NumPy arrays of shape ``(rows, n)`` and one dtype, rows along the last axis, and returns an
+        array of that shape and dtype.
+    map : str
+        The map whose gradient it is: a name in `softgrad.family.MAPS`.
+    level : {"sound", "tight"}
+        How exact it must be.  *sound*: as exact as the plain closed form is allowed to be in the dtype's own
+        precision, 16-bit types with sums in float32; the bound has the condition of the row in it, and 1.01
+        times the right result is beyond it.  *tight*: softgrad's own contract.
+    dtypes
+        Of float16, bfloat16, float32 and float64; a function is judged at each.
+    max_n : int, optional
+        The longest rows, for what builds a Jacobian; without it there are rows of 100,000.
+    axis : int or sequence of int, optional
+        Axes for which ``fn(y, dy, axis=axis)`` is tested as well, on arrays of two and three dimensions.
+    seed : int
+        Of the random numbers.
+
+    Raises
+    ------
+    AssertionError
+        A check fails.  The first line says what is probably wrong, if the failure is that of a known
+        mistake; then come the check, the smallest case that fails, and three lines of code that repeat it.
+        An exception of `fn` is a failed check.
+    ValueError
+        An option that is none.
+
+    Notes
+    -----
+    *Time*: a few seconds for a NumPy function.  *Memory*: some 100 MB, most of it exact results, which are
+    kept for the next call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad.testing import check_vjp
+    >>> def closed_form(y, dy):
+    ...     return y * (dy - np.sum(y * dy, axis=-1, keepdims=True))
+    >>> check_vjp(closed_form, max_n=100)
+    >>> def elementwise(y, dy):
+    ...     return y * (1 - y) * dy
+    >>> try:
+    ...     check_vjp(elementwise)
+    ... except AssertionError as error:
+    ...     print(str(error).splitlines()[0][:41])
+    elementwise: elementwise y(1−y)∘dy: that
+    """
+    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
+    check("vjp", fn, **options)
+
+
+def check_forward(
+    fn: Function,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    max_n: int | None = None,
+    axis: int | Sequence[int] | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise unless ``fn(x)`` is the map of x.  Everything else is as in `check_vjp`.
+
+    Examples
+    --------
+    >>> import softgrad
+    >>> from softgrad.testing import check_forward
+    >>> check_forward(softgrad.softmax, level="tight", dtypes=["float32"], max_n=17)
+    """
+    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
+    check("forward", fn, **options)
+
+
+def check_jvp(
+    fn: Function,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    max_n: int | None = None,
+    axis: int | Sequence[int] | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise unless ``fn(y, dx)`` is how y moves when x moves along dx.  Everything else is as in `check_vjp`.
+
+    Examples
+    --------
+    >>> import softgrad
+    >>> from softgrad.testing import check_jvp
+    >>> check_jvp(softgrad.softmax_jvp, level="tight", dtypes=["float32"], max_n=17)
+    """
+    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
+    check("jvp", fn, **options)
+
+
+def check_double_backward(
+    fn: Function,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    max_n: int | None = None,
+    axis: int | Sequence[int] | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise unless ``fn(y, dy, v)`` is ``(grad_x, grad_dy)``, the gradients of ⟨v, vjp(y(x), dy)⟩.
+
+    Everything else is as in `check_vjp`.
+
+    Examples
+    --------
+    >>> import softgrad
+    >>> from softgrad.testing import check_double_backward
+    >>> check_double_backward(softgrad.softmax_double_backward, level="tight", dtypes=["float32"], max_n=17)
+    """
+    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
+    check("double-backward", fn, **options)

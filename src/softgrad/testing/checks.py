@@ -1,0 +1,200 @@
+"""The checks: what is true of a right implementation, on which rows, and why it matters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import judging, rows
+from .cases import DType
+from .judging import Case, Verdict
+from .operations import Arrays, Level, Operation
+
+PRODUCTS = ("vjp", "jvp")
+BACKWARD = ("vjp", "jvp", "double-backward")
+ALL = ("forward", *BACKWARD)
+EACH_LENGTH = (*range(1, 34), 37, 64, 100, 127, 129, 255, 257, 1000, 1023, 4097, 100_000)
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A row of the table below."""
+
+    name: str
+    why: str
+    build: Callable[[Operation, DType, int, int], rows.Rows]
+    lengths: tuple[int, ...]
+    judge: Callable[[Case, Callable[..., Any]], Verdict] = judging.within
+    of: tuple[str, ...] = ALL
+    levels: tuple[str, ...] = ("sound", "tight")
+    ndim: int = 2
+    axis: bool = False  # whether it is made along each axis that is given, too
+
+
+CHECKS = [
+    Check(
+        "shape and dtype",
+        "a float64 result in a float32 network doubles its memory, and broadcasting hides a wrong shape",
+        rows.alike,
+        (1, 5),
+        judging.dtype_kept,
+    ),
+    Check(
+        "contract",
+        "each row is as near to the exact result as it may be, on hard logits and gradients, at all lengths",
+        rows.hard,
+        EACH_LENGTH,
+        axis=True,
+    ),
+    Check(
+        "one row",
+        "a batch of one is where a sum over the wrong axis and a squeezed axis show",
+        rows.one_row,
+        (2, 5, 100),
+    ),
+    Check("many rows", "blocks of rows, and what is left over, are handled apart", rows.many_rows, (3, 10)),
+    Check(
+        "average",
+        "what is too large by 1 % in every row is no rounding, though each row may be within it",
+        rows.averaged,
+        (50,),
+        judging.right_on_average,
+    ),
+    Check(
+        "constant gradient",
+        "the weights sum to 1 whatever the logits are, so a constant gradient must give 0",
+        rows.constant,
+        (2, 3, 16, 100, 1000),
+        of=PRODUCTS,
+    ),
+    Check(
+        "sums to 0",
+        "what one logit gains the others lose: 1ᵀJ = 0",
+        rows.alike,
+        (2, 5, 100, 1000),
+        judging.sums_to_zero,
+        of=PRODUCTS,
+    ),
+    Check(
+        "sums to 1",
+        "the weights of a row are all there is",
+        rows.hard,
+        (1, 2, 17, 100, 1000, 4097, 100_000),
+        judging.sums_to_one,
+        of=("forward",),
+    ),
+    Check(
+        "adjoint",
+        "⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, and the jvp is found as a derivative of the map: no formula is asked",
+        rows.crowd,
+        (2, 5, 33, 257),
+        judging.adjoint,
+        of=PRODUCTS,
+    ),
+    Check(
+        "saturated rows",
+        "where one weight is nearly 1 the others' gradients are all that is left, and drown in its rounding",
+        rows.saturated,
+        (2, 3, 17, 100),
+    ),
+    Check(
+        "masked entries",
+        "attention masks by −inf: there the weight and its gradient are exactly 0, not small",
+        rows.masked,
+        (2, 5, 17, 100),
+        judging.zero_where_masked,
+    ),
+    Check(
+        "huge logits",
+        "exp overflows from 89 on (float32) unless the maximum is taken off, and −inf − −inf is NaN",
+        rows.huge,
+        (2, 3, 17),
+        of=("forward",),
+    ),
+    Check(
+        "empty rows",
+        "a row with nothing in it has y = 0, and its gradient is 0, not NaN",
+        rows.empty,
+        (2, 17),
+        of=PRODUCTS,
+        levels=("tight",),
+    ),
+    Check(
+        "NaN kept",
+        "a NaN that disappears hides the mistake that made it",
+        rows.alike,
+        (5, 33),
+        judging.nan_kept,
+    ),
+    Check(
+        "inputs unchanged",
+        "y and dy are needed again: by other branches of a graph, and by the next derivative",
+        rows.alike,
+        (1, 5, 33),
+        judging.inputs_unchanged,
+    ),
+    Check(
+        "no aliasing",
+        "a result in memory that something else writes to changes after it was returned",
+        rows.alike,
+        (1, 5, 33),
+        judging.no_aliasing,
+    ),
+    Check(
+        "same twice",
+        "training can only be repeated if the same call gives the same bits",
+        rows.alike,
+        (5, 33, 1000),
+        judging.same_twice,
+    ),
+    Check(
+        "read-only inputs",
+        "arrays out of files and other libraries can't be written to",
+        rows.alike,
+        (5, 33),
+        judging.read_only,
+    ),
+    Check(
+        "memory layouts",
+        "slices and transposes are everyday inputs, and kernels that walk memory get them wrong",
+        rows.alike,
+        (3, 5, 33),
+        judging.any_layout,
+    ),
+    Check(
+        "three dimensions",
+        "batches have more than two axes",
+        rows.alike,
+        (5, 33),
+        ndim=3,
+        axis=True,
+    ),
+]
+BY_NAME = {check.name: check for check in CHECKS}
+
+
+@functools.lru_cache(maxsize=256)
+def drawn(
+    check: Check, operation: Operation, level: Level, dtype: DType, n: int, seed: int
+) -> tuple[rows.Rows, Arrays, Arrays]:
+    made = check.build(operation, dtype, n, seed)
+    with np.errstate(all="ignore"):
+        exact = operation.exact(*made.arguments)
+        return made, exact, operation.allowed(level, made.arguments, exact)
+
+
+def case_of(
+    check: Check,
+    operation: Operation,
+    level: Level,
+    dtype: DType,
+    n: int,
+    axis: int | None = None,
+    seed: int = 0,
+) -> Case:
+    made, exact, allowed = drawn(check, operation, level, dtype, n, seed)
+    return Case(operation, level, check.judge, made.arguments, exact, allowed, made.labels, axis, check.ndim)

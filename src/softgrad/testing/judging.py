@@ -1,0 +1,283 @@
+"""A case, and the ways to judge what a function makes of it.
+
+Rows lie along the last axis of 2-d arrays; a `Case` brings them into the shape that is to be tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from . import cases
+from .cases import DType
+from .measures import eps, gain, info, inner, norm, smallest, ulps
+from .operations import Arrays, Level, Operation
+from .oracle import WIDE
+
+Function = Callable[..., Any]
+
+
+class UnfitError(Exception):
+    """A result that can't be compared: no array, or not of the right shape."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a check: `worst` is in units of the bound (≤ 1 passes), `eps` in eps of the row's norm (of
+    a forward in ulp); NaN where nothing is measured."""
+
+    passed: bool
+    worst: float = math.nan
+    eps: float = math.nan
+    row: int | None = None
+    told: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Rows to call a function with, what it must give, and how it is judged."""
+
+    operation: Operation
+    level: Level
+    judge: Callable[[Case, Function], Verdict]
+    arguments: Arrays
+    exact: Arrays
+    allowed: Arrays
+    labels: tuple[str, ...]
+    axis: int | None = None  # None: the function is called without one
+    ndim: int = 2
+
+    @property
+    def dtype(self) -> DType:
+        return self.arguments[0].dtype
+
+    def verdict(self, fn: Function) -> Verdict:
+        """Call `fn` and judge what it gives."""
+        return self.judge(self, fn)
+
+    def only(self, row: int) -> Case:
+        """The case of one row."""
+        arguments, exact, allowed = (
+            tuple(a[row : row + 1] for a in arrays) for arrays in (self.arguments, self.exact, self.allowed)
+        )
+        labels = (self.labels[row],)
+        return replace(self, arguments=arguments, exact=exact, allowed=allowed, labels=labels)
+
+    def shaped(self, rows: Array) -> Array:
+        """Rows as the function is given them, in memory of its own."""
+        if self.axis is None:
+            return rows.copy()
+        if self.ndim == 3:
+            rows = rows.reshape(-1, len(rows) // 3, rows.shape[-1]) if len(rows) % 3 == 0 else rows[None]
+        return np.moveaxis(rows, -1, self.axis).copy(order="C")
+
+    def rows(self, result: Array) -> Array:
+        return (
+            result
+            if self.axis is None
+            else np.moveaxis(result, self.axis, -1).reshape(self.arguments[0].shape)
+        )
+
+    def call(self, fn: Function, *arguments: Array) -> Arrays:
+        """What `fn` gives, as it gives it; fit to be compared."""
+        options = {} if self.axis is None else {"axis": self.axis}
+        found = fn(*arguments, **options)
+        results = found if isinstance(found, tuple) else (found,)
+        if len(results) != len(self.exact):
+            raise UnfitError(f"{len(self.exact)} arrays are due; it gave {len(results)}")
+        for result in results:
+            if not isinstance(result, np.ndarray):
+                raise UnfitError(f"a NumPy array is due; it gave a {type(result).__name__}")
+            if result.shape != arguments[0].shape:
+                raise UnfitError(f"for arrays of shape {arguments[0].shape} it gave one of {result.shape}")
+        return results
+
+    def results(self, fn: Function) -> Arrays:
+        """What `fn` gives for the case, as rows."""
+        return tuple(map(self.rows, self.call(fn, *map(self.shaped, self.arguments))))
+
+
+# --- by numbers --------------------------------------------------------------------
+
+
+def errors(case: Case, results: Arrays) -> tuple[Array, Array]:
+    """Of each row the worst error beside what is allowed, and in eps of the norm (ulp of a forward)."""
+    ratios, sizes = [], []
+    for result, exact, allowed in zip(results, case.exact, case.allowed, strict=True):
+        given = result.astype(case.dtype)
+        error = np.abs(given.astype(WIDE) - exact)
+        if case.operation.by_element:
+            seen = exact >= float(info(case.dtype).smallest_normal)
+            size = np.where(seen, ulps(given, exact), 0).max(axis=-1)
+        else:
+            error = norm(np.maximum(error - smallest(case.dtype) / 2, 0))
+            whole = norm(exact)
+            size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
+        ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
+        ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
+        ratios.append(ratio.max(axis=-1) if case.operation.by_element else ratio)
+        sizes.append(np.where(ratios[-1] == 0, 0, np.where(np.isnan(size), np.inf, size)))
+    return np.max(ratios, axis=0), np.max(sizes, axis=0)
+
+
+def within(case: Case, fn: Function) -> Verdict:
+    """Each row is within what is allowed."""
+    return compared(case, case.results(fn))
+
+
+def compared(case: Case, results: Arrays) -> Verdict:
+    ratios, sizes = errors(case, results)
+    row = int(np.argmax(ratios))
+    return Verdict(bool(ratios[row] <= 1), float(ratios[row]), float(sizes.max()), row)
+
+
+def zero_where_masked(case: Case, fn: Function) -> Verdict:
+    results = case.results(fn)
+    forward = case.operation.what == "forward"
+    gone = case.arguments[0] == (-np.inf if forward else 0)
+    for result in results:
+        left = (gone & (result != 0)).any(axis=-1)
+        if left.any():
+            told = "not exactly 0 at a logit of −inf" if forward else "not exactly 0 where y is 0"
+            return Verdict(False, row=int(np.argmax(left)), told=told)
+    return compared(case, results)
+
+
+def right_on_average(case: Case, fn: Function) -> Verdict:
+    """Half an eps (tight float64: one) at most: rounding goes either way, and over 512 rows averages out."""
+    limit = 1.0 if case.level == "tight" and case.dtype == np.float64 else 0.5
+    gains = [gain(r.astype(case.dtype), e) for r, e in zip(case.results(fn), case.exact, strict=True)]
+    worst = max(gains, key=lambda g: -1.0 if math.isnan(g) else abs(g))
+    if any(map(math.isnan, gains)):
+        worst = math.inf
+    told = f"the results are {1 + worst * eps(case.dtype):.6g} times the right ones, on the average"
+    passed = abs(worst) <= limit
+    return Verdict(passed, abs(worst) / limit, abs(worst), told="" if passed else told)
+
+
+def adjoint(case: Case, fn: Function) -> Verdict:
+    """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, and the jvp is the derivative of the map itself.
+
+    What the error of a row does to the product Cauchy and Schwarz tell; over rows errors add up as random
+    numbers do.  y is rounded, so its logarithm is not quite its x, and the derivative is found in float64.
+    """
+    y, u = case.arguments
+    # u and v are made alike, in `cases.alike`
+    v = (u.astype(np.float64) + cases.numbers(u.size, "v").reshape(u.shape) / 4).astype(case.dtype)
+    assert case.operation.slope is not None
+    forward = case.operation.what == "jvp"
+    slope = case.operation.slope(y, u if forward else v)
+    (found,) = case.results(fn)
+    other = v if forward else u
+    gap = abs((inner(found, v) - inner(slope, other)).sum())
+    own = (eps(case.dtype) / 2 + 16 * eps(np.dtype(np.float64))) * norm(slope)
+    allowed = 2 * norm((case.allowed[0] + own) * norm(v))
+    ratio = float(gap / allowed) if gap else 0.0
+    return Verdict(ratio <= 1, math.inf if math.isnan(ratio) else ratio)
+
+
+def sums_to_zero(case: Case, fn: Function) -> Verdict:
+    """|Σ dx| ≤ √n·‖error‖."""
+    (found,) = case.results(fn)
+    n = found.shape[-1]
+    total = np.abs(found.astype(WIDE).sum(axis=-1))
+    allowed = np.sqrt(WIDE(n)) * case.allowed[0] + n * smallest(case.dtype)
+    return worst_of(total / allowed)
+
+
+def sums_to_one(case: Case, fn: Function) -> Verdict:
+    (found,) = case.results(fn)
+    n = found.shape[-1]
+    exact, allowed = case.exact[0], case.allowed[0]
+    tiny = exact < float(info(case.dtype).smallest_normal)  # each is off by half the smallest number
+    slack = np.where(tiny, 0, allowed).sum(axis=-1) + n * smallest(case.dtype)
+    slack += np.where(tiny, exact, 0).sum(axis=-1) * (case.dtype != np.float16)  # or is flushed to 0
+    return worst_of(np.abs(found.astype(WIDE).sum(axis=-1) - 1) / slack)
+
+
+def worst_of(ratio: Array) -> Verdict:
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    row = int(np.argmax(ratio))
+    return Verdict(bool(ratio[row] <= 1), float(ratio[row]), row=row)
+
+
+# --- yes or no ---------------------------------------------------------------------
+
+
+def said(told: str, row: int | None = None) -> Verdict:
+    return Verdict(not told, told=told, row=row)
+
+
+def dtype_kept(case: Case, fn: Function) -> Verdict:
+    """The shape is looked at in `Case.call`."""
+    kinds = {r.dtype for r in case.results(fn)}
+    return said("" if kinds == {case.dtype} else f"{case.dtype} in, {', '.join(map(str, kinds))} out")
+
+
+def inputs_unchanged(case: Case, fn: Function) -> Verdict:
+    arguments = [case.shaped(a) for a in case.arguments]
+    before = [a.tobytes() for a in arguments]
+    case.call(fn, *arguments)
+    written = [str(i + 1) for i, (a, b) in enumerate(zip(arguments, before, strict=True)) if a.tobytes() != b]
+    return said(f"argument {' and '.join(written)} is written to" if written else "")
+
+
+def same_twice(case: Case, fn: Function) -> Verdict:
+    first = [r.tobytes() for r in case.results(fn)]
+    again = [r.tobytes() for r in case.results(fn)]
+    return said("" if first == again else "the second call gives other bits than the first")
+
+
+def no_aliasing(case: Case, fn: Function) -> Verdict:
+    arguments = [case.shaped(a) for a in case.arguments]
+    results = case.call(fn, *arguments)
+    if any(np.shares_memory(r, a) for r in results for a in arguments):
+        return said("the result is memory of an argument")
+    before = [r.tobytes() for r in results]
+    case.call(fn, *(case.shaped(a[::-1]) for a in case.arguments))
+    if [r.tobytes() for r in results] != before:
+        return said("the result of one call is overwritten by the next")
+    return said("")
+
+
+def read_only(case: Case, fn: Function) -> Verdict:
+    return compared(case, case.call(fn, *(cases.read_only(case.shaped(a)) for a in case.arguments)))
+
+
+def nan_kept(case: Case, fn: Function) -> Verdict:
+    """NaN in one place of a row makes the row NaN where it depends on it, and no other row."""
+    expected = case.results(fn)
+    for i in range(len(case.arguments)):
+        arguments = [case.shaped(a) for a in case.arguments]
+        arguments[i][1, case.arguments[0][1].argmax()] = np.nan  # where there is weight
+        for result, without in zip(case.call(fn, *arguments), expected, strict=True):
+            used = i == 0 or not np.array_equal(result[1], without[1], equal_nan=True)
+            if used and not np.isnan(result[1].astype(np.float64)).all():
+                return said(f"NaN in argument {i + 1} does not make its row NaN", 1)
+            others = np.arange(len(result)) != 1
+            if not np.isfinite(result[others].astype(np.float64)).all():
+                return said(f"NaN in one row of argument {i + 1} makes other rows NaN")
+    return said("")
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "column by column in memory": np.asfortranarray,
+    "every second element of a larger array": lambda a: np.repeat(a, 2, axis=-1)[:, ::2],
+    "reversed in memory": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "rows apart in a larger array": lambda a: np.concatenate([a, a * 0], axis=-1)[:, : a.shape[-1]],
+}
+
+
+def any_layout(case: Case, fn: Function) -> Verdict:
+    worst = said("")
+    for name, layout in LAYOUTS.items():
+        found = compared(case, case.call(fn, *map(layout, case.arguments)))
+        if not found.passed:
+            return replace(found, told=f"arrays that are {name}")
+        worst = found if not worst.worst >= found.worst else worst
+    return worst

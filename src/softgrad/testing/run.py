@@ -1,0 +1,265 @@
+"""A function through all checks."""
+
+from __future__ import annotations
+
+import math
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (NumPy knows bfloat16 by its name from it)
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import FLOATS
+from . import signatures
+from .checks import CHECKS, Check, case_of
+from .judging import Case, Function, UnfitError, Verdict
+from .maps import operation
+from .operations import Level, Operation, What
+from .oracle import WIDE
+
+DEFAULT_DTYPES = ("float32", "float64")
+SHOWN = 4  # numbers of a row that are shown
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check at one dtype."""
+
+    check: str
+    why: str
+    dtype: str
+    passed: bool
+    worst: float  # the worst error in units of the check's own bound (≤ 1 passes); NaN: nothing is measured
+    eps: float  # the same in eps of the row's norm (of a forward: in ulp); NaN: nothing is measured
+    case: str = ""  # the smallest failing case in words
+    reproduce: str = ""  # three lines of code
+    hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
+
+
+def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        dtype = None
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype {name!r} is not tested: give some of {', '.join(map(str, FLOATS))}")
+    if dtype == np.float64 and np.finfo(WIDE).nmant < 63:
+        raise ValueError(
+            "float64 can't be judged here: numpy.longdouble is no wider than it on this platform"
+        )
+    return dtype
+
+
+def axes_of(axis: int | Sequence[int] | None) -> tuple[int, ...]:
+    if axis is None:
+        return ()
+    return (axis,) if isinstance(axis, int) else tuple(axis)
+
+
+def plan(
+    what: What, map: str, level: Level, axis: int | Sequence[int] | None
+) -> list[tuple[Check, int | None]]:
+    """The checks that are made, and the axis of each."""
+    if level not in ("sound", "tight"):
+        raise ValueError(f"level {level!r} is not known: give 'sound' or 'tight'")
+    given = operation(map, what)
+    found: list[tuple[Check, int | None]] = []
+    for check in CHECKS:
+        if what not in check.of or level not in check.levels or not given.has(check.name):
+            continue
+        axes: Iterable[int | None] = axes_of(axis) if check.axis else ()
+        if check.ndim == 2:
+            axes = (None, *(a for a in axes_of(axis) if check.axis and -2 <= a < 2))
+        found += [(check, a) for a in axes]
+    return found
+
+
+def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
+    if max_n is None:
+        return check.lengths
+    return [n for n in check.lengths if n <= max_n] or [max_n]
+
+
+def attempt(case: Case, fn: Function) -> Verdict:
+    """The verdict on a function that may raise."""
+    try:
+        return case.verdict(fn)
+    except UnfitError as error:
+        return Verdict(False, told=str(error))
+    except Exception:
+        return Verdict(False, told=traceback.format_exc().strip())
+
+
+def findings(
+    what: What,
+    fn: Function,
+    *,
+    map: str,
+    level: Level,
+    dtypes: Iterable[npt.DTypeLike],
+    max_n: int | None,
+    axis: int | Sequence[int] | None,
+    seed: int,
+    early: bool,
+) -> Iterator[Finding]:
+    """The findings one by one; `early`: a check ends with its first failing length."""
+    if max_n is not None and max_n < 1:
+        raise ValueError(f"max_n is {max_n}; rows have at least 1 element")
+    given, planned = operation(map, what), plan(what, map, level, axis)
+    for dtype in [dtype_of(d) for d in dtypes]:
+        for check, along in planned:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                yield finding(check, given, fn, level, dtype, along, lengths_of(check, max_n), seed, early)
+
+
+def finding(
+    check: Check,
+    given: Operation,
+    fn: Function,
+    level: Level,
+    dtype: np.dtype[Any],
+    axis: int | None,
+    lengths: Sequence[int],
+    seed: int,
+    early: bool,
+) -> Finding:
+    name = check.name if axis is None else f"{check.name}, axis {axis}"
+    worst = size = math.nan
+    failed: tuple[Case, Verdict] | None = None
+    for n in lengths:
+        case = case_of(check, given, level, dtype, n, axis, seed)
+        found = attempt(case, fn)
+        worst, size = np.fmax(worst, found.worst), np.fmax(size, found.eps)
+        if not found.passed and failed is None:
+            failed = case, found
+            if early:
+                break
+    if failed is None:
+        return Finding(name, check.why, dtype.name, True, float(worst), float(size))
+    case, found = failed
+    row = found.row
+    if row is not None:
+        alone = attempt(case.only(row), fn)
+        if alone.passed:  # it takes the other rows
+            row = None
+        else:
+            case, found = case.only(row), alone
+    return Finding(
+        name,
+        check.why,
+        dtype.name,
+        False,
+        float(worst),
+        float(size),
+        described(case, found, fn, row),
+        reproduced(check, case, fn, row, seed),
+        signatures.hint(given, fn, dtype, axis, seed),
+    )
+
+
+def described(case: Case, found: Verdict, fn: Function, row: int | None) -> str:
+    """A failing case in words, and in numbers if they are few."""
+    rows, n = case.arguments[0].shape
+    label = case.labels[0] if row is not None else case.labels[found.row or 0]
+    text = f"{label}; {rows} row{'s' * (rows > 1)} of {n}, {case.dtype.name}"
+    if case.axis is not None:
+        text += f", along axis {case.axis}"
+    if found.told:
+        text += f": {found.told}"
+    elif not math.isnan(found.worst):
+        text += f": off by {found.worst:.3g} times what is allowed"
+    if row is not None and n <= SHOWN and not found.told:
+        given = ", ".join(numbers(a[0]) for a in case.arguments)
+        due = ", ".join(numbers(e[0]) for e in case.exact)
+        got = ", ".join(numbers(r[0]) for r in case.results(fn))
+        text += f"\n  given {given}\n  due   {due}\n  got   {got}"
+    return text
+
+
+def numbers(row: Any) -> str:
+    return "[" + ", ".join(f"{float(v):.6g}" for v in row) + "]"
+
+
+def reproduced(check: Check, case: Case, fn: Function, row: int | None, seed: int) -> str:
+    n, name = case.arguments[0].shape[-1], name_of(fn)
+    options = [f"map={case.operation.map!r}"] * (case.operation.map != "softmax")
+    options += [f"level={case.level!r}"] * (case.level != "sound")
+    options += [f"dtype={case.dtype.name!r}", f"n={n}"]
+    options += [f"{key}={value}" for key, value in (("row", row), ("axis", case.axis)) if value is not None]
+    options += [f"seed={seed}"] * (seed != 0)
+    return (
+        "from softgrad.testing import again\n"
+        f"case = again({case.operation.what!r}, {check.name!r}, {', '.join(options)})\n"
+        f"print(case.arguments, case.exact, case.verdict({name}))"
+    )
+
+
+def name_of(fn: Function) -> str:
+    name = getattr(fn, "__name__", "")
+    return name if name.isidentifier() else "fn"
+
+
+def again(
+    what: What,
+    check: str,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtype: npt.DTypeLike = "float32",
+    n: int,
+    row: int | None = None,
+    axis: int | None = None,
+    seed: int = 0,
+) -> Case:
+    """The case of a finding, as its `reproduce` asks for it.
+
+    Returns
+    -------
+    Case
+        ``case.arguments`` and ``case.exact``, rows along the last axis; ``case.verdict(fn)`` calls the
+        function with them and judges what it gives.
+    """
+    rows = {c.name: c for c in CHECKS}
+    if check not in rows:
+        raise ValueError(f"there is no check {check!r}; there are {', '.join(rows)}")
+    case = case_of(rows[check], operation(map, what), level, dtype_of(dtype), n, axis, seed)
+    return case if row is None else case.only(row)
+
+
+def count(
+    what: What,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    axis: int | Sequence[int] | None = None,
+) -> int:
+    """How many findings `run` makes."""
+    return len(plan(what, map, level, axis)) * len(list(dtypes))
+
+
+def run(
+    what: What,
+    fn: Function,
+    *,
+    map: str = "softmax",
+    level: Level = "sound",
+    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
+    max_n: int | None = None,
+    axis: int | Sequence[int] | None = None,
+    seed: int = 0,
+    report: Callable[[Finding], None] | None = None,
+) -> list[Finding]:
+    """Take `fn` through all checks."""
+    found = []
+    options: dict[str, Any] = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis}
+    for one in findings(what, fn, **options, seed=seed, early=False):
+        found.append(one)
+        if report:
+            report(one)
+    return found

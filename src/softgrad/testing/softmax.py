@@ -1,0 +1,184 @@
+"""Softmax: what its functions must give, and how far off they may be.
+
+*Tight* is what softgrad promises.  *Sound* is the worst case of the plain closed form, each step rounded to
+the working precision (unit roundoff u = eps/2) but for the sum, which may be in any order, in the working
+precision or, for 16-bit types, in float32: it is off by n·v of its terms, v = 2⁻²⁴ there and u elsewhere.
+
+Forward, e_i = exp(x_i − max): the difference is rounded by u·g_i, g = max − x, which the exponential makes
+an error relative to e_i; the exponential is granted 3 ulp, at most 6u; the sum has the mean of these
+errors, ⟨y, u·g⟩ + 6u, and n·v + u; then there is the division, and for 16-bit types the rounding of e:
+
+    |y_i − y*_i| ≤ (u·(g_i + ⟨y,g⟩ + 16) + n·v)·y*_i         (20 is granted instead of 16)
+
+vjp, y∘(dy − Σ y∘dy): the products are off by u each, the sum by n·v and u, the difference and the last
+product by u each.  The way by the dense Jacobian is the same in other brackets, and rounds the matrix twice:
+in all 6u + n·v of the terms, M_i(y) = y_i·(|dy_i| + Σ y|dy|).  The mean is not divided by Σy, which is 1 but
+for the rounding of the given y.  And what starts from logits, as autograd does, has to be given log y,
+which is rounded: its y_i are others by E_i = u·(l_i + ⟨y,l⟩) of themselves, l = |log y|, and since M is a
+polynomial with no negative terms, the result is another by M(y∘(1 + E)) − M(y):
+
+    ‖dx − dx*‖ ≤ (6u + n·v)·‖M(y)‖ + ‖M(y∘(1 + E)) − M(y)‖ + |1/Σy − 1|·Σ y|dy|·‖y‖
+
+Double backward, vjp(y, t) with t = v∘(dy − ⟨y,dy⟩) − dy·⟨y,v⟩: the same twice, with the terms
+N_i(y) = y_i·(T_i + ⟨y,T⟩), T = |v|∘(|dy| + Σ y|dy|) + |dy|·Σ y|v|:
+
+    ‖grad_x − grad_x*‖ ≤ (12u + 2·n·v + 3·|1/Σy − 1|)·‖N(y)‖ + ‖N(y∘(1 + E)) − N(y)‖
+
+What underflows in a product is lost besides.  Where a product overflows nothing is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from . import oracle
+from .measures import bound, eps, forward_bound, info, norm, smallest
+from .mutants import DOUBLE_BACKWARDS, FORMULAS, SOFTMAXES
+from .operations import Arrays, Level, Operation
+from .oracle import WIDE
+
+
+def summing(dtype: np.dtype[Any], n: int) -> Any:
+    """n·v, what a sum of n terms may be off by."""
+    return WIDE(n) * (2.0**-24 if dtype.itemsize == 2 else eps(dtype) / 2)
+
+
+def underflow(dtype: np.dtype[Any]) -> Any:
+    """What a product may lose: float16 has subnormal numbers everywhere, for the others they may be off."""
+    return smallest(dtype) if dtype == np.float16 else WIDE(float(info(dtype).smallest_normal))
+
+
+def unless_overflow(allowed: Array, terms: Array, dtype: np.dtype[Any]) -> Array:
+    return np.where(terms > float(info(dtype).max) / 4, np.inf, allowed)
+
+
+# --- forward -----------------------------------------------------------------------------------------
+
+
+def forward(x: Array) -> Arrays:
+    return (oracle.softmax(x),)
+
+
+def forward_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+    (x,), (y,) = arguments, exact
+    tiny = WIDE(float(info(x.dtype).smallest_normal))
+    if level == "tight":
+        _, exponents = np.frexp(y)
+        allowed = forward_bound(x.dtype) * np.ldexp(WIDE(eps(x.dtype)), exponents - 1)
+    else:
+        wide = x.astype(WIDE)
+        gap = np.where(y > 0, wide.max(axis=-1, keepdims=True) - np.where(y > 0, wide, 0), 0)
+        u = eps(x.dtype) / 2
+        rounding = u * (gap + (y * gap).sum(axis=-1, keepdims=True) + 20) + summing(x.dtype, x.shape[-1])
+        allowed = rounding * y
+    return (np.where(y < tiny, tiny, allowed),)
+
+
+# --- the product with the Jacobian -------------------------------------------------------------------
+
+
+def weights(x: Array) -> Array:
+    return oracle.softmax(x).astype(x.dtype)
+
+
+def product(y: Array, v: Array) -> Arrays:
+    return (oracle.vjp(y, v),)
+
+
+def product_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+    y, v = arguments
+    return (tight_product(y, v, exact[0]) if level == "tight" else sound_product(y, v),)
+
+
+def tight_product(y: Array, v: Array, exact: Array) -> Array:
+    allowed = bound(y.dtype) * eps(y.dtype) * norm(exact)
+    if y.dtype != np.float64:
+        return np.asarray(allowed)
+    # in float64 a constant v, for which 0 is exact, may leave something
+    constant = (v == v[..., :1]).all(axis=-1)
+    return np.where(constant, 4 * eps(y.dtype) * np.abs(v[..., 0]) * norm(y), allowed)
+
+
+def sound_product(y: Array, v: Array) -> Array:
+    n, w, d = y.shape[-1], y.astype(WIDE), np.abs(v.astype(WIDE))
+    terms, size = (w * d).sum(axis=-1), norm(w)
+
+    def majorant(w: Array) -> Array:
+        return np.asarray(w * (d + (w * d).sum(axis=-1, keepdims=True)))
+
+    allowed = (3 * eps(y.dtype) + summing(y.dtype, n)) * norm(majorant(w))
+    allowed += norm(majorant(of_logits(w, y.dtype)) - majorant(w)) + beside_one(w) * terms * size
+    allowed += underflow(y.dtype) * (n * size + np.sqrt(WIDE(n)))
+    return unless_overflow(allowed, terms, y.dtype)
+
+
+def of_logits(w: Array, dtype: np.dtype[Any]) -> Array:
+    """y∘(1 + E)."""
+    logs = np.abs(np.log(np.where(w > 0, w, 1)))
+    return np.asarray(w * (1 + eps(dtype) / 2 * (logs + (w * logs).sum(axis=-1, keepdims=True))))
+
+
+def beside_one(w: Array) -> Array:
+    """|1/Σy − 1|."""
+    total = w.sum(axis=-1)
+    return np.abs(1 / np.where(total == 0, 1, total) - 1)
+
+
+def slope(y: Array, v: Array) -> Array:
+    """J v as the derivative of softmax along v: a step of i·h, and the imaginary part."""
+    with np.errstate(divide="ignore"):
+        x = np.log(y.astype(np.float64))
+    powers = np.exp(x + 1e-100j * v.astype(np.float64))
+    return np.asarray((powers / powers.sum(axis=-1, keepdims=True)).imag * 1e100)
+
+
+# --- its own derivative ------------------------------------------------------------------------------
+
+
+def double_backward_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+    (y, _, v), (grad_x, grad_dy) = arguments, exact
+    n, (w, d, u) = y.shape[-1], (a.astype(WIDE) for a in arguments)
+    if level == "tight":
+        total = w.sum(axis=-1, keepdims=True)
+        total = np.where(total == 0, 1, total)
+        p = (u - (w * u).sum(axis=-1, keepdims=True) / total) * (
+            d - (w * d).sum(axis=-1, keepdims=True) / total
+        )
+        terms = norm(w * p) + np.abs((w * p).sum(axis=-1)) * norm(w)
+        allowed = eps(y.dtype) * (4 * terms + 2 * norm(grad_x)) + np.sqrt(WIDE(n)) * smallest(y.dtype)
+        products = (np.abs(u) * np.abs(d)).max(axis=-1)
+        return unless_overflow(allowed, products, y.dtype), tight_product(y, v, grad_dy)
+    d, u = np.abs(d), np.abs(u)
+
+    def through_y(w: Array) -> Array:
+        total = (w * d).sum(axis=-1, keepdims=True)
+        return np.asarray(u * (d + total) + d * (w * u).sum(axis=-1, keepdims=True))
+
+    def majorant(w: Array) -> Array:
+        t = through_y(w)
+        return np.asarray(w * (t + (w * t).sum(axis=-1, keepdims=True)))
+
+    allowed = (6 * eps(y.dtype) + 2 * summing(y.dtype, n) + 3 * beside_one(w)) * norm(majorant(w))
+    allowed += norm(majorant(of_logits(w, y.dtype)) - majorant(w))
+    allowed += underflow(y.dtype) * (n * norm(w) + np.sqrt(WIDE(n))) * (1 + d.max(axis=-1) + u.max(axis=-1))
+    return unless_overflow(allowed, through_y(w).max(axis=-1), y.dtype), sound_product(y, v)
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+OPERATIONS = [
+    Operation("softmax", "forward", lambda x, u, v: (x,), forward, forward_allowed, wrong=SOFTMAXES),
+    Operation("softmax", "vjp", lambda x, u, v: (weights(x), u), product, product_allowed, slope, FORMULAS),
+    Operation("softmax", "jvp", lambda x, u, v: (weights(x), u), product, product_allowed, slope, FORMULAS),
+    Operation(
+        "softmax",
+        "double-backward",
+        lambda x, u, v: (weights(x), u, v),
+        oracle.double_backward,
+        double_backward_allowed,
+        wrong=DOUBLE_BACKWARDS,
+    ),
+]
