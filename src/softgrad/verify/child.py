@@ -72,7 +72,7 @@ def main() -> None:
 
     try:
         verify(**json.loads(sys.argv[1]), say=say)
-    except Unusable as error:
+    except (Unusable, ValueError) as error:  # ValueError: the checks say what they cannot do here
         say("unusable", text=str(error))
     except Broken as error:
         say("broken", text=str(error))

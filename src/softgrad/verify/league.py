@@ -32,15 +32,17 @@ def play(maps: Sequence[str], whats: Sequence[str], settings: Settings, bar: Bar
     rows = []
     for name, map, what in games(maps, whats):
         bar.phase(f"{what} of {map}: {name}")
-        asked = dataclasses.replace(settings, map=map, what=what)
-        verdicts: list[Verdict] = []
-        for level in ("sound", "tight"):
-            if all(verdict.passed for verdict in verdicts):
-                half = len(verdicts) / 2
-                seen = lambda share, text, half=half: bar.part(half + share / 2)  # noqa: E731
-                verdicts.append(run(name, dataclasses.replace(asked, level=level), seen))
-        rows.append(Row(name, verdicts[0], verdicts[1] if len(verdicts) == 2 else None))
+        rows.append(row(name, dataclasses.replace(settings, map=map, what=what), bar))
     return rows
+
+
+def row(name: str, settings: Settings, bar: Bar) -> Row:
+    def at(level: str, before: float) -> Verdict:
+        asked = dataclasses.replace(settings, level=level)
+        return run(name, asked, lambda share, text: bar.part(before + share / 2))
+
+    sound = at("sound", 0)
+    return Row(name, sound, at("tight", 0.5) if sound.passed else None)
 
 
 def games(maps: Sequence[str], whats: Sequence[str]) -> list[tuple[str, str, str]]:

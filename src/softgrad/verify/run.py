@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -27,7 +28,7 @@ main()
 """
 PRINTED = 4000  # characters of what a target printed that are kept
 
-PLACES = "|".join(re.escape(str(Path(__file__).parents[1] / place)) for place in ("verify", "testing"))
+PLACES = re.escape(f"{Path(__file__).parents[1]}{os.sep}") + "(?:verify|testing)" + re.escape(os.sep)
 OUR_FRAMES = re.compile(rf'  File "(?:{PLACES}|<frozen|<string>)[^\n]*\n?(?:    [^\n]*\n)*')
 
 
@@ -110,15 +111,11 @@ def run(
                     why = "a module that cannot be imported has no function to check"
                     verdict.findings.append(failure("import", why, theirs(message["text"])))
                 if kind == "begin":
-                    verdict.about, verdict.arrays, count = (
-                        message["about"],
-                        message["arrays"],
-                        message["count"],
-                    )
+                    verdict.about, verdict.arrays = message["about"], message["arrays"]
+                    resolved = {name: message[name] for name in ("device", "max_n")}
+                    verdict.settings = dataclasses.replace(settings, **resolved)
                     packages += [name for name in (verdict.arrays, message["package"]) if name]
-                    verdict.settings = dataclasses.replace(
-                        settings, device=message["device"], max_n=message["max_n"]
-                    )
+                    count = message["count"]
                 if kind == "finding":
                     finding = told(Finding(**message), verdict)
                     verdict.findings.append(finding)
