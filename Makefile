@@ -17,17 +17,20 @@ PYTHON = $(shell for p in $(PYTHONS); do $$p -c 'import sys, ensurepip; \
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench readme docs clean
+.PHONY: help demo test test-all check bench readme docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a network that uses them
 	$(BIN)/softgrad reproduce
 	$(BIN)/python examples/digits_attention.py
 
-test: $(VENV)/dev ## all tests, and the examples in the docstrings
-	$(BIN)/python -m pytest
+test: $(VENV)/dev ## the tests, and the examples in the docstrings, on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: $(VENV)/dev ## also float16 where bfloat16 stands for it, in `make test`
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/dev ## lint, format, types, and which way the imports run
 	$(BIN)/ruff check .

@@ -106,7 +106,6 @@ def test_the_loss_falls(network):
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.slow
 def test_the_script_reaches_its_accuracy():
     script = pathlib.Path(example.__file__)
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600, check=False)

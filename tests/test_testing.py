@@ -1,5 +1,9 @@
 """softgrad.testing as its users see it: what is wrong is rejected and named, what is right passes."""
 
+import re
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numba
@@ -7,15 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from softgrad import softmax_vjp
+from softgrad import softmax, softmax_double_backward, softmax_jvp, softmax_vjp
 from softgrad.formulas import softmax as formulas
 from softgrad.testing import (
+    Finding,
+    again,
     cases,
     check_double_backward,
     check_forward,
+    check_jvp,
     check_vjp,
+    count,
     measures,
     mutants,
+    run,
 )
 
 each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -58,11 +67,12 @@ def returns_dy(y, dy):
 
 
 def no_nan(y, dy):
-    return closed_form(np.nan_to_num(y), np.nan_to_num(dy))
+    return closed_form(*(np.where(np.isnan(a), 0, a).astype(a.dtype) for a in (y, dy)))
 
 
 def no_nan_at_the_end(y, dy):
-    return np.nan_to_num(closed_form(y, dy))
+    dx = closed_form(y, dy)
+    return np.where(np.isnan(dx), 0, dx).astype(y.dtype)
 
 
 def float64_out(y, dy):
@@ -259,10 +269,16 @@ def torch_autograd(y, dy):
     return torch.autograd.grad(given, logits, torch.tensor(np.ascontiguousarray(dy)))[0].numpy()
 
 
+@jax.jit
+def pulled_back(y, dy):
+    _, pullback = jax.vjp(jax.nn.softmax, jnp.log(y))
+    return pullback(dy)[0]
+
+
 def jax_vjp(y, dy):
+    """Of softmax at log y."""
     with jax.enable_x64(True):
-        _, pullback = jax.vjp(lambda x: jax.nn.softmax(x, axis=-1), jnp.log(jnp.asarray(y)))
-        return np.array(pullback(jnp.asarray(dy))[0])
+        return np.array(pulled_back(y, dy))
 
 
 def jax_closed_form(y, dy):
@@ -295,3 +311,275 @@ RIGHT = [
 def test_a_right_vjp_passes(function):
     assert len(RIGHT) >= 8
     check_vjp(function, max_n=SHORT_ROWS.get(function))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("function", [closed_form, softmax_vjp], ids=lambda function: function.__name__)
+def test_a_right_vjp_of_16_bits_passes(function, dtype):
+    check_vjp(function, dtypes=[dtype], axis=(-1, 0))
+
+
+def plain_softmax(x, axis=-1):
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def torch_softmax(x):
+    return torch.softmax(torch.tensor(np.ascontiguousarray(x)), -1).numpy()
+
+
+def jax_softmax(x):
+    with jax.enable_x64(True):
+        return np.array(jax.nn.softmax(jnp.asarray(x), axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("function", "max_n"), [(plain_softmax, None), (torch_softmax, None), (jax_softmax, 5)]
+)
+def test_a_right_softmax_passes(function, max_n):
+    check_forward(function, max_n=max_n)
+
+
+def test_a_right_jvp_passes():
+    check_jvp(plain, axis=(0, -1))
+
+
+def test_a_right_double_backward_passes():
+    check_double_backward(lambda y, dy, v: formulas.double_backward(y, dy, v, np))
+
+
+def test_tight_is_tighter():
+    for check, fn in [
+        (check_vjp, plain),
+        (check_jvp, plain),
+        (check_forward, plain_softmax),
+        (check_double_backward, lambda y, dy, v: formulas.double_backward(y, dy, v, np)),
+    ]:
+        with pytest.raises(AssertionError):
+            check(fn, level="tight")
+
+
+# --- what is told of a wrong one ---------------------------------------------------------------------
+
+
+def told(check, fn, **options):
+    with pytest.raises(AssertionError) as error:
+        check(fn, **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("y(1−y)∘dy", "elementwise y(1−y)∘dy"),
+        ("y(1−y)", "elementwise y(1−y)"),
+        ("y − dy", "p − t of cross-entropy"),
+        ("no mean", "the mean Σ y∘dy is missing"),
+        ("arguments swapped", "the arguments are swapped"),
+        ("other axis", "the sum runs over the wrong axis"),
+        ("sum of all", "the sum runs over the wrong axis"),
+    ],
+)
+@each_dtype
+def test_the_first_line_says_what_is_probably_wrong(name, words, dtype):
+    for axis in (None, 0):
+        first = told(check_vjp, mutants.MUTANTS[name], dtypes=[dtype], axis=axis).splitlines()[0]
+        assert words in first
+
+
+@each_dtype
+@pytest.mark.parametrize("name", mutants.FORMULAS)
+def test_each_known_formula_is_named(name, dtype):
+    message = told(check_vjp, mutants.MUTANTS[name], dtypes=[dtype])
+    if name == "times 1.01" and dtype.itemsize == 2:  # bfloat16 can't show it in one row
+        assert re.search(r"1\.01|1\.009|1\.010", message)
+    else:
+        assert mutants.FORMULAS[name].told in message.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", mutants.SOFTMAXES)
+def test_each_known_softmax_is_named(name):
+    message = told(check_forward, mutants.rounded_once(mutants.SOFTMAXES[name].formula))
+    assert mutants.SOFTMAXES[name].told in message.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", mutants.DOUBLE_BACKWARDS)
+def test_each_known_double_backward_is_named(name):
+    message = told(check_double_backward, mutants.rounded_once(mutants.DOUBLE_BACKWARDS[name].formula))
+    assert mutants.DOUBLE_BACKWARDS[name].told in message.splitlines()[0]
+
+
+@each_dtype
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_half_precision_sum_is_named(kind, dtype):
+    if dtype == np.float16 and kind == "bfloat16":
+        pytest.skip("a sum of other bits than the rest")
+    if dtype == cases.DTYPES[1] and kind == "float16":
+        pytest.skip("a sum of other bits than the rest")
+    assert "half-precision sum" in told(check_vjp, half_sum(kind), dtypes=[dtype]).splitlines()[0]
+
+
+def test_a_single_precision_sum_in_float64_is_named():
+    def function(y, dy):
+        return y * (dy - (y * dy).astype(np.float32).sum(-1, keepdims=True))
+
+    assert "single-precision sum" in told(check_vjp, function, dtypes=["float64"]).splitlines()[0]
+
+
+def test_what_is_not_known_is_not_guessed():
+    assert "no known mistake" in told(check_vjp, clipped).splitlines()[0]
+
+
+def test_the_smallest_case_is_shown_in_numbers():
+    message = told(check_vjp, mutants.MUTANTS["no mean"])
+    assert "check: contract" in message
+    assert "1 row of 1, float32" in message
+    assert re.search(r"given \[1\], \[\S+\]\n +due +\[0\]\n +got +\[\S+\]", message)
+
+
+def test_what_takes_other_rows_is_shown_with_them():
+    assert "36 rows of 2" in told(check_vjp, mutants.MUTANTS["first row's mean"])
+
+
+def test_an_exception_is_a_failed_check_with_its_traceback():
+    message = told(check_vjp, raises)
+    assert "RuntimeError: no kernel for it" in message
+    assert "in raises" in message
+
+
+@pytest.mark.parametrize(
+    ("what", "fn"),
+    [
+        ("vjp", mutants.MUTANTS["no mean"]),
+        ("vjp", mutants.MUTANTS["first row's mean"]),
+        ("jvp", mutants.MUTANTS["times 1.01"]),
+        ("vjp", writes_to_dy),
+        ("vjp", float64_out),
+        ("vjp", no_nan),
+        ("vjp", as_it_lies),
+        ("forward", mutants.rounded_once(mutants.SOFTMAXES["no maximum"].formula)),
+        ("double-backward", mutants.rounded_once(mutants.DOUBLE_BACKWARDS["zeros"].formula)),
+    ],
+)
+def test_three_lines_of_code_reproduce_it(what, fn, capsys):
+    found = [
+        f for f in run(what, fn, max_n=33, axis=None if what == "double-backward" else 0) if not f.passed
+    ]
+    assert found
+    for finding in found:
+        assert len(finding.reproduce.splitlines()) == 3
+        with np.errstate(all="ignore"):
+            exec(finding.reproduce, {fn.__name__: fn})
+        assert "Verdict(passed=False" in capsys.readouterr().out
+
+
+# --- run ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [None, 0, (-1, 0, 2)])
+@pytest.mark.parametrize("level", ["sound", "tight"])
+@pytest.mark.parametrize(
+    ("what", "fn"),
+    [
+        ("vjp", softmax_vjp),
+        ("jvp", softmax_jvp),
+        ("forward", softmax),
+        ("double-backward", softmax_double_backward),
+    ],
+)
+def test_count_is_how_many_findings_come(what, fn, level, axis):
+    reported = []
+    found = run(what, fn, level=level, axis=axis, max_n=5, dtypes=["float32"], report=reported.append)
+    assert found == reported
+    assert len(found) == count(what, level=level, axis=axis, dtypes=["float32"])
+    assert len({f.check for f in found}) == len(found)
+    assert all(isinstance(f, Finding) and f.passed and f.why for f in found)
+    assert all(f.case == f.reproduce == f.hint == "" for f in found)
+
+
+def test_max_n_is_the_longest_row():
+    longest = []
+
+    def function(y, dy):
+        longest.append(y.shape[-1])
+        return closed_form(y, dy)
+
+    for n in (1, 2, 7, 100):
+        longest.clear()
+        assert all(f.passed for f in run("vjp", function, max_n=n))
+        assert max(longest) == n
+
+
+def test_without_max_n_there_are_rows_of_100000_and_of_all_remainders():
+    seen = set()
+
+    def function(y, dy):
+        seen.add(y.shape[-1])
+        return closed_form(y, dy)
+
+    run("vjp", function, dtypes=["float32"])
+    assert max(seen) == 100_000
+    assert {n % 16 for n in seen if n > 16} == set(range(16))
+
+
+def test_a_seed_makes_other_cases():
+    one, same, other = (again("vjp", "contract", n=5, seed=s).arguments[1] for s in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    check_vjp(plain, seed=3, max_n=100)
+
+
+def test_axes_are_tested_where_they_are_given():
+    def ignores_it(y, dy, axis=-1):
+        return closed_form(y, dy)
+
+    check_vjp(ignores_it)
+    assert "axis 0" in told(check_vjp, ignores_it, axis=(-1, 0))
+    check_vjp(closed_form, axis=(-1, 0, 1, 2, -3))
+
+
+def test_nothing_is_warned_of(recwarn):
+    run("forward", mutants.rounded_once(mutants.SOFTMAXES["no maximum"].formula), max_n=17)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"level": "exact"}, "'sound' or 'tight'"),
+        ({"map": "hardmax"}, "'hardmax'"),
+        ({"dtypes": ["int8"]}, "float16, bfloat16"),
+        ({"dtypes": ["no such"]}, "float16, bfloat16"),
+        ({"max_n": 0}, "max_n is 0"),
+    ],
+)
+def test_options_that_are_none(options, words):
+    with pytest.raises(ValueError, match=words):
+        check_vjp(plain, **options)
+
+
+def test_a_check_that_is_none():
+    with pytest.raises(ValueError, match="shape and dtype, contract"):
+        again("vjp", "no such", n=3)
+
+
+def test_a_run_takes_seconds():
+    """Alone in its process: nothing is known before.  A plain function on one core."""
+    code = (
+        "import time; start = time.process_time()\n"
+        "from softgrad.testing import run\n"
+        "found = run('vjp', lambda y, dy: y * (dy - (y * dy).sum(-1, keepdims=True)))\n"
+        "assert all(f.passed for f in found)\n"
+        "print(time.process_time() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 10
+
+
+def test_importing_softgrad_does_not_import_it():
+    code = "import sys, softgrad; assert 'softgrad.testing' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        "import sys, softgrad.testing; assert not {'pytest', 'numba', 'mpmath', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

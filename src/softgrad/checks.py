@@ -34,6 +34,7 @@ FLOATS: dict[np.dtype[Any], tuple[str, np.dtype[Any], int]] = {
 TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become float64)"
 
 LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
+LARGEST_ALPHA = 1e300  # scale·alpha is still a number
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
 
 
@@ -91,6 +92,11 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
                 f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
                 f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
             )
+    return in_one_dtype(arrays)
+
+
+def in_one_dtype(arrays: list[Array]) -> list[Array]:
+    """The arrays in one dtype: the one NumPy promotes theirs to."""
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) == 1:
         return arrays
@@ -128,6 +134,27 @@ def operand(value: Any, name: str, y: Array) -> Array:
     return result
 
 
+def with_rows(x: Any, dy: Any, axis: Any) -> tuple[Array, Array, tuple[int, ...]]:
+    """x and dy in one dtype, and the axes; dy has one element for each row of x, and axes of length 1."""
+    given, rows = floating(x, "x"), floating(dy, "dy")
+    reduced = axes(axis, given.ndim)
+    kept, short = reduced_shape(given.shape, reduced, True), reduced_shape(given.shape, reduced, False)
+    if rows.shape not in (kept, short):
+        raise ValueError(
+            f"dy has shape {rows.shape}; it takes one element for each row of x, of shape {given.shape}: "
+            f"give an array of shape {short} or {kept}"
+        )
+    given, rows = in_one_dtype([given, rows])
+    return given, rows.reshape(kept), reduced
+
+
+def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    """What is left of a shape when the axes are reduced: without them, or with 1 in their place."""
+    if keepdims:
+        return tuple(1 if d in axes else size for d, size in enumerate(shape))
+    return tuple(size for d, size in enumerate(shape) if d not in axes)
+
+
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
     if type(axis) is not int and axis is not None:
@@ -153,6 +180,46 @@ def numbered(axis: Axis, ndim: int) -> tuple[int, ...]:
     if ndim == 0 and axis in (-1, ()):
         return (0,)
     return normalize_axis_tuple(axis, ndim, "axis")
+
+
+def one_axis(axis: Any, ndim: int, what: str) -> int:
+    """The number from 0 of the one axis along which `what` lie."""
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(
+            f"axis={axis!r}: {what} lie along one axis, and it takes its number: reshape the array to make "
+            f"one axis of several"
+        )
+    return axes(axis, ndim)[0]
+
+
+def offsets(given: Any, size: int) -> Array:
+    """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
+    result = np.asarray(given)
+    if result.ndim != 1 or result.size == 0:
+        raise ValueError(
+            f"offsets has shape {result.shape}; it takes one axis, with the place where each segment begins "
+            f"and the end of the last: one number more than there are segments"
+        )
+    if result.dtype.kind not in "iu":
+        raise TypeError(
+            f"offsets has dtype {result.dtype}; it takes whole numbers: give offsets.astype(numpy.int64), or "
+            f"numpy.append(numpy.flatnonzero(offsets), len(offsets)) if yours marks where segments begin"
+        )
+    falls = result[1:] < result[:-1]
+    if falls.any():
+        s = int(falls.argmax())
+        raise ValueError(
+            f"offsets[{s}] is {result[s]} and offsets[{s + 1}] is {result[s + 1]}; they must ascend: sort "
+            f"the rows by their segment, and give numpy.concatenate([[0], numpy.cumsum(lengths)])"
+        )
+    if result[0] != 0 or result[-1] != size:
+        raise ValueError(
+            f"offsets go from {result[0]} to {result[-1]}; they must go from 0 to the size of the axis, "
+            f"{size}, so that each row is in a segment: give only the rows that are meant, or more segments"
+        )
+    return np.ascontiguousarray(result, np.int64)
 
 
 def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
@@ -187,6 +254,17 @@ def number(scale: Any, dtype: np.dtype[Any]) -> float:
     if not -largest <= factor <= largest:
         raise ValueError(f"scale={factor}: it takes a finite number, up to {largest:.3g} for {dtype}")
     return factor
+
+
+def alpha(value: Any) -> float:
+    """The alpha of entmax, as a float."""
+    if not isinstance(value, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or value is True:
+        raise TypeError(f"alpha takes a real number, not {type(value).__name__}")
+    if not 1 <= float(value) <= LARGEST_ALPHA:
+        raise ValueError(
+            f"alpha={value}: it takes a number from 1 to {LARGEST_ALPHA:.0e}; 1 is softmax, 2 is sparsemax"
+        )
+    return float(value)
 
 
 def choice(empty: Any) -> float:
@@ -267,13 +345,6 @@ def scored(x: Any, target: Any) -> tuple[Array, Array]:
     if given.shape == logits.shape:
         logits, given = alike(("x", "target"), logits, given)
     return logits, given
-
-
-def one_axis(axis: Any, ndim: int) -> int:
-    """The axis of the classes."""
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"axis={axis!r}: the classes lie along one axis: give its number")
-    return axes(axis, ndim)[0]
 
 
 def smoothing(value: Any) -> float:

@@ -7,6 +7,8 @@ work for all maps (the calls, the tests, the benchmarks) read this table.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 
@@ -20,7 +22,11 @@ class Map:
     vjp: str
     jvp: str
     double_backward: str
-    alpha: float | None = None  # of the weights s = y^(2−α) (see kernels/cpu/weights.py); None is softmax, 1
+    row_tile: int | None = None  # bytes of a tile of rows that its vjp turns, at most (see layout.py)
+    # of the weights s = y^(2−α), its type as kernels/cpu/weights.py reads it: None is softmax, 1; an int is 2
+    alpha: float | None = None
+    parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
+    absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
 
 
 SOFTMAX = Map(
@@ -32,4 +38,58 @@ SOFTMAX = Map(
     double_backward="double_backward",
 )
 
-MAPS = {row.name: row for row in [SOFTMAX]}
+LOG_SOFTMAX = Map(
+    name="log_softmax",
+    layer="LogSoftmax",
+    forward="log_softmax",
+    vjp="log_vjp",
+    jvp="log_jvp",
+    double_backward="log_double_backward",
+    row_tile=16384,
+    absent=-math.inf,
+)
+
+SPARSEMAX = Map(
+    name="sparsemax",
+    layer="Sparsemax",
+    forward="sparsemax",
+    vjp="sparsemax_vjp",
+    jvp="sparsemax_vjp",
+    double_backward="sparsemax_double_backward",
+    alpha=2,
+)
+
+
+@functools.lru_cache(maxsize=256)
+def entmax(alpha: float = 1.5) -> Map:
+    """The row of entmax for one alpha; for 1 and 2 that is softmax and sparsemax."""
+    if alpha in (1.0, 2.0):
+        return SOFTMAX if alpha == 1.0 else SPARSEMAX
+    return Map(
+        name="entmax",
+        layer="Entmax",
+        forward="entmax",
+        vjp="entmax_vjp",
+        jvp="entmax_vjp",
+        double_backward="entmax_double_backward",
+        alpha=alpha,
+        parameters=("alpha",),
+    )
+
+
+MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX, SPARSEMAX, entmax()]}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A function of logits that gives one number for each row: ``<name>``, ``_vjp`` and ``_with_vjp``."""
+
+    name: str
+    of_entropy: bool  # or else of the sum of exponentials (see kernels/cpu/reductions.py)
+    of_nothing: float  # what an axis of length 0 gives
+
+
+LOGSUMEXP = Reduction(name="logsumexp", of_entropy=False, of_nothing=-math.inf)
+ENTROPY = Reduction(name="entropy", of_entropy=True, of_nothing=0.0)
+
+REDUCTIONS = {row.name: row for row in [LOGSUMEXP, ENTROPY]}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy.typing as npt
 
 from .checks import Array, Axis, Empty, Reduction
-from .family import SOFTMAX, Map
+from .checks import alpha as checked_alpha
+from .family import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 from .functional import cross_entropy_with_vjp
 from .numpy import maps
 
@@ -17,6 +18,7 @@ class Layer:
     """A map of the family with its options, and the y of its last `forward`."""
 
     map: Map
+    parameters: tuple[str, ...] = ()  # the arguments that come before the axis
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Layer:
         return maps.vjp(self.map, self.y, dy, axis=self.axis, where=self.where, scale=self.scale, out=out)
 
     def __repr__(self) -> str:
-        options = [f"axis={self.axis}"]
+        options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
         options += ["where=..."] if self.where is not None else []
         options += [f"scale={self.scale}"] if self.scale != 1.0 else []
         options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
@@ -86,6 +88,105 @@ class Softmax(Layer):
     """
 
     map = SOFTMAX
+
+
+class LogSoftmax(Layer):
+    """log_softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, where, scale, empty
+        As for `softgrad.log_softmax`, for every call.
+
+    Notes
+    -----
+    Between the passes the layer keeps y, as `Softmax` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.LogSoftmax(axis=-1)
+    >>> layer.forward(np.array([[1.0, 2.0, 3.0]])).round(4)
+    array([[-2.4076, -1.4076, -0.4076]])
+    >>> layer.backward(np.array([[-1.0, 0.0, 0.0]])).round(4)
+    array([[-0.91  ,  0.2447,  0.6652]])
+    """
+
+    map = LOG_SOFTMAX
+
+
+class Sparsemax(Layer):
+    """Sparsemax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, where, scale, empty
+        As for `softgrad.sparsemax`, for every call.
+
+    Notes
+    -----
+    It keeps y as `softgrad.Softmax` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.Sparsemax()
+    >>> layer.forward(np.array([1.0, 0.5, -1.0]))
+    array([0.75, 0.25, 0.  ])
+    >>> layer.backward(np.array([1.0, 0.0, 0.0]))
+    array([ 0.5, -0.5,  0. ])
+    """
+
+    map = SPARSEMAX
+
+
+class Entmax(Layer):
+    """Entmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+
+    Parameters
+    ----------
+    alpha : float
+        At least 1, as for `softgrad.entmax`.
+    axis, where, scale, empty
+        As for `softgrad.entmax`, for every call.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `alpha` is no number, or less than 1.
+
+    Notes
+    -----
+    It keeps y as `softgrad.Softmax` does.  The gradient for alpha is
+    ``softgrad.entmax_alpha_vjp(layer.y, dy, layer.alpha, axis=layer.axis, where=layer.where)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad
+    >>> layer = softgrad.Entmax(1.5)
+    >>> layer.forward(np.array([1.0, 0.0, -2.0])).round(4)
+    array([0.8307, 0.1693, 0.    ])
+    >>> layer.backward(np.array([1.0, 0.0, 0.0])).round(4)
+    array([ 0.2835, -0.2835,  0.    ])
+    """
+
+    parameters = ("alpha",)
+
+    def __init__(
+        self,
+        alpha: float = 1.5,
+        axis: Axis = -1,
+        *,
+        where: npt.ArrayLike | None = None,
+        scale: float = 1.0,
+        empty: Empty = "zero",
+    ) -> None:
+        super().__init__(axis, where=where, scale=scale, empty=empty)
+        self.alpha = checked_alpha(alpha)
+        self.map = entmax(self.alpha)
 
 
 class CrossEntropy:

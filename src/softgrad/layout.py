@@ -82,6 +82,8 @@ def plan(
     itemsize: int,
     packs: int,
     masked: bool,
+    per_row: int | None = None,
+    row_tile: int | None = None,
 ) -> Plan:
     """The way through arrays of one shape.
 
@@ -97,6 +99,10 @@ def plan(
         How many arrays the packed form of the kernel holds in scratch memory; 0 if it has no such form.
     masked : bool
         The last of `strides` is that of a mask; it alone may be scattered.
+    per_row : int, optional
+        Which of the arrays has one element for each row: its strides along `axes` are 0.
+    row_tile : int, optional
+        Short rows are turned where a tile of them has fewer bytes than this (`ROW_TILE` / `packs`²).
     """
     strides = tuple(tuple(s // itemsize for s in of_one) for of_one in strides)
     wide = max(itemsize, 4)  # an element in scratch memory
@@ -113,9 +119,9 @@ def plan(
         """How many vectors hold them."""
         return -(-elements // LANES)
 
-    def neighbours(of_all: tuple[int, ...]) -> tuple[int | None, ...]:
-        """Whether these strides are 1, but for the mask's; if so, as a tuple, what its `mask_spread` is."""
-        if any(s != 1 for s in (of_all[:-1] if masked else of_all)):
+    def neighbours(of_all: tuple[int, ...], but: int | None = None) -> tuple[int | None, ...]:
+        """Whether these strides are 1, but for one and the mask's; if so, as a tuple, its `mask_spread`."""
+        if any(s != 1 for i, s in enumerate(of_all[:-1] if masked else of_all) if i != but):
             return ()
         return (None if of_all[-1] == 1 else BESIDE,)
 
@@ -128,9 +134,9 @@ def plan(
     one_axis = len(reduced) == 1
     (_, strides_n) = reduced[-1]
     along = [(whole(n), tuple(s * LANES for s in strides_n))]
-    if one_axis and (mask_spread := neighbours(strides_n)):
+    if one_axis and (mask_spread := neighbours(strides_n, per_row)):
         tile = n * LANES * wide
-        if packs and tile < ROW_TILE // packs**2 and len(kept) == 1 and rows >= LANES // 2:
+        if packs and tile < (row_tile or ROW_TILE // packs**2) and len(kept) == 1 and rows >= LANES // 2:
             grid = [(whole(rows), tuple(s * LANES for s in kept[0][1]))]
             made = tables(grid, reduced, n, rows, whole(rows))
             return Plan(True, (None, None, None), (*made, 0), whole(rows), 1, first)

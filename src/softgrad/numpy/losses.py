@@ -112,7 +112,7 @@ def evaluate(
 ) -> tuple[Any, Array | None, Array | None, int]:
     """The loss, its gradient if that is asked for, which rows count (None: all), and the axis."""
     x, target = checks.scored(x, target)
-    axis = checks.one_axis(axis, x.ndim)
+    axis = checks.one_axis(axis, x.ndim, "the classes")
     smoothing = checks.smoothing(label_smoothing)
     checks.reduction(reduction)
     weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)

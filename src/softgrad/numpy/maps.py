@@ -78,7 +78,8 @@ def product(
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if y.size:
-        run(kernel, 2, [y, v, result], where, axes, (map.alpha, factor))
+        packs = 2 if kernel == map.vjp else 0  # a jvp of its own has no packed form
+        run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)
     return out
 
 

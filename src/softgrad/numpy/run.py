@@ -23,10 +23,12 @@ def route(
     strides: tuple[tuple[int, ...], ...],
     axes: tuple[int, ...],
     masked: bool,
+    per_row: int | None,
+    row_tile: int | None,
 ) -> tuple[Callable[..., Any], layout.Plan]:
     """The compiled kernel for a call, and its plan.  Numba is loaded here, at the first call."""
     code, _, itemsize = checks.FLOATS[dtype]
-    plan = layout.plan(shape, strides, axes, itemsize, packs, masked)
+    plan = layout.plan(shape, strides, axes, itemsize, packs, masked, per_row, row_tile)
     name = f"{name}_packed" if plan.packed else name
     with threads.first_use:
         from ..kernels.cpu import library
@@ -41,11 +43,14 @@ def run(
     where: Array | None,
     axes: tuple[int, ...],
     numbers: tuple[Any, ...],
+    per_row: int | None = None,
+    row_tile: int | None = None,
 ) -> bool:
     """Call the kernel `name` on `arrays` of one shape and dtype, read ones first.
 
     `packs` is how many of them its packed form holds in scratch memory, 0 if it has none.  `where` is the
-    mask, None if there is none, or `NO_MASK` where the kernel takes none.
+    mask, None if there is none, or `NO_MASK` where the kernel takes none.  The array number `per_row`, if
+    any, has one element for each row, and strides of 0 along the axes.  `row_tile` is as for `layout.plan`.
     """
     last = arrays[-1]
     if last.ndim == 0:  # counts as one number
@@ -56,12 +61,12 @@ def run(
     strides = [a.strides for a in arrays]
     masked = False
     if where is None:
-        strides.append(last.strides)  # of a mask that is not there, they are not used
+        strides.append(arrays[0].strides)  # of a mask that is not there, they are not used
     elif where is not NO_MASK:
         masked = True
         strides.append(tuple([s * dtype.itemsize for s in where.strides]))
         packs = 0
-    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked)
+    kernel, plan = route(name, packs, dtype, last.shape, tuple(strides), axes, masked, per_row, row_tile)
     first = plan.first
     arguments: list[Array | None] = [a[first] for a in arrays]
     if dtype.itemsize == 2:

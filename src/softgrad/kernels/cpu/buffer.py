@@ -103,7 +103,8 @@ def room_type(dtype):
     return find
 
 
-ROOM = {dtype: room_type(dtype) for dtype in (types.float32, types.float64)}
+ROOM = {dtype: room_type(dtype) for dtype in BYTES}
+room_of_indices = ROOM[types.int64]
 
 
 @intrinsic

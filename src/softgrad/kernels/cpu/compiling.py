@@ -1,6 +1,7 @@
 """How a kernel becomes machine code: when it is first called, kept on disk where that can be."""
 
 import functools
+import gc
 import pathlib
 import zlib
 
@@ -28,6 +29,8 @@ def stamp():
 def compiled(function, *signature):
     """`function` as machine code for arguments of these Numba types; it does not hold the GIL."""
     options = {"error_model": "numpy", "nogil": True}
+    collecting = gc.isenabled()
+    gc.disable()  # a compiler makes many objects and few rounds of garbage: 10 % of the time
     function.__qualname__ = f"{function.__name__}_{stamp():08x}"  # names the file in the cache
     try:
         return numba.njit([signature], cache=True, **options)(function)
@@ -35,3 +38,6 @@ def compiled(function, *signature):
         # no folder can be written to, or what is in it is damaged: compile for this process alone (what is
         # wrong with the kernel itself is raised from there)
         return numba.njit([signature], **options)(function)
+    finally:
+        if collecting:
+            gc.enable()

@@ -3,18 +3,20 @@
 With m = ⟨s,dy⟩/⟨s,1⟩ and n = ⟨s,v⟩/⟨s,1⟩ the means,
 
     grad_dy = s ∘ (v − n)
-    grad_x  = s ∘ (p − ⟨s,p⟩/⟨s,1⟩),  p = (v − n) ∘ (dy − m)
+    grad_x  = s ∘ (p − ⟨s,p⟩/⟨s,1⟩),  p = s′ ∘ (v − n) ∘ (dy − m)
 
-which is J v and, after Jc = 0 for a constant c was used to centre both factors, J (v∘(dy − m) − dy·n).
+which are J v and J p: the derivative of ⟨v, J dy⟩ by s is (v − n) ∘ (dy − m), and s′ = ds/dy, for softmax 1.
 """
 
 from .buffer import buffer
 from .compiling import inline
 from .mean import pair, safe_mean
-from .memory import store
+from .memory import load, store, zeros
 from .places import alive, at, place_of, row_sum, table_of, tile_of
+from .sparse_vjp import refined, triple
 from .sums import wide_zero
 from .vec import as_type_of, fma, select
+from .weights import slope
 
 
 @inline
@@ -24,33 +26,41 @@ def centred(d, hi, lo, zero):
 
 
 @inline
+def steep(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor, zero):
+    """The weights of vector k and their derivative in the type of `zero`, and factor·dy."""
+    w, rest, d = triple(y, y_at, dy, dy_at, where, where_at, tile, k, alpha, factor)
+    s = as_type_of(w, zero) + as_type_of(rest, zero)
+    return s, slope(alpha, as_type_of(load(y, at(y_at, k), alive(tile, k), 0.0), zero), s), d
+
+
+@inline
 def double_backward_tile(y, y_at, dy, dy_at, v, v_at, grad_x, x_at, grad_dy, dy_out_at, tile, alpha, scale):
     count = tile[0]
     zero = wide_zero(y)
     first = y, y_at, dy, dy_at, None, y_at, tile
     second = y, y_at, v, v_at, None, y_at, tile
-    hi, lo, b, factor = safe_mean(*first, alpha)
-    v_hi, v_lo, _, v_factor = safe_mean(*second, alpha)
+    hi, lo, b, factor = refined(*first, alpha, safe_mean(*first, alpha))
+    v_hi, v_lo, _, v_factor = refined(*second, alpha, safe_mean(*second, alpha))
 
     total = zero
     for k in range(count):
-        w, d = pair(*first, k, alpha, factor)
+        s, s_slope, d = steep(*first, k, alpha, factor, zero)
         _, u = pair(*second, k, alpha, v_factor)
         product = centred(d, hi, lo, zero) * centred(u, v_hi, v_lo, zero)
-        total = fma(as_type_of(w, zero), product, total)
+        total = fma(s * s_slope, product, total)
     covariance = row_sum(total, tile) / b
     undo, v_undo = as_type_of(1.0 / factor, zero), as_type_of(1.0 / v_factor, zero)
 
     for k in range(count):
-        w, d = pair(*first, k, alpha, factor)
+        s, s_slope, d = steep(*first, k, alpha, factor, zero)
         _, u = pair(*second, k, alpha, v_factor)
-        s, u = as_type_of(w, zero), centred(u, v_hi, v_lo, zero)
-        spread = fma(centred(d, hi, lo, zero), u, covariance * -1.0)
+        u = centred(u, v_hi, v_lo, zero)
+        spread = fma(centred(d, hi, lo, zero) * s_slope, u, covariance * -1.0)
         live = alive(tile, k)
         some = b != 0.0
         spread, u = spread * undo * v_undo, u * v_undo
-        store(grad_x, at(x_at, k), as_type_of(select(some, s * spread * scale * scale, 0.0), w), live)
-        store(grad_dy, at(dy_out_at, k), as_type_of(select(some, s * u * scale, 0.0), w), live)
+        store(grad_x, at(x_at, k), as_type_of(select(some, s * spread * scale * scale, 0.0), zeros(y)), live)
+        store(grad_dy, at(dy_out_at, k), as_type_of(select(some, s * u * scale, 0.0), zeros(y)), live)
 
 
 def double_backward(

@@ -2,7 +2,7 @@
 
 from numba.core import types
 
-from .compiling import per_type
+from .compiling import inline, per_type
 from .vec import bits, fma, select
 
 # A power is kept as exp(t)·ONE, so that none is subnormal before it is divided by their sum.
@@ -11,23 +11,23 @@ ONE = {types.float32: 2.0**64, types.float64: 2.0**500}
 LOG2E = 1.4426950408889634
 
 
-def power(t, rest):
-    """exp(t + rest)·ONE for t ≤ 0 and a `rest` below an ulp of it; 0 where no type holds the result.
+def parts(t, rest):
+    """w and a power of two, (1 + w)·power = exp(t + rest)·ONE, for t ≤ 0 and a `rest` below an ulp of it.
 
-    With k = round(t/ln 2) and r = t + rest − k·ln 2 it is 2^k·exp(r), |r| ≤ ln 2 / 2, and exp(r) =
-    1 + (r + r²·q(r)).  The coefficients are minimax ones (`tools/exp_polynomial.py`); the error is
-    below 0.75 ulp, and power(0, 0) is ONE exactly.  k is read off the bits of t/ln 2 + MAGIC, whose
-    ulp is 1: its low bits are k + (what makes them the exponent of 2^k·ONE).
+    With k = round(t/ln 2) and r = t + rest − k·ln 2 the power is 2^k·ONE and w = r + r²·q(r) = exp(r) − 1,
+    |r| ≤ ln 2 / 2; near t = 0, where k = 0, it is exp(t) − 1 to an ulp.  The coefficients are minimax ones
+    (`tools/exp_polynomial.py`).  k is read off the bits of t/ln 2 + MAGIC, whose ulp is 1: its low bits are
+    k + (what makes them the exponent of 2^k·ONE).
     """
     raise NotImplementedError("compiled only")
 
 
-@per_type(power)
-def compile_power(t, rest):
-    return power32 if t.dtype == types.float32 else power64
+@per_type(parts)
+def compile_parts(t, rest):
+    return parts32 if t.dtype == types.float32 else parts64
 
 
-def power32(t, rest):
+def parts32(t, rest):
     shifted = fma(t, 1.4426950408889634, 12582912.0 + (127 + 64))
     k = shifted - (12582912.0 + (127 + 64))
     r = fma(k, -0.6931471824645996, t)
@@ -36,12 +36,10 @@ def power32(t, rest):
     q = fma(r, q, 0.04166810214519501)
     q = fma(r, q, 0.16666516661643982)
     q = fma(r, q, 0.4999999403953552)
-    e = fma(r * r, q, r) + 1.0
-    e = e * bits(bits(shifted) << 23)
-    return select(t < -104.0, 0.0, e)
+    return fma(r * r, q, r), bits(bits(shifted) << 23)
 
 
-def power64(t, rest):
+def parts64(t, rest):
     shifted = fma(t, 1.4426950408889634, 6755399441055744.0 + (1023 + 500))
     k = shifted - (6755399441055744.0 + (1023 + 500))
     r = fma(k, -0.6931471805599453, t)
@@ -56,6 +54,25 @@ def power64(t, rest):
     q = fma(r, q, 0.041666666666666824)
     q = fma(r, q, 0.16666666666666688)
     q = fma(r, q, 0.5)
-    e = fma(r * r, q, r) + 1.0
-    e = e * bits(bits(shifted) << 52)
-    return select(t < -746.0, 0.0, e)
+    return fma(r * r, q, r), bits(bits(shifted) << 52)
+
+
+def power_of(t, w, two_k):
+    """(1 + w)·two_k, which are the `parts` of t; 0 where no type holds it."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(power_of)
+def compile_power_of(t, w, two_k):
+    lowest = -104.0 if t.dtype == types.float32 else -746.0
+    return lambda t, w, two_k: select(t < lowest, 0.0, (w + 1.0) * two_k)
+
+
+@inline
+def power(t, rest):
+    """exp(t + rest)·ONE for t ≤ 0 and a `rest` below an ulp of it; 0 where no type holds the result.
+
+    The error is below 0.75 ulp, and power(0, 0) is ONE exactly.
+    """
+    w, two_k = parts(t, rest)
+    return power_of(t, w, two_k)

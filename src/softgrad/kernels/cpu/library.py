@@ -2,6 +2,7 @@
 
 import functools
 
+import numba
 from numba.core import types
 
 from .buffer import BFLOAT16, FLOAT16
@@ -9,12 +10,19 @@ from .compiling import compiled
 from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
 from .empty import any_empty
+from .entmax import entmax, entmax_packed
+from .log_jvp import log_double_backward, log_jvp
+from .log_softmax import log_softmax, log_softmax_packed
+from .log_vjp import log_vjp, log_vjp_packed
+from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
+from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
 from .softmax import softmax, softmax_packed
+from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 from .vjp import vjp, vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
-NUMBER, INDEX, NOTHING = types.float64, types.int64, types.none
+NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
 TABLE = types.Array(INDEX, 2, "C", readonly=True)
 FORM = types.Array(INDEX, 1, "C", readonly=True)
 
@@ -22,9 +30,31 @@ FORM = types.Array(INDEX, 1, "C", readonly=True)
 KERNELS = {
     "softmax": (softmax, 1, 1, True, [NUMBER] * 5),
     "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 5),
+    "log_softmax": (log_softmax, 1, 1, True, [NUMBER] * 5),
+    "log_softmax_packed": (log_softmax_packed, 1, 1, False, [NUMBER] * 5),
     "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
     "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
+    "log_vjp": (log_vjp, 2, 1, True, [NOTHING, NUMBER]),
+    "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
+    "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
+    "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
+    "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
+    "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
+    "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
+    "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
+    "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
+    "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
+    "sparsemax": (entmax, 1, 1, True, [NUMBER] * 5 + [INDEX]),
+    "sparsemax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 5 + [INDEX]),
+    "sparsemax_vjp": (sparse_vjp, 2, 1, True, [INDEX, NUMBER]),
+    "sparsemax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [INDEX, NUMBER]),
+    "sparsemax_double_backward": (double_backward, 3, 2, False, [INDEX, NUMBER]),
+    "entmax": (entmax, 1, 1, True, [NUMBER] * 6),
+    "entmax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 6),
+    "entmax_vjp": (sparse_vjp, 2, 1, True, [NUMBER, NUMBER]),
+    "entmax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [NUMBER, NUMBER]),
+    "entmax_double_backward": (double_backward, 3, 2, False, [NUMBER, NUMBER]),
     "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
 
@@ -44,7 +74,7 @@ def kernel(name, dtype, masked, *ways):
     element = ELEMENT[dtype]
     source, target = (types.Array(element, 1, "C", readonly=fixed) for fixed in (True, False))
     mask = types.Array(types.boolean, 1, "C", readonly=True) if masked else NOTHING
-    group = [INDEX] if name.endswith("_packed") else [NOTHING if w is None else INDEX for w in ways]
+    group = [INDEX] if name.endswith("_packed") else [numba.typeof(way) for way in ways]
     return compiled(
         function,
         *[source] * read,

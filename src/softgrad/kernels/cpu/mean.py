@@ -12,8 +12,8 @@ from .buffer import BFLOAT16, FLOAT16
 from .compiling import inline, per_type
 from .memory import load, zeros
 from .places import alive, at, present, row_first, row_max, row_sum, whole
-from .sums import two_sum, wide_zero
-from .vec import LANES, any_of, as_type_of, fma, larger, select, splat
+from .sums import two_difference, two_product, two_sum, wide_zero
+from .vec import LANES, any_of, as_type_of, by_1, by_2, by_4, by_8, by_16, fma, larger, select, splat
 from .weights import weight
 
 
@@ -147,38 +147,63 @@ def sums_about_first(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor):
 
 
 @inline
-def add_in_parts(w, d, reference, cut, a, b, b_rest):
-    """What w and d add to ⟨s, dy − reference⟩ and, in two parts, to ⟨s,1⟩."""
+def add_exactly(w, d, reference, cut, a, a_rest, b, b_rest):
+    """What w and d add to ⟨s, dy − reference⟩ and ⟨s,1⟩, in two parts: only the second is rounded."""
+    x, x_lost = two_difference(d, reference)
+    p, p_lost = two_product(w, x)
+    a, lost = two_sum(a, p)
     upper = (w + cut) - cut
-    return fma(w, d - reference, a), b + upper, b_rest + (w - upper)
+    return a, a_rest + (lost + fma(w, x_lost, p_lost)), b + upper, b_rest + (w - upper)
+
+
+@inline
+def folded(a, rest, other, other_rest):
+    s, lost = two_sum(a, other)
+    return s, (rest + other_rest) + lost
+
+
+def exact_row_sum(a, rest, tile):
+    """`row_sum` of a + rest: lanes that cancel must not be rounded before they do."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(exact_row_sum)
+def compile_exact_row_sum(a, rest, tile):
+    if not isinstance(tile[2], types.NoneType):
+        return lambda a, rest, tile: a + rest
+
+    def over_lanes(a, rest, tile):
+        a, rest = folded(a, rest, by_16(a), by_16(rest))
+        a, rest = folded(a, rest, by_8(a), by_8(rest))
+        a, rest = folded(a, rest, by_4(a), by_4(rest))
+        a, rest = folded(a, rest, by_2(a), by_2(rest))
+        a, rest = folded(a, rest, by_1(a), by_1(rest))
+        return row_first(a + rest, tile)
+
+    return over_lanes
 
 
 @inline
 def exact_sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference, top):
     """⟨s, dy − reference⟩ and ⟨s,1⟩ of each row, in float64 as good as with more digits.
 
-    A sum of the same number again and again loses the same bits each time, so the first is added up in
-    short blocks, and these without an error.  The weights are cut at 2⁻²⁶ of the largest: the upper parts
-    are multiples of one unit, whose sum is exact for 2²⁶ vectors, and what the lower lose is 2⁻⁷⁸.
+    Every rounding counts: where one weight is about as large as all others together and its dy about the
+    mean, dx is far smaller than the terms, and equal terms are all rounded the same way.  The weights are cut
+    at 2⁻²⁶ of the largest: the upper parts are multiples of one unit, whose sum is exact for 2²⁶ vectors, and
+    what the lower lose is 2⁻⁷⁸.
     """
     arrays = y, y_at, dy, dy_at, where, where_at
-    count, full = tile[0], whole(tile)
+    full = whole(tile)
     zero = zeros(y)
     cut = top * (1.5 * 2.0**26)
-    a, a_lost, b, b_rest = zero, zero, zero, zero
-    for first in range(0, count, 8):
-        stop = min(first + 8, count)
-        middle = max(first, min(stop, full))
-        block = zero
-        for k in range(first, middle):
-            w, d = lanes_of(*arrays, k, LANES, alpha, factor)
-            block, b, b_rest = add_in_parts(w, d, reference, cut, block, b, b_rest)
-        for k in range(middle, stop):
-            w, d = pair(*arrays, tile, k, alpha, factor)
-            block, b, b_rest = add_in_parts(w, d, reference, cut, block, b, b_rest)
-        a, lost = two_sum(a, block)
-        a_lost = a_lost + lost
-    return row_sum(a + a_lost, tile), row_sum(b, tile) + row_sum(b_rest, tile)
+    a, a_rest, b, b_rest = zero, zero, zero, zero
+    for k in range(full):
+        w, d = lanes_of(*arrays, k, LANES, alpha, factor)
+        a, a_rest, b, b_rest = add_exactly(w, d, reference, cut, a, a_rest, b, b_rest)
+    for k in range(full, tile[0]):
+        w, d = pair(*arrays, tile, k, alpha, factor)
+        a, a_rest, b, b_rest = add_exactly(w, d, reference, cut, a, a_rest, b, b_rest)
+    return exact_row_sum(a, a_rest, tile), row_sum(b, tile) + row_sum(b_rest, tile)
 
 
 @inline

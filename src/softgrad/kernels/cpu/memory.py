@@ -1,13 +1,14 @@
 """Between memory and `Vec`s: whole vectors, the first few lanes of one, lanes far apart.
 
 An array is a `buffer`: the kernels know where an element lies by its distance `at` from the first one, in
-elements.  An `at` that is a number means `LANES` neighbours; a Vec of int64 names a place for
-each lane.  Sixteen-bit floats come in as integers of the same bits, since Numba has no arithmetic for
-them (``uint16`` is float16, ``int16`` is bfloat16), and are float32 from `load` to `store`.
+elements.  An `at` that is a number means `LANES` neighbours; a tuple of numbers, as many in all, in parts
+that begin there; a Vec of int64 names a place for each lane.  Sixteen-bit floats come in as integers of the
+same bits, since Numba has no arithmetic for them (``uint16`` is float16, ``int16`` is bfloat16), and are
+float32 from `load` to `store`.
 """
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import half
@@ -16,6 +17,17 @@ from .compiling import per_type
 from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
 
 NAME = {FLOAT16: "i16", BFLOAT16: "i16", types.float32: "f32", types.float64: "f64", types.boolean: "i8"}
+
+
+def raw_scratch(array, size):
+    """Room for `size` numbers as they are in this buffer; `release` it in the end."""
+    raise NotImplementedError("compiled only")
+
+
+@per_type(raw_scratch)
+def compile_raw_scratch(array, size):
+    room = ROOM[array.dtype]
+    return lambda array, size: room(size)
 
 
 def lane_type(dtype):
@@ -120,6 +132,34 @@ def write(builder, place, dtype, live, raw):
             store_first(builder, raw, place, dtype, first_lanes(builder, live))
 
 
+def joined(builder, parts):
+    """Vectors of equally many lanes behind each other as one."""
+    while len(parts) > 1:
+        width = parts[0].type.count
+        index = ir.VectorType(i32, 2 * width)(list(range(2 * width)))
+        parts = [builder.shuffle_vector(a, b, index) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def part_of(builder, vector, part, width):
+    """The lanes of one part, of `width` lanes."""
+    index = ir.VectorType(i32, width)(list(range(width * part, width * (part + 1))))
+    return builder.shuffle_vector(vector, vector, index)
+
+
+def each_part(builder, memory, dtype, at, live):
+    """Of each part its number, its pointer, and the mask of its lanes that are there (less than 2³¹)."""
+    at = cgutils.unpack_tuple(builder, at)
+    width = LANES // len(at)
+    if isinstance(live.type, ir.IntType):  # one number: it is `LANES`, and all are there
+        live = [live.type(width)] * len(at)
+    else:
+        live = cgutils.unpack_tuple(builder, live)
+    for part, (start, some) in enumerate(zip(at, live, strict=True)):
+        mask = first_lanes(builder, builder.trunc(some, i32), width)
+        yield part, place_of(builder, memory, dtype, start, width), mask
+
+
 # --- what the kernels call ---------------------------------------------------------------------------
 
 
@@ -128,14 +168,26 @@ def each_lane(builder, memory, at):
     return [builder.gep(memory, [builder.extract_element(at, i32(lane))]) for lane in range(LANES)]
 
 
+def index_type(given):
+    """What an `at`, or a `live`, is taken as."""
+    return given if isinstance(given, (Vec, types.UniTuple)) else types.intp
+
+
 @intrinsic
 def load(typingctx, array, at, live, fill):
-    """The first `live` lanes from the places `at`, the others `fill`."""
+    """The first `live` lanes (of each part, if it is a tuple) from the places `at`, the others `fill`."""
     dtype = array.dtype
 
     def neighbours(builder, memory, at, live, fill):
         raw = read(builder, place_of(builder, memory, dtype, at), dtype, live, narrow(builder, fill, dtype))
         return widen(builder, raw, dtype)
+
+    def parts(builder, memory, at, live, fill):
+        raws, fill = [], narrow(builder, fill, dtype)
+        for part, place, mask in each_part(builder, memory, dtype, at, live):
+            rest = part_of(builder, fill, part, mask.type.count)
+            raws.append(load_first(builder, place, dtype, mask, rest))
+        return widen(builder, joined(builder, raws), dtype)
 
     def scattered(builder, memory, at, live, fill):
         # a lane that is not there reads what lane 0 reads, and forgets it
@@ -149,10 +201,10 @@ def load(typingctx, array, at, live, fill):
     def codegen(context, builder, sig, args):
         memory, at, live, fill = args
         fill = broadcast(builder, context.cast(builder, fill, sig.args[3], lane_type(dtype)))
-        gather = scattered if isinstance(sig.args[1], Vec) else neighbours
+        gather = {Vec: scattered, types.UniTuple: parts}.get(type(sig.args[1]), neighbours)
         return gather(builder, memory, at, live, fill)
 
-    return Vec(lane_type(dtype))(array, at if isinstance(at, Vec) else types.intp, types.intp, fill), codegen
+    return Vec(lane_type(dtype))(array, index_type(at), index_type(live), fill), codegen
 
 
 @intrinsic
@@ -210,11 +262,16 @@ def prefetch(typingctx, array, at):
 
 @intrinsic
 def store(typingctx, array, at, value, live):
-    """Write the first `live` lanes of `value` to the places `at`, rounded to the array's type."""
+    """Write the first `live` lanes of `value` (of each part, if it is a tuple) to the places `at`, rounded to
+    the array's type."""
     dtype = array.dtype
 
     def neighbours(builder, memory, at, raw, live):
         write(builder, place_of(builder, memory, dtype, at), dtype, live, raw)
+
+    def parts(builder, memory, at, raw, live):
+        for part, place, mask in each_part(builder, memory, dtype, at, live):
+            store_first(builder, part_of(builder, raw, part, mask.type.count), place, dtype, mask)
 
     def scattered(builder, memory, at, raw, live):
         for lane, pointer in enumerate(each_lane(builder, memory, at)):
@@ -223,8 +280,8 @@ def store(typingctx, array, at, value, live):
 
     def codegen(context, builder, sig, args):
         memory, at, value, live = args
-        scatter = scattered if isinstance(sig.args[1], Vec) else neighbours
+        scatter = {Vec: scattered, types.UniTuple: parts}.get(type(sig.args[1]), neighbours)
         scatter(builder, memory, at, narrow(builder, value, dtype), live)
         return context.get_dummy_value()
 
-    return types.none(array, at if isinstance(at, Vec) else types.intp, value, types.intp), codegen
+    return types.none(array, index_type(at), value, index_type(live)), codegen

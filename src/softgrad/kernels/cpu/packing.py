@@ -12,7 +12,7 @@ from .compiling import inline
 from .memory import load, store
 from .places import distance, stride
 from .transpose import SIDE, load_block, store_block
-from .vec import LANES
+from .vec import ALL_LANES, LANES, lowest_bit
 
 
 @inline
@@ -60,3 +60,16 @@ def unpack(room, out, array, i, grid, steps, form, group):
             for g in range(min(group, -(-lanes // LANES))):
                 v = load(room, span(count) * g + LANES * k, LANES, 0.0)
                 store(out, start + k * step + LANES * g, v, lanes - LANES * g)
+
+
+@inline
+def squeeze(room, first, outside):
+    """Of the LANES numbers from `first` on drop those `outside` and close the gaps.  Returns the new end."""
+    end, inside = first, ALL_LANES ^ outside
+    if outside == 0:
+        return end + LANES
+    while inside != 0:
+        room[end] = room[first + lowest_bit(inside)]
+        end += 1
+        inside &= inside - 1
+    return end

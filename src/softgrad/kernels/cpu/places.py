@@ -6,11 +6,17 @@ A *tile* is what a kernel works on at a time: `count` vectors that together hold
   and a sum over the row ends with a sum over the lanes;
 * or up to LANES rows side by side: vector k holds the k-th element of each.
 
-In code a tile is the tuple ``(count, lanes, across)``.
+In code a tile is the tuple ``(count, lanes, across)``.  If its vectors are in parts (see `parts`), `lanes` is
+a tuple:
+
+* each part has a row of its own (``across`` is None), the lengths of which are `lanes`;
+* or all have the same rows side by side, as many as the number `across`, and vector k holds P successive
+  elements of each, one in each of the P parts; `lanes` says how many there are from each of the first P on.
 
 A *place* says where one array has the vectors of a tile: ``(start, step)``, two numbers, where the
-lanes are neighbours in memory; ``(starts, sizes, strides)``, a Vec of int64 and the axes that k runs
-over, where they lie anywhere.  All distances count elements from the array's first one.
+lanes are neighbours in memory (`start` a tuple, if they are so in parts); ``(starts, sizes, strides)``, a
+Vec of int64 and the axes that k runs over, where they lie anywhere.  All distances count elements from the
+array's first one.
 """
 
 import numpy as np
@@ -19,6 +25,19 @@ from numba.core import types
 from .buffer import buffer
 from .compiling import inline, per_type
 from .memory import load, load_index, prefetch
+from .parts import (
+    below,
+    first_across,
+    firsts_of,
+    in_parts,
+    max_across,
+    maxima_of,
+    minus,
+    only,
+    plus,
+    sum_across,
+    sums_of,
+)
 from .vec import LANES, Vec, every_lane, first_of, max_of, sum_of
 
 # The axes that something runs over are a *table*, in code (numbers, axes): a buffer of int64 with the sizes
@@ -57,6 +76,8 @@ def at(place, k):
 def compile_at(place, k):
     if isinstance(place[0], Vec):
         return lambda place, k: place[0] + distance(k, place[1], place[2])
+    if isinstance(place[0], types.UniTuple):
+        return lambda place, k: plus(place[0], k * place[1])
     return lambda place, k: place[0] + k * place[1]
 
 
@@ -67,6 +88,12 @@ def alive(tile, k):
 
 @per_type(alive)
 def compile_alive(tile, k):
+    if isinstance(tile[1], types.UniTuple):
+        width = LANES // len(tile[1])
+        if isinstance(tile[2], types.NoneType):
+            return lambda tile, k: minus(tile[1], width * k)
+        parts = len(tile[1])
+        return lambda tile, k: only(below(parts * k, tile[1]), tile[2])
     if isinstance(tile[2], types.NoneType):
         return lambda tile, k: tile[1] - LANES * k
     return lambda tile, k: tile[1]
@@ -79,6 +106,8 @@ def whole(tile):
 
 @per_type(whole)
 def compile_whole(tile):
+    if isinstance(tile[1], types.UniTuple):
+        return lambda tile: 0
     if isinstance(tile[2], types.NoneType):
         return lambda tile: tile[1] // LANES
     return lambda tile: tile[0] if tile[1] >= LANES else 0
@@ -186,14 +215,18 @@ def row_first(v, tile):
     raise NotImplementedError("compiled only")
 
 
-def declare(stub, over_lanes):
+def declare(stub, over_lanes, over_each, across_parts):
     @per_type(stub)
     def compile_row(v, tile):
+        if isinstance(tile[1], types.UniTuple):
+            if isinstance(tile[2], types.NoneType):
+                return lambda v, tile: in_parts(over_each(v, tile[1]))
+            return lambda v, tile: across_parts(v, tile[1])
         if isinstance(tile[2], types.NoneType):
             return lambda v, tile: over_lanes(v)
         return lambda v, tile: v
 
 
-declare(row_sum, sum_of)
-declare(row_max, max_of)
-declare(row_first, first_of)
+declare(row_sum, sum_of, sums_of, sum_across)
+declare(row_max, max_of, maxima_of, max_across)
+declare(row_first, first_of, firsts_of, first_across)

@@ -25,23 +25,29 @@ def logits(x, x_at, where, where_at, tile, k, sign):
 
 
 @inline
-def powers(v, top, scale):
-    """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along.
+def argument(v, top, scale):
+    """scale·(v − top), and what rounding took from it.
 
     The scale is (factor + low_part)·power_of_two.  Half of v and of top have a difference for certain, which
     a small scale may make a number that counts.
     """
     factor, low_part, power_of_two = scale
     if factor == 1.0 and power_of_two == 1.0:
-        difference, lost = two_difference(v, top)
-        return power(difference, lost)
+        return two_difference(v, top)
     if factor == 0.0:
-        return power(select(v == -np.inf, v, v * 0.0), top * 0.0)
+        return select(v == -np.inf, v, v * 0.0), v * 0.0
     difference, lost = two_difference(v * 0.5, top * 0.5)
     difference, lost = difference * power_of_two, lost * power_of_two
     t = difference * factor
     rest = fma(difference, factor, t * -1.0) + fma(lost, factor, difference * low_part)
-    return power(t * 2.0, rest * 2.0)
+    return t * 2.0, rest * 2.0
+
+
+@inline
+def powers(v, top, scale):
+    """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along."""
+    t, rest = argument(v, top, scale)
+    return power(t, rest)
 
 
 @inline

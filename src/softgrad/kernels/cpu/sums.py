@@ -5,7 +5,7 @@ from numba.core import types
 from .buffer import BFLOAT16, FLOAT16, ROOM
 from .compiling import inline, per_type
 from .memory import zeros
-from .vec import as_type_of, double
+from .vec import as_type_of, double, fma
 
 
 @inline
@@ -22,6 +22,13 @@ def two_difference(a, b):
     s = a - b
     t = s - a
     return s, (a - (s - t)) - (b + t)
+
+
+@inline
+def two_product(a, b):
+    """p and e with p + e = a·b exactly, p = fl(a·b)."""
+    p = a * b
+    return p, fma(a, b, p * -1.0)
 
 
 def wide_zero(array):

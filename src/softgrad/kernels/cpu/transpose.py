@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .buffer import BYTES, IN_MEMORY
-from .memory import first_lanes, load_first, narrow, place_of, store_first, widen
+from .memory import first_lanes, joined, load_first, narrow, part_of, place_of, store_first, widen
 from .vec import LANES, i32
 
 SIDE = 16
@@ -32,21 +32,6 @@ def exchanged(builder, vectors):
                 vectors[i] = builder.shuffle_vector(*pair, upper)
                 vectors[i + s] = builder.shuffle_vector(*pair, lower)
     return vectors
-
-
-def joined(builder, parts):
-    """Vectors of SIDE lanes behind each other as one."""
-    while len(parts) > 1:
-        width = parts[0].type.count
-        index = ir.VectorType(i32, 2 * width)(list(range(2 * width)))
-        parts = [builder.shuffle_vector(a, b, index) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
-
-
-def part_of(builder, vector, square):
-    """The lanes of one square."""
-    index = ir.VectorType(i32, SIDE)(list(range(SIDE * square, SIDE * (square + 1))))
-    return builder.shuffle_vector(vector, vector, index)
 
 
 @intrinsic
@@ -115,7 +100,7 @@ def store_block(typingctx, source, source_at, array, at, pitch, rows, columns):
         def each_row():
             for r in range(LANES):
                 place = builder.add(at, builder.mul(pitch, pitch.type(r)))
-                raw = part_of(builder, vectors[r % SIDE], r // SIDE)
+                raw = part_of(builder, vectors[r % SIDE], r // SIDE, SIDE)
                 yield r, raw, place_of(builder, memory, dtype, place, SIDE)
 
         with builder.if_else(whole) as (full, part):

@@ -77,7 +77,7 @@ def splat(typingctx, number, like):
 # --- lane by lane ---------------------------------------------------------------------------------
 
 ARITHMETIC = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div"}
-BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl"}
+BITWISE = {operator.and_: "and_", operator.or_: "or_", operator.lshift: "shl", operator.rshift: "ashr"}
 COMPARISON = {operator.lt: "<", operator.gt: ">", operator.eq: "==", operator.ne: "!="}
 
 
@@ -150,11 +150,33 @@ def select(typingctx, mask, yes, no):
 
 
 @intrinsic
+def root(typingctx, value):
+    """The square root, rounded once."""
+    vec = value if isinstance(value, Vec) else None
+    dtype, name = (vec.dtype, f"v{LANES}f") if vec else (value, "f")
+
+    def codegen(context, builder, sig, args):
+        return call(builder, f"llvm.sqrt.{name}{dtype.bitwidth}", args[0].type, *args)
+
+    return value(value), codegen
+
+
+@intrinsic
 def larger(typingctx, a, b):
     """The larger of a and b; b where one of them is NaN (one instruction on x86)."""
 
     def codegen(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def smaller(typingctx, a, b):
+    """The smaller of a and b; b where one of them is NaN (one instruction on x86)."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
 
     return a(a, b), codegen
 
@@ -221,16 +243,33 @@ def every_lane(typingctx):
 # --- over the lanes -------------------------------------------------------------------------------
 
 
-def fold(builder, value, combine):
-    """Combine the upper half of the lanes with the lower half until one is left."""
-    width = LANES
+def fold(builder, value, combine, parts=1):
+    """Combine the upper half of the lanes of each part with the lower half until one is left of each."""
+    width = LANES // parts
     while width > 1:
         width //= 2
-        index = ir.VectorType(i32, width)
-        lower = builder.shuffle_vector(value, value, index(list(range(width))))
-        upper = builder.shuffle_vector(value, value, index(list(range(width, 2 * width))))
-        value = combine(lower, upper)
-    return builder.extract_element(value, i32(0))
+        index = ir.VectorType(i32, width * parts)
+        lower = [2 * width * part + lane for part in range(parts) for lane in range(width)]
+        upper = [lane + width for lane in lower]
+        value = combine(*(builder.shuffle_vector(value, value, index(half)) for half in (lower, upper)))
+    return value
+
+
+def exchange(width):
+    """An intrinsic: a Vec with each `width` lanes exchanged with the next."""
+
+    @intrinsic
+    def exchanged(typingctx, value):
+        def codegen(context, builder, sig, args):
+            index = ir.VectorType(i32, LANES)([lane ^ width for lane in range(LANES)])
+            return builder.shuffle_vector(args[0], args[0], index)
+
+        return value(value), codegen
+
+    return exchanged
+
+
+by_16, by_8, by_4, by_2, by_1 = (exchange(width) for width in (16, 8, 4, 2, 1))
 
 
 @intrinsic
@@ -238,7 +277,7 @@ def sum_of(typingctx, value):
     """The sum over the lanes, by halves."""
 
     def codegen(context, builder, sig, args):
-        return fold(builder, args[0], builder.fadd)
+        return builder.extract_element(fold(builder, args[0], builder.fadd), i32(0))
 
     return value.dtype(value), codegen
 
@@ -248,7 +287,8 @@ def max_of(typingctx, value):
     """The largest of the lanes."""
 
     def codegen(context, builder, sig, args):
-        return fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        found = fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+        return builder.extract_element(found, i32(0))
 
     return value.dtype(value), codegen
 
@@ -274,3 +314,39 @@ def any_of(typingctx, mask):
         return builder.icmp_unsigned("!=", whole, whole.type(0))
 
     return types.boolean(mask), codegen
+
+
+@intrinsic
+def all_of(typingctx, mask):
+    """Whether the mask is true in every lane; a bool is what it is."""
+
+    def codegen(context, builder, sig, args):
+        if not isinstance(sig.args[0], Vec):
+            return args[0]
+        whole = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("==", whole, whole.type(-1))
+
+    return types.boolean(mask), codegen
+
+
+ALL_LANES = 2**LANES - 1
+
+
+@intrinsic
+def lanes_where(typingctx, mask):
+    """The lanes in which the mask is true as the bits of a whole number, lane 0 the lowest."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(mask), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, number):
+    """The place of the lowest bit of a whole number that is not 0."""
+
+    def codegen(context, builder, sig, args):
+        return call(builder, "llvm.cttz.i64", args[0].type, args[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), codegen

@@ -1,0 +1,145 @@
+"""What sparsemax and entmax must return: by sorting, sparsemax in fractions, entmax in mpmath.
+
+With t = (α−1)·scale·x and β = 1/(α−1) it is y = (t − τ)₊^β with Σy = 1.  An element is in the support if with
+the threshold τ at its own t the others sum to less than 1.  Its smallest, t_m, has the y that is looked for,
+q: then τ = t_m − q^(α−1).
+"""
+
+import math
+from fractions import Fraction
+
+import mpmath
+import numpy as np
+import oracle
+
+DIGITS = 40
+
+
+def support_of(sums_to_less, order):
+    """How many of the elements, largest first, are in the support: the first ones, so bisection finds it."""
+    low, high = 1, len(order)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sums_to_less(middle - 1) else (low, middle - 1)
+    return low
+
+
+def wide(value):
+    """A Fraction or an mpf as longdouble."""
+    if isinstance(value, Fraction):
+        return oracle.quotient(np.array([value.numerator], object), 0, value.denominator)[0]
+    mantissa, exponent = mpmath.frexp(value)
+    upper = float(mantissa)
+    return np.ldexp(oracle.WIDE(upper) + oracle.WIDE(float(mantissa - upper)), int(exponent))
+
+
+def sparsemax_of_row(x, scale):
+    order = np.argsort(-x.astype(np.float64) * np.sign(scale), kind="stable")
+    t = [Fraction(float(v)) * Fraction(scale) for v in x[order]]
+    size = support_of(lambda k: sum(t[:k]) - k * t[k] < 1, t)
+    threshold = (sum(t[:size]) - 1) / size
+    y = np.zeros(len(x), oracle.WIDE)
+    y[order[:size]] = [wide(v - threshold) for v in t[:size]]
+    return y
+
+
+def least(gaps, alpha):
+    """q > 0 with Σ (q^(α−1) + gap)^β = 1."""
+    power, beta = alpha - 1, 1 / (alpha - 1)
+    if alpha == 1.5:  # Σ(√q + gap)² = 1
+        k, b, c = len(gaps), mpmath.fsum(gaps), mpmath.fsum(g * g for g in gaps) - 1
+        return (-c / (b + mpmath.sqrt(b * b - k * c))) ** 2
+
+    def less(q):
+        return mpmath.fsum((q**power + g) ** beta for g in gaps) < 1
+
+    low, high = mpmath.mpf(0.5), mpmath.mpf(1)
+    while not less(low):  # it may lie far below the others
+        low, high = low * low, low
+    for i in range(mpmath.mp.prec + 40):
+        middle = mpmath.sqrt(low * high) if i < 40 else (low + high) / 2
+        low, high = (middle, high) if less(middle) else (low, middle)
+    return low
+
+
+def solution(x, scale, alpha):
+    """y as numbers of mpmath, in the precision that it works in, and the order of x, largest first."""
+    order = np.argsort(-x.astype(np.float64) * np.sign(scale), kind="stable")
+    alpha = mpmath.mpf(alpha)
+    beta = 1 / (alpha - 1)
+    t = [mpmath.mpf(float(v)) * mpmath.mpf(scale) * (alpha - 1) for v in x[order]]
+    size = support_of(lambda k: t[0] - t[k] < 1 and mpmath.fsum((v - t[k]) ** beta for v in t[:k]) < 1, t)
+    gaps = [v - t[size - 1] for v in t[:size]]
+    q = least(gaps, alpha)
+    return [(q ** (alpha - 1) + gap) ** beta if gap else q for gap in gaps], order
+
+
+def entmax_of_row(x, scale, alpha):
+    y = np.zeros(len(x), oracle.WIDE)
+    with mpmath.workdps(DIGITS):
+        found, order = solution(x, scale, alpha)
+        y[order[: len(found)]] = [wide(value) for value in found]
+    return y
+
+
+def entmax(x, alpha=1.5, axis=-1, scale=1.0, where=None):
+    """entmax(scale·x) in longdouble; what is masked or −inf is not there."""
+    x = np.asarray(x)
+    there = np.isfinite(x.astype(np.float64)) & np.broadcast_to(True if where is None else where, x.shape)
+
+    def row(values, there):
+        y = np.zeros(len(values), oracle.WIDE)
+        if there.any():
+            z = values[there]
+            y[there] = sparsemax_of_row(z, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
+        return y
+
+    return oracle.along_rows(row, x, there, axis=axis)
+
+
+# --- the derivatives ---------------------------------------------------------------------------------
+
+
+def weights(y, alpha):
+    """y^(2−α) where y > 0, to 250 bits, as whole numbers and the exponent of their unit."""
+    numbers, unit = oracle.whole(y)
+    if alpha == 2:
+        return (numbers > 0).astype(int).astype(object), 0
+    if alpha == 1.5:
+        odd = unit % 2
+        roots = [math.isqrt(int(number) << (500 + odd)) for number in numbers]
+        return np.array(roots, object), (unit - odd) // 2 - 250
+    with mpmath.workprec(260):
+        powers = [mpmath.mpf(float(v)) ** (2 - mpmath.mpf(alpha)) if v > 0 else mpmath.mpf(0) for v in y]
+        unit = min((int(p.exp) for p in powers if p), default=0)
+        return np.array([int(p.man) << (int(p.exp) - unit) if p else 0 for p in powers], object), unit
+
+
+def vjp(y, dy, alpha=1.5, axis=-1, scale=1.0):
+    """scale·(diag(s) − s sᵀ/⟨s,1⟩)·dy for y and dy as given."""
+
+    def row(y, dy):
+        (s, s_unit), (d, d_unit) = weights(y, alpha), oracle.whole(dy)
+        total = s.sum()
+        if total == 0:
+            return np.zeros(len(y), oracle.WIDE)
+        return oracle.quotient(s * (d * total - (s * d).sum()), s_unit + d_unit, total)
+
+    return oracle.along_rows(row, y, dy, axis=axis) * oracle.WIDE(scale)
+
+
+def alpha_gradient(x, dy, alpha):
+    """∂⟨dy, entmax(x, α)⟩/∂α for a row, by a difference quotient with 2/3 of the digits; at 1 from above."""
+    with mpmath.workdps(3 * DIGITS):
+        step = mpmath.mpf(10) ** -DIGITS
+
+        def loss(alpha):
+            y, order = solution(x, 1.0, alpha)
+            return mpmath.fsum(mpmath.mpf(float(d)) * v for d, v in zip(dy[order], y, strict=False))
+
+        alpha = mpmath.mpf(alpha)
+        if alpha > 1:
+            return wide((loss(alpha + step) - loss(alpha - step)) / (2 * step))
+        return wide(
+            (4 * loss(alpha + 2 * step) - 3 * loss(alpha + step) - loss(alpha + 3 * step)) / (2 * step)
+        )

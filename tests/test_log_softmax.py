@@ -1,0 +1,633 @@
+"""log_softmax, its derivatives and its layer."""
+
+import functools
+import warnings
+
+import cases
+import checks
+import logs
+import ml_dtypes
+import numpy as np
+import oracle
+import pytest
+import scipy.special
+
+from softgrad import (
+    LogSoftmax,
+    log_softmax,
+    log_softmax_double_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    log_softmax_with_vjp,
+    softmax,
+)
+from softgrad.formulas import log_softmax as formulas
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+INF, NAN = np.inf, np.nan
+LENGTHS = [*cases.SHORT, *cases.MEDIUM, 131073]
+each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+each_axis = pytest.mark.parametrize("axis", [-1, 0])
+
+
+def forward_bound(dtype):
+    return 0.51 if dtype.itemsize == 2 else 2
+
+
+def u(dtype):
+    """How well exp(y) and Σdy are known while the vjp is computed."""
+    return {2: 2.0**-23, 4: 2.0**-52, 8: 2.0**-50}[dtype.itemsize]
+
+
+@functools.cache
+def given(n, dtype):
+    """y, the log_softmax of the cases, and dy; without the rows whose dx is beyond the largest float16."""
+    y, dy = logs.log_softmax(cases.logits(n, dtype)).astype(dtype), cases.gradients(n, dtype)
+    if dtype == np.float16:
+        inside = np.abs(logs.vjp(y, dy)).max(axis=1) < 6e4
+        y, dy = y[inside], dy[inside]
+    return cases.read_only(y), cases.read_only(dy)
+
+
+def subnormals(dtype, n):
+    return np.sqrt(oracle.WIDE(n)) * oracle.WIDE(float(oracle.info(dtype).smallest_subnormal))
+
+
+# --- forward -----------------------------------------------------------------------------------------
+
+
+@each_axis
+@pytest.mark.parametrize("n", LENGTHS)
+@each_dtype
+def test_forward(dtype, n, axis):
+    x = cases.logits(n, dtype)
+    y = checks.along(log_softmax, axis, x)
+    assert y.dtype == dtype
+    assert logs.ulps_above_1(y, logs.log_softmax(x)).max() <= forward_bound(dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("axis", [-1, 0, None, (0, 2), (1, 2)])
+def test_scipy_agrees(dtype, axis):
+    x = (3 * cases.numbers(210, "x")).reshape(5, 6, 7).astype(dtype)
+    theirs = scipy.special.log_softmax(x.astype(np.float64), axis=axis)
+    assert logs.ulps_above_1(log_softmax(x, axis=axis), theirs.astype(oracle.WIDE)).max() <= 4
+
+
+WINNERS = [
+    [20, 0, 0],
+    [40, 0, 1],
+    [80, -3, 0, 1, 2],
+    [0, -100, -90],
+    [1000, 900, 950],
+    [1, 1, -40],
+    [30, 30, 30],
+]
+
+
+def check_winner(log_softmax, dtype, x, axis=-1):
+    """−2.06e-9 in the first row, where log(1 + 4e-9) is 0 in float32: to 3 ulp of y itself."""
+    rows = np.array([[*x, *[-INF] * (40 - len(x))]] * 40, dtype)
+    y = checks.along(log_softmax, axis, rows)[7, : len(x)]
+    true = logs.row(logs.mp_log_softmax, rows[0, : len(x)])
+    seen = np.abs(true) >= float(oracle.info(dtype).smallest_normal)
+    spacing = np.ldexp(oracle.WIDE(oracle.eps(dtype)), np.frexp(true)[1] - 1)
+    error = np.abs(y.astype(oracle.WIDE) - true) / spacing
+    assert error[seen].max() <= (0.51 if dtype.itemsize == 2 else 3)
+
+
+@each_axis
+@each_dtype
+@pytest.mark.parametrize("x", WINNERS, ids=str)
+def test_the_winner_is_what_the_others_come_to(dtype, x, axis):
+    check_winner(log_softmax, dtype, x, axis)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1 / np.sqrt(96), -3.7, 2.0**-60, 1e-30, 1e30])
+@each_dtype
+def test_scale_is_exact(dtype, scale):
+    x = cases.logits(100, dtype)
+    y, true = log_softmax(x, scale=scale), logs.log_softmax(x, scale=scale)
+    inside = np.abs(true) < float(oracle.info(dtype).max)
+    assert logs.ulps_above_1(y, true)[inside].max() <= forward_bound(dtype)
+    np.testing.assert_array_equal(y[~inside], -INF)
+
+
+@each_axis
+@each_dtype
+def test_where(dtype, axis):
+    x = cases.logits(37, dtype)
+    where = cases.numbers(x.size, "where").reshape(x.shape) > 0.3
+    where[:2] = where[:, :2] = True
+    junk = np.where(where, x, dtype.type(NAN))
+    y = log_softmax(junk, where=where, axis=axis)
+    assert (y[~where] == -INF).all()
+    assert logs.ulps_above_1(y, logs.log_softmax(x, axis, where=where)).max() <= forward_bound(dtype)
+
+
+@each_dtype
+def test_logits_of_any_size(dtype):
+    largest = float(oracle.info(dtype).max)
+    rows = np.array([[largest, -largest, largest], [-largest] * 3, [largest, 0, -INF]], dtype)
+    half, third = dtype.type(np.log(0.5)), dtype.type(np.log(1 / 3))
+    np.testing.assert_array_equal(log_softmax(rows), [[half, -INF, half], [third] * 3, [0, -largest, -INF]])
+
+
+@each_axis
+@each_dtype
+def test_nan_and_plus_infinity_make_the_row_nan(dtype, axis):
+    rows = np.zeros((40, 40), dtype)
+    rows[3, 5], rows[8, 39], rows[9, 0], rows[9, 1] = NAN, INF, INF, -INF
+    y = checks.along(log_softmax, axis, rows)
+    bad = np.isin(np.arange(40), [3, 8, 9])
+    assert np.isnan(y[bad]).all()
+    np.testing.assert_array_equal(y[~bad], dtype.type(-np.log(40)))
+
+
+@each_axis
+@each_dtype
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_empty_row(dtype, axis, masked):
+    x, where = np.zeros((40, 40), dtype), None
+    if masked:
+        where = np.full(x.shape, True)
+        where[7] = False
+    else:
+        x[7] = -INF
+    if axis == 0:
+        x, where = x.T, None if where is None else where.T
+    y = {empty: log_softmax(x, axis=axis, where=where, empty=empty) for empty in ("zero", "nan")}
+    if axis == 0:
+        y = {empty: result.T for empty, result in y.items()}
+    assert (y["zero"][7] == -INF).all()
+    assert np.isnan(y["nan"][7]).all()
+    np.testing.assert_array_equal(np.delete(y["zero"], 7, 0), dtype.type(-np.log(40)))
+    with pytest.raises(ValueError, match="empty='zero'"):
+        log_softmax(x, axis=axis, where=where, empty="raise")
+
+
+# --- vjp ---------------------------------------------------------------------------------------------
+
+
+def check_contract(vjp, dtype, n, axis=-1):
+    """What the docstring says, in every row."""
+    y, dy = given(n, dtype)
+    dx, true = checks.along(vjp, axis, y, dy), logs.vjp(y, dy)
+    assert dx.dtype == dtype
+    power = checks.norm(logs.powers(y)) * np.abs(dy.astype(oracle.WIDE).sum(axis=-1))
+    allowed = checks.bound(dtype) * oracle.eps(dtype) * checks.norm(true) + u(dtype) * power
+    off = checks.norm(dx.astype(oracle.WIDE) - true) / (allowed + subnormals(dtype, n))
+    assert off.max(initial=0) <= 1, (int(np.argmax(off)), off.max())
+
+
+def saturated(dtype):
+    """(y, dy): one y is −1e-9, −1e-15, −1e-30 or 0, and dy has or has not to do with it."""
+    for others in ([-20, -25], [-35.0, -40], [-70, -90], [-7, -8], [-1.5, -2], [-0.8, -9]):
+        y = np.array([float(np.log1p(-np.exp(others).sum())), *others], dtype)
+        for dy in ([1, 0, 0], [0, 1, 0], [1, 2, 3], [100, 100, 100], [1, 1e-6, -1e-6], [3, 1e-3, 2e-3]):
+            yield y, np.array(dy, dtype)
+
+
+def check_saturated(vjp, dtype):
+    """Rows on which 1 − exp(y) and Σdy − dy cancel: 2·eps (float64: 4) of dx and no more, against mpmath."""
+    for y, dy in saturated(dtype):
+        dx, true = vjp(y[None], dy[None], axis=-1)[0], logs.row(logs.mp_vjp, y, dy)
+        error = np.sqrt(((dx.astype(oracle.WIDE) - true) ** 2).sum()) - subnormals(dtype, 3)
+        assert error <= checks.bound(dtype) * oracle.eps(dtype) * np.sqrt((true**2).sum()), (y, dy, dx, true)
+
+
+def check_balanced(vjp, dtype):
+    """dy that is nearly exp(y)·Σdy: dx is what rounding made of y, and so many digits of exp(y) count.  Not
+    for float64; float16 and bfloat16 have float32 for it."""
+    for n in (2, 3, 5, 10, 33, 100):
+        y = np.full((1, n), -np.log(n), dtype)
+        dx, true = vjp(y, np.full_like(y, 3), axis=-1)[0], logs.row(logs.mp_vjp, y[0], np.full(n, 3.0))
+        slack = 2.0**-21 if dtype.itemsize == 2 else 0
+        assert (
+            np.abs(dx.astype(oracle.WIDE) - true).max() <= 2 * oracle.eps(dtype) * np.abs(true).max() + slack
+        )
+
+
+@each_axis
+@pytest.mark.parametrize("n", LENGTHS)
+@each_dtype
+def test_vjp(dtype, n, axis):
+    check_contract(log_softmax_vjp, dtype, n, axis)
+
+
+@each_dtype
+def test_vjp_of_saturated_rows(dtype):
+    check_saturated(log_softmax_vjp, dtype)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES[:3], ids=str)
+def test_vjp_where_dy_is_nearly_p(dtype):
+    check_balanced(log_softmax_vjp, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("n", [1, 40, 200])
+def test_a_row_that_needs_more_digits_changes_no_other(dtype, n):
+    """Columns are computed 32 at a time; of each the values are those of the row alone, within the bound."""
+    y, dy = (np.tile(a[:1], (64, 1)) for a in given(max(n, 2), dtype))
+    y, dy = y.copy(), dy.copy()
+    y[5], y[5, 0] = -INF, 0  # saturated
+    dy[9, 0] = NAN
+    dx = log_softmax_vjp(np.ascontiguousarray(y.T), np.ascontiguousarray(dy.T), axis=0).T
+    assert np.isnan(dx[9]).all()
+    others = np.delete(np.arange(64), [5, 9])
+    assert oracle.row_error(dx[others], logs.vjp(y, dy)[others]).max() <= checks.bound(dtype)
+    np.testing.assert_array_equal(dx[5], 0)
+
+
+@each_axis
+@each_dtype
+def test_vjp_where(dtype, axis):
+    y, dy = given(37, dtype)
+    where = cases.numbers(y.size, "w").reshape(y.shape) > 0
+    junk = np.where(where, dy, dtype.type(INF))
+    dx = log_softmax_vjp(np.where(where, y, dtype.type(NAN)), junk, axis=axis, where=where, scale=0.5)
+    assert (dx[~where] == 0).all()
+    true = logs.vjp(y, dy, axis, 0.5, where)
+    seen = np.abs(true).max(axis) < float(oracle.info(dtype).max)
+    assert oracle.row_error(dx, true, axis)[seen].max() <= checks.bound(dtype)
+
+
+@each_dtype
+def test_minus_infinity_has_no_part(dtype):
+    y, d = log_softmax(np.array([0, -INF, 0, -INF], dtype)), np.array([1, 5, 2, 7], dtype)
+    for function, true in ((log_softmax_vjp, logs.vjp), (log_softmax_jvp, logs.jvp)):
+        found = function(y, d)
+        np.testing.assert_array_equal(found[1::2], 0)
+        assert oracle.row_error(found[::2], true(y[::2], d[::2])) <= checks.bound(dtype)
+    nothing = np.full((3, 40), -INF, dtype)
+    for function in (log_softmax_vjp, log_softmax_jvp):
+        np.testing.assert_array_equal(function(nothing, np.ones_like(nothing)), 0)
+
+
+@each_axis
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("function", [log_softmax_vjp, log_softmax_jvp])
+@each_dtype
+def test_nan_and_infinity_in_dy_make_the_row_nan(dtype, function, bad, axis):
+    """Also where y is −inf."""
+    y = np.zeros((40, 40), dtype)
+    y[:, 2] = -INF
+    y, dy = log_softmax(y), np.ones_like(y)
+    dy[4, 2] = dy[7, 7] = dtype.type(bad)
+    dx = checks.along(function, axis, y, dy)
+    assert np.isnan(dx[[4, 7]]).all()
+    assert np.isfinite(np.delete(dx, [4, 7], 0).astype(float)).all()
+
+
+def test_sums_beyond_the_largest_number():
+    y = np.full((1, 64), np.log(1 / 64))
+    dx = log_softmax_vjp(y, np.full_like(y, 1.7e308))
+    assert np.abs(dx).max() <= 4 * 1.7e308 * 2.0**-52
+    y, dy = y.astype(ml_dtypes.bfloat16), np.full_like(y, 3e38, ml_dtypes.bfloat16)
+    true = logs.vjp(y, dy)
+    assert np.abs(log_softmax_vjp(y, dy).astype(oracle.WIDE) / true - 1).max() <= 2.0**-8
+    dx = log_softmax_jvp(np.log([0.5, 0.5]), np.array([1.7e308, -1.7e308]))
+    np.testing.assert_allclose(dx, [1.7e308, -1.7e308], rtol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [0.5, -3.0, 0.0, 1e-30, 1.1])
+@each_dtype
+def test_vjp_scale(dtype, scale):
+    y, dy = checks.moderate(37, dtype)[:2]
+    y = np.log(y.astype(np.float64)).astype(dtype)
+    error = oracle.row_error(log_softmax_vjp(y, dy, scale=scale), logs.vjp(y, dy, scale=scale))
+    assert error.max() <= checks.bound(dtype)
+
+
+# --- jvp, and the two together -----------------------------------------------------------------------
+
+
+def check_jvp(jvp, dtype, n, axis=-1):
+    """What the docstring says, in every row; and 0 for a constant."""
+    y, dx = given(n, dtype)
+    dy, true = checks.along(jvp, axis, y, dx), logs.jvp(y, dx)
+    assert dy.dtype == dtype
+    spread = (logs.powers(y) * np.abs(true)).sum(axis=-1)
+    allowed = checks.bound(dtype) * oracle.eps(dtype) * checks.norm(true) + np.sqrt(n) * u(dtype) * spread
+    off = checks.norm(dy.astype(oracle.WIDE) - true) / (allowed + subnormals(dtype, n))
+    moving = (dx != dx[:, :1]).any(axis=1)
+    assert off[moving].max(initial=0) <= 1
+    assert (dy[~moving] == 0).all()
+
+
+@each_axis
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 33, 100, 257, 1000, 4097])
+@each_dtype
+def test_jvp(dtype, n, axis):
+    check_jvp(log_softmax_jvp, dtype, n, axis)
+
+
+@each_dtype
+def test_jvp_of_saturated_rows(dtype):
+    for y, dx in saturated(dtype):
+        if (dx == dx[0]).all():
+            continue
+        dy, true = log_softmax_jvp(y, dx), logs.row(logs.mp_jvp, y, dx)
+        error = np.sqrt(((dy.astype(oracle.WIDE) - true) ** 2).sum())
+        assert error <= checks.bound(dtype) * oracle.eps(dtype) * np.sqrt((true**2).sum()), (y, dx)
+
+
+def logs_of_moderate(n, dtype):
+    y, u, v = checks.moderate(n, dtype)
+    return np.log(y.astype(oracle.WIDE)).astype(dtype), u, v
+
+
+def check_adjoint(vjp, jvp, dtype, n):
+    """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, but for Σ exp(y), by which the jvp divides."""
+    y, u, v = logs_of_moderate(n, dtype)
+    dx, dy = vjp(y, u, axis=-1), jvp(y, v, axis=-1)
+    total = np.abs(logs.powers(y).sum(axis=-1) - 1)
+    slack = (total * np.abs(u.astype(oracle.WIDE).sum(axis=-1)) * checks.norm(v)).sum()
+    gap = abs((checks.inner(v, dx) - checks.inner(dy, u)).sum())
+    error = checks.bound(dtype) * oracle.eps(dtype)
+    scale = checks.norm(checks.norm(dx) * checks.norm(v)) + checks.norm(checks.norm(dy) * checks.norm(u))
+    assert gap <= error * scale + slack
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 17, 33, 257])
+@each_dtype
+def test_adjoint(dtype, n):
+    check_adjoint(log_softmax_vjp, log_softmax_jvp, dtype, n)
+
+
+def test_they_are_not_the_same():
+    y, u, _ = logs_of_moderate(17, FLOAT64)
+    assert np.abs(log_softmax_vjp(y, u) - log_softmax_jvp(y, u)).max() > 0.1
+
+
+# --- double backward ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 33, 257, 1000])
+@each_dtype
+def test_double_backward(dtype, n):
+    y, dy = given(n, dtype)
+    v = np.roll(dy, 7, axis=0)
+    inside = (np.abs(dy.astype(float)).max(axis=1) < 200) & (np.abs(v.astype(float)).max(axis=1) < 200)
+    y, dy, v = y[inside], dy[inside], v[inside]
+    grad_x, grad_dy = log_softmax_double_backward(y, dy, v, scale=0.5)
+    np.testing.assert_array_equal(grad_dy, log_softmax_jvp(y, v, scale=0.5))
+    true = -logs.powers(y) * logs.jvp(y, v, scale=0.25) * dy.astype(oracle.WIDE).sum(axis=-1, keepdims=True)
+    moving = (v != v[:, :1]).any(axis=1)
+    assert oracle.row_error(grad_x, true)[moving].max(initial=0) <= 4
+    np.testing.assert_array_equal(grad_x[~moving], 0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, -1.3])
+@pytest.mark.parametrize("axis", [-1, 0, (0, 2), None])
+def test_grad_x_is_the_derivative_of_the_gradient(axis, scale):
+    """Central differences of ⟨v, vjp⟩ along a direction of x, extrapolated to order 4."""
+    shape = 5, 4, 6
+    x, dy, v, direction = (cases.numbers(120, key).reshape(shape) for key in ("x", "dy", "v", "t"))
+
+    def product(step):
+        y = log_softmax(x + step * direction, axis=axis, scale=scale)
+        return (v * log_softmax_vjp(y, dy, axis=axis, scale=scale)).sum()
+
+    h = 2.0**-9
+    near, far = product(h) - product(-h), product(2 * h) - product(-2 * h)
+    slope = (8 * near - far) / (12 * h)
+    y = log_softmax(x, axis=axis, scale=scale)
+    grad_x, grad_dy = log_softmax_double_backward(y, dy, v, axis=axis, scale=scale)
+    size = np.linalg.norm(grad_x) * np.linalg.norm(direction)
+    assert abs((grad_x * direction).sum() - slope) <= 1e-9 * size
+    assert abs(slope) > 1e-3 * size
+    # it is linear in dy
+    assert abs((grad_dy * dy).sum() - product(0)) <= 1e-13 * np.linalg.norm(grad_dy) * np.linalg.norm(dy)
+
+
+def test_the_vjp_is_the_derivative_of_the_forward():
+    x, dy, direction = (cases.numbers(120, key).reshape(4, 30) for key in ("x", "dy", "t"))
+    h = 2.0**-9
+    near, far = (
+        (dy * (log_softmax(x + k * h * direction) - log_softmax(x - k * h * direction))).sum() for k in (1, 2)
+    )
+    dx = log_softmax_vjp(log_softmax(x), dy)
+    size = np.linalg.norm(dx) * np.linalg.norm(direction)
+    assert abs((dx * direction).sum() - (8 * near - far) / (12 * h)) <= 1e-9 * size
+
+
+# --- wrong versions are rejected ---------------------------------------------------------------------
+
+
+def total(d, axis):
+    return d.sum(axis, keepdims=True)
+
+
+VJPS = {
+    "zeros": lambda y, d, axis: 0 * d,
+    "identity": lambda y, d, axis: d,
+    "softmax's": lambda y, d, axis: np.exp(y) * (d - total(np.exp(y) * d, axis)),
+    "jvp": lambda y, d, axis: d - total(np.exp(y) * d, axis),
+    "mean": lambda y, d, axis: d - np.exp(y) * d.mean(axis, keepdims=True),
+    "y for p": lambda y, d, axis: d - y * total(d, axis),
+    "uniform": lambda y, d, axis: d - d.mean(axis, keepdims=True),
+    "sign": lambda y, d, axis: np.exp(y) * total(d, axis) - d,
+    "base 2": lambda y, d, axis: d - np.exp2(y) * total(d, axis),
+    "other axis": lambda y, d, axis: d - np.exp(y) * total(d, 0 if axis else -1),
+    "times 1.01": lambda y, d, axis: (d - np.exp(y) * total(d, axis)) * oracle.WIDE(1.01),
+}
+
+
+def in_wide(formula):
+    return lambda y, dy, *, axis=-1: formula(y.astype(oracle.WIDE), dy.astype(oracle.WIDE), axis).astype(
+        y.dtype
+    )
+
+
+@pytest.mark.parametrize("name", VJPS)
+@each_dtype
+def test_wrong_gradients_are_rejected(dtype, name):
+    if name == "times 1.01" and dtype.name == "bfloat16":
+        pytest.skip("1 % is within 2 eps")
+    with pytest.raises(AssertionError), np.errstate(over="ignore"):
+        check_contract(in_wide(VJPS[name]), dtype, 33)
+
+
+def in_their_own(kind):
+    """The formula as it is usually written, in the precision `kind`."""
+    return lambda y, dy, *, axis=-1: formulas.vjp(y.astype(kind), dy.astype(kind), np).astype(y.dtype)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES[1:], ids=str)
+def test_the_usual_precision_is_not_enough(dtype):
+    kind = np.float64 if dtype == np.float64 else np.float32
+    with pytest.raises(AssertionError):
+        check_saturated(in_their_own(kind), dtype)
+
+
+def test_float32_needs_more_where_dy_is_nearly_p():
+    check_balanced(in_their_own(np.longdouble), FLOAT32)
+    with pytest.raises(AssertionError):
+        check_balanced(in_their_own(np.float32), FLOAT32)
+
+
+JVPS = {name: VJPS[name] for name in ("zeros", "identity", "softmax's", "mean", "uniform", "other axis")}
+JVPS["vjp"] = lambda y, d, axis: d - np.exp(y) * total(d, axis)
+JVPS["not divided by Σp"] = VJPS["jvp"]
+
+
+@pytest.mark.parametrize("name", JVPS)
+@each_dtype
+def test_wrong_jvps_are_rejected(dtype, name):
+    with pytest.raises(AssertionError), np.errstate(over="ignore"):
+        check_jvp(in_wide(JVPS[name]), dtype, 33)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_the_vjp_is_not_its_own_adjoint(dtype):
+    with pytest.raises(AssertionError):
+        check_adjoint(log_softmax_vjp, log_softmax_vjp, dtype, 17)
+
+
+FORWARDS = {
+    "softmax": lambda x: np.exp(logs.log_softmax(x)),
+    "of max − x": lambda x: logs.log_softmax(-x),
+    "sum not logged": lambda x: x - x.max(-1, keepdims=True) - np.exp(x - x.max(-1, keepdims=True)).sum(),
+    "base 2": lambda x: logs.log_softmax(x) / np.log(oracle.WIDE(2)),
+    "times 1.01": lambda x: logs.log_softmax(x) * oracle.WIDE(1.01),
+    "other axis": lambda x: logs.log_softmax(x, 0),
+}
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+@each_dtype
+def test_wrong_forwards_are_rejected(dtype, name):
+    x = cases.logits(33, dtype)
+    y = FORWARDS[name](x.astype(oracle.WIDE)).astype(dtype)
+    assert logs.ulps_above_1(y, logs.log_softmax(x)).max() > forward_bound(dtype)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES[1:], ids=str)  # float16 has no number for it
+def test_the_usual_forward_loses_the_winner(dtype):
+    with pytest.raises(AssertionError):
+        check_winner(lambda x, *, axis: formulas.log_softmax(x, np), dtype, [40, 0, 1])
+
+
+def test_the_formulas_are_right():
+    y, u, v = logs_of_moderate(17, FLOAT64)
+    np.testing.assert_allclose(formulas.log_softmax(u, np), log_softmax(u), rtol=1e-14)
+    np.testing.assert_allclose(formulas.vjp(y, u, np), log_softmax_vjp(y, u), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(formulas.jvp(y, u, np), log_softmax_jvp(y, u), rtol=1e-12, atol=1e-13)
+    for one, other in zip(
+        formulas.double_backward(y, u, v, np), log_softmax_double_backward(y, u, v), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+# --- axes, layouts, out, the layer -------------------------------------------------------------------
+
+
+def layouts(a):
+    """The same numbers in other places."""
+    return {
+        "transposed": np.ascontiguousarray(a.T).T,
+        "reversed": np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+        "strided": np.repeat(np.repeat(a, 2, axis=0), 3, axis=1)[::2, ::3],
+        "byte-swapped": a.astype(a.dtype.newbyteorder()) if a.dtype.kind == "f" else a,
+        "read-only": cases.read_only(a.copy()),
+    }
+
+
+@each_axis
+@pytest.mark.parametrize("shape", [(7, 5), (70, 37), (37, 70), (40, 300)])
+@each_dtype
+def test_layouts(dtype, shape, axis):
+    x, dy = (cases.numbers(shape[0] * shape[1], key).reshape(shape).astype(dtype) for key in ("x", "dy"))
+    true_y = logs.log_softmax(x, axis)
+    y = log_softmax(x, axis=axis)
+    true_dx = logs.vjp(y, dy, axis)
+    for name in layouts(x):
+        found = log_softmax(layouts(x)[name], axis=axis)
+        assert logs.ulps_above_1(found, true_y).max() <= forward_bound(dtype), name
+        dx = log_softmax_vjp(layouts(y)[name], layouts(dy)[name], axis=axis)
+        assert oracle.row_error(dx, true_dx, axis).max() <= checks.bound(dtype), name
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, (0, 1), (2, 0), None, ()])
+def test_axes(axis):
+    x, dy = (cases.numbers(210, key).reshape(7, 5, 6).astype(np.float32) for key in ("x", "dy"))
+    y = log_softmax(x, axis=axis)
+    assert logs.ulps_above_1(y, logs.log_softmax(x, axis)).max() <= 2
+    for function, true in ((log_softmax_vjp, logs.vjp), (log_softmax_jvp, logs.jvp)):
+        dx = function(y, dy, axis=axis)
+        if axis == ():
+            np.testing.assert_array_equal(dx, 0)
+        else:
+            assert oracle.row_error(dx, true(y, dy, axis), axis).max() <= 2
+
+
+@pytest.mark.parametrize("over", ["apart", "y", "dy"])
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@pytest.mark.parametrize("function", [log_softmax_vjp, log_softmax_jvp])
+@each_dtype
+def test_out(dtype, function, axis, over):
+    y, dy = (a.copy() for a in given(37, dtype))
+    expected = function(y, dy, axis=axis)
+    out = {"apart": np.full_like(y, NAN), "y": y, "dy": dy}[over]
+    assert function(y, dy, axis=axis, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@each_dtype
+def test_out_may_be_x(dtype, axis):
+    x = cases.logits(37, dtype).copy()
+    expected = log_softmax(x, axis=axis)
+    assert log_softmax(x, axis=axis, out=x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_long_rows_are_not_kept_between_the_sweeps():
+    """Beyond `KEPT` elements the powers are computed again."""
+    for dtype in (np.float32, np.float64):
+        x, dy = (cases.numbers(2 * 140000, key).reshape(2, -1).astype(dtype) for key in ("x", "dy"))
+        y = log_softmax(x)
+        assert logs.ulps_above_1(y, logs.log_softmax(x)).max() <= 2
+        expected = log_softmax_vjp(y, dy)
+        assert oracle.row_error(expected, logs.vjp(y, dy)).max() <= checks.bound(np.dtype(dtype))
+        log_softmax_vjp(y, dy, out=y)
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_edges():
+    assert log_softmax(3.0) == 0
+    assert log_softmax(3.0, where=False) == -INF
+    assert log_softmax_vjp(0.0, 5.0) == 0
+    assert log_softmax_jvp(0.0, 5.0) == 0
+    assert log_softmax(np.empty((3, 0), np.float32)).shape == (3, 0)
+    np.testing.assert_array_equal(log_softmax(np.array([[0, 0]], np.int8)), log_softmax([[0.0, 0.0]]))
+    with pytest.raises(TypeError, match="x has dtype bool"):
+        log_softmax([True, False])
+    with pytest.raises(ValueError, match="dy has shape"):
+        log_softmax_vjp(np.zeros((2, 3)), np.zeros(3))
+
+
+def test_nothing_is_printed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = log_softmax([[1e308, -1e308, NAN], [-INF] * 3])
+        log_softmax_vjp(y, np.full((2, 3), 1e308))
+
+
+def test_with_vjp_and_the_layer():
+    x, dy = cases.logits(33, FLOAT32), cases.gradients(33, FLOAT32)
+    options = {"axis": 0, "where": x > -1, "scale": 0.5, "empty": "nan"}
+    y, vjp = log_softmax_with_vjp(x, **options)
+    np.testing.assert_array_equal(y, log_softmax(x, **options))
+    dx = log_softmax_vjp(y, dy, axis=0, where=x > -1, scale=0.5)
+    np.testing.assert_array_equal(vjp(dy), dx)
+    layer = LogSoftmax(0, where=x > -1, scale=0.5, empty="nan")
+    np.testing.assert_array_equal(layer.forward(x), y)
+    np.testing.assert_array_equal(layer.backward(dy), dx)
+
+
+def test_it_is_the_logarithm_of_softmax():
+    x = cases.logits(100, FLOAT64)
+    np.testing.assert_allclose(np.exp(log_softmax(x)), softmax(x), rtol=1e-12, atol=1e-300)
