@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 
+LEAGUE = Path("docs/league.md")
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
@@ -61,6 +62,27 @@ def dtype_name(text: str) -> str:
     if text not in DTYPES:
         raise typer.BadParameter(f"{text} was given; it takes {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
     return text
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """What lets one of these words through."""
+
+    def word(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"{text} was given; it takes {' or '.join(choices)}")
+        return text
+
+    return word
+
+
+def dtype_names(text: str) -> str:
+    return ",".join(dict.fromkeys(dtype_name(name.strip()) for name in text.split(",")))
+
+
+def map_name(text: str) -> str:
+    from .family import MAPS
+
+    return one_of(*MAPS)(text)
 
 
 def version(wanted: bool) -> None:
@@ -166,6 +188,152 @@ def reproduce(
             write_whole(json, reports.as_json(report).encode())
     if not report.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TARGET", help="package.module:function, path/to/file.py:function, or a name of --list."
+        ),
+    ] = None,
+    args: Annotated[
+        str | None,
+        typer.Option(
+            parser=one_of("y,dy", "dy,y"),
+            metavar="y,dy|dy,y",
+            help="In which order it takes them; y first unless given.",
+        ),
+    ] = None,
+    what: Annotated[
+        str | None,
+        typer.Option(
+            parser=one_of("vjp", "forward", "jvp", "double-backward"),
+            metavar="WHAT",
+            help="What it computes: vjp (unless given), forward, jvp or double-backward.",
+        ),
+    ] = None,
+    map: Annotated[
+        str | None,
+        typer.Option(
+            parser=map_name,
+            metavar="MAP",
+            help="Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
+        ),
+    ] = None,
+    dtypes: Annotated[
+        str, typer.Option(parser=dtype_names, metavar="DTYPE,…", help=f"Of {', '.join(DTYPES)}.")
+    ] = "float32,float64",
+    max_n: Annotated[
+        int | None,
+        typer.Option(parser=whole_from(1), metavar="INT", help="The longest row that it can take."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Where PyTorch's or JAX's arrays are put: cpu, cuda, …"),
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            parser=one_of("sound", "tight"),
+            metavar="sound|tight",
+            help="Within the error of plain code (unless given), or of softgrad's own contract.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=whole_from(0), metavar="INT", help="Of the random cases.")] = 0,
+    json: Annotated[
+        Path | None, typer.Option(help="Write what was found to this file; - is standard output.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page of what was found to this file.")] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the built-in names, and why one is not here.")
+    ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help=f"Verify all of --list at both levels, and write {LEAGUE}.")
+    ] = False,
+) -> None:
+    """Is this softmax backward right, how exact is it, and on which input does it break?
+
+    The target is a function of NumPy, PyTorch or JAX arrays: (y, dy) → dx for a vjp, x → y for a forward,
+    (y, dx) → dy for a jvp, (y, dy, v) → (grad_x, grad_dy) for a double backward.  The exit code is 0 if all
+    checks pass, 1 if one fails, 2 if there is nothing to verify.
+    """
+    if (target is not None) + list_ + all_ != 1:
+        raise typer.BadParameter("give one TARGET, or --list, or --all", param_hint="'verify'")
+    only_of_one = {"--args": args, "--device": device, "--level": level, "--json": json, "--html": html}
+    for option, value in only_of_one.items():
+        if target is None and value is not None:
+            raise typer.BadParameter("it goes with a TARGET", param_hint=f"'{option}'")
+    if what == "forward" and args is not None:
+        raise typer.BadParameter("a forward takes x alone", param_hint="'--args'")
+    writable(json, "'--json'")
+    writable(html, "'--html'")
+    if all_:
+        writable(LEAGUE, "'--all'")
+
+    from rich.console import Console
+
+    from .bench.progress import Bar
+    from .verify import report as reports
+    from .verify.run import Settings, run
+    from .verify.target import Unusable
+
+    console = Console()
+    settings = Settings(
+        map=map or "softmax",
+        what=what or "vjp",
+        level=level or "sound",
+        dtypes=tuple(dtypes.split(",")),
+        max_n=max_n,
+        device=device,
+        seed=seed,
+        swapped=args == "dy,y",
+    )
+    if target is None:
+        if list_:
+            console.print(reports.listing())
+            return
+        if not league_table(settings, map, what, console):
+            raise typer.Exit(1)
+        return
+    try:
+        with Bar(1) as bar:
+            bar.phase(target)
+            verdict = run(target, settings, bar.part)
+    except Unusable as error:
+        raise UsageError(str(error)) from None
+    if html is not None:
+        from .verify.page import as_html
+
+        write_whole(html, as_html(verdict).encode())
+    if json is not None and str(json) == "-":
+        sys.stdout.write(reports.as_json(verdict))
+    else:
+        reports.show(verdict, console)
+        if json is not None:
+            write_whole(json, reports.as_json(verdict).encode())
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+def league_table(settings: Any, map: str | None, what: str | None, console: Any) -> bool:
+    """Write the league table of a map, or of all, and of what is computed, or all: whether all are sound."""
+    from .bench.progress import Bar
+    from .family import MAPS
+    from .verify import league
+    from .verify.peers import WHATS
+
+    maps, whats = [map] if map else list(MAPS), [what] if what else list(WHATS)
+    with Bar(len(league.games(maps, whats))) as bar:
+        rows = league.play(maps, whats, settings, bar)
+    write_whole(LEAGUE, league.page(rows, settings, " ".join(["softgrad", *sys.argv[1:]])).encode())
+    sound = sum(row.sound.passed for row in rows)
+    tight = sum(row.tight is not None and row.tight.passed for row in rows)
+    console.print(
+        f"{LEAGUE}: of {len(rows)} implementations {sound} are sound and {tight} tight.", highlight=False
+    )
+    return sound == len(rows)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,22 @@ from rich.progress import (
 
 
 class Bar:
-    """A job of so many phases, which may tell what share of themselves is done."""
+    """A job of so many phases, which may tell what share of themselves is done.
+
+    Nothing is written where standard error is no terminal.
+    """
 
     def __init__(self, phases: int) -> None:
+        console = Console(stderr=True)
         self.progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self.task = self.progress.add_task("", total=phases)
         self.done = -1
@@ -45,6 +50,6 @@ class Bar:
         self.done += 1
         self.progress.update(self.task, completed=self.done, description=text)
 
-    def part(self, share: float) -> None:
-        """This share of the phase, from 0 to 1, is done."""
-        self.progress.update(self.task, completed=self.done + share)
+    def part(self, share: float, text: str | None = None) -> None:
+        """This share of the phase, from 0 to 1, is done; now that of `text`."""
+        self.progress.update(self.task, completed=self.done + share, description=text)

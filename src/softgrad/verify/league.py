@@ -1,0 +1,125 @@
+"""The league table: every implementation with a name that is here, at both levels."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..bench import measure
+from ..bench.progress import Bar
+from . import peers, report
+from .run import Settings, Verdict, run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation of one thing; what is not sound is not asked whether it is tight."""
+
+    name: str
+    sound: Verdict
+    tight: Verdict | None
+
+    @property
+    def broken(self) -> Verdict | None:
+        """At which level it fails first."""
+        return next((v for v in (self.sound, self.tight) if v is not None and not v.passed), None)
+
+
+def play(maps: Sequence[str], whats: Sequence[str], settings: Settings, bar: Bar) -> list[Row]:
+    """Verify all that is here, of `maps` and `whats`; `bar` has a phase for each of `games`."""
+    rows = []
+    for name, map, what in games(maps, whats):
+        bar.phase(f"{what} of {map}: {name}")
+        rows.append(row(name, dataclasses.replace(settings, map=map, what=what), bar))
+    return rows
+
+
+def row(name: str, settings: Settings, bar: Bar) -> Row:
+    def at(level: str, before: float) -> Verdict:
+        asked = dataclasses.replace(settings, level=level)
+        return run(name, asked, lambda share, text: bar.part(before + share / 2))
+
+    sound = at("sound", 0)
+    return Row(name, sound, at("tight", 0.5) if sound.passed else None)
+
+
+def games(maps: Sequence[str], whats: Sequence[str]) -> list[tuple[str, str, str]]:
+    here = {name: peer for name, peer in peers.PEERS.items() if not peers.why_not(peer)}
+    return [
+        (name, map, what)
+        for map in maps
+        for what in whats
+        for name, peer in here.items()
+        if (map, what) in peer.functions
+    ]
+
+
+# --- as a page ----------------------------------------------------------------------------------------
+
+WORDS = """\
+# League table
+
+Which implementations of softmax and its family are right, and how exact they are: the checks of
+`softgrad.testing`, as `softgrad verify` runs them.
+
+*Sound* is within the error that the plain closed form in the working precision is allowed; *tight* is within
+softgrad's own contract. Errors are the worst seen, of a row: for a forward in ulp, else in eps of the norm of
+the exact result. ✗ at a level says that at least one check failed, and the last column which.
+"""
+
+
+def page(rows: Sequence[Row], settings: Settings, command: str) -> str:
+    parts = [f"<!-- Written by `{command}`; do not edit. -->\n", WORDS]
+    for map, what in dict.fromkeys((row.sound.settings.map, row.sound.settings.what) for row in rows):
+        those = [row for row in rows if (row.sound.settings.map, row.sound.settings.what) == (map, what)]
+        parts.append(f"## {map}: {what}\n\n{table(those, settings.dtypes)}")
+    parts.append(f"## How each is reached\n\n{about()}")
+    machine = measure.environment("numpy", "numba", *{peer.package for peer in peers.PEERS.values()})
+    said = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "date")
+    parts.append(f"Measured on {machine['date']}, seed {settings.seed}: {said}.\n")
+    return "\n".join(parts)
+
+
+def table(rows: Sequence[Row], dtypes: Sequence[str]) -> str:
+    unit = "ulp" if rows[0].sound.settings.what == "forward" else "eps"
+    heads = ["implementation", "sound", "tight", *(f"{dtype}, {unit}" for dtype in dtypes), "what breaks it"]
+    lines = [heads, ["---", ":-:", ":-:", *("---:" for _ in dtypes), "---"]]
+    for row in rows:
+        tight = row.tight is not None and row.tight.passed
+        lines.append(
+            [
+                row.name,
+                "✓" if row.sound.passed else "✗",
+                "✓" if tight else "✗",
+                *(worst(row, dtype) for dtype in dtypes),
+                "" if row.broken is None else breaks(row.broken),
+            ]
+        )
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def worst(row: Row, dtype: str) -> str:
+    """The largest error of all checks at both levels."""
+    verdicts = [row.sound] + ([row.tight] if row.tight else [])
+    errors = [f.eps for verdict in verdicts for f in verdict.findings if f.dtype == dtype]
+    return report.number(max((error for error in errors if not math.isnan(error)), default=math.nan)) or "–"
+
+
+def breaks(verdict: Verdict) -> str:
+    """In one cell: what it is, if that is known, and which checks fail, with the first failing case."""
+    first = verdict.failures[0]
+    failing = list(dict.fromkeys(finding.check for finding in verdict.failures))
+    case = (first.hint or first.case.strip().splitlines()[-1]) if first.case or first.hint else ""
+    return f"{', '.join(failing)} ({first.dtype}: {case})".replace("|", "\\|")
+
+
+def about() -> str:
+    lines = []
+    for name, peer in peers.PEERS.items():
+        reason = peers.why_not(peer)
+        here = f"{peer.package} {peers.version(peer)}" if not reason else f"left out: {reason}"
+        rows = f"; rows up to {peer.max_n}" if peer.max_n else ""
+        lines.append(f"- **{name}** ({here}): {peer.about}{rows}.\n")
+    return "".join(lines)

@@ -1,0 +1,648 @@
+"""`softgrad verify`: what it takes, what it says of right, wrong and crashing functions, and how it ends."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import oracle
+import processes
+import pytest
+from typer.testing import CliRunner
+
+from softgrad import cli
+from softgrad.testing import Finding
+from softgrad.verify import convert, league, load, page, peers, report, target
+from softgrad.verify import run as runs
+from softgrad.verify.run import Settings, Verdict
+
+NUMPY = """
+    import os
+
+    import numpy as np
+
+    count = 3
+
+    def right(y, dy):
+        return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+
+    def backwards(dy, y):
+        return right(y, dy)
+
+    def along(y, dy, *, axis):
+        return y * (dy - (y * dy).sum(axis=axis, keepdims=True))
+
+    def of_rows(y, dy, axis=0):
+        return along(y, dy, axis=-1)
+
+    def elementwise(y, dy):
+        return y * (1 - y) * dy
+
+    def sums(y, dy):
+        return (y * dy).sum(axis=-1)
+
+    def wide(y, dy):
+        return right(y.astype(np.float64), dy.astype(np.float64))
+
+    def raises(y, dy):
+        raise ValueError("no [bold]good[/bold]")
+
+    def leaves(y, dy):
+        raise SystemExit(7)
+
+    def dies(y, dy):
+        print("the last words", flush=True)
+        os._exit(0)
+
+    def segfaults(y, dy):
+        import ctypes
+
+        ctypes.string_at(0)
+
+    def talks(y, dy):
+        print("it was here")
+        os.write(1, b"and here")
+        return right(y, dy)
+
+    def softmax(x):
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    def double_backward(y, dy, v):
+        mean = (y * dy).sum(axis=-1, keepdims=True)
+        through_y = v * (dy - mean) - dy * (y * v).sum(axis=-1, keepdims=True)
+        return right(y, through_y), right(y, v)
+
+    def of_one(y):
+        return y
+
+    class Layer:
+        @staticmethod
+        def backward(y, dy):
+            return right(y, dy)
+    """
+TORCH = """
+    import torch
+
+    def right(y, dy, dim=-1):
+        return torch._softmax_backward_data(dy, y, dim, y.dtype)
+
+    def methods(y, dy):
+        return y * (dy - (y * dy).sum(-1, keepdim=True))
+
+    def overwrites(y, dy):
+        dx = methods(y, dy)
+        dy.zero_()
+        return dx
+
+    def raises(y, dy):
+        raise RuntimeError(type(y).__name__)
+
+    def on_numpy(y, dy):
+        return right(torch.from_numpy(y.copy()), torch.from_numpy(dy.copy())).numpy()
+    """
+JAX = """
+    import jax
+    import jax.numpy as jnp
+
+    @jax.jit
+    def right(y, dy):
+        return y * (dy - (y * dy).sum(-1, keepdims=True))
+
+    def raises(y, dy):
+        raise RuntimeError(type(y).__module__)
+    """
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("targets")
+    for name, content in {"plain": NUMPY, "tensors": TORCH, "traced": JAX}.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(content))
+    return folder
+
+
+@pytest.fixture
+def restored(monkeypatch):
+    """sys.path, to which a target's folder is added."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+
+@pytest.fixture
+def plain(folder):
+    return folder / "plain.py"
+
+
+def verify(*arguments):
+    """The command on short rows of float32, unless told otherwise."""
+    arguments = [str(a) for a in arguments]
+    for option, value in {"--dtypes": "float32", "--max-n": "17"}.items():
+        if option not in arguments:
+            arguments += [option, value]
+    return CliRunner().invoke(cli.app, ["verify", *arguments])
+
+
+def said(result):
+    return " ".join(result.output.split())
+
+
+# --- right and wrong ----------------------------------------------------------------------------------
+
+
+def test_a_right_function(plain):
+    result = verify(f"{plain}:right", "--dtypes", "float32,float64")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"All \d+ checks passed: it is sound in float32, float64\.", said(result))
+    assert "NumPy arrays, level sound, seed 0, rows up to 17" in said(result)
+    assert "✗" not in result.output
+
+
+def test_a_wrong_function(plain):
+    result = verify(f"{plain}:elementwise")
+    assert result.exit_code == 1
+    assert re.search(r"\d+ of \d+ checks failed: it is not sound\.", said(result))
+    assert "Why it matters: " in result.output
+    assert "To reproduce it:" in result.output
+    assert re.search(r"Probably: .*y\(1 ?[−-] ?y\)", said(result))
+
+
+def test_the_code_it_gives_reproduces_the_failure(plain):
+    """Of a function that takes dy first, which the code must know."""
+    result = verify(f"{plain}:right", "--args", "dy,y", "--json", "-")
+    codes = [
+        finding["reproduce"] for finding in json.loads(result.output)["findings"] if not finding["passed"]
+    ]
+    assert "passed=False" in processes.run(codes[0])
+
+
+@pytest.mark.parametrize("function", ["sums", "wide"])
+def test_a_wrong_shape_or_dtype(plain, function):
+    assert verify(f"{plain}:{function}").exit_code == 1
+
+
+def test_softgrad_is_tight_and_the_plain_form_is_not(plain):
+    assert verify("softgrad", "--level", "tight").exit_code == 0
+    assert verify(f"{plain}:right", "--level", "tight").exit_code == 1
+
+
+# --- crashes: those of the target are failures, and the traceback is its own ---------------------------
+
+
+def test_an_exception(plain):
+    result = verify(f"{plain}:raises")
+    assert result.exit_code == 1
+    assert "ValueError: no [bold]good[/bold]" in result.output
+    assert 'plain.py", line ' in result.output
+    assert f"{os.sep}verify{os.sep}" not in result.output
+    assert f"{os.sep}testing{os.sep}" not in result.output
+    assert result.output.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [("leaves", "SystemExit(7)"), ("dies", "exit code 0"), ("segfaults", "SIGSEGV")],
+)
+def test_the_end_of_the_process(plain, function, word):
+    result = verify(f"{plain}:{function}")
+    assert result.exit_code == 1
+    assert word in result.output
+    if function != "dies":
+        assert f"in {function}" in result.output
+    else:
+        assert "the last words" in result.output
+
+
+def test_what_it_prints_is_told_and_does_no_harm(plain):
+    result = verify(f"{plain}:talks", "--json", "-")
+    assert result.exit_code == 0
+    assert "it was here" in json.loads(result.output)["printed"]
+    result = verify(f"{plain}:talks")
+    assert "It printed" in result.output
+    assert "and here" in result.output
+
+
+@pytest.mark.parametrize("content", ["1 / 0", "def f(y, dy:", "raise SystemExit(3)"])
+def test_a_file_that_ends_with_an_error(tmp_path, content):
+    (tmp_path / "broken.py").write_text(content)
+    result = verify(f"{tmp_path / 'broken.py'}:f")
+    assert result.exit_code == 1
+    assert "import" in result.output
+    assert "broken.py" in result.output
+    assert "importlib" not in result.output
+
+
+# --- what there is nothing of to verify: one line, and 2 ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("PLAIN:nothing", "there is no nothing there; it has right, backwards"),
+        ("PLAIN:count", "is of type int, not a function; it has right"),
+        ("PLAIN:Layer", "is a class, not a function; it has right"),
+        ("PLAIN:of_one", "of_one(y) cannot be called with (y, dy)"),
+        ("PLAIN:", "there is no name there; it has right"),
+        ("PLAIN", "names no function; give "),
+        ("nowhere.py:f", "there is no file nowhere.py"),
+        ("no_such_module:f", "there is no module no_such_module, neither installed nor in "),
+        ("json.no_such_module:f", "there is no module json.no_such_module"),
+        ("a b:f", "'a b' is neither the name of a module nor a file that ends in .py"),
+        ("no_such_name", "there is no built-in no_such_name; there are softgrad, numpy, "),
+        ("scipy", "scipy has no vjp of softmax: SciPy has softmax and log_softmax"),
+    ],
+)
+def test_what_there_is_is_said(text, words, plain, restored):
+    with pytest.raises(target.Unusable, match=re.escape(words)):
+        target.found(text.replace("PLAIN", str(plain)), "softmax", "vjp")
+
+
+def test_what_a_target_needs_may_be_missing(tmp_path, restored):
+    for name, content, words in (
+        ("needy", "import no_such_module", "imports no_such_module, which is not installed"),
+        ("deeper", "from no_such_module.deep import f", "imports no_such_module, which is not installed"),
+        ("inner", "from . import f", "imports from its package; give it as package.module:function"),
+    ):
+        (tmp_path / f"{name}.py").write_text(content)
+        with pytest.raises(target.Unusable, match=words):
+            target.found(f"{tmp_path / name}.py:f", "softmax", "vjp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such_name"], "softgrad: there is no built-in no_such_name; there are softgrad, numpy, "),
+        (["softgrad", "--device", "cuda"], "the function takes NumPy arrays, which are on the cpu"),
+        (["softgrad", "--dtypes", "float33"], "float33 was given; it takes float16, bfloat16, float32"),
+        (["softgrad", "--map", "hardmax"], "hardmax was given; it takes softmax"),
+        (["softgrad", "--what", "hessian"], "it takes vjp or forward or jvp or double-backward"),
+        (["softgrad", "--args", "dy"], "dy was given; it takes y,dy or dy,y"),
+        (["softgrad", "--args", "dy,y", "--what", "forward"], "a forward takes x alone"),
+        (["softgrad", "--level", "best"], "it takes sound or tight"),
+        (["softgrad", "--max-n", "0"], "it takes a whole number from 1 up"),
+        (["softgrad", "--seed", "x"], "it takes a whole number from 0 up"),
+        (["softgrad", "--json", "nowhere/report.json"], "there is no folder"),
+        (["softgrad", "--html", "nowhere/report.html"], "there is no folder"),
+        ([], "give one TARGET, or --list, or --all"),
+        (["softgrad", "--all"], "give one TARGET, or --list, or --all"),
+        (["--all", "--level", "tight"], "'--level': it goes with a TARGET"),
+    ],
+)
+def test_one_line_says_what_is_wrong(arguments, words):
+    result = verify(*arguments)
+    assert result.exit_code == 2
+    assert words in said(result)
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is not None, reason="Liger-Kernel is installed")
+def test_a_peer_that_is_not_installed():
+    result = verify("liger")
+    assert result.exit_code == 2
+    assert "liger is not installed: pip install liger-kernel" in said(result)
+
+
+def test_a_peer_that_is_installed_but_broken(tmp_path, monkeypatch):
+    (tmp_path / "entmax.py").write_text("raise OSError('libtorch.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "entmax", raising=False)
+    with pytest.raises(target.Unusable, match="is installed, but: OSError: libtorch.so: cannot open"):
+        target.found("entmax", "sparsemax", "forward")
+
+
+# --- options ------------------------------------------------------------------------------------------
+
+
+def test_the_order_of_the_arguments(plain):
+    assert verify(f"{plain}:backwards", "--args", "dy,y").exit_code == 0
+    assert verify(f"{plain}:backwards").exit_code == 1
+    assert verify(f"{plain}:right", "--args", "dy,y").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "function"),
+    [("forward", "softmax"), ("jvp", "right"), ("double-backward", "double_backward")],
+)
+def test_what(plain, what, function):
+    assert verify(f"{plain}:{function}", "--what", what).exit_code == 0
+
+
+def test_dtypes(plain):
+    result = verify(f"{plain}:right", "--dtypes", "float16,bfloat16,float16", "--json", "-")
+    dtypes = {finding["dtype"] for finding in json.loads(result.output)["findings"]}
+    assert dtypes == {"float16", "bfloat16"}
+
+
+def test_the_seed_and_the_longest_row_reach_the_function(plain, tmp_path):
+    (tmp_path / "recorder.py").write_text(
+        textwrap.dedent("""
+        import numpy as np
+
+        def vjp(y, dy):
+            with open(__file__ + ".txt", "a") as file:
+                print(y.shape[-1], dy.sum(dtype=float), file=file)
+            return y * (dy - (y * dy).sum(-1, keepdims=True))
+        """)
+    )
+    seen = []
+    for seed, longest in ((0, 5), (0, 5), (1, 5), (0, 9)):
+        verify(f"{tmp_path / 'recorder.py'}:vjp", "--seed", seed, "--max-n", longest)
+        record = tmp_path / "recorder.py.txt"
+        seen.append(record.read_text())
+        record.unlink()
+    lengths = [max(int(line.split()[0]) for line in text.splitlines()) for text in seen]
+    assert lengths == [5, 5, 5, 9]
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_an_axis_is_told_by_its_name(plain, restored):
+    assert verify(f"{plain}:along").exit_code == 0
+    assert verify(f"{plain}:of_rows").exit_code == 1  # it takes one, and does not heed it
+    arguments = ("y", "dy")
+    module = target.imported(str(plain))
+    assert target.axis_of(module.along, "", arguments) == "axis"
+    assert target.axis_of(module.right, "", arguments) is None
+    assert target.axis_of(lambda y, dy, dim=1: y, "", arguments) == "dim"
+    assert target.axis_of(np.multiply, "", arguments) in (None, "axis")
+
+
+def test_a_module_of_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert verify("plain:right").exit_code == 0
+    assert verify("plain:Layer.backward").exit_code == 0
+
+
+def test_files(plain, tmp_path):
+    file, sheet = tmp_path / "report.json", tmp_path / "report.html"
+    result = verify(f"{plain}:elementwise", "--json", file, "--html", sheet, "--seed", 3)
+    assert result.exit_code == 1
+    content = json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert content["passed"] is False
+    assert content["target"] == f"{plain}:elementwise"
+    assert (content["arrays"], content["settings"]["seed"]) == ("numpy", 3)
+    assert {"date", "python", "numpy", "softgrad"} <= content["environment"].keys()
+    assert {"check", "why", "dtype", "passed", "worst", "eps", "case", "reproduce", "hint"} == (
+        content["findings"][0].keys()
+    )
+    text = sheet.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "checks failed" in text
+    assert not re.search(r"(src|href)=|@import|url\(|<script", text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_the_list():
+    result = CliRunner().invoke(cli.app, ["verify", "--list"])
+    assert result.exit_code == 0
+    for name, peer in peers.PEERS.items():
+        assert re.search(rf"│ {name} ", result.output)
+        if reason := peers.why_not(peer):
+            assert reason.split(":")[0] in said(result)
+    assert "softmax: vjp, forward, jvp, double-backward" in said(result)
+
+
+# --- arrays of other libraries --------------------------------------------------------------------------
+
+
+@needs_torch
+@pytest.mark.parametrize("function", ["right", "overwrites"])
+def test_a_function_of_tensors(folder, function):
+    result = verify(f"{folder}/tensors.py:{function}", "--dtypes", "float32")
+    assert "PyTorch arrays" in said(result)
+    assert "Traceback" not in result.output
+    assert result.exit_code == (0 if function == "right" else 1)
+    assert bool(re.search(r"unchanged.*✗", result.output)) == (function == "overwrites")
+
+
+@needs_jax
+def test_a_function_of_jax_arrays(folder):
+    result = verify(f"{folder}/traced.py:right", "--dtypes", "float64")
+    assert result.exit_code == 0, result.output
+    assert "JAX arrays" in said(result)
+
+
+@needs_torch
+def test_a_device_that_pytorch_has_not():
+    with pytest.raises(target.Unusable, match=r"--device abacus: PyTorch says: \S"):
+        convert.by_torch("abacus")
+
+
+@needs_jax
+def test_a_device_that_jax_has_not():
+    with pytest.raises(target.Unusable, match=r"--device cpu:99: JAX has "):
+        convert.by_jax("cpu:99")
+
+
+@needs_torch
+@needs_jax
+def test_whose_arrays_it_takes(folder, restored):
+    plain, tensors, traced = (target.imported(f"{folder}/{n}.py") for n in ("plain", "tensors", "traced"))
+    for module, name, expected in (
+        (plain, "right", "numpy"),
+        (plain, "raises", "numpy"),
+        (plain, "leaves", "numpy"),
+        (tensors, "right", "torch"),
+        (tensors, "methods", "torch"),
+        (tensors, "raises", "torch"),
+        (tensors, "on_numpy", "numpy"),
+        (traced, "right", "jax"),
+        (traced, "raises", "jax"),
+    ):
+        assert convert.library_of(getattr(module, name), 2, module) == expected, name
+
+
+@needs_torch
+@needs_jax
+@pytest.mark.parametrize("library", ["torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_arrays_keep_their_bits(library, dtype):
+    a = np.arange(12).reshape(3, 4).astype(np.dtype(dtype))
+    read_only = a.copy()
+    read_only.flags.writeable = False
+    for array in (a, a.T, a[::2], a[:, ::-1], read_only, a[:0], a[0, 0][()] + np.zeros((), a.dtype)):
+        same = convert.on_numpy(lambda given: (given, given), library, "cpu")(np.asarray(array))
+        assert type(same) is tuple
+        assert same[0].dtype == a.dtype
+        np.testing.assert_array_equal(same[1], array)
+
+
+@needs_torch
+def test_an_input_that_was_written_to_is_seen_through_copies():
+    function = convert.on_numpy(lambda tensor: tensor.zero_(), "torch", "cpu")
+    for array in (np.ones(3), np.ones(3)[::-1]):
+        function(array)
+        assert not array.any()
+    fixed = np.ones(3)[::-1]
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="wrote to an input"):
+        function(fixed)
+
+
+# --- built-in names -------------------------------------------------------------------------------------
+
+HERE = [
+    (name, map, what)
+    for name, map, what in league.games(list(peers.MAPS), peers.WHATS)
+    if (name, map, what) != ("softgrad", "softmax", "vjp")
+]
+
+
+@pytest.mark.parametrize(("name", "map", "what"), HERE)
+def test_a_name_reaches_what_it_says(name, map, what):
+    """It computes what softgrad does, to a few digits."""
+    rng = np.random.default_rng(5)
+    x, a, b = rng.normal(size=(3, 4, 9))
+    softgrads = peers.PEERS["softgrad"].functions
+    y = softgrads[map, "forward"]()(x)
+    given = {"forward": (x,), "double-backward": (y, a, b)}.get(what, (y, a))
+    result, expected = load(name, map=map, what=what)(*given), softgrads[map, what]()(*given)
+    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
+
+
+@needs_torch
+def test_autograd_runs_on_the_y_that_is_given():
+    import torch
+
+    class Kernel(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = torch.softmax(x, -1)
+            ctx.save_for_backward(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, dy):
+            (y,) = ctx.saved_tensors
+            return y * (dy - (y * dy).sum(-1, keepdim=True))
+
+    y, dy = torch.tensor([[0.5, 0.25, 0.25]]).double(), torch.tensor([[1.0, 2.0, 4.0]]).double()
+    dx = peers.rows_through_autograd(Kernel.apply)(y, dy)
+    assert oracle.row_error(dx.numpy(), oracle.vjp(y.numpy(), dy.numpy())).max() <= 2
+
+
+# --- what is said ---------------------------------------------------------------------------------------
+
+
+def verdict(*findings, **settings):
+    return Verdict("file.py:<f>", Settings(**settings), findings=list(findings))
+
+
+def finding(check="contract", passed=True, eps=0.5, dtype="float32", case="", hint=""):
+    return Finding(check, "<why>", dtype, passed, eps, eps, case, "" if passed else "f(<y>)", hint)
+
+
+def test_a_verdict_without_findings_is_no_pass():
+    assert not verdict().passed
+    assert verdict(finding()).passed
+    assert not verdict(finding(), finding("constant", passed=False)).passed
+
+
+def test_a_page_says_what_the_function_is_called():
+    text = page.as_html(verdict(finding(passed=False, case="n = 3 & [x]", hint="<hint>")))
+    assert "file.py:&lt;f&gt;" in text
+    assert "&lt;hint&gt;" in text
+    assert "n = 3 &amp; [x]" in text
+    assert "<f>" not in text
+
+
+def test_json_has_no_infinity():
+    infinite, nothing = finding(passed=False, eps=np.inf), finding("shape", eps=np.nan)
+    content = json.loads(report.as_json(verdict(infinite, nothing)), parse_constant=pytest.fail)
+    assert [found["eps"] for found in content["findings"]] == [None, None]
+
+
+def test_one_traceback_is_shown_once():
+    crash = "Traceback (most recent call last):\nValueError: no"
+    found = verdict(finding("a", passed=False, case=crash), finding("b", passed=False, case=crash))
+    assert len(report.explained(found)) == 1
+
+
+def test_numbers_are_short():
+    texts = {0.0: "0", 0.512: "0.51", 99.0: "99", 99.5: "100", 9999.0: "9999", 12e6: "1e7", np.inf: "∞"}
+    assert {value: report.number(value) for value in texts} == texts
+    assert report.number(np.nan) == ""
+
+
+# --- the league table -------------------------------------------------------------------------------------
+
+
+def test_the_league_table(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    few = {name: peers.PEERS[name] for name in ("softgrad", "numpy", "liger")}
+    monkeypatch.setattr(peers, "PEERS", few)
+    result = verify("--all", "--what", "vjp", "--map", "softmax")
+    assert result.exit_code == 0, result.output
+    assert "docs/league.md: of 2 implementations 2 are sound and 1 tight." in said(result)
+    text = (tmp_path / "docs/league.md").read_text()
+    assert re.search(r"^\| softgrad \| ✓ \| ✓ \| [\d.e-]+ \|  \|$", text, re.MULTILINE)
+    assert re.search(r"^\| numpy \| ✓ \| ✗ \| [\d.e-]+ \| \S.* \|$", text, re.MULTILINE)
+    assert re.search(r"Measured on \d{4}-\d\d-\d\d, seed 0: .*softgrad .*numpy ", text)
+    assert "**liger** (left out: not installed" in text
+    assert "## softmax: vjp" in text
+
+
+def test_the_league_table_tells_what_is_not_sound():
+    settings = Settings()
+    bad = verdict(
+        finding(passed=False, eps=np.inf, case="a | b\nlast | line"), finding("constant", passed=False)
+    )
+    rows = [league.Row("bad", bad, None), league.Row("good", verdict(finding()), verdict(finding()))]
+    text = league.page(rows, settings, "softgrad verify --all")
+    assert "| bad | ✗ | ✗ | ∞ | – | contract, constant (float32: last \\| line) |" in text
+    assert "| good | ✓ | ✓ | 0.5 | – |  |" in text
+
+
+def test_where_there_is_no_folder_for_the_league_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = verify("--all")
+    assert result.exit_code == 2
+    assert "there is no folder" in said(result)
+
+
+# --- the process ------------------------------------------------------------------------------------------
+
+
+def test_interrupting_ends_the_process_that_verifies(plain, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+
+    def recorded(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def interrupted(share, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.subprocess, "Popen", recorded)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(f"{plain}:right", Settings(max_n=9), interrupted)
+    assert started[0].returncode is not None
+
+
+def test_help_loads_no_more_than_it_needs():
+    code = """
+        import sys
+        from typer.testing import CliRunner
+        from softgrad.cli import app
+        print(CliRunner().invoke(app, ["verify", "--help"]).exit_code)
+        print(sorted({"numba", "torch", "jax", "scipy"} & set(sys.modules)))
+        """
+    assert processes.run(code).split("\n")[:2] == ["0", "[]"]
+
+
+def test_the_command_from_the_shell(plain):
+    """Its own exit codes and streams."""
+    command = [sys.executable, "-c", "from softgrad.cli import app; app()", "verify", "--max-n", "9"]
+    paths = [processes.SOURCE, os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+    for arguments, code in (([f"{plain}:right"], 0), ([f"{plain}:sums"], 1), (["nobody"], 2)):
+        done = subprocess.run([*command, *arguments], capture_output=True, encoding="utf-8", env=environment)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert bool(done.stdout) == (code != 2)
