@@ -237,3 +237,35 @@ def test_any_layout_of_the_double_backward(call):
         # grad_x is a difference of sums which may be larger than what is left of them
         size = max(np.abs(expected).max(), 1e-3 * float(np.abs(dy).max() * np.abs(x).max()) * scale**2)
         assert np.abs(gradient - expected).max() <= 1e-12 * size
+
+
+# --- where cache lines begin ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", ["none", "whole", "broadcast", "transposed"])
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float16)], ids=str)
+def test_the_bits_do_not_depend_on_where_memory_begins(dtype, mask):
+    rows, n = 3, 301
+    rng = np.random.default_rng(0)
+    there = rng.random((rows, n)) < 0.7
+    where = {
+        "none": None,
+        "whole": there,
+        "broadcast": there[:1],
+        "transposed": np.asfortranarray(there),
+    }[mask]
+    y = softmax(rng.standard_normal((rows, n)).astype(dtype), where=where)
+    dy = rng.standard_normal((rows, n)).astype(dtype)
+    room = [np.zeros(rows * n + 64, dtype) for _ in range(3)]
+    due = softmax_vjp(y, dy, where=where)
+    for offset in range(64 // dtype.itemsize):
+        for others in (0, offset):
+            places = others, others, offset
+            y_there, dy_there, out = (
+                r[at : at + rows * n].reshape(rows, n) for r, at in zip(room, places, strict=True)
+            )
+            y_there[:], dy_there[:] = y, dy
+            np.testing.assert_array_equal(softmax_vjp(y_there, dy_there, where=where, out=out), due)
+            assert not room[2][:offset].any(), offset
+            assert not room[2][offset + rows * n :].any(), offset
+            room[2][:] = 0

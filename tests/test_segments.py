@@ -156,7 +156,7 @@ WRONG = {
             offsets,
             x,
         ),
-        lambda y, dy, offsets: exactly(mutants.rounded_once(mutants.FORMULAS["mean over n"]), offsets, y, dy),
+        lambda y, dy, offsets: exactly(mutants.MUTANTS["mean over n"], offsets, y, dy),
     ),
     "narrow": (
         lambda x, offsets: exactly(mutants.narrow_softmax, offsets, x),

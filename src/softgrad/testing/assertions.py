@@ -88,8 +88,8 @@ def check_vjp(
     >>> try:
     ...     check_vjp(elementwise)
     ... except AssertionError as error:
-    ...     print(str(error).splitlines()[0][:41])
-    elementwise: elementwise y(1−y)∘dy: that
+    ...     print(str(error).splitlines()[0][:35])
+    elementwise: elementwise y(1−y)∘dy:
     """
     options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
     check("vjp", fn, **options)

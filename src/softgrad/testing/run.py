@@ -102,7 +102,7 @@ def told_of(error: Exception) -> str:
     while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == HERE:
         frame = frame.tb_next
     name = traceback.format_exception_only(error)[-1].strip()
-    return name + "".join("\n  " + line.strip("\n") for line in traceback.format_tb(frame))
+    return f"{name}\nTraceback (most recent call last):\n{''.join(traceback.format_tb(frame))}{name}"
 
 
 def findings(

@@ -54,7 +54,8 @@ def prepared(target: Target, arguments: int, swapped: bool, device: str | None) 
         try:
             return target.function(*given, **options)
         except SystemExit as error:
-            raise RuntimeError(f"the function ended the program by {error!r}") from error
+            told = RuntimeError(f"the function ended the program by {error!r}")
+            raise told.with_traceback(error.__traceback__) from None
 
     device = device or target.device
     arrays = target.arrays or convert.library_of(called, arguments, target.module)

@@ -100,23 +100,44 @@ def torch_twice(vjp: Function) -> Function:
     return double_backward
 
 
-def through_autograd(forward: Function) -> Function:
-    """A backward pass as autograd runs it, on the y that is given: of what the forward pass saved, numbers
-    are replaced by y, and a count (the size of the support) by that of y."""
+def on_given(y: Any, forward: Function, dim: int) -> tuple[Any, Any]:
+    """x, and forward(x) as autograd sees it, had it put out y: of what the forward pass saved, numbers are
+    replaced by y, and a count (the size of the support) by that of y."""
     torch = importlib.import_module("torch")
 
     def shape_of_numbers(saved: Any) -> Any:
         return saved.shape if saved.is_floating_point() else None
 
-    def vjp(y: Any, dy: Any, dim: int = -1) -> Any:
-        def given(shape: Any) -> Any:
-            return (y > 0).sum(dim, keepdim=True) if shape is None else y.reshape(shape).contiguous()
+    def given(shape: Any) -> Any:
+        return (y > 0).sum(dim, keepdim=True) if shape is None else y.reshape(shape).contiguous()
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(shape_of_numbers, given):
-            x = torch.zeros_like(y).requires_grad_()
-            return torch.autograd.grad(forward(x, dim=dim), x, dy, create_graph=dy.requires_grad)[0]
+    x = torch.zeros_like(y).requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(shape_of_numbers, given):
+        return x, forward(x, dim=dim)
+
+
+def through_autograd(forward: Function) -> Function:
+    """A backward pass as autograd runs it."""
+    torch = importlib.import_module("torch")
+
+    def vjp(y: Any, dy: Any, dim: int = -1) -> Any:
+        x, result = on_given(y, forward, dim)
+        return torch.autograd.grad(result, x, dy)[0]
 
     return vjp
+
+
+def twice_through_autograd(forward: Function) -> Function:
+    """The gradients of the same for x and dy."""
+    torch = importlib.import_module("torch")
+
+    def double_backward(y: Any, dy: Any, v: Any, dim: int = -1) -> Any:
+        dy = dy.detach().requires_grad_()
+        x, result = on_given(y, forward, dim)
+        dx = torch.autograd.grad(result, x, dy, create_graph=True)[0]
+        return torch.autograd.grad(dx, (x, dy), v, materialize_grads=True)
+
+    return double_backward
 
 
 def rows_through_autograd(forward: Function) -> Function:
@@ -251,7 +272,7 @@ PEERS = {
             functions=lambda map: {
                 "forward": later(entmaxs, map),
                 "vjp": lambda: through_autograd(entmaxs(map)),
-                "double-backward": lambda: torch_twice(through_autograd(entmaxs(map))),
+                "double-backward": lambda: twice_through_autograd(entmaxs(map)),
             },
         ),
         lacks="entmax has sparsemax and entmax, and no forward mode",

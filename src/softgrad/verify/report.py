@@ -16,6 +16,7 @@ from ..testing import Finding
 from . import peers
 from .run import Verdict
 
+SHOWN = 3  # failing checks that are told of on the terminal
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
@@ -109,13 +110,16 @@ def show(verdict: Verdict, console: Console) -> None:
 
     console.print(table(verdict))
     say(f"Errors are the worst, in {unit(verdict)}; {circumstances(verdict)}.", "dim")
-    for finding in explained(verdict):
+    failures = explained(verdict)
+    for finding in failures[:SHOWN]:
         say(f"\n✗ {finding.check}{f', {finding.dtype}' if finding.dtype else ''}", "bold red")
         say(f"Why it matters: {finding.why}")
         say(finding.case)
         if finding.reproduce:
             say("To reproduce it:")
             say("\n".join(f"    {line}" for line in finding.reproduce.splitlines()))
+    if len(failures) > SHOWN:
+        say(f"\nand {len(failures) - SHOWN} more checks: --html FILE and --json FILE tell of all", "dim")
     if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
         say("\nIt printed (the end of it):")
         say("\n".join(verdict.printed.splitlines()[-10:]), "dim")

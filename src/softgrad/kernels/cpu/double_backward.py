@@ -14,7 +14,7 @@ from .mean import pair, safe_mean
 from .memory import load, store, zeros
 from .places import alive, at, place_of, row_sum, table_of, tile_of
 from .sparse_vjp import refined, triple
-from .sums import wide_zero
+from .sums import two_sum, wide_zero
 from .vec import as_type_of, fma, select
 from .weights import slope
 
@@ -42,13 +42,14 @@ def double_backward_tile(y, y_at, dy, dy_at, v, v_at, grad_x, x_at, grad_dy, dy_
     hi, lo, b, factor = refined(*first, alpha, safe_mean(*first, alpha))
     v_hi, v_lo, _, v_factor = refined(*second, alpha, safe_mean(*second, alpha))
 
-    total = zero
+    # in two parts: long rows with a winner would lose what is left of the others
+    total, rest = zero, zero
     for k in range(count):
         s, s_slope, d = steep(*first, k, alpha, factor, zero)
         _, u = pair(*second, k, alpha, v_factor)
-        product = centred(d, hi, lo, zero) * centred(u, v_hi, v_lo, zero)
-        total = fma(s * s_slope, product, total)
-    covariance = row_sum(total, tile) / b
+        total, lost = two_sum(total, s * s_slope * (centred(d, hi, lo, zero) * centred(u, v_hi, v_lo, zero)))
+        rest = rest + lost
+    covariance = row_sum(total + rest, tile) / b
     undo, v_undo = as_type_of(1.0 / factor, zero), as_type_of(1.0 / v_factor, zero)
 
     for k in range(count):

@@ -12,7 +12,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import half
-from .buffer import BFLOAT16, BYTES, CACHE_LINE, FLOAT16, IN_MEMORY, ROOM
+from .buffer import BFLOAT16, BYTES, CACHE_LINE, FLOAT16, IN_MEMORY, ROOM, i64
 from .compiling import per_type
 from .vec import LANES, Vec, broadcast, call, i8, i32, llvm_vector
 
@@ -258,6 +258,18 @@ def prefetch(typingctx, array, at):
         return context.get_dummy_value()
 
     return types.none(array, types.intp), codegen
+
+
+@intrinsic
+def to_line(typingctx, array, at):
+    """How many elements there are from `at` to where a cache line begins."""
+    size = BYTES[array.dtype]
+
+    def codegen(context, builder, sig, args):
+        address = builder.ptrtoint(builder.gep(args[0], [args[1]]), i64)
+        return builder.udiv(builder.and_(builder.neg(address), i64(CACHE_LINE - 1)), i64(size))
+
+    return types.intp(array, types.intp), codegen
 
 
 @intrinsic

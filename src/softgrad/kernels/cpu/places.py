@@ -24,7 +24,7 @@ from numba.core import types
 
 from .buffer import buffer
 from .compiling import inline, per_type
-from .memory import load, load_index, prefetch
+from .memory import load, load_index, prefetch, to_line
 from .parts import (
     below,
     first_across,
@@ -170,6 +170,43 @@ def compile_place_of(i, array, grid, steps, spread, across):
         return load_index(starts), steps, array
 
     return neighbours if isinstance(spread, types.NoneType) else scattered
+
+
+# A vector that is written across the end of a cache line costs two.  A long row that lies along the lanes is
+# written from the first whole line on, and what is before that first.
+
+
+def cut_at_line(array, place, others, tile):
+    """How many elements of a row lie before a whole cache line of `array`, or 0.
+
+    Then the places in `array`, and in three others, and the tile, of what is behind them.
+    """
+    raise NotImplementedError("compiled only")
+
+
+@per_type(cut_at_line)
+def compile_cut_at_line(array, place, others, tile):
+    if not isinstance(tile[2], types.NoneType) or not all(of_row(p) for p in (place, *others)):
+        return lambda array, place, others, tile: (0, place, others, tile)
+
+    def along_row(array, place, others, tile):
+        n = tile[1]
+        some = to_line(array, place[0]) if n >= 8 * LANES else 0
+        a, b, c = others
+        rest = -((some - n) // LANES), n - some, None
+        return some, behind(place, some), (behind(a, some), behind(b, some), behind(c, some)), rest
+
+    return along_row
+
+
+def of_row(place):
+    """Of Numba types: whether the lanes are neighbours in memory."""
+    return isinstance(place[0], types.Integer)
+
+
+@inline
+def behind(place, some):
+    return place[0] + some, place[1]
 
 
 def ask(coming, k):

@@ -22,7 +22,17 @@ from .mean import (
 )
 from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import alive, ask, at, place_of, present, table_of, tile_of, whole
+from .places import (
+    alive,
+    ask,
+    at,
+    cut_at_line,
+    place_of,
+    present,
+    table_of,
+    tile_of,
+    whole,
+)
 from .sums import two_sum, wide_scratch, wide_zero
 from .vec import LANES, any_of, as_type_of, double, select
 
@@ -54,6 +64,14 @@ def compile_product(v, w, scale):
 @inline
 def write(y, y_at, dy, dy_at, where, where_at, tile, out, out_at, alpha, scale, hi, lo, coming):
     """s ∘ (dy − (hi + lo)) · scale: the sweep that writes."""
+    some, behind, (y_behind, dy_behind, where_behind), rest = cut_at_line(
+        out, out_at, (y_at, dy_at, where_at), tile
+    )
+    if some > 0:
+        w, d = lanes_of(y, y_at, dy, dy_at, where, where_at, 0, some, alpha, None)
+        v = product((d - hi) - lo, w, scale)
+        store(out, at(out_at, 0), select(present(where, where_at, 0, some), v, 0.0), some)
+    y_at, dy_at, where_at, out_at, tile = y_behind, dy_behind, where_behind, behind, rest
     arrays = y, y_at, dy, dy_at, where, where_at
     for k in range(whole(tile)):
         ask(coming, k)
@@ -90,6 +108,10 @@ def vjp_tile(y, y_at, dy, dy_at, out, out_at, where, where_at, tile, alpha, scal
     else:
         write(*arrays, out, out_at, alpha, scale, hi, lo, coming)
 
+
+# The lines that will be written are asked for while a row is summed, which leaves the memory time for it. It
+# does not pay for a row of so few vectors, and beyond so many the second-level cache does not hold them.
+ASK_FROM, ASK_UP_TO = 8, 1024
 
 # Rows are done in groups of at most this many elements: y and dy of a group stay in the second-level cache.
 GROUP = 2048
@@ -132,10 +154,12 @@ def vjp_rows(y, dy, out, where, grid, steps, form, spread, mask_spread, alpha, s
     b, top, careful = wide_scratch(y, LANES), wide_scratch(y, LANES), wide_scratch(y, LANES)
     hi, lo = reference, first  # which take their places
     at_once = max(1, min(LANES, GROUP // (form[0] * LANES)))
+    asked = form[0] if ASK_FROM <= form[0] <= ASK_UP_TO else 0
     for here in range(start, stop, at_once):
         rows = min(at_once, stop - here)
         for r in range(rows):
-            found = sums_about_first(*row(here + r, *layout), alpha, None)
+            out_at = place_of(here + r, 2, grid, steps, spread, None)
+            found = sums_about_first(*row(here + r, *layout), alpha, None, ((out, out_at),), asked)
             reference[r], first[r], a[r], b[r], top[r] = found
         settle(y, reference, first, a, b, top, careful)
         if is_float64(y):
