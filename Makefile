@@ -30,7 +30,7 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test-all: $(VENV)/dev ## also float16 where bfloat16 stands for it, in `make test`
+test-all: $(VENV)/dev ## also the 16-bit types of softmax's relatives
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/dev ## lint, format, types, and which way the imports run

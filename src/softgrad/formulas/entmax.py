@@ -8,12 +8,12 @@ from typing import Any
 
 def entmax(x: Any, alpha: float, xp: Any) -> Any:
     """y_i = max((α−1)·x_i − τ, 0)^(1/(α−1)); τ, which makes Σ_i y_i = 1, is found by bisection."""
-    z = (alpha - 1) * x
-    high = xp.max(z, axis=-1, keepdims=True)
+    z = (alpha - 1) * (x - xp.max(x, axis=-1, keepdims=True))
+    high = xp.zeros_like(z[..., :1])
     low = high - 1  # here the largest y alone is 1
     for _ in range(100):
         tau = (low + high) / 2
-        y = xp.where(z > tau, z - tau, xp.zeros_like(z)) ** (1 / (alpha - 1))
+        y = xp.maximum(z - tau, xp.zeros_like(z)) ** (1 / (alpha - 1))
         more = xp.sum(y, axis=-1, keepdims=True) > 1
         low, high = xp.where(more, tau, low), xp.where(more, high, tau)
     return y / xp.sum(y, axis=-1, keepdims=True)

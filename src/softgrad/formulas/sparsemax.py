@@ -11,9 +11,10 @@ def sparsemax(x: Any, xp: Any) -> Any:
 
     τ rises to it: a step takes all above τ for the support, which is too much, so none goes too far.
     """
-    tau = xp.max(x, axis=-1, keepdims=True) - 1
+    x = x - xp.max(x, axis=-1, keepdims=True)  # which leaves y as it is, and what is near the largest exact
+    tau = xp.zeros_like(x[..., :1]) - 1
     while True:
-        y = xp.where(x > tau, x - tau, xp.zeros_like(x))
+        y = xp.maximum(x - tau, xp.zeros_like(x))
         support = xp.astype(x > tau, x.dtype)
         higher = tau + (xp.sum(y, axis=-1, keepdims=True) - 1) / xp.sum(support, axis=-1, keepdims=True)
         if not xp.any(higher > tau):

@@ -110,9 +110,11 @@ def worst(row: Row, dtype: str) -> str:
 def breaks(verdict: Verdict) -> str:
     """In one cell: what it is, if that is known, and which checks fail, with the first failing case."""
     first = verdict.failures[0]
-    failing = list(dict.fromkeys(finding.check for finding in verdict.failures))
-    case = (first.hint or first.case.strip().splitlines()[-1]) if first.case or first.hint else ""
-    return f"{', '.join(failing)} ({first.dtype}: {case})".replace("|", "\\|")
+    failing = list(dict.fromkeys(finding.check.partition(", axis")[0] for finding in verdict.failures))
+    case = first.hint or first.case.partition("\n")[0]
+    return f"{', '.join(failing)} ({case if first.dtype in case else f'{first.dtype}: {case}'})".replace(
+        "|", "\\|"
+    )
 
 
 def about() -> str:
