@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import testing
+from ..testing.operations import What
 from .loading import prepared
 from .target import ARGUMENTS, Broken, Unusable, found
 
@@ -26,7 +27,7 @@ def verify(
     text: str,
     *,
     map: str,
-    what: str,
+    what: What,
     level: str,
     dtypes: list[str],
     max_n: int | None,
