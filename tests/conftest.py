@@ -8,7 +8,7 @@ hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("repeatable")
 
 # Kernels take most of the time: each is compiled for each dtype.  The 16-bit types differ from float32 in how
-# they are loaded and stored, which the tests of softmax see to; of its relatives they are for `make test-all`.
+# they are loaded and stored, which the tests of softmax see to; those of its relatives `make test-all` has.
 RELATIVES = "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"
 
 
