@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import peers
 
-from softgrad.bench import measure
-from softgrad.bench.progress import Bar
+from softgrad.commands import machine
+from softgrad.commands.progress import Bar
 from softgrad.testing import cases, measures, oracle
 
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
     options = parser.parse_args()
     records = run(cases.SHORT if options.quick else LENGTHS)
-    environment = measure.environment("numpy", "numba", "scipy", "torch", "jax")
+    environment = machine.environment("numpy", "numba", "scipy", "torch", "jax")
     result = {"environment": environment, "records": records}
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -30,7 +30,8 @@ from bounds import bounds
 import softgrad
 from softgrad import threads as softgrad_threads
 from softgrad.bench import judges, measure, reproduce
-from softgrad.bench.progress import Bar
+from softgrad.commands import machine
+from softgrad.commands.progress import Bar
 
 HERE = Path(__file__).parent
 
@@ -257,7 +258,7 @@ def run(quick: bool) -> dict[str, Any]:
         records.append({**cell_of("import", (), -1, ""), "implementation": "softgrad", "seconds": spread})
         records += startup.first_calls(quick, bar.phase)
     return {
-        "environment": measure.environment("numpy", "numba", "scipy", "torch", "jax"),
+        "environment": machine.environment("numpy", "numba", "scipy", "torch", "jax"),
         "records": records,
         "bounds": bounds(records),
         "disturbed": sum(r.get("processors_kept_busy_by_others", 0) > DISTURBED for r in records),

@@ -19,7 +19,7 @@ from typing import Any
 
 from bounds import geometric_mean
 
-from softgrad.bench.words import SECONDS, in_words
+from softgrad.commands.words import SECONDS, in_words
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

@@ -6,9 +6,7 @@ the machine does meanwhile falls on all of them; medians and quartiles say what 
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from .. import __version__
 
 Call = Callable[[], object]
 Samples = dict[str, list[float]]
@@ -153,32 +149,3 @@ def peak_memory(call: Call) -> int:
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-
-
-def processor() -> str:
-    """The processor's name as it calls itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def environment(*packages: str) -> dict[str, str | int]:
-    """What the figures depend on: the machine, and what runs on it, of `packages` those installed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found: dict[str, str | int] = {
-        "processor": processor(),
-        "cores": cores,
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "softgrad": __version__,
-    }
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

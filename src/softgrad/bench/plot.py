@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ..commands.words import BYTES, SECONDS, Units, digits, in_words
 from .reproduce import CLOSED_FORM, JACOBIAN, LARGEST_JACOBIAN, SOFTGRAD, Point, Report
-from .words import BYTES, SECONDS, Units, digits, in_words
 
 # Colours that people with any colour vision tell apart (Okabe and Ito), and shapes for print in grey.
 STYLES: dict[str, dict[str, Any]] = {
