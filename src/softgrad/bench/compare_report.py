@@ -1,0 +1,158 @@
+"""What `softgrad bench` says: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..commands.words import BYTES, SECONDS, digits, in_words, unit_of
+from ..testing.maps import operation
+from .cases import OPS
+from .compare import DISTURBED, NOISY, Comparison, Record
+from .implementations import INTO, NEW
+
+LIBRARIES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX", "jacobian": "Jacobian"}
+HEADS = "shape", "implementation", "time", "quartiles", "× softgrad", "of the limit", "memory", "error"
+
+
+# --- in words ----------------------------------------------------------------------------------------
+
+
+def name_of(record: Record) -> str:
+    """Which implementation, and where it writes to if not to a new array."""
+    name = LIBRARIES.get(record.implementation, record.implementation)
+    return name if record.into == NEW else f"{name}, {INTO[record.into]}"
+
+
+def shape_of(record: Record) -> str:
+    return " × ".join(map(str, record.shape))
+
+
+def unit_of_error(op: str) -> str:
+    return "eps" if operation(*OPS[op]).ulps is None else "ulp"
+
+
+def series(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
+    """The records that belong into one table, and its title."""
+
+    def key(r: Record) -> tuple[Any, ...]:
+        return r.op, r.axis, r.dtype, r.threads, r.device
+
+    for one in dict.fromkeys(map(key, records)):
+        op, axis, dtype, threads, device = one
+        along = "" if axis == -1 else f", axis {axis}"
+        place = f", {threads} thread{'s' * (threads > 1)}" if device == "cpu" else f", {device}"
+        yield f"{op}, {dtype}{along}{place}", [r for r in records if key(r) == one]
+
+
+def cells(record: Record) -> list[str]:
+    """Time, quartiles, ratio, share of the limit, memory and error; "" is what was not measured."""
+    if record.seconds is None or record.limit_ratio is None:
+        return [""] * 6
+    _, size = unit_of(record.seconds.median, SECONDS)
+    return [
+        in_words(record.seconds.median, SECONDS) + ("?" if record.noisy else ""),
+        f"{digits(record.seconds.q1 / size)} – {digits(record.seconds.q3 / size)}",
+        "" if record.ratio is None else digits(record.ratio.median),
+        share(record.limit_ratio.median),
+        "" if record.peak_bytes is None else in_words(record.peak_bytes, BYTES),
+        error(record),
+    ]
+
+
+def share(ratio: float) -> str:
+    return f"{ratio:.0%}" if ratio >= 0.0995 else f"{ratio:.1%}" if ratio >= 0.00095 else "< 0.1%"
+
+
+def error(record: Record) -> str:
+    if record.error_eps is None:
+        return ""
+    number = f"{record.error_eps:.2g}" if math.isfinite(record.error_eps) else "∞"
+    return f"{number} {unit_of_error(record.op)}"
+
+
+def left_out(found: Comparison) -> list[str]:
+    """Why something has no time, each reason once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for r in found.records:
+        if r.left_out:
+            where = f"{r.op} {shape_of(r)} {r.dtype}"
+            reasons.setdefault((LIBRARIES.get(r.implementation, r.implementation), r.left_out), []).append(
+                where
+            )
+    lines = [f"{name} ({', '.join(dict.fromkeys(cases))}): {why}" for (name, why), cases in reasons.items()]
+    return lines + [f"{name}: {why}" for name, why in found.absent.items()]
+
+
+def warnings(found: Comparison) -> list[str]:
+    """Where the machine was too noisy to tell."""
+    timed = [r for r in found.records if r.seconds is not None]
+    noisy, disturbed = sum(r.noisy for r in timed), sum(r.others > DISTURBED for r in timed)
+    lines = []
+    if noisy:
+        lines.append(
+            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, marked “?”: the quartiles of "
+            f"the ratio lie more than {NOISY:.0%} apart. Measure again when it is quiet."
+        )
+    if disturbed:
+        lines.append(f"Other processes were busy while {disturbed} of {len(timed)} rows were measured.")
+    return lines
+
+
+NOTES = [
+    "Times are medians of samples taken in turns. × softgrad is the time beside softgrad's into the like: new "
+    "array beside new array, out= beside out=.",
+    "Of the limit: what moving the bytes once takes the machine (a copy for a forward, a triad for a product, "
+    "the same size, the same threads), beside the time.",
+    "Memory is the most in use at once beyond the inputs. The error is the worst of a row, on the arrays that "
+    "are timed; whatever is timed was found sound by the checks of softgrad verify first.",
+]
+
+
+# --- on the terminal ---------------------------------------------------------------------------------
+
+
+def table(title: str, records: list[Record]) -> Table:
+    result = Table(title=escape(title), title_style="bold", title_justify="left")
+    for head in HEADS:
+        aside = head in HEADS[:2]
+        result.add_column(head, justify="left" if aside else "right", no_wrap=head != "implementation")
+    for shape, those in itertools.groupby(records, shape_of):
+        for i, record in enumerate(r for r in those if r.seconds is not None):
+            style = "bold" if record.implementation == "softgrad" else ""
+            result.add_row(shape if i == 0 else "", escape(name_of(record)), *cells(record), style=style)
+        result.add_section()
+    return result
+
+
+def show(found: Comparison, console: Console) -> None:
+    for title, records in series(found.records):
+        console.print(table(title, records))
+    for line in NOTES:
+        console.print(line, highlight=False)
+    for line in left_out(found):
+        console.print(f"Left out: {line}", markup=False, highlight=False)
+    for line in warnings(found):
+        console.print(line, style="bold yellow", highlight=False)
+    told = ", ".join(f"{name} {value}" for name, value in found.environment.items())
+    console.print(told, style="dim", highlight=False)
+
+
+# --- in a file ---------------------------------------------------------------------------------------
+
+
+def as_json(found: Comparison) -> str:
+    """An error that is not finite is null: JSON has no other number for it."""
+    content = dataclasses.asdict(found)
+    for record in content["records"]:
+        if record["error_eps"] is not None and not math.isfinite(record["error_eps"]):
+            record["error_eps"] = None
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
