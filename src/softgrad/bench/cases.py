@@ -24,7 +24,7 @@ Arrays = tuple[Array, ...]
 
 # How many arrays are read, and how many written
 ARRAYS = {"forward": (1, 1), "vjp": (2, 1), "jvp": (2, 1), "double-backward": (3, 2)}
-OPS = {
+OPS: dict[str, tuple[str, Any]] = {
     map if what == "forward" else f"{map}_{what.replace('-', '_')}": (map, what)
     for map in MAPS
     for what in WHATS

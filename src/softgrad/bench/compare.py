@@ -216,22 +216,25 @@ def run(settings: Settings, absent: dict[str, str], bar: Bar) -> Comparison:
     environment = machine.environment("numpy", "numba", *sorted(packages))
     found = Comparison(environment, settings.quick, absent=absent | lacking(settings))
     gate = Gate(settings.quick)
+    libraries = {peers.PEERS[name].arrays for name in settings.peers}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of overflows in what others compute, and of what compilers think
-        for case in settings.cases:
-            bar.phase(case.name)
-            for name in settings.peers:  # before there is a number of threads: it imports the libraries
-                bar.part(0, f"{case.name}: verify {name}")
-                if implementations.ways(name, case):
-                    gate.objection(name, case)
-            with pinned(case.threads):
-                bar.part(0, case.name)
-                arguments = case.arguments()
-                rows, left = rows_of(case, arguments, settings, gate)
-                if rows:
-                    measured(case, rows, arguments, settings.quick, bar.part)
-            found.records += [row.record for row in rows] + left
+        for number in dict.fromkeys(case.threads for case in settings.cases):
+            with pinned(number, libraries):
+                for case in settings.cases:
+                    if case.threads == number:
+                        found.records += records_of(case, settings, gate, bar)
     return found
+
+
+def records_of(case: Case, settings: Settings, gate: Gate, bar: Bar) -> list[Record]:
+    bar.phase(f"{case.name}: verifying")
+    arguments = case.arguments()
+    rows, left = rows_of(case, arguments, settings, gate)
+    bar.part(0, case.name)
+    if rows:
+        measured(case, rows, arguments, settings.quick, bar.part)
+    return [row.record for row in rows] + left
 
 
 def lacking(settings: Settings) -> dict[str, str]:

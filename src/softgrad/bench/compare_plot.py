@@ -105,26 +105,29 @@ def figure(parts: Sequence[tuple[str, list[Record]]]) -> Figure:
             left=0.055, right=0.91, bottom=0.6 / height, top=1 - 0.95 / height, wspace=0.55, hspace=0.55
         )
         for (title, records), (left, middle, right) in zip(parts, rows, strict=True):
-            shape = " × ".join("n" if length is None else str(length) for length in beside_n(records[0]))
-            limit = {
-                "limit": next(
-                    iter(lines([r for r in records if r.into == best(records)], OUT, roof).values())
-                )
-            }
-            panel(left, lines(records, OUT, speed) | limit, "Speed, under the limit of memory", SPEED)
-            panel(middle, lines(records, NEW, memory), "Memory at its peak, into a new array", BYTES)
-            unit = unit_of_error(records[0].op)
-            panel(right, lines(records, NEW, error), "Error of the worst row", ((unit, 1.0),))
-            right.yaxis.set_major_formatter(FuncFormatter(lambda e, _, unit=unit: f"{e:g} {unit}"))
-            box = left.get_position()
-            drawn.text(
-                0.012, box.y1 + 0.5 / height, f"{title}, {shape}", fontsize=13, fontweight="bold", va="bottom"
-            )
+            draw(records, left, middle, right)
+            above = left.get_position().y1 + 0.5 / height
+            drawn.text(0.012, above, title, fontsize=13, fontweight="bold", va="bottom")
         return drawn
 
 
-def best(records: Sequence[Record]) -> str:
-    return OUT if any(r.into == OUT for r in records) else NEW
+def draw(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
+    """The three panels of one series."""
+    limits = lines([r for r in records if r.implementation == records[0].implementation], OUT, roof)
+    panel(
+        left,
+        lines(records, OUT, speed) | {"limit": points for points in limits.values()},
+        f"Speed, under the limit of memory; {shape_of(records)}",
+        SPEED,
+    )
+    panel(middle, lines(records, NEW, memory), "Memory at its peak, into a new array", BYTES)
+    unit = unit_of_error(records[0].op)
+    panel(right, lines(records, NEW, error), "Error of the worst row", ((unit, 1.0),))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} {unit}"))
+
+
+def shape_of(records: Sequence[Record]) -> str:
+    return " × ".join("n" if length is None else str(length) for length in beside_n(records[0]))
 
 
 def parts(found: Comparison) -> list[tuple[str, list[Record]]]:

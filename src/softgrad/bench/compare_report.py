@@ -84,10 +84,8 @@ def left_out(found: Comparison) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for r in found.records:
         if r.left_out:
-            where = f"{r.op} {shape_of(r)} {r.dtype}"
-            reasons.setdefault((LIBRARIES.get(r.implementation, r.implementation), r.left_out), []).append(
-                where
-            )
+            key = LIBRARIES.get(r.implementation, r.implementation), r.left_out
+            reasons.setdefault(key, []).append(f"{r.op} {shape_of(r)} {r.dtype}")
     lines = [f"{name} ({', '.join(dict.fromkeys(cases))}): {why}" for (name, why), cases in reasons.items()]
     return lines + [f"{name}: {why}" for name, why in found.absent.items()]
 
@@ -99,8 +97,8 @@ def warnings(found: Comparison) -> list[str]:
     lines = []
     if noisy:
         lines.append(
-            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, marked “?”: the quartiles of "
-            f"the ratio lie more than {NOISY:.0%} apart. Measure again when it is quiet."
+            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, marked “?”: the quartiles "
+            f"of the ratio lie more than {NOISY:.0%} apart. Measure again when it is quiet."
         )
     if disturbed:
         lines.append(f"Other processes were busy while {disturbed} of {len(timed)} rows were measured.")
@@ -108,12 +106,12 @@ def warnings(found: Comparison) -> list[str]:
 
 
 NOTES = [
-    "Times are medians of samples taken in turns. × softgrad is the time beside softgrad's into the like: new "
-    "array beside new array, out= beside out=.",
-    "Of the limit: what moving the bytes once takes the machine (a copy for a forward, a triad for a product, "
-    "the same size, the same threads), beside the time.",
-    "Memory is the most in use at once beyond the inputs. The error is the worst of a row, on the arrays that "
-    "are timed; whatever is timed was found sound by the checks of softgrad verify first.",
+    "Times are medians of samples taken in turns. × softgrad is the time beside softgrad's into the like: "
+    "new array beside new array, out= beside out=.",
+    "Of the limit: what moving the bytes once takes the machine (a copy for a forward, a triad for a "
+    "product, of the same size and with the same threads), beside the time.",
+    "Memory is the most in use at once beyond the inputs. The error is the worst of a row, on the arrays "
+    "that are timed; what is timed was found sound first, by the checks of softgrad verify.",
 ]
 
 

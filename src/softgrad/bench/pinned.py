@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import threads
+from . import judges
 
 TASKS = Path("/proc/self/task")  # the threads of this process
 
@@ -20,24 +21,30 @@ def keep_to(processors: set[int]) -> None:
             os.sched_setaffinity(int(task.name), processors)
 
 
+def forget_jax() -> None:
+    """Let JAX make its threads anew when it is asked next: as many as there are processors for it then."""
+    importlib.import_module("jax.extend.backend").clear_backends()
+
+
 @contextlib.contextmanager
-def pinned(number: int) -> Iterator[None]:
-    """softgrad and PyTorch are told; NumPy's BLAS and JAX have pools, which get that many processors."""
-    before = threads.get_num_threads()
-    torch = sys.modules.get("torch")
-    torch_before = torch.get_num_threads() if torch else 1
+def pinned(number: int, libraries: set[str]) -> Iterator[None]:
+    """softgrad is told, and of `libraries` "torch"; NumPy's BLAS and "jax" have that many processors."""
+    torch = judges.torch_if_installed() if "torch" in libraries else None
+    before, torch_before = threads.get_num_threads(), torch.get_num_threads() if torch else 1
     can_pin = hasattr(os, "sched_setaffinity") and TASKS.exists()
     processors = os.sched_getaffinity(0) if can_pin else set()
-    threads.set_num_threads(number)
-    if torch:
-        torch.set_num_threads(number)
-    if can_pin:
-        keep_to(set(sorted(processors)[-number:]))
+
+    def use(number: int, torchs: int, here: set[int]) -> None:
+        threads.set_num_threads(number)
+        if torch:
+            torch.set_num_threads(torchs)
+        if can_pin:
+            keep_to(here)
+        if "jax" in libraries:
+            forget_jax()
+
+    use(number, number, set(sorted(processors)[-number:]))
     try:
         yield
     finally:
-        threads.set_num_threads(before)
-        if torch:
-            torch.set_num_threads(torch_before)
-        if can_pin:
-            keep_to(processors)
+        use(before, torch_before, processors)
