@@ -327,6 +327,8 @@ def bench(
     if peers is not None:
         asked = taken(cases.chosen, peers, list(PEERS), option="--peers")
         names, absent = taken(compare.named, asked, device, option="--peers"), {}
+    if not names:
+        raise typer.BadParameter(f"nothing that is installed runs on {device}", param_hint="'--device'")
     kinds = dtypes.split(",")
     every = taken(cases.product, ops, lengths, axis, kinds, numbers, device, option="--shapes")
     with Bar(len(every)) as bar:

@@ -199,7 +199,7 @@ def measured(
         if record.into in ours:
             record.ratio = measure.spread(measure.ratios(own, samples[ours[record.into]]))
         alone = record.implementation == "softgrad" or record.ratio is None
-        record.noisy = too_wide(record.limit_ratio if alone else record.ratio)
+        record.noisy = too_wide(record.seconds if alone else record.ratio)
         record.others = round(others, 3)
 
 
@@ -243,7 +243,7 @@ def lacking(settings: Settings) -> dict[str, str]:
     for name in settings.peers:
         lacks = dict.fromkeys(case.op for case in settings.cases if not implementations.ways(name, case))
         if lacks:
-            found[f"{name}, {', '.join(lacks)}"] = peers.PEERS[name].lacks
+            found[f"{name} ({', '.join(lacks)})"] = peers.PEERS[name].lacks
     return found
 
 

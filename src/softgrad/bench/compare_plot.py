@@ -97,26 +97,28 @@ def panel(axes: Any, found: dict[str, Line], title: str, units: Units) -> None:
 def figure(parts: Sequence[tuple[str, list[Record]]]) -> Figure:
     """A row of three panels for each title and its records."""
     with matplotlib.rc_context(FIXED):
-        height = 4.6 * len(parts)
+        above = 0.95 if any(title for title, _ in parts) else 0.4  # inches
+        height = (3.7 + above) * len(parts)
         drawn = Figure(figsize=(14, height), dpi=120)
         FigureCanvasAgg(drawn)
         rows = drawn.subplots(len(parts), 3, squeeze=False)
         drawn.subplots_adjust(
-            left=0.055, right=0.91, bottom=0.6 / height, top=1 - 0.95 / height, wspace=0.55, hspace=0.55
+            left=0.068, right=0.915, bottom=0.6 / height, top=1 - above / height, wspace=0.55, hspace=0.55
         )
         for (title, records), (left, middle, right) in zip(parts, rows, strict=True):
             draw(records, left, middle, right)
-            above = left.get_position().y1 + 0.5 / height
-            drawn.text(0.012, above, title, fontsize=13, fontweight="bold", va="bottom")
+            place = 0.012, left.get_position().y1 + 0.5 / height
+            drawn.text(*place, title, fontsize=13, fontweight="bold", va="bottom")
         return drawn
 
 
 def draw(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
     """The three panels of one series."""
-    limits = lines([r for r in records if r.implementation == records[0].implementation], OUT, roof)
+    first = [r for r in records if r.implementation == records[0].implementation]
+    (points,) = lines(first, OUT, roof).values()
     panel(
         left,
-        lines(records, OUT, speed) | {"limit": points for points in limits.values()},
+        lines(records, OUT, speed) | {"limit": points},
         f"Speed, under the limit of memory; {shape_of(records)}",
         SPEED,
     )

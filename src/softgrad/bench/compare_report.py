@@ -16,7 +16,7 @@ from rich.table import Table
 from ..commands.words import BYTES, SECONDS, digits, in_words, unit_of
 from ..testing.maps import operation
 from .cases import OPS
-from .compare import DISTURBED, NOISY, Comparison, Record
+from .compare import DISTURBED, NOISY, Comparison, Record, too_wide
 from .implementations import INTO, NEW
 
 LIBRARIES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX", "jacobian": "Jacobian"}
@@ -62,7 +62,7 @@ def cells(record: Record) -> list[str]:
         in_words(record.seconds.median, SECONDS) + ("?" if record.noisy else ""),
         f"{digits(record.seconds.q1 / size)} – {digits(record.seconds.q3 / size)}",
         "" if record.ratio is None else digits(record.ratio.median),
-        share(record.limit_ratio.median),
+        share(record.limit_ratio.median) + ("?" if too_wide(record.limit_ratio) else ""),
         "" if record.peak_bytes is None else in_words(record.peak_bytes, BYTES),
         error(record),
     ]
@@ -81,24 +81,32 @@ def error(record: Record) -> str:
 
 def left_out(found: Comparison) -> list[str]:
     """Why something has no time, each reason once."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], dict[str, list[str]]] = {}
     for r in found.records:
         if r.left_out:
             key = LIBRARIES.get(r.implementation, r.implementation), r.left_out
-            reasons.setdefault(key, []).append(f"{r.op} {shape_of(r)} {r.dtype}")
-    lines = [f"{name} ({', '.join(dict.fromkeys(cases))}): {why}" for (name, why), cases in reasons.items()]
-    return lines + [f"{name}: {why}" for name, why in found.absent.items()]
+            reasons.setdefault(key, {}).setdefault(f"{r.op} {r.dtype}", []).append(shape_of(r))
+    every = {f"{r.op} {r.dtype}": {shape_of(r) for r in found.records} for r in found.records}
+    lines = []
+    for (name, why), shapes in reasons.items():
+        places = [
+            place if set(those) == every[place] else f"{place} {', '.join(dict.fromkeys(those))}"
+            for place, those in shapes.items()
+        ]
+        lines.append(f"{name} ({'; '.join(places)}): {why}")
+    return lines + [f"{LIBRARIES.get(name, name)}: {why}" for name, why in found.absent.items()]
 
 
 def warnings(found: Comparison) -> list[str]:
     """Where the machine was too noisy to tell."""
     timed = [r for r in found.records if r.seconds is not None]
-    noisy, disturbed = sum(r.noisy for r in timed), sum(r.others > DISTURBED for r in timed)
+    noisy = sum(r.noisy or too_wide(r.limit_ratio) for r in timed)
+    disturbed = sum(r.others > DISTURBED for r in timed)
     lines = []
     if noisy:
         lines.append(
-            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, marked “?”: the quartiles "
-            f"of the ratio lie more than {NOISY:.0%} apart. Measure again when it is quiet."
+            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, at the marks “?”: there the "
+            f"quartiles lie more than {NOISY:.0%} apart. Measure again when it is quiet."
         )
     if disturbed:
         lines.append(f"Other processes were busy while {disturbed} of {len(timed)} rows were measured.")

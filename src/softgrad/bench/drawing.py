@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from ..commands.words import Units, in_words
 
@@ -19,15 +19,19 @@ FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "so
 
 
 def spread_apart(heights: list[float], least: float) -> list[float]:
-    """Heights, in order from low to high, moved up where they are closer than `least`; then down together
-    if the highest is above 1."""
-    placed: list[float] = []
-    for height in heights:
-        placed.append(max(height, placed[-1] + least) if placed else height)
-    for i in range(len(placed) - 1, -1, -1):
-        most = 1 - (len(placed) - 1 - i) * least
-        placed[i] = min(placed[i], most)
-    return placed
+    """Heights from 0 to 1, in order from low to high, moved as little as `least` between them takes.
+
+    Less i·least, they only must not fall: where they do, those before and after share their mean.
+    """
+    groups: list[tuple[float, int]] = []
+    for i, height in enumerate(heights):
+        groups.append((height - i * least, 1))
+        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
+            (b, after), (a, before) = groups.pop(), groups.pop()
+            groups.append(((a * before + b * after) / (before + after), before + after))
+    most = max(0.0, 1 - (len(heights) - 1) * least)
+    level = [min(max(mean, 0.0), most) for mean, count in groups for _ in range(count)]
+    return [height + i * least for i, height in enumerate(level)]
 
 
 def label(
@@ -46,9 +50,10 @@ def label(
     for name, height in zip(names, spread_apart(heights, least), strict=True):
         axes.annotate(
             texts[name],
-            xy=ends[name],
-            xytext=(ends[name][0] * 1.18, height),
-            textcoords=("data", "axes fraction"),
+            xy=(ends[name][0], height),
+            xycoords=("data", "axes fraction"),
+            xytext=(7, 0),
+            textcoords="offset points",
             color=styles[name]["color"],
             fontsize=10,
             fontweight="bold" if name == bold else "normal",
@@ -65,11 +70,13 @@ def logarithmic(axes: Any, lengths: Sequence[int], title: str, units: Units) -> 
     axes.set_title(title, loc="left", fontsize=11.5, pad=8)
     axes.set_xlabel("n, the length of a row")
     shortest, longest = min(lengths), max(lengths)
-    step = 2 if longest < 10000 else 3
-    ticks = [2**k for k in range(0, 40) if shortest <= 2**k <= longest and (k - 3) % step == 0]
+    powers = [k for k in range(40) if shortest <= 2**k <= longest]
+    ticks = [2**k for k in next(powers[::step] for step in (1, 2, 3, 5, 9) if len(powers) <= 5 * step)]
     axes.xaxis.set_major_locator(FixedLocator(ticks or [shortest]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value, units)))
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

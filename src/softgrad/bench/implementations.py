@@ -56,9 +56,8 @@ def ways(name: str, case: Case) -> list[str]:
 def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
     if name == "softgrad":
         return softgrads(into, case, arguments)
-    if name == "jacobian" and (size := case.nbytes * case.n) > LARGEST_JACOBIAN:
-        most = in_words(LARGEST_JACOBIAN, BYTES)
-        raise LeftOut(f"its Jacobian would take {in_words(size, BYTES)}; up to {most} is built")
+    if name == "jacobian" and case.nbytes * case.n > LARGEST_JACOBIAN:
+        raise LeftOut(f"its Jacobian would take more than {in_words(LARGEST_JACOBIAN, BYTES)}")
     peer = peers.PEERS[name]
     to, back = convert.LIBRARIES[peer.arrays](case.device)
     there = [to(array) for array in arguments]
