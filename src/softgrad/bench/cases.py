@@ -18,7 +18,7 @@ from ..family import MAPS
 from ..testing import judging
 from ..testing.maps import operation
 from ..testing.run import dtype_of
-from ..verify.peers import WHATS, softgrads
+from ..verify.peers import softgrads
 
 Arrays = tuple[Array, ...]
 
@@ -27,7 +27,7 @@ ARRAYS = {"forward": (1, 1), "vjp": (2, 1), "jvp": (2, 1), "double-backward": (3
 OPS: dict[str, tuple[str, Any]] = {
     map if what == "forward" else f"{map}_{what.replace('-', '_')}": (map, what)
     for map in MAPS
-    for what in WHATS
+    for what in ARRAYS
 }
 
 # What is measured unless shapes are given, and with --quick: the article's 32 rows from registers to DRAM

@@ -243,7 +243,7 @@ def lacking(settings: Settings) -> dict[str, str]:
     for name in settings.peers:
         lacks = dict.fromkeys(case.op for case in settings.cases if not implementations.ways(name, case))
         if lacks:
-            found[f"{name} ({', '.join(lacks)})"] = peers.PEERS[name].lacks
+            found[name] = f"no {', no '.join(lacks)}: {peers.PEERS[name].lacks}"
     return found
 
 

@@ -97,6 +97,8 @@ def panel(axes: Any, found: dict[str, Line], title: str, units: Units) -> None:
 def figure(parts: Sequence[tuple[str, list[Record]]]) -> Figure:
     """A row of three panels for each title and its records."""
     with matplotlib.rc_context(FIXED):
+        if not parts:
+            raise ValueError("nothing was timed, so there is nothing to draw")
         above = 0.95 if any(title for title, _ in parts) else 0.4  # inches
         height = (3.7 + above) * len(parts)
         drawn = Figure(figsize=(14, height), dpi=120)

@@ -72,7 +72,7 @@ def logarithmic(axes: Any, lengths: Sequence[int], title: str, units: Units) -> 
     shortest, longest = min(lengths), max(lengths)
     powers = [k for k in range(40) if shortest <= 2**k <= longest]
     ticks = [2**k for k in next(powers[::step] for step in (1, 2, 3, 5, 9) if len(powers) <= 5 * step)]
-    axes.xaxis.set_major_locator(FixedLocator(ticks or [shortest]))
+    axes.xaxis.set_major_locator(FixedLocator(ticks if len(ticks) > 1 else [shortest, longest]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     low, high = axes.get_ylim()

@@ -121,7 +121,9 @@ def baked(name: str, case: Case) -> Function:
         move = importlib.import_module("jax.numpy" if peer.arrays == "jax" else peer.arrays).moveaxis
 
         def along(*arrays: Any) -> Any:
-            return move(function(*(move(a, case.axis, -1) for a in arrays)), -1, case.axis)
+            found = function(*(move(a, case.axis, -1) for a in arrays))
+            back = [move(a, -1, case.axis) for a in (found if isinstance(found, tuple) else (found,))]
+            return tuple(back) if isinstance(found, tuple) else back[0]
 
     if peer.arrays == "jax":
         jitted: Function = importlib.import_module("jax").jit(along)
