@@ -7,6 +7,7 @@ given memory for the result.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from ..commands.words import BYTES, in_words
 from ..verify import convert, peers
 from ..verify.target import ARGUMENTS, axis_of
 from . import judges, measure
-from .cases import Arrays, Case
+from .cases import ARRAYS, Arrays, Case
 from .measure import Call
 from .reproduce import LARGEST_JACOBIAN
 
@@ -62,44 +63,35 @@ def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
     to, back = convert.LIBRARIES[peer.arrays](case.device)
     there = [to(array) for array in arguments]
     function = baked(name, case) if into == NEW else torch_out(case, there)
-    finish = finishing(peer.arrays, case.device)
-
-    def call() -> Any:
-        return finish(function(*there))
+    call = calling(peer.arrays, case, function, there)
 
     def result() -> Arrays:
-        found = call()
-        return tuple(map(back, found)) if isinstance(found, tuple | list) else (back(found),)
+        return tuple(map(back, as_tuple(call())))
 
     return Ready(call, result, lambda: peak_of(peer.arrays, case, call, function, there))
 
 
 def softgrads(into: str, case: Case, arguments: Arrays) -> Ready:
     function, axis = peers.softgrads(case.map, case.what), case.axis
-    before: Call | None = None
     if into == NEW:
-
-        def call() -> Any:
-            return function(*arguments, axis=axis)
-    else:
-        *others, last = arguments
-        given = last.copy() if into == OVER else last
-        out = given if into == OVER else np.empty_like(last)
-        if into == OVER:
-
-            def before() -> None:
-                np.copyto(given, last)
-
-        def call() -> Any:
-            return function(*others, given, axis=axis, out=out)
+        new = functools.partial(function, *arguments, axis=axis)
+        return Ready(new, lambda: as_tuple(new()), lambda: measure.peak_memory(new))
+    *others, last = arguments
+    given = last.copy() if into == OVER else last
+    out = given if into == OVER else np.empty_like(last)
+    call = functools.partial(function, *others, given, axis=axis, out=out)
+    before = functools.partial(np.copyto, given, last) if into == OVER else None
 
     def result() -> Arrays:
         if before is not None:
             before()
-        found = call()
-        return found if isinstance(found, tuple) else (found,)
+        return as_tuple(call())
 
     return Ready(call, result, lambda: measure.peak_memory(call), before)
+
+
+def as_tuple(result: Any) -> Arrays:
+    return result if isinstance(result, tuple) else (result,)
 
 
 # --- what the libraries are called with ----------------------------------------------------------------
@@ -114,9 +106,7 @@ def baked(name: str, case: Case) -> Function:
         function = inspect.unwrap(function)
     along = function
     if axis_name is not None:
-
-        def along(*arrays: Any) -> Any:
-            return function(*arrays, **{axis_name: case.axis})
+        along = functools.partial(function, **{axis_name: case.axis})
     elif case.axis not in (-1, len(case.shape) - 1):
         move = importlib.import_module("jax.numpy" if peer.arrays == "jax" else peer.arrays).moveaxis
 
@@ -152,20 +142,23 @@ def torch_out(case: Case, there: list[Any]) -> Function:
     return TORCH_OUT[case.map, case.what](torch, case.axis, torch.empty_like(there[0]))
 
 
-def finishing(arrays: str, device: str) -> Function:
-    """What waits until a result is there."""
+def calling(arrays: str, case: Case, function: Function, there: list[Any]) -> Call:
+    """The call, which ends when its result is there; with as few steps of Python as there can be."""
+    if arrays == "jax" and ARRAYS[case.what][1] == 1:
+        return lambda: function(*there).block_until_ready()
     if arrays == "jax":
         wait = importlib.import_module("jax").block_until_ready
-        return lambda result: wait(result) if isinstance(result, tuple) else result.block_until_ready()
-    if device == "cuda":
+        return lambda: wait(function(*there))
+    if case.device == "cuda":
         synchronize = importlib.import_module("torch").cuda.synchronize
 
-        def waited(result: Any) -> Any:
+        def call() -> Any:
+            result = function(*there)
             synchronize()
             return result
 
-        return waited
-    return lambda result: result
+        return call
+    return functools.partial(function, *there)
 
 
 def peak_of(arrays: str, case: Case, call: Call, function: Function, there: list[Any]) -> int:
