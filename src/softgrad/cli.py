@@ -332,7 +332,8 @@ def bench(
     kinds = dtypes.split(",")
     every = taken(cases.product, ops, lengths, axis, kinds, numbers, device, option="--shapes")
     with Bar(len(every)) as bar:
-        found = compare.run(compare.Settings(every, names, quick), absent, bar)
+        effort = compare.QUICK if quick else compare.FULL
+        found = compare.run(compare.Settings(every, names, effort), absent, bar)
     if plot is not None:
         from .bench.compare_plot import picture
 

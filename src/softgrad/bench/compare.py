@@ -30,17 +30,28 @@ LONGEST = 2.0  # seconds that a call may take
 PAUSE = 0.003  # seconds between samples of more than one thread
 NOISY = 0.2  # quartiles of a ratio that are so far apart, beside the median, tell nothing
 DISTURBED = 0.2  # processors that others kept busy
-VERIFIED = 512  # the longest row that an implementation is verified on,
-COMPILED = 5  # and with --quick one that is compiled for each length
+VERIFIED = 512  # the longest row that an implementation is verified on
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many samples are taken: no more than fit into `budget` seconds, but `fewest` at least."""
+
+    rounds: int
+    fewest: int
+    budget: float
+    tries: int  # again, if others were busy meanwhile
+    compiled: int = VERIFIED  # the longest row for what is compiled for each length
+
+
+QUICK, FULL = Effort(9, 5, 0.5, 1, compiled=5), Effort(51, 9, 4.0, 2)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `softgrad bench`."""
-
     cases: Sequence[Case]
     peers: Sequence[str]
-    quick: bool = False
+    effort: Effort = FULL
 
 
 @dataclass
@@ -82,7 +93,7 @@ class Comparison:
 class Gate:
     """The checks of `softgrad verify`, at level sound: made once for each function and dtype."""
 
-    quick: bool
+    effort: Effort
     found: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def objection(self, name: str, case: Case) -> str:
@@ -94,7 +105,7 @@ class Gate:
 
     def verify(self, name: str, case: Case) -> str:
         peer = peers.PEERS[name]
-        longest = COMPILED if self.quick and (peer.arrays == "jax" or peer.compiler) else VERIFIED
+        longest = self.effort.compiled if peer.arrays == "jax" or peer.compiler else VERIFIED
         try:
             function = load(name, what=case.what, map=case.map, device=case.device)
         except Exception as error:
@@ -134,11 +145,13 @@ class Row:
         return OVER if self.record.into == OVER else OUT
 
 
-def rows_of(case: Case, arguments: Arrays, settings: Settings, gate: Gate) -> tuple[list[Row], list[Record]]:
+def rows_of(
+    case: Case, arguments: Arrays, names: Sequence[str], gate: Gate
+) -> tuple[list[Row], list[Record]]:
     """What is to be timed, and what is not."""
     judge = case.judge(arguments)
     rows, left = [], []
-    for name in settings.peers:
+    for name in names:
         for into in implementations.ways(name, case):
             record = Record(**dataclasses.asdict(case), implementation=name, into=into, bytes=case.moved)
             try:
@@ -172,7 +185,7 @@ def tried(record: Record, case: Case, arguments: Arrays, judge: judging.Case, ga
 
 
 def measured(
-    case: Case, rows: list[Row], arguments: Arrays, quick: bool, part: Callable[[float], None]
+    case: Case, rows: list[Row], arguments: Arrays, effort: Effort, part: Callable[[float], None]
 ) -> None:
     """Time the rows and the limits in turns, and fill in their records."""
     roof = limits.on_cuda(case) if case.device == "cuda" else limits.on_cpu(case, arguments)
@@ -181,14 +194,14 @@ def measured(
     measurement = functools.partial(
         measure.interleaved,
         calls,
-        rounds=9 if quick else 51,
-        fewest=5 if quick else 9,
-        budget=0.5 if quick else 4.0,
+        rounds=effort.rounds,
+        fewest=effort.fewest,
+        budget=effort.budget,
         pause=PAUSE if case.threads > 1 else 0.0,
         before={row.name: row.ready.before for row in rows if row.ready.before is not None},
         part=part,
     )
-    samples, others = measure.quietest(measurement, tries=1 if quick else 2)
+    samples, others = measure.quietest(measurement, tries=effort.tries)
     ours = {row.record.into: row.name for row in rows if row.record.implementation == "softgrad"}
     for row in rows:
         record, own = row.record, samples[row.name]
@@ -214,8 +227,8 @@ def run(settings: Settings, absent: dict[str, str], bar: Bar) -> Comparison:
     """Measure all cases; `bar` has a phase for each."""
     packages = {peers.PEERS[name].package for name in settings.peers} - {"softgrad", "numpy"}
     environment = machine.environment("numpy", "numba", *sorted(packages))
-    found = Comparison(environment, settings.quick, absent=absent | lacking(settings))
-    gate = Gate(settings.quick)
+    found = Comparison(environment, settings.effort == QUICK, absent=absent | lacking(settings))
+    gate = Gate(settings.effort)
     libraries = {peers.PEERS[name].arrays for name in settings.peers}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of overflows in what others compute, and of what compilers think
@@ -223,17 +236,17 @@ def run(settings: Settings, absent: dict[str, str], bar: Bar) -> Comparison:
             with pinned(number, libraries):
                 for case in settings.cases:
                     if case.threads == number:
-                        found.records += records_of(case, settings, gate, bar)
+                        found.records += records_of(case, settings.peers, settings.effort, gate, bar)
     return found
 
 
-def records_of(case: Case, settings: Settings, gate: Gate, bar: Bar) -> list[Record]:
+def records_of(case: Case, names: Sequence[str], effort: Effort, gate: Gate, bar: Bar) -> list[Record]:
     bar.phase(f"{case.name}: verifying")
     arguments = case.arguments()
-    rows, left = rows_of(case, arguments, settings, gate)
+    rows, left = rows_of(case, arguments, names, gate)
     bar.part(0, case.name)
     if rows:
-        measured(case, rows, arguments, settings.quick, bar.part)
+        measured(case, rows, arguments, effort, bar.part)
     return [row.record for row in rows] + left
 
 
