@@ -1,8 +1,8 @@
-"""Write the figures of README.md from the runs in results/, so that none is copied by hand.
+"""Write the figures of README.md, and its picture, from the runs in results/: none is copied by hand.
 
 What lies between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the block of that name.
 
-    python benchmarks/readme.py            writes README.md
+    python benchmarks/readme.py            writes README.md and docs/bench.svg
     python benchmarks/readme.py --check    exits with 1 if that would change it
 """
 
@@ -17,12 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import picture
 from bounds import geometric_mean
 
 from softgrad.commands.words import SECONDS, in_words
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+PICTURE = HERE.parent / "docs" / "bench.svg"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
@@ -158,11 +160,16 @@ def main() -> None:
         sys.exit("there is no README.md")
     text = README.read_text(encoding="utf-8")
     new = renewed(text)
+    grid = json.loads((HERE / "results" / "grid.json").read_text())
+    drawn = PICTURE.exists() and f'data-figures="{picture.mark(grid)}"' in PICTURE.read_text(encoding="utf-8")
     if options.check:
+        if not drawn:
+            sys.exit("docs/bench.svg is not drawn from benchmarks/results: run benchmarks/readme.py")
         if new != text:
             sys.exit("README.md is not what the results in benchmarks/results say: run benchmarks/readme.py")
-    elif new != text:
-        README.write_text(new, encoding="utf-8")
+        return
+    PICTURE.write_bytes(picture.svg(grid))
+    README.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":
