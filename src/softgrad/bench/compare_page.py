@@ -23,7 +23,7 @@ td, th { padding: .2rem .8rem; border-bottom: 0 }
 th.number { white-space: normal; vertical-align: bottom }
 .first td, .first th { border-top: 1px solid var(--line) }
 .ours { font-weight: 600 }
-.bar { display: inline-block; height: .6em; margin-left: .5em; background: #00795c; vertical-align: baseline }
+.bar { display: inline-block; height: .6em; margin-left: .5em; background: var(--good) }
 .room { display: inline-block; width: 6rem; text-align: left }
 """
 

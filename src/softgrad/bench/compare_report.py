@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,6 +21,7 @@ from .compare import DISTURBED, NOISY, Comparison, Record, too_wide
 from .implementations import INTO, NEW
 
 LIBRARIES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX", "jacobian": "Jacobian"}
+WIDE = 100  # columns of a terminal
 HEADS = "shape", "implementation", "time", "quartiles", "× softgrad", "of the limit", "memory", "error"
 
 
@@ -126,22 +128,29 @@ NOTES = [
 # --- on the terminal ---------------------------------------------------------------------------------
 
 
-def table(title: str, records: list[Record]) -> Table:
-    result = Table(title=escape(title), title_style="bold", title_justify="left")
-    for head in HEADS:
-        aside = head in HEADS[:2]
-        result.add_column(head, justify="left" if aside else "right", no_wrap=head != "implementation")
+def table(title: str, records: list[Record], width: int) -> Table:
+    """Of the quartiles only a wide terminal is told."""
+    result = Table(title=escape(title), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
+    result.padding, result.pad_edge = (0, 2, 0, 0), False
+    told = [i for i, head in enumerate(HEADS) if head != "quartiles" or width >= WIDE]
+    for i in told:
+        head = HEADS[i].replace("× ", "×\n").replace("the ", "the\n")
+        if HEADS[i] == "implementation":
+            result.add_column(head, min_width=14)
+        else:
+            result.add_column(head, justify="left" if i == 0 else "right", no_wrap=True)
     for shape, those in itertools.groupby(records, shape_of):
         for i, record in enumerate(r for r in those if r.seconds is not None):
+            row = [shape if i == 0 else "", escape(name_of(record)), *cells(record)]
             style = "bold" if record.implementation == "softgrad" else ""
-            result.add_row(shape if i == 0 else "", escape(name_of(record)), *cells(record), style=style)
+            result.add_row(*(row[j] for j in told), style=style)
         result.add_section()
     return result
 
 
 def show(found: Comparison, console: Console) -> None:
     for title, records in series(found.records):
-        console.print(table(title, records))
+        console.print(table(title, records, console.width))
     for line in NOTES:
         console.print(line, highlight=False)
     for line in left_out(found):

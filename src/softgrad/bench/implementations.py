@@ -27,7 +27,7 @@ from .reproduce import LARGEST_JACOBIAN
 Function = Callable[..., Any]
 
 NEW, OUT, OVER = "new", "out", "over"
-INTO = {NEW: "a new array", OUT: "out=", OVER: "over its input"}
+INTO = {NEW: "a new array", OUT: "out=", OVER: "in place"}
 
 
 class LeftOut(Exception):

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,12 +92,23 @@ def torch_vjp(name: str) -> Function:
 
 
 def torch_compiled(loader: Loader) -> Function:
-    """What torch.compile makes of a function, for any number of rows and any n at once."""
-    torch = importlib.import_module("torch")
-    dynamo = importlib.import_module("torch._dynamo")
-    dynamo.config.recompile_limit = 64  # beyond it, what runs is not compiled
-    compiled: Function = torch.compile(loader(), dynamic=True)
-    return compiled
+    """What torch.compile makes of a function, for any number of rows and any n at once.
+
+    It warns of what PyTorch itself makes use of, when it is imported and when it compiles; that is kept back.
+    """
+    function = loader()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._dynamo").config.recompile_limit = 64  # beyond, nothing is compiled
+        compiled: Function = importlib.import_module("torch").compile(function, dynamic=True)
+
+    @functools.wraps(function)
+    def called(*given: Any, dim: int = -1) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compiled(*given, dim=dim)
+
+    return called
 
 
 def torch_twice(vjp: Function) -> Function:
