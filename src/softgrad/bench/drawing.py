@@ -45,9 +45,12 @@ def label(
     """Name each line at its right end, two names never on top of each other."""
     low, high = axes.get_ylim()
     decades = math.log10(high / low)
-    names = sorted(ends, key=lambda name: ends[name][1])
-    heights = [math.log10(ends[name][1] / low) / decades for name in names]
-    for name, height in zip(names, spread_apart(heights, least), strict=True):
+    placed: dict[str, float] = {}
+    for n in {end[0] for end in ends.values()}:  # those that end elsewhere are in nobody's way
+        names = sorted((name for name in ends if ends[name][0] == n), key=lambda name: ends[name][1])
+        heights = [math.log10(ends[name][1] / low) / decades for name in names]
+        placed |= zip(names, spread_apart(heights, least), strict=True)
+    for name, height in placed.items():
         axes.annotate(
             texts[name],
             xy=(ends[name][0], height),
