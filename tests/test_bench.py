@@ -105,10 +105,13 @@ def test_the_table_fits_an_old_terminal(written):
         for r in found["records"]
     ]
     stream = io.StringIO()
+    records[0].shape, records[0].noisy = (32, 262144), True
+    records[0].peak_bytes, records[0].error_eps = 187_000_000, 0.123
     console = rich.console.Console(file=stream, width=80)
     console.print(reports.table("softmax", records, console.width))
     assert max(map(len, stream.getvalue().splitlines())) <= 80
     assert "…" not in stream.getvalue()
+    assert re.search(r"187 MB +0\.12 *$", stream.getvalue(), re.MULTILINE)
     assert "quartiles" not in stream.getvalue()
 
 

@@ -9,7 +9,7 @@ from html import escape
 from ..commands.html import document
 from .compare import Comparison, Record
 from .compare_plot import drawings
-from .compare_report import HEADS, NOTES, cells, left_out, name_of, series, shape_of, warnings
+from .compare_report import HEADS, NOTES, cells, left_out, name_of, series, shape_of, unit_of_error, warnings
 
 STYLE = """
 body { max-width: 80rem }
@@ -55,8 +55,10 @@ def inline(svg: str, label: str) -> str:
 
 
 def table(records: list[Record]) -> str:
+    unit = unit_of_error(records[0].op)
     heads = "".join(
-        f"<th{' class=number' if i > 1 else ''}>{escape(head)}</th>" for i, head in enumerate(HEADS)
+        f"<th{' class=number' if i > 1 else ''}>{escape(head.format(unit=unit))}</th>"
+        for i, head in enumerate(HEADS)
     )
     rows = []
     for shape, those in itertools.groupby(records, shape_of):

@@ -22,7 +22,16 @@ from .implementations import INTO, NEW
 
 LIBRARIES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX", "jacobian": "Jacobian"}
 WIDE = 100  # columns of a terminal
-HEADS = "shape", "implementation", "time", "quartiles", "× softgrad", "of the limit", "memory", "error"
+HEADS = (
+    "shape",
+    "implementation",
+    "time",
+    "quartiles",
+    "× softgrad",
+    "of the limit",
+    "memory",
+    "error, {unit}",
+)
 
 
 # --- in words ----------------------------------------------------------------------------------------
@@ -77,8 +86,7 @@ def share(ratio: float) -> str:
 def error(record: Record) -> str:
     if record.error_eps is None:
         return ""
-    number = f"{record.error_eps:.2g}" if math.isfinite(record.error_eps) else "∞"
-    return f"{number} {unit_of_error(record.op)}"
+    return f"{record.error_eps:.2g}" if math.isfinite(record.error_eps) else "∞"
 
 
 def left_out(found: Comparison) -> list[str]:
@@ -131,10 +139,11 @@ NOTES = [
 def table(title: str, records: list[Record], width: int) -> Table:
     """Of the quartiles only a wide terminal is told."""
     result = Table(title=escape(title), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
-    result.padding, result.pad_edge = (0, 2, 0, 0), False
+    result.padding, result.pad_edge = (0, 2 if width >= WIDE else 1, 0, 0), False
     told = [i for i, head in enumerate(HEADS) if head != "quartiles" or width >= WIDE]
     for i in told:
-        head = HEADS[i].replace("× ", "×\n").replace("the ", "the\n")
+        head = HEADS[i].format(unit=unit_of_error(records[0].op))
+        head = head.replace("× ", "×\n").replace("the ", "the\n").replace(", ", ",\n")
         if HEADS[i] == "implementation":
             result.add_column(head, min_width=14)
         else:
