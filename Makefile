@@ -18,7 +18,7 @@ PYTHON = $(shell for p in $(PYTHONS); do $$p -c 'import sys, ensurepip; \
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench readme docs clean
+.PHONY: help demo test test-all check bench grid readme docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,10 +39,16 @@ check: $(VENV)/dev ## lint, format, types, and which way the imports run
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev ## speed against PyTorch over all sizes and dtypes
+bench: $(VENV)/dev ## all libraries side by side: a table here, plots and a page in build/bench, in five minutes
+	@mkdir -p build/bench
+	$(BIN)/softgrad bench --json build/bench/bench.json --plot build/bench/bench.svg \
+	  --html build/bench/bench.html
+	@echo "The page is build/bench/bench.html, the plots bench.svg beside it, the figures bench.json."
+
+grid: $(VENV)/dev ## measure again what benchmarks/results holds: speed over all sizes and dtypes
 	$(BIN)/python benchmarks/grid.py
 
-readme: $(VENV)/dev ## the numbers and the picture in README.md, measured again
+readme: $(VENV)/dev ## write the tables and the picture of README.md from benchmarks/results
 	$(BIN)/python benchmarks/readme.py
 
 docs: $(VENV)/dev ## so far the documentation is the docstrings: runs their examples

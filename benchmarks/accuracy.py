@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
 
-from softgrad.bench import measure
-from softgrad.bench.progress import Bar
+from softgrad.commands import machine
+from softgrad.commands.progress import Bar
 from softgrad.testing import cases, measures, oracle
+from softgrad.verify import load, peers
 
 HERE = Path(__file__).parent
 
+LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
 LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 
 
@@ -48,11 +49,15 @@ def vjp_errors(dx: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.
     return np.where((exact == 0).all(axis=1), np.nan, errors), missed
 
 
-def call_of(library: str, operation: str, n: int, dtype: np.dtype) -> peers.Call | None:
-    # copies, since PyTorch warns of memory that must not be written to
-    if operation == "softmax":
-        return peers.softmax(library, cases.logits(n, dtype).copy())
-    return peers.vjp(library, cases.weights(n, dtype).copy(), cases.gradients(n, dtype).copy())
+def result_of(library: str, operation: str, n: int, dtype: np.dtype) -> np.ndarray | None:
+    """What a library gives; None where it has no such function."""
+    what = "forward" if operation == "softmax" else "vjp"
+    if ("softmax", what) not in peers.PEERS[library].functions:
+        return None
+    function = load(library, what=what)
+    if what == "forward":
+        return function(cases.logits(n, dtype))
+    return function(cases.weights(n, dtype), cases.gradients(n, dtype))
 
 
 def run(lengths: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -64,14 +69,10 @@ def run(lengths: tuple[int, ...]) -> list[dict[str, Any]]:
             for n in lengths:
                 bar.phase(f"{dtype.name}, n = {n}")
                 for operation, errors_of in operations.items():
-                    for library in peers.LIBRARIES:
+                    for library in LIBRARIES:
                         with warnings.catch_warnings():
                             warnings.simplefilter("ignore")  # overflows of the others
-                            try:
-                                call = call_of(library, operation, n, dtype)
-                                result = None if call is None else peers.as_numpy(call())
-                            except TypeError:  # no such dtype
-                                continue
+                            result = result_of(library, operation, n, dtype)
                         if result is not None:
                             found.setdefault((operation, library), []).append(errors_of(result, n, dtype))
             for (operation, library), results in found.items():
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
     options = parser.parse_args()
     records = run(cases.SHORT if options.quick else LENGTHS)
-    environment = measure.environment("numpy", "numba", "scipy", "torch", "jax")
+    environment = machine.environment("numpy", "numba", "scipy", "torch", "jax")
     result = {"environment": environment, "records": records}
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")

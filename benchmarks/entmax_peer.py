@@ -12,7 +12,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-import peers
 
 import softgrad
 from softgrad.bench import judges, measure
@@ -24,7 +23,7 @@ NAMES = {
 }
 
 
-def calls(name: str, shape: tuple[int, int]) -> dict[str, dict[str, peers.Call]]:
+def calls(name: str, shape: tuple[int, int]) -> dict[str, dict[str, measure.Call]]:
     """Forward and backward of both."""
     torch: Any = judges.torch_if_installed()
     theirs = getattr(importlib.import_module("entmax"), name)

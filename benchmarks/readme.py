@@ -1,8 +1,8 @@
-"""Write the figures of README.md from the runs in results/, so that none is copied by hand.
+"""Write the figures of README.md, and its picture, from the runs in results/: none is copied by hand.
 
 What lies between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the block of that name.
 
-    python benchmarks/readme.py            writes README.md
+    python benchmarks/readme.py            writes README.md and docs/bench.svg
     python benchmarks/readme.py --check    exits with 1 if that would change it
 """
 
@@ -17,15 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import picture
 from bounds import geometric_mean
 
-from softgrad.bench.words import SECONDS, in_words
+from softgrad.commands.words import SECONDS, in_words
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+PICTURE = HERE.parent / "docs" / "bench.svg"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
-LIBRARIES = "softgrad", "NumPy", "SciPy", "PyTorch", "JAX"
+LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -69,32 +71,33 @@ def exactness(accuracy: Json, grid: Json) -> str:
                 line.append(worst if r is None else f"{r['missed']} ({worst})")
             lines.append(line)
     total = next(r["cases"] for r in accuracy["records"])
-    return rows([f"cases missed, of {total} (worst error)", *LIBRARIES], lines)
+    return rows([f"cases missed, of {total} (worst error)", *LIBRARIES.values()], lines)
 
 
 def speed(accuracy: Json, grid: Json) -> str:
     """Each library as it is called: softgrad's time, and the others' as multiples of it."""
     found: dict[tuple[Any, ...], dict[str, Json]] = {}
     for r in grid["records"]:
-        if r["op"].endswith(", new array") and "ratio" in r:
-            key = r["op"].removesuffix(", new array"), tuple(r["shape"]), r["axis"], r["dtype"]
+        if r["into"] == "new" and r["threads"] == 1 and r["seconds"] is not None:
+            key = r["op"], tuple(r["shape"]), r["axis"], r["dtype"]
             found.setdefault(key, {})[r["implementation"]] = r
+    found = {key: by_library for key, by_library in found.items() if "numpy" in by_library}
     lines = []
     for (op, shape, axis, dtype), by_library in found.items():
         line = [f"`{op}` {' × '.join(map(str, shape))} {dtype}{', axis 0' if axis == 0 else ''}"]
         line.append(in_words(by_library["softgrad"]["seconds"]["median"], SECONDS))
-        for library in LIBRARIES[1:]:
+        for library in list(LIBRARIES)[1:]:
             r = by_library.get(library)
             line.append("–" if r is None else f"{short(r['ratio']['median'])} ×")
         lines.append(line)
-    return rows(["into a new array", *LIBRARIES], lines)
+    return rows(["into a new array", *LIBRARIES.values()], lines)
 
 
 def beside_pytorch(accuracy: Json, grid: Json) -> str:
     """All cells of the grid: means over the dtypes, and the smallest ratio."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for r in grid["records"]:
-        if r["op"] in ("softmax", "softmax_vjp") and r["implementation"] == "PyTorch":
+        if r["into"] == "out" and r["implementation"] == "torch" and r["ratio"] is not None:
             shape = f"{' × '.join(map(str, r['shape']))}{', axis 0' if r['axis'] == 0 else ''}"
             found.setdefault((shape, r["op"], r["threads"]), []).append(r["ratio"]["median"])
     shapes = list(dict.fromkeys(shape for shape, _, _ in found))
@@ -157,11 +160,16 @@ def main() -> None:
         sys.exit("there is no README.md")
     text = README.read_text(encoding="utf-8")
     new = renewed(text)
+    grid = json.loads((HERE / "results" / "grid.json").read_text())
+    drawn = PICTURE.exists() and f'data-figures="{picture.mark(grid)}"' in PICTURE.read_text(encoding="utf-8")
     if options.check:
+        if not drawn:
+            sys.exit("docs/bench.svg is not drawn from benchmarks/results: run benchmarks/readme.py")
         if new != text:
             sys.exit("README.md is not what the results in benchmarks/results say: run benchmarks/readme.py")
-    elif new != text:
-        README.write_text(new, encoding="utf-8")
+        return
+    PICTURE.write_bytes(picture.svg(grid))
+    README.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

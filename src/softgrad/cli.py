@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-# The root of what a wrong option raises, whichever package the installed Typer has it from.
-UsageError: Any = typer.BadParameter.__base__
+from .commands.options import (
+    DTYPES,
+    UsageError,
+    dtype_name,
+    dtype_names,
+    one_of,
+    whole_from,
+    writable,
+    write_whole,
+)
 
 
 class OneLine(typer.core.TyperGroup):
@@ -40,43 +46,6 @@ app = typer.Typer(
 
 
 LEAGUE = Path("docs/league.md")
-DTYPES = "float16", "bfloat16", "float32", "float64"
-
-
-def whole_from(smallest: int) -> Callable[[str | int], int]:
-    """What turns the text of an option into a whole number, `smallest` or above."""
-
-    def whole(text: str | int) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = smallest - 1
-        if number < smallest:
-            raise typer.BadParameter(f"{text} was given; it takes a whole number from {smallest} up")
-        return number
-
-    return whole
-
-
-def dtype_name(text: str) -> str:
-    if text not in DTYPES:
-        raise typer.BadParameter(f"{text} was given; it takes {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
-    return text
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """What lets one of these words through."""
-
-    def word(text: str) -> str:
-        if text not in choices:
-            raise typer.BadParameter(f"{text} was given; it takes {' or '.join(choices)}")
-        return text
-
-    return word
-
-
-def dtype_names(text: str) -> str:
-    return ",".join(dict.fromkeys(dtype_name(name.strip()) for name in text.split(",")))
 
 
 def map_name(text: str) -> str:
@@ -100,34 +69,6 @@ def main(
     ] = False,
 ) -> None:
     pass
-
-
-def writable(path: Path | None, option: str) -> None:
-    """Refuse before the work what could not be written after it."""
-    if path is None or str(path) == "-":
-        return
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder; give the name of a file", param_hint=option)
-    if not folder.is_dir():
-        raise typer.BadParameter(
-            f"there is no folder {folder}; make it, or give another file", param_hint=option
-        )
-    if not os.access(folder, os.W_OK):
-        raise typer.BadParameter(f"the folder {folder} cannot be written to; give another", param_hint=option)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at no time half of it is there."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)  # mkstemp lets the owner alone read
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 @app.command()
@@ -158,16 +99,7 @@ def reproduce(
             param_hint="'--batch' × '--features'",
         )
     writable(json, "'--json'")
-    writable(plot, "'--plot'")
-    if plot is not None:
-        if plot.suffix.lower() not in (".png", ".svg"):
-            raise typer.BadParameter(
-                f"{plot} ends in {plot.suffix or 'nothing'}; it takes .png or .svg", param_hint="'--plot'"
-            )
-        if importlib.util.find_spec("matplotlib") is None:
-            raise typer.BadParameter(
-                "drawing needs matplotlib: pip install 'softgrad[plot]'", param_hint="'--plot'"
-            )
+    drawable(plot)
 
     from rich.console import Console
 
@@ -188,6 +120,23 @@ def reproduce(
             write_whole(json, reports.as_json(report).encode())
     if not report.passed:
         raise typer.Exit(1)
+
+
+def drawable(plot: Path | None) -> None:
+    """Refuse before the work a plot that could not be drawn after it."""
+    writable(plot, "'--plot'")
+    if plot is None:
+        return
+    if plot.suffix.lower() not in (".png", ".svg"):
+        raise typer.BadParameter(
+            f"{plot} ends in {plot.suffix or 'nothing'}; it takes .png or .svg", param_hint="'--plot'"
+        )
+    needs_matplotlib("'--plot'")
+
+
+def needs_matplotlib(option: str) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise typer.BadParameter("drawing needs matplotlib: pip install 'softgrad[plot]'", param_hint=option)
 
 
 @app.command()
@@ -274,7 +223,7 @@ def verify(
 
     from rich.console import Console
 
-    from .bench.progress import Bar
+    from .commands.progress import Bar
     from .verify import report as reports
     from .verify.run import Settings, run
     from .verify.target import Unusable
@@ -317,9 +266,93 @@ def verify(
         raise typer.Exit(1)
 
 
+def taken(parse: Callable[..., Any], *given: Any, option: str) -> Any:
+    """What `parse` makes of an option; what it says is wrong is told as the option's error."""
+    try:
+        return parse(*given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
+
+
+@app.command()
+def bench(
+    op: Annotated[
+        str, typer.Option(metavar="OP,…", help="Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …")
+    ] = "softmax,softmax_vjp",
+    shapes: Annotated[
+        str | None,
+        typer.Option(metavar="SHAPE,…", help="Such as 32x512,8x16x64; a sweep over n unless given."),
+    ] = None,
+    axis: Annotated[int, typer.Option(metavar="INT", help="Along which the functions go.")] = -1,
+    dtypes: Annotated[
+        str, typer.Option(parser=dtype_names, metavar="DTYPE,…", help=f"Of {', '.join(DTYPES)}.")
+    ] = "float32",
+    threads: Annotated[str, typer.Option(metavar="INT,…", help="How many each library may use.")] = "1",
+    peers: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="Of `softgrad verify --list`; all that are here unless given."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(parser=one_of("cpu", "cuda"), metavar="cpu|cuda", help="Where the arrays are.")
+    ] = "cpu",
+    json: Annotated[
+        Path | None, typer.Option(help="Write what was measured to this file; - is standard output.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw speed, memory and error against n to this file, .png or .svg.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page of tables and plots to this file.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer sizes and samples, for a look.")] = False,
+) -> None:
+    """Implementations side by side: time, memory, error, and how near to the limit of the machine."""
+    writable(json, "'--json'")
+    drawable(plot)
+    writable(html, "'--html'")
+    if html is not None:
+        needs_matplotlib("'--html'")
+
+    from rich.console import Console
+
+    from .bench import cases, compare
+    from .bench import compare_report as reports
+    from .commands.progress import Bar
+    from .verify.peers import PEERS
+
+    ops = taken(cases.chosen, op, list(cases.OPS), option="--op")
+    lengths = taken(cases.shapes, shapes or cases.SWEEPS[quick], option="--shapes")
+    numbers = taken(cases.threads, threads, option="--threads")
+    if device == "cuda" and (reason := compare.no_cuda()):
+        raise typer.BadParameter(reason, param_hint="'--device'")
+    names, absent = compare.here(device, quick)
+    if peers is not None:
+        asked = taken(cases.chosen, peers, list(PEERS), option="--peers")
+        names, absent = taken(compare.named, asked, device, option="--peers"), {}
+    if not names:
+        raise typer.BadParameter(f"nothing that is installed runs on {device}", param_hint="'--device'")
+    kinds = dtypes.split(",")
+    every = taken(cases.product, ops, lengths, axis, kinds, numbers, device, option="--shapes")
+    with Bar(len(every)) as bar:
+        effort = compare.QUICK if quick else compare.FULL
+        found = compare.run(compare.Settings(every, names, effort), absent, bar)
+    if plot is not None:
+        from .bench.compare_plot import picture
+
+        write_whole(plot, picture(found, plot.suffix.lower().lstrip(".")))
+    if html is not None:
+        from .bench.compare_page import as_html
+
+        write_whole(html, as_html(found).encode())
+    if json is not None and str(json) == "-":
+        sys.stdout.write(reports.as_json(found))
+        return
+    reports.show(found, Console())
+    if json is not None:
+        write_whole(json, reports.as_json(found).encode())
+
+
 def league_table(settings: Any, map: str | None, what: str | None, console: Any) -> bool:
     """Write the league table of a map, or of all, and of what is computed, or all: whether all are sound."""
-    from .bench.progress import Bar
+    from .commands.progress import Bar
     from .family import MAPS
     from .verify import league
     from .verify.peers import WHATS

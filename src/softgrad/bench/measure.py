@@ -6,18 +6,15 @@ the machine does meanwhile falls on all of them; medians and quartiles say what 
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-
-from .. import __version__
 
 Call = Callable[[], object]
 Samples = dict[str, list[float]]
@@ -42,18 +39,26 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
-def timed(call: Call, number: int) -> float:
-    """Seconds per call, of `number` in a row."""
+def timed(call: Call, number: int, before: Call | None = None) -> float:
+    """Seconds per call, of `number` in a row; those of `before`, called before each, do not count."""
+    if before is not None:
+        seconds = 0.0
+        for _ in range(number):
+            before()
+            start = time.perf_counter()
+            call()
+            seconds += time.perf_counter() - start
+        return seconds / number
     start = time.perf_counter()
     for _ in range(number):
         call()
     return (time.perf_counter() - start) / number
 
 
-def calibrated(call: Call, shortest: float) -> int:
+def calibrated(call: Call, shortest: float, before: Call | None = None) -> int:
     """How many calls in a row last for `shortest` seconds."""
     number = 1
-    while timed(call, number) * number < shortest:
+    while timed(call, number, before) * number < shortest:
         number *= 2
     return number
 
@@ -66,6 +71,7 @@ def interleaved(
     budget: float = 3.0,
     shortest: float = 1e-3,
     pause: float = 0.0,
+    before: Mapping[str, Call] = MappingProxyType({}),
     part: Callable[[float], None] = lambda share: None,
 ) -> Samples:
     """Samples of seconds per call, taken in turns, every other round in reverse.
@@ -81,13 +87,16 @@ def interleaved(
     pause
         Seconds to wait before each sample, then with one more call that is not timed: threads of the call
         before that still wait busily for work would otherwise take a processor from this one.
+    before
+        What is called, but not timed, before each call of that name: one that writes over its input needs
+        that anew.
     part
         Is told what share of the rounds is done.
     """
     numbers = {}
     for name, call in calls.items():
-        call()
-        numbers[name] = calibrated(call, shortest)
+        timed(call, 1, before.get(name))
+        numbers[name] = calibrated(call, shortest, before.get(name))
     samples: Samples = {name: [] for name in calls}
     start = time.perf_counter()
     for i in range(rounds):
@@ -96,8 +105,8 @@ def interleaved(
         for name in list(calls) if i % 2 == 0 else reversed(list(calls)):
             if pause:
                 time.sleep(pause)
-                calls[name]()
-            samples[name].append(timed(calls[name], numbers[name]))
+                timed(calls[name], 1, before.get(name))
+            samples[name].append(timed(calls[name], numbers[name], before.get(name)))
         part((i + 1) / rounds)
     return samples
 
@@ -153,32 +162,3 @@ def peak_memory(call: Call) -> int:
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-
-
-def processor() -> str:
-    """The processor's name as it calls itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def environment(*packages: str) -> dict[str, str | int]:
-    """What the figures depend on: the machine, and what runs on it, of `packages` those installed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found: dict[str, str | int] = {
-        "processor": processor(),
-        "cores": cores,
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "softgrad": __version__,
-    }
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -5,17 +5,16 @@ There a cost that grows as n² is a line twice as steep as one that grows as n, 
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ..commands.words import BYTES, SECONDS, Units, digits, in_words
+from .drawing import FIXED, label, logarithmic, saved
 from .reproduce import CLOSED_FORM, JACOBIAN, LARGEST_JACOBIAN, SOFTGRAD, Point, Report
-from .words import BYTES, SECONDS, Units, digits, in_words
 
 # Colours that people with any colour vision tell apart (Okabe and Ito), and shapes for print in grey.
 STYLES: dict[str, dict[str, Any]] = {
@@ -44,35 +43,6 @@ def guide(axes: Any, end: tuple[float, float], power: int, text: str) -> None:
     )  # fmt: skip
 
 
-def spread_apart(heights: list[float], least: float) -> list[float]:
-    """Heights, in order from low to high, moved up where they are closer than `least`."""
-    placed: list[float] = []
-    for height in heights:
-        placed.append(max(height, placed[-1] + least) if placed else height)
-    return placed
-
-
-def label(axes: Any, ends: dict[str, tuple[float, float]]) -> None:
-    """Name each line at its right end, two names never on top of each other."""
-    low, high = axes.get_ylim()
-    decades = math.log10(high / low)
-    names = sorted(ends, key=lambda name: ends[name][1])
-    heights = [math.log10(ends[name][1] / low) / decades for name in names]
-    for name, height in zip(names, spread_apart(heights, 0.085), strict=True):
-        axes.annotate(
-            LABELS[name],
-            xy=ends[name],
-            xytext=(ends[name][0] * 1.18, height),
-            textcoords=("data", "axes fraction"),
-            color=STYLES[name]["color"],
-            fontsize=10,
-            fontweight="bold" if name == SOFTGRAD else "normal",
-            va="center",
-            linespacing=0.95,
-            annotation_clip=False,
-        )
-
-
 def panel(axes: Any, points: list[Point], value: Any, low_high: Any, title: str, units: Units) -> None:
     ends: dict[str, tuple[float, float]] = {}
     for name, style in STYLES.items():
@@ -85,27 +55,13 @@ def panel(axes: Any, points: list[Point], value: Any, low_high: Any, title: str,
             low, high = zip(*(low_high(p) for p in of_way), strict=True)
             axes.fill_between(n, low, high, color=style["color"], alpha=0.2, linewidth=0, zorder=2)
         ends[name] = n[-1], values[-1]
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_title(title, loc="left", fontsize=11.5, pad=8)
-    axes.set_xlabel("n, the length of a row")
-    every = sorted({p.n for p in points})
-    ticks = [2**k for k in range(3, 23, 2 if every[-1] < 10000 else 3) if every[0] <= 2**k <= every[-1]]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value, units)))
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    logarithmic(axes, [p.n for p in points], title, units)
     if JACOBIAN in ends:
         last, highest = ends[JACOBIAN]
         guide(axes, (last, highest * 3), 2, "grows as n²")
     last, lowest = ends[SOFTGRAD]
     guide(axes, (last, lowest / 3), 1, "grows as n")
-    label(axes, ends)
+    label(axes, ends, LABELS, STYLES, bold=SOFTGRAD)
 
 
 def gap(axes: Any, points: list[Point], value: Any, n: int) -> None:
@@ -132,7 +88,7 @@ def gap(axes: Any, points: list[Point], value: Any, n: int) -> None:
 def picture(report: Report, form: str) -> bytes:
     """The picture as the bytes of a PNG or SVG file."""
     settings, points = report.settings, report.points
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad"}):
+    with matplotlib.rc_context(FIXED):
         figure = Figure(figsize=(11, 5), dpi=200)
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
@@ -163,6 +119,4 @@ def picture(report: Report, form: str) -> bytes:
         )  # fmt: skip
         for axes, value in ((left, lambda p: p.seconds.median), (right, lambda p: p.peak_bytes)):
             gap(axes, points, value, settings.features)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
-    return buffer.getvalue()
+    return saved(figure, form)

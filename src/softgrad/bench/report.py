@@ -8,8 +8,8 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from ..commands.words import BYTES, SECONDS, digits, in_words, unit_of
 from .reproduce import EQUAL, SOFTGRAD, Report, Settings, Way
-from .words import BYTES, SECONDS, digits, in_words, unit_of
 
 
 def quartiles(way: Way) -> str:

@@ -17,12 +17,13 @@ import numpy as np
 
 from .. import softmax, softmax_vjp
 from ..checks import Array
+from ..commands import machine
+from ..commands.progress import Bar
+from ..commands.words import BYTES, in_words
 from ..formulas import softmax as formulas
 from ..threads import get_num_threads, set_num_threads
 from . import exact, judges, measure
 from .measure import Spread
-from .progress import Bar
-from .words import BYTES, in_words
 
 JACOBIAN = "Jacobian and product"
 CLOSED_FORM = "closed form, NumPy"
@@ -186,7 +187,7 @@ def experiment(settings: Settings, bar: Bar) -> Report:
         )
         for name in calls
     ]
-    environment = measure.environment("numpy", "numba", "torch")
+    environment = machine.environment("numpy", "numba", "torch")
     return Report(settings, environment, rows, measured, check, left_out)
 
 

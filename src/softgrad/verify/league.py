@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..bench import measure
-from ..bench.progress import Bar
+from ..commands import machine
+from ..commands.progress import Bar
 from . import peers, report
 from .run import Settings, Verdict, run
 
@@ -76,9 +76,9 @@ def page(rows: Sequence[Row], settings: Settings, command: str) -> str:
         those = [row for row in rows if (row.sound.settings.map, row.sound.settings.what) == (map, what)]
         parts.append(f"## {map}: {what}\n\n{table(those, settings.dtypes)}")
     parts.append(f"## How each is reached\n\n{about()}")
-    machine = measure.environment("numpy", "numba", *{peer.package for peer in peers.PEERS.values()})
-    said = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "date")
-    parts.append(f"Measured on {machine['date']}, seed {settings.seed}: {said}.\n")
+    found = machine.environment("numpy", "numba", *{peer.package for peer in peers.PEERS.values()})
+    said = ", ".join(f"{name} {value}" for name, value in found.items() if name != "date")
+    parts.append(f"Measured on {found['date']}, seed {settings.seed}: {said}.\n")
     return "\n".join(parts)
 
 

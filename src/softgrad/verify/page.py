@@ -4,25 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
+from ..commands.html import document
 from ..testing import Finding
 from .report import by_check, circumstances, explained, hints, number, outcome, title, unit
 from .run import Verdict
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #18794e; --bad: #c62a2f }
-@media (prefers-color-scheme: dark) { :root { --good: #4cc38a; --bad: #ff6369 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere }
-h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse }
-th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid var(--line) }
-.error { text-align: right; white-space: nowrap }
-.good { color: var(--good) }
-.bad { color: var(--bad); font-weight: 600 }
-.dim { opacity: .7 }
-.wide { overflow-x: auto }
-pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); font-size: .85rem }
-"""
 
 
 def as_html(verdict: Verdict) -> str:
@@ -43,13 +28,7 @@ def as_html(verdict: Verdict) -> str:
     heads = "".join(f"<th class='error'>{e(dtype)}</th>" for dtype in dtypes)
     probably = "".join(f"<p><strong>Probably: {e(hint)}</strong></p>" for hint in hints(verdict))
     machine = ", ".join(f"{e(name)} {e(str(value))}" for name, value in verdict.environment.items())
-    return f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{e(title(verdict))}</title><style>{STYLE}</style></head>
-<body>
-<h1>{e(title(verdict))}</h1>
-<p class="{"bad" if verdict.failures else "good"}">{e(outcome(verdict))}</p>
+    body = f"""<p class="{"bad" if verdict.failures else "good"}">{e(outcome(verdict))}</p>
 {probably}
 <div class="wide"><table>
 <tr><th>check</th>{heads}<th>why it matters</th></tr>
@@ -57,10 +36,8 @@ def as_html(verdict: Verdict) -> str:
 </table></div>
 <p class="dim">Errors are the worst, in {e(unit(verdict))}; {e(circumstances(verdict))}.</p>
 {chr(10).join(details)}
-<p class="dim">{machine}</p>
-</body>
-</html>
-"""
+<p class="dim">{machine}</p>"""
+    return document(title(verdict), body)
 
 
 def cell(finding: Finding | None) -> str:

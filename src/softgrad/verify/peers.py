@@ -11,6 +11,9 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +40,7 @@ class Peer:
     lacks: str = ""  # why what is not in `functions` is not
     max_n: int | None = None
     device: str = "cpu"
+    compiler: bool = False  # whether it needs one for C++
 
 
 # --- softgrad, and the formulas on NumPy --------------------------------------------------------------
@@ -85,6 +89,26 @@ def torch_vjp(name: str) -> Function:
     """What autograd calls, with the result's dtype as its last argument."""
     backward = attribute("torch", name)
     return lambda y, dy, dim=-1: backward(dy, y, dim, y.dtype)
+
+
+def torch_compiled(loader: Loader) -> Function:
+    """What torch.compile makes of a function, for any number of rows and any n at once.
+
+    It warns of what PyTorch itself makes use of, when it is imported and when it compiles; that is kept back.
+    """
+    function = loader()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._dynamo").config.recompile_limit = 64  # beyond, nothing is compiled
+        compiled: Function = importlib.import_module("torch").compile(function, dynamic=True)
+
+    @functools.wraps(function)
+    def called(*given: Any, dim: int = -1) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compiled(*given, dim=dim)
+
+    return called
 
 
 def torch_twice(vjp: Function) -> Function:
@@ -244,6 +268,22 @@ PEERS = {
         ),
         lacks="PyTorch has softmax and log_softmax, and its forward mode starts from the logits",
     ),
+    "torch.compile": Peer(
+        about="what torch.compile makes of the functions of `torch`",
+        package="torch",
+        module="torch",
+        arrays="torch",
+        functions=each(
+            "softmax",
+            "log_softmax",
+            functions=lambda map: {
+                "forward": lambda: torch_compiled(later(torch_forward, map)),
+                "vjp": lambda: torch_compiled(later(torch_vjp, f"_{map}_backward_data")),
+            },
+        ),
+        lacks="PyTorch has softmax and log_softmax, their double backward by autograd, which is not compiled",
+        compiler=True,
+    ),
     "jax": Peer(
         about="jax.nn.softmax, and the closed form under jax.jit, since JAX's own vjp starts from the logits",
         package="jax",
@@ -326,4 +366,6 @@ def why_not(peer: Peer) -> str:
         return f"not installed: pip install {peer.package}"
     if peer.device == "cuda" and not importlib.import_module("torch").cuda.is_available():
         return "needs a CUDA device, and PyTorch finds none"
+    if peer.compiler and not shutil.which(os.environ.get("CXX", "g++")):
+        return "needs a C++ compiler: install g++, or name another in CXX"
     return ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..bench import measure
+from ..commands import machine
 from ..testing import Finding
 from .target import Unusable
 
@@ -134,7 +134,7 @@ def run(
     if not ended:
         why = "it took the process with it in which the checks ran"
         verdict.findings.append(failure("crash", why, f"{how(code)}\n{verdict.printed}".rstrip()))
-    verdict.environment = measure.environment(*packages)
+    verdict.environment = machine.environment(*packages)
     return verdict
 
 

@@ -52,7 +52,7 @@ def found(text: str, map: str, what: str) -> Target:
         module = imported(place)
         function = named(module, name, text)
         return Target(function, None, axis_of(function, text, ARGUMENTS[what]), module=module)
-    if text.endswith(".py") or "." in text:
+    if text not in peers.PEERS and "." in text:
         raise Unusable(f"{text} names no function; give {text}:NAME")
     if text not in peers.PEERS:
         raise Unusable(
