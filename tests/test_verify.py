@@ -593,11 +593,11 @@ def test_the_league_table(tmp_path, monkeypatch):
 def test_the_league_table_tells_what_is_not_sound():
     settings = Settings()
     bad = verdict(
-        finding(passed=False, eps=np.inf, case="a | b\nlast | line"), finding("constant", passed=False)
+        finding(passed=False, eps=np.inf, case="a | b, of rows\nand the | rest"), finding("constant", passed=False)
     )
     rows = [league.Row("bad", bad, None), league.Row("good", verdict(finding()), verdict(finding()))]
     text = league.page(rows, settings, "softgrad verify --all")
-    assert "| bad | ✗ | ✗ | ∞ | – | contract, constant (float32: last \\| line) |" in text
+    assert "| bad | ✗ | ✗ | ∞ | – | contract, constant (float32: a \\| b, of rows) |" in text
     assert "| good | ✓ | ✓ | 0.5 | – |  |" in text
 
 
