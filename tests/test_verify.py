@@ -144,7 +144,7 @@ def verify(*arguments):
     for option, value in {"--dtypes": "float32", "--max-n": "17"}.items():
         if option not in arguments:
             arguments += [option, value]
-    return CliRunner().invoke(cli.app, ["verify", *arguments])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["verify", *arguments])
 
 
 def said(result):
@@ -210,11 +210,11 @@ def test_an_exception(plain):
 def test_the_end_of_the_process(plain, function, word):
     result = verify(f"{plain}:{function}")
     assert result.exit_code == 1
-    assert word in result.output
+    assert word in said(result)
     if function != "dies":
-        assert f"in {function}" in result.output
+        assert f"in {function}" in said(result)
     else:
-        assert "the last words" in result.output
+        assert "the last words" in said(result)
 
 
 def test_what_it_prints_is_told_and_does_no_harm(plain):
@@ -593,7 +593,8 @@ def test_the_league_table(tmp_path, monkeypatch):
 def test_the_league_table_tells_what_is_not_sound():
     settings = Settings()
     bad = verdict(
-        finding(passed=False, eps=np.inf, case="a | b, of rows\nand the | rest"), finding("constant", passed=False)
+        finding(passed=False, eps=np.inf, case="a | b, of rows\nand the | rest"),
+        finding("constant", passed=False),
     )
     rows = [league.Row("bad", bad, None), league.Row("good", verdict(finding()), verdict(finding()))]
     text = league.page(rows, settings, "softgrad verify --all")

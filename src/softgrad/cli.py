@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +23,32 @@ from .commands.options import (
     write_whole,
 )
 
+STOPPED = 130
+
 
 class OneLine(typer.core.TyperGroup):
     """Errors in what was typed are told in one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         options["standalone_mode"] = False
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # of what the terminal's encoding lacks
         try:
-            sys.exit(super().main(*args, **options) or 0)
+            code = super().main(*args, **options) or 0
+            if code == STOPPED:
+                raise KeyboardInterrupt
+            sys.stdout.flush()
+            sys.exit(code)
         except UsageError as error:
             print(f"softgrad: {' '.join(error.format_message().split())}", file=sys.stderr)
             sys.exit(2)
         except (typer.Abort, KeyboardInterrupt):
             print("softgrad: stopped; nothing was written", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(STOPPED)
+        except OSError as error:  # a full disk, a pipe that nobody reads
+            print(f"softgrad: {error}", file=sys.stderr)
+            os._exit(2)
 
 
 app = typer.Typer(
@@ -206,7 +220,8 @@ def verify(
 
     The target is a function of NumPy, PyTorch or JAX arrays: (y, dy) → dx for a vjp, x → y for a forward,
     (y, dx) → dy for a jvp, (y, dy, v) → (grad_x, grad_dy) for a double backward.  The exit code is 0 if all
-    checks pass, 1 if one fails, 2 if there is nothing to verify.
+    checks pass, 1 if one fails, 2 if there is nothing to verify.  A function with a parameter axis or dim is
+    tested along the first axis, too.
     """
     if (target is not None) + list_ + all_ != 1:
         raise typer.BadParameter("give one TARGET, or --list, or --all", param_hint="'verify'")
@@ -216,6 +231,8 @@ def verify(
             raise typer.BadParameter("it goes with a TARGET", param_hint=f"'{option}'")
     if what == "forward" and args is not None:
         raise typer.BadParameter("a forward takes x alone", param_hint="'--args'")
+    if str(html) == "-":
+        raise typer.BadParameter("it takes the name of a file; --json takes -", param_hint="'--html'")
     writable(json, "'--json'")
     writable(html, "'--html'")
     if all_:

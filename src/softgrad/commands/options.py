@@ -68,7 +68,11 @@ def writable(path: Path | None, option: str) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at no time half of it is there."""
+    """Write a file so that at no time half of it is there, or to a device; a link is followed."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = Path(os.path.realpath(path))
     handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -10,7 +10,8 @@ Any function of NumPy arrays can be asked about, without a test framework.  In p
         softgrad.testing.check_vjp(softmax_backward, dtypes=[dtype])
 
 `check_vjp`, `check_forward`, `check_jvp` and `check_double_backward` raise an AssertionError at the first
-check that fails.  `run` goes through all and gives a `Finding` for each; `again` makes the case of one again.
+check that fails.  `run` goes through all that `planned` names and gives a `Finding` for each; `again` makes
+the case of one again.
 
 To read on: operations.py (what is tested), softmax.py (what it must give, and how far off it may be),
 checks.py (the table of checks), rows.py and cases.py (what they are made on), judging.py, run.py; then
@@ -18,7 +19,7 @@ oracle.py, measures.py, mutants.py and signatures.py.
 """
 
 from .assertions import check_double_backward, check_forward, check_jvp, check_vjp
-from .run import Finding, again, count, run
+from .run import Finding, again, planned, run
 
 __all__ = [
     "Finding",
@@ -27,6 +28,6 @@ __all__ = [
     "check_forward",
     "check_jvp",
     "check_vjp",
-    "count",
+    "planned",
     "run",
 ]

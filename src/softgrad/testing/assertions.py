@@ -20,7 +20,8 @@ def check(what: What, fn: Function, **options: Any) -> None:
 
 
 def message(fn: Function, one: Finding) -> str:
-    first = one.hint or f"{one.check} fails, and the failure looks like no known mistake"
+    seen = one.case.partition("\n")[0]
+    first = one.hint or f"{one.check} fails: {seen}"
     lines = "\n".join("    " + line for line in one.reproduce.splitlines())
     return (
         f"{name_of(fn)}: {first}\n"
@@ -51,8 +52,8 @@ def check_vjp(
         The map whose gradient it is: a name in `softgrad.family.MAPS`.
     level : {"sound", "tight"}
         How exact it must be.  *sound*: as exact as the plain closed form is allowed to be in the dtype's own
-        precision, 16-bit types with sums in float32; the bound has the condition of the row in it, and 1.01
-        times the right result is beyond it.  *tight*: softgrad's own contract.
+        precision, 16-bit types with sums in float32; the bound has the condition of the row in it, and what
+        is too large by 1 % throughout is beyond it.  *tight*: softgrad's own contract.
     dtypes
         Of float16, bfloat16, float32 and float64; a function is judged at each.
     max_n : int, optional

@@ -17,7 +17,12 @@ from .operations import Arrays, Level, Operation
 PRODUCTS = ("vjp", "jvp")
 BACKWARD = ("vjp", "jvp", "double-backward")
 ALL = ("forward", *BACKWARD)
-EACH_LENGTH = (*range(1, 34), 37, 64, 100, 127, 129, 255, 257, 1000, 1023, 4097, 100_000)
+# every remainder of 16 again and again, what vectors, blocks and caches hold and one more or less
+EACH_LENGTH = (
+    *(*range(1, 51), 63, 64, 65, 96, 100, 127, 128, 129, 192, 200, 255, 256, 257, 384, 511, 512, 513, 768),
+    *(1000, 1023, 1024, 1025, 1536, 2000, 2048, 3001, 4096, 4097, 5000, 8192, 10_007, 16_384, 32_768, 50_000),
+    *(65_536, 100_000, 131_073),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,7 @@ CHECKS = [
         "shape and dtype",
         "a float64 result in a float32 network doubles its memory, and broadcasting hides a wrong shape",
         rows.alike,
-        (1, 5),
+        (1, 5, 100, 5000),
         judging.dtype_kept,
     ),
     Check(
@@ -55,12 +60,17 @@ CHECKS = [
         rows.one_row,
         (2, 5, 100),
     ),
-    Check("many rows", "blocks of rows, and what is left over, are handled apart", rows.many_rows, (3, 10)),
+    Check(
+        "many rows",
+        "blocks of rows, what is left over, and the shares of threads are handled apart",
+        rows.many_rows,
+        tuple(rows.MANY),
+    ),
     Check(
         "average",
         "what is too large by 1 % in every row is no rounding, though each row may be within it",
         rows.averaged,
-        (50,),
+        (50, 400),
         judging.right_on_average,
     ),
     Check(
@@ -101,6 +111,27 @@ CHECKS = [
         (2, 3, 17, 100),
     ),
     Check(
+        "flat rows",
+        "logits start out equal: 1/n everywhere is the first thing that a network sees",
+        rows.flat,
+        (1, 2, 3, 16, 100, 1000),
+    ),
+    Check(
+        "any size",
+        "gradients come as small as a mean over millions makes them, and as large as a loss is scaled up",
+        rows.any_size,
+        (2, 17, 100, 1000),
+        of=PRODUCTS,
+    ),
+    Check(
+        "broadcast gradient",
+        "the gradient of a sum has strides of 0: one number in memory for all",
+        rows.one_gradient,
+        (5, 33),
+        judging.broadcast,
+        of=BACKWARD,
+    ),
+    Check(
         "masked entries",
         "attention masks by −inf: there the weight is exactly 0, and so is the gradient, not small",
         rows.masked,
@@ -132,14 +163,14 @@ CHECKS = [
         "inputs unchanged",
         "y and dy are needed again: by other branches of a graph, and by the next derivative",
         rows.alike,
-        (1, 5, 33),
+        (1, 5, 33, 100, 5000),
         judging.inputs_unchanged,
     ),
     Check(
         "no aliasing",
         "a result in memory that something else writes to changes after it was returned",
         rows.alike,
-        (1, 5, 33),
+        (1, 5, 33, 100, 5000),
         judging.no_aliasing,
     ),
     Check(

@@ -6,8 +6,10 @@ Rows lie along the last axis of 2-d arrays; a `Case` brings them into the shape 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from .operations import Arrays, Level, Operation
 from .oracle import WIDE
 
 Function = Callable[..., Any]
+HERE = Path(__file__).parent
 
 
 class UnfitError(Exception):
@@ -57,8 +60,13 @@ class Case:
         return self.arguments[0].dtype
 
     def verdict(self, fn: Function) -> Verdict:
-        """Call `fn` and judge what it gives."""
-        return self.judge(self, fn)
+        """Call `fn` and judge what it gives, or that it raises."""
+        try:
+            return self.judge(self, fn)
+        except UnfitError as error:
+            return Verdict(False, told=str(error))
+        except Exception as error:
+            return Verdict(False, told=f"it raises {told_of(error)}")
 
     def only(self, row: int) -> Case:
         """The case of one row."""
@@ -87,7 +95,8 @@ class Case:
         """What `fn` gives, as it gives it; fit to be compared."""
         options = {} if self.axis is None else {"axis": self.axis}
         found = fn(*arguments, **options)
-        results = found if isinstance(found, tuple) else (found,)
+        several = isinstance(found, tuple | list) and len(self.exact) > 1
+        results = tuple(found) if several else (found,)
         if len(results) != len(self.exact):
             raise UnfitError(f"{len(self.exact)} arrays are due; it gave {len(results)}")
         for result in results:
@@ -100,6 +109,15 @@ class Case:
     def results(self, fn: Function) -> Arrays:
         """What `fn` gives for the case, as rows."""
         return tuple(map(self.rows, self.call(fn, *map(self.shaped, self.arguments))))
+
+
+def told_of(error: Exception) -> str:
+    """An exception and its traceback, from where it leaves this package."""
+    frame = error.__traceback__
+    while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == HERE:
+        frame = frame.tb_next
+    name = traceback.format_exception_only(error)[-1].strip()
+    return f"{name}\nTraceback (most recent call last):\n{''.join(traceback.format_tb(frame))}{name}"
 
 
 # --- by numbers --------------------------------------------------------------------
@@ -224,11 +242,15 @@ def dtype_kept(case: Case, fn: Function) -> Verdict:
 
 
 def inputs_unchanged(case: Case, fn: Function) -> Verdict:
-    arguments = [case.shaped(a) for a in case.arguments]
-    before = [a.tobytes() for a in arguments]
-    case.call(fn, *arguments)
-    written = [str(i + 1) for i, (a, b) in enumerate(zip(arguments, before, strict=True)) if a.tobytes() != b]
-    return said(f"argument {' and '.join(written)} is written to" if written else "")
+    for lay in (np.ascontiguousarray, np.asfortranarray):
+        arguments = [lay(case.shaped(a)) for a in case.arguments]
+        before = [a.tobytes() for a in arguments]
+        case.call(fn, *arguments)
+        pairs = enumerate(zip(arguments, before, strict=True))
+        written = [str(i + 1) for i, (a, b) in pairs if a.tobytes() != b]
+        if written:
+            return said(f"argument {' and '.join(written)} is written to")
+    return said("")
 
 
 def same_twice(case: Case, fn: Function) -> Verdict:
@@ -243,14 +265,21 @@ def no_aliasing(case: Case, fn: Function) -> Verdict:
     if any(np.shares_memory(r, a) for r in results for a in arguments):
         return said("the result is memory of an argument")
     before = [r.tobytes() for r in results]
-    case.call(fn, *(case.shaped(a[::-1]) for a in case.arguments))
-    if [r.tobytes() for r in results] != before:
-        return said("the result of one call is overwritten by the next")
+    for shift in range(1, 5):
+        case.call(fn, *(case.shaped(np.roll(a, shift, axis=0)) for a in case.arguments))
+        if [r.tobytes() for r in results] != before:
+            return said("the result of one call is overwritten by a later one")
     return said("")
 
 
 def read_only(case: Case, fn: Function) -> Verdict:
     return compared(case, case.call(fn, *(cases.read_only(case.shaped(a)) for a in case.arguments)))
+
+
+def broadcast(case: Case, fn: Function) -> Verdict:
+    """All arguments but y have strides of 0 over the rows."""
+    y, *others = case.arguments
+    return compared(case, case.call(fn, y.copy(), *(np.broadcast_to(a[:1], a.shape) for a in others)))
 
 
 def nan_kept(case: Case, fn: Function) -> Verdict:
@@ -272,7 +301,7 @@ def nan_kept(case: Case, fn: Function) -> Verdict:
 
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "column by column in memory": np.asfortranarray,
+    "column by column in memory": lambda a: np.asfortranarray(a).copy(order="F"),
     "every second element of a larger array": lambda a: np.repeat(a, 2, axis=-1)[:, ::2],
     "reversed in memory": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
     "rows apart in a larger array": lambda a: np.concatenate([a, a * 0], axis=-1)[:, : a.shape[-1]],
@@ -280,10 +309,16 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def any_layout(case: Case, fn: Function) -> Verdict:
+    """Each layout of all arguments, and of each alone."""
     worst = said("")
+    every = range(len(case.arguments))
+    chosen = [tuple(every), *((i,) for i in every if len(every) > 1)]
     for name, layout in LAYOUTS.items():
-        found = compared(case, case.call(fn, *map(layout, case.arguments)))
-        if not found.passed:
-            return replace(found, told=f"arrays that are {name}")
-        worst = found if not worst.worst >= found.worst else worst
+        for those in chosen:
+            arguments = [layout(a) if i in those else a.copy() for i, a in enumerate(case.arguments)]
+            found = compared(case, case.call(fn, *arguments))
+            if not found.passed:
+                which = f"argument {those[0] + 1}" if len(those) == 1 < len(every) else "arrays"
+                return replace(found, told=f"{which} {name}")
+            worst = found if not worst.worst >= found.worst else worst
     return worst

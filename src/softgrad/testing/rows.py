@@ -39,8 +39,33 @@ def one_row(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
     return alike(operation, dtype, n, seed, 1)
 
 
+# n: how many rows; powers of two and odd numbers, and one array that any kernel does in several parts
+MANY = {3: 4099, 10: 64, 33: 1025, 257: 2500}
+
+
 def many_rows(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
-    return alike(operation, dtype, n, seed, 1025)
+    return alike(operation, dtype, n, seed, MANY.get(n, 1025))
+
+
+def flat(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
+    x, u, v = cases.alike(n, dtype, seed, 3)
+    return rounded_rows(operation, ["all logits equal"] * 3, x * 0 + dtype.type(2), u, v)
+
+
+def one_gradient(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
+    """The same gradient for every row, as a sum over the rows has it."""
+    x, u, v = cases.alike(n, dtype, seed, 12)
+    u, v = (np.repeat(a[:1], len(x), axis=0) for a in (u, v))
+    return rounded_rows(operation, ["one gradient for all rows, broadcast"] * len(x), x, u, v)
+
+
+def any_size(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
+    """Gradients of all sizes: of a loss that is a mean over millions, of one that is scaled up."""
+    powers = [share * info(dtype).maxexp // 8 for share in (-5, -3, -1, 1, 3, 5)]
+    x, u, v = cases.alike(n, dtype, seed, len(powers))
+    factors = np.array([2.0**power for power in powers])[:, None].astype(dtype)
+    labels = [f"a gradient times 2^{power}" for power in powers]
+    return rounded_rows(operation, labels, x, u * factors, v)
 
 
 def crowd(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:

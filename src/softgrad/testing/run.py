@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import traceback
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (NumPy knows bfloat16 by its name from it)
@@ -17,13 +16,12 @@ import numpy.typing as npt
 from ..checks import FLOATS
 from . import signatures
 from .checks import CHECKS, Check, case_of
-from .judging import Case, Function, UnfitError, Verdict
+from .judging import Case, Function, Verdict
 from .maps import operation
 from .operations import Level, Operation, What
 from .oracle import WIDE
 
 DEFAULT_DTYPES = ("float32", "float64")
-HERE = Path(__file__).parent
 SHOWN = 4  # numbers of a row that are shown
 
 
@@ -44,7 +42,7 @@ class Finding:
 
 def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
     try:
-        dtype = np.dtype(name)
+        dtype = None if name is None else np.dtype(name)
     except TypeError:
         dtype = None
     if dtype not in FLOATS:
@@ -56,10 +54,20 @@ def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
     return dtype
 
 
+def dtypes_of(given: npt.DTypeLike | Iterable[npt.DTypeLike]) -> list[np.dtype[Any]]:
+    names = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    if not names:
+        raise ValueError(f"no dtype was given: give some of {', '.join(map(str, FLOATS))}")
+    return [dtype_of(name) for name in names]
+
+
 def axes_of(axis: int | Sequence[int] | None) -> tuple[int, ...]:
     if axis is None:
         return ()
-    return (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(map(operator.index, axis)) if isinstance(axis, Iterable) else (operator.index(axis),)
+    if wrong := [a for a in axes if not -3 <= a < 3]:
+        raise ValueError(f"axis {wrong[0]} is not tested: arrays have two and three, -3 to 2")
+    return axes
 
 
 def plan(
@@ -86,25 +94,6 @@ def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
     return [n for n in check.lengths if n <= max_n] or [max_n]
 
 
-def attempt(case: Case, fn: Function) -> Verdict:
-    """The verdict on a function that may raise."""
-    try:
-        return case.verdict(fn)
-    except UnfitError as error:
-        return Verdict(False, told=str(error))
-    except Exception as error:
-        return Verdict(False, told=f"it raises {told_of(error)}")
-
-
-def told_of(error: Exception) -> str:
-    """An exception and its traceback, from where it leaves this package."""
-    frame = error.__traceback__
-    while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == HERE:
-        frame = frame.tb_next
-    name = traceback.format_exception_only(error)[-1].strip()
-    return f"{name}\nTraceback (most recent call last):\n{''.join(traceback.format_tb(frame))}{name}"
-
-
 def findings(
     what: What,
     fn: Function,
@@ -118,14 +107,20 @@ def findings(
     early: bool,
 ) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
-    if max_n is not None and max_n < 1:
-        raise ValueError(f"max_n is {max_n}; rows have at least 1 element")
-    given, planned = operation(map, what), plan(what, map, level, axis)
-    for dtype in [dtype_of(d) for d in dtypes]:
-        for check, along in planned:
+    if not callable(fn):
+        raise TypeError(f"a function is tested, not a {type(fn).__name__}")
+    if max_n is not None and operator.index(max_n) < 2:
+        raise ValueError(f"max_n is {max_n}; a row of 1 element tells nothing: give 2 or more")
+    given, checks = operation(map, what), plan(what, map, level, axis)
+    for dtype in dtypes_of(dtypes):
+        for check, along in checks:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 yield finding(check, given, fn, level, dtype, along, lengths_of(check, max_n), seed, early)
+
+
+def named(check: Check, axis: int | None) -> str:
+    return check.name if axis is None else f"{check.name}, axis {axis}"
 
 
 def finding(
@@ -139,12 +134,12 @@ def finding(
     seed: int,
     early: bool,
 ) -> Finding:
-    name = check.name if axis is None else f"{check.name}, axis {axis}"
+    name = named(check, axis)
     worst = size = math.nan
     failed: tuple[Case, Verdict] | None = None
     for n in lengths:
         case = case_of(check, given, level, dtype, n, axis, seed)
-        found = attempt(case, fn)
+        found = case.verdict(fn)
         worst, size = np.fmax(worst, found.worst), np.fmax(size, found.eps)
         if not found.passed and failed is None:
             failed = case, found
@@ -153,9 +148,9 @@ def finding(
     if failed is None:
         return Finding(name, check.why, dtype.name, True, float(worst), float(size))
     case, found = failed
-    told, row = found.told.partition("\n")[0], found.row
+    row = found.row
     if row is not None:
-        alone = attempt(case.only(row), fn)
+        alone = case.only(row).verdict(fn)
         if alone.passed:  # it takes the other rows
             row = None
         else:
@@ -169,7 +164,7 @@ def finding(
         float(size),
         described(case, found, fn, row),
         reproduced(check, case, fn, row, seed),
-        signatures.hint(given, fn, dtype, axis, seed) or told,
+        signatures.hint(given, fn, dtype, axis, seed),
     )
 
 
@@ -204,8 +199,8 @@ def reproduced(check: Check, case: Case, fn: Function, row: int | None, seed: in
     options += [f"{key}={value}" for key, value in (("row", row), ("axis", case.axis)) if value is not None]
     options += [f"seed={seed}"] * (seed != 0)
     return (
-        "from softgrad.testing import again\n"
-        f"case = again({case.operation.what!r}, {check.name!r}, {', '.join(options)})\n"
+        "import softgrad.testing\n"
+        f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}, {', '.join(options)})\n"
         f"print(case.arguments, case.exact, case.verdict({name}))"
     )
 
@@ -235,23 +230,30 @@ def again(
         ``case.arguments`` and ``case.exact``, rows along the last axis; ``case.verdict(fn)`` calls the
         function with them and judges what it gives.
     """
-    rows = {c.name: c for c in CHECKS}
+    given, rows = operation(map, what), {c.name: c for c in CHECKS if what in c.of}
     if check not in rows:
-        raise ValueError(f"there is no check {check!r}; there are {', '.join(rows)}")
-    case = case_of(rows[check], operation(map, what), level, dtype_of(dtype), n, axis, seed)
-    return case if row is None else case.only(row)
+        raise ValueError(f"there is no check {check!r} of a {what}; there are {', '.join(rows)}")
+    if operator.index(n) < 1:
+        raise ValueError(f"n is {n}; rows have at least 1 element")
+    case = case_of(rows[check], given, level, dtype_of(dtype), n, axis, seed)
+    if row is None:
+        return case
+    if not 0 <= operator.index(row) < len(case.labels):
+        raise ValueError(f"row is {row}; the case has {len(case.labels)} rows, from 0")
+    return case.only(row)
 
 
-def count(
+def planned(
     what: What,
     *,
     map: str = "softmax",
     level: Level = "sound",
     dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
     axis: int | Sequence[int] | None = None,
-) -> int:
-    """How many findings `run` makes."""
-    return len(plan(what, map, level, axis)) * len(list(dtypes))
+) -> list[tuple[str, str]]:
+    """The check and the dtype of each finding that `run` makes, in their order."""
+    checks = plan(what, map, level, axis)
+    return [(named(check, a), dtype.name) for dtype in dtypes_of(dtypes) for check, a in checks]
 
 
 def run(

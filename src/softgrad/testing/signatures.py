@@ -16,7 +16,7 @@ from ..checks import Array
 from . import cases
 from .cases import DType
 from .judging import Function
-from .measures import eps, norm
+from .measures import eps, inner, norm
 from .operations import Arrays, Operation
 from .oracle import WIDE
 
@@ -66,7 +66,17 @@ def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int
         made = made if isinstance(made, tuple) else (made,)
         if distance(made, exact) > 2 * near and distance(found, made) <= near:
             return wrong.told
-    return ""
+    return a_factor(found, exact, near)
+
+
+def a_factor(found: Arrays, exact: Arrays, near: float) -> str:
+    """Whether it is the right result times some number."""
+    due, given = (np.concatenate([a.ravel() for a in arrays]) for arrays in (exact, found))
+    size = float(inner(due, due))
+    factor = float(inner(due, given)) / size if size else 0.0
+    made = tuple(factor * a for a in exact)
+    known = abs(factor - 1) > 2 * near and factor != 0 and distance(found, made) <= near
+    return f"the right result times {factor:.3g}" if known else ""
 
 
 def implied(operation: Operation, arguments: Arrays, found: Array) -> tuple[Array, Array]:

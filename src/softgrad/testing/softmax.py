@@ -5,10 +5,11 @@ the working precision (unit roundoff u = eps/2) but for the sum, which may be in
 precision or, for 16-bit types, in float32: it is off by n·v of its terms, v = 2⁻²⁴ there and u elsewhere.
 
 Forward, e_i = exp(x_i − max): the difference is rounded by u·g_i, g = max − x, which the exponential makes
-an error relative to e_i; the exponential is granted 3 ulp, at most 6u; the sum has the mean of these
-errors, ⟨y, u·g⟩ + 6u, and n·v + u; then there is the division, and for 16-bit types the rounding of e:
+an error relative to e_i; as 2^((x_i − max)·log₂e) it is rounded three times, and as exp(log_softmax) twice.
+The exponential is granted 3 ulp, at most 6u; the sum has the mean of these errors, ⟨y, 3u·g⟩ + 6u, and n·v
++ u; then there is the division, and for 16-bit types the rounding of e:
 
-    |y_i − y*_i| ≤ (u·(g_i + ⟨y,g⟩ + 16) + n·v)·y*_i         (20 is granted instead of 16)
+    |y_i − y*_i| ≤ (3u·(g_i + ⟨y,g⟩) + 16u + n·v)·y*_i         (20 is granted instead of 16)
 
 vjp, y∘(dy − Σ y∘dy): the products are off by u each, the sum by n·v and u, the difference and the last
 product by u each.  The way by the dense Jacobian is the same in other brackets, and rounds the matrix twice:
@@ -72,7 +73,9 @@ def forward_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
         wide = x.astype(WIDE)
         gap = np.where(y > 0, wide.max(axis=-1, keepdims=True) - np.where(y > 0, wide, 0), 0)
         u = eps(x.dtype) / 2
-        rounding = u * (gap + (y * gap).sum(axis=-1, keepdims=True) + 20) + summing(x.dtype, x.shape[-1])
+        rounding = u * (3 * (gap + (y * gap).sum(axis=-1, keepdims=True)) + 20) + summing(
+            x.dtype, x.shape[-1]
+        )
         allowed = rounding * y
     return (np.where(y < tiny, tiny, allowed),)
 

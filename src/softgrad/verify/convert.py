@@ -57,7 +57,7 @@ def library_of(function: Function, arguments: int, module: ModuleType | None) ->
         result = result[0] if isinstance(result, tuple | list) and result else result
         for other in here:
             if isinstance(result, array_type(other)):
-                return other
+                return other if name == "numpy" else name
     known = {value.__name__.partition(".")[0] for value in vars(module or sys).values() if ismodule(value)}
     return next((name for name in reversed(here) if name in known), "numpy")
 

@@ -69,18 +69,22 @@ class Verdict:
 
 def theirs(text: str) -> str:
     """A text without the lines of tracebacks that lie in what runs the checks."""
-    return OUR_FRAMES.sub("", text).strip()
+    return OUR_FRAMES.sub("", text).strip().encode(errors="replace").decode()
 
 
 def told(finding: Finding, verdict: Verdict) -> Finding:
-    """The finding, its code preceded by what loads the function that the code calls `fn`."""
+    """The finding, its code with what loads the function."""
     if finding.passed:
         return finding
     s = verdict.settings
     options = {"what": s.what, "map": s.map, "swapped": s.swapped, "device": s.device}
     usual = {"what": "vjp", "map": "softmax", "swapped": False, "device": "cpu"}
     given = [repr(verdict.target)] + [f"{k}={v!r}" for k, v in options.items() if v != usual[k]]
-    code = f"from softgrad.verify import load\nfn = load({', '.join(given)})\n{finding.reproduce}"
+    _, made, judged = finding.reproduce.splitlines()
+    judged = (
+        judged.rpartition("case.verdict(")[0] + f"case.verdict(softgrad.verify.load({', '.join(given)})))"
+    )
+    code = f"import softgrad.testing, softgrad.verify\n{made}\n{judged}"
     return dataclasses.replace(finding, case=theirs(finding.case), reproduce=code)
 
 
@@ -94,17 +98,28 @@ def run(
     """Verify a target; `seen` is told of each check the share that is done, and what it was."""
     verdict = Verdict(target, settings)
     job = json.dumps({"text": target, **dataclasses.asdict(settings)})
-    command = [sys.executable, "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)]
-    count, ended, packages = 1, False, ["numpy"]
+    # -P: a json.py beside the target is not the module that is meant
+    command = [sys.executable, "-P", "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)]
+    planned: list[list[str]] = []
+    ended, packages = False, ["numpy"]
     with tempfile.TemporaryFile() as printed:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=printed, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,  # at its end the child ends: this process is there no more
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            encoding="utf-8",
+            errors="replace",
         )
         assert process.stdout is not None
+        assert process.stdin is not None
         try:
             for line in process.stdout:
-                message: dict[str, Any] = json.loads(line)
-                kind = message.pop("kind")
+                try:
+                    message: dict[str, Any] = json.loads(line)
+                    kind = message.pop("kind")
+                except (ValueError, AttributeError, KeyError):
+                    continue  # the target wrote it
                 if kind == "unusable":
                     raise Unusable(message["text"])
                 if kind == "broken":
@@ -115,11 +130,13 @@ def run(
                     resolved = {name: message[name] for name in ("device", "max_n")}
                     verdict.settings = dataclasses.replace(settings, **resolved)
                     packages += [name for name in (verdict.arrays, message["package"]) if name]
-                    count = message["count"]
+                    planned = message["planned"]
+                    seen(0, " ".join(planned[0]))
                 if kind == "finding":
                     finding = told(Finding(**message), verdict)
                     verdict.findings.append(finding)
-                    seen(len(verdict.findings) / count, f"{finding.check} {finding.dtype}")
+                    done = len(verdict.findings)
+                    seen(done / len(planned), " ".join(planned[done]) if done < len(planned) else "")
                 if kind in ("broken", "end"):
                     ended = True
                     break
@@ -128,18 +145,23 @@ def run(
         finally:
             process.kill()
             process.stdout.close()
+            process.stdin.close()
             code = process.wait()
         printed.seek(0)
         verdict.printed = theirs(printed.read().decode(errors="replace"))[-PRINTED:]
     if not ended:
         why = "it took the process with it in which the checks ran"
-        verdict.findings.append(failure("crash", why, f"{how(code)}\n{verdict.printed}".rstrip()))
+        check, dtype = planned[len(verdict.findings)] if planned else ("", "")
+        where = f" in the check {check}, {dtype}" if planned else ""
+        case = f"{how(code, where)}\n{verdict.printed}".rstrip()
+        verdict.findings.append(dataclasses.replace(failure("crash", why, case), dtype=dtype))
     verdict.environment = machine.environment(*packages)
     return verdict
 
 
-def how(code: int) -> str:
+def how(code: int, where: str) -> str:
     """How a process ended."""
     if code >= 0:
-        return f"The process ended with exit code {code}."
-    return f"The process was ended by {signal.Signals(-code).name}."
+        return f"The process ended with exit code {code}{where}."
+    known = {number.value: number.name for number in signal.Signals}
+    return f"The process was ended by {known.get(-code, f'signal {-code}')}{where}."

@@ -80,6 +80,8 @@ def found(text: str, map: str, what: str) -> Target:
 def imported(place: str) -> ModuleType:
     """A module by its name, as `python -m` finds it, or by its file, as `python file.py` runs it."""
     by_file = place.endswith(".py") or os.sep in place
+    if by_file and not place.endswith(".py"):
+        raise Unusable(f"{place} does not end in .py")
     if by_file and not Path(place).is_file():
         raise Unusable(f"there is no file {place}")
     if not by_file and not all(part.isidentifier() for part in place.split(".")):
@@ -108,8 +110,8 @@ def from_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.absolute().parent))  # for what lies beside it
     name = f"verified_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise Unusable(f"{path} does not end in .py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -158,6 +160,8 @@ def axis_of(function: Function, text: str, arguments: tuple[str, ...]) -> str | 
     try:
         signature.bind(*arguments, **({axis: -1} if axis else {}))
     except TypeError as error:
+        if hasattr(function, "__wrapped__"):  # the signature is that of what is within
+            return None
         called = ", ".join(arguments)
         raise Unusable(
             f"{text}{signature} cannot be called with ({called}): {error}; give a function of these alone"
