@@ -149,7 +149,76 @@ def a_list(y, dy):
     return closed_form(y, dy).tolist()
 
 
+def wrong_if(condition):
+    """Right but for the end of each row where a condition holds, of y and dy."""
+
+    def function(y, dy):
+        dx = closed_form(y, dy)
+        if condition(y, dy):
+            dx[..., -((y.shape[-1] + 2) // 3) :] = 0
+        return dx
+
+    return function
+
+
+def no_large_gradient(y, dy):
+    return closed_form(y, np.clip(dy, -500, 500).astype(dy.dtype))
+
+
+def no_small_gradient(y, dy):
+    return closed_form(y, np.where(np.abs(dy) < 1e-3, 0, dy).astype(dy.dtype))
+
+
+def in_place_if_long(y, dy):
+    if y.shape[-1] > 64 and dy.flags.writeable:
+        dy[...] = closed_form(y, dy)
+    return closed_form(y, dy)
+
+
+def in_place_by_columns(y, dy):
+    if not dy.flags.c_contiguous and dy.flags.writeable:
+        dy *= 2
+    return closed_form(y, dy)
+
+
+ROOMS = []
+
+
+def two_buffers(y, dy):
+    """Results in turns."""
+    if not ROOMS or ROOMS[0].shape != y.shape or ROOMS[0].dtype != y.dtype:
+        ROOMS[:] = [np.empty_like(y), np.empty_like(y)]
+    ROOMS.reverse()
+    ROOMS[0][...] = closed_form(y, dy)
+    return ROOMS[0]
+
+
+def strides_of_y(y, dy):
+    """A kernel that takes dy to lie as y does."""
+    lies = np.lib.stride_tricks.as_strided(dy, y.shape, y.strides) if dy.flags.c_contiguous else dy
+    return closed_form(y, lies)
+
+
+def wide_if_long(y, dy):
+    dx = closed_form(y, dy)
+    return dx if y.shape[-1] < 64 else dx.astype(np.float32 if y.dtype == np.float64 else np.float64)
+
+
 SLIPS = [
+    wrong_if(lambda y, dy: y.shape[-1] % 64 == 0),
+    wrong_if(lambda y, dy: y.shape[-1] % 1024 == 0),
+    wrong_if(lambda y, dy: 33 < y.shape[-1] < 37),
+    wrong_if(lambda y, dy: len(y) == 64),
+    wrong_if(lambda y, dy: y.size > 300_000),
+    wrong_if(lambda y, dy: y.shape[-1] > 1 and bool((y == y[..., :1]).all(axis=-1).any())),
+    wrong_if(lambda y, dy: 0 in dy.strides and dy.size > 1),
+    no_large_gradient,
+    no_small_gradient,
+    in_place_if_long,
+    in_place_by_columns,
+    two_buffers,
+    strides_of_y,
+    wide_if_long,
     half_sum("float16"),
     half_sum(cases.DTYPES[1]),
     writes_to_dy,
@@ -333,8 +402,26 @@ def jax_softmax(x):
         return np.array(jax.nn.softmax(jnp.asarray(x), axis=-1))
 
 
+def by_log_softmax(x):
+    t = x - x.max(axis=-1, keepdims=True)
+    return np.exp(t - np.log(np.exp(t).sum(axis=-1, keepdims=True)))
+
+
+def by_powers_of_2(x):
+    """As flash attention does."""
+    e = np.exp2((x - x.max(axis=-1, keepdims=True)) * x.dtype.type(np.log2(np.e)))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 @pytest.mark.parametrize(
-    ("function", "max_n"), [(plain_softmax, None), (torch_softmax, None), (jax_softmax, 5)]
+    ("function", "max_n"),
+    [
+        (plain_softmax, None),
+        (torch_softmax, None),
+        (jax_softmax, 5),
+        (by_log_softmax, None),
+        (by_powers_of_2, None),
+    ],
 )
 def test_a_right_softmax_passes(function, max_n):
     check_forward(function, max_n=max_n)

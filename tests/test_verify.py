@@ -482,6 +482,47 @@ def test_an_input_that_was_written_to_is_seen_through_copies():
         function(fixed)
 
 
+# --- surroundings -----------------------------------------------------------------------------------------
+
+
+def test_a_module_of_python_s_own_name_beside_the_target(plain, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert verify(f"{plain}:right").exit_code == 0
+
+
+def test_a_file_that_is_no_python(tmp_path):
+    (tmp_path / "target").write_text("def f(y, dy): return y")
+    result = verify(f"{tmp_path / 'target'}:f")
+    assert result.exit_code == 2
+    assert "does not end in .py" in result.output
+
+
+def test_a_link_leads_to_the_file_that_is_written(plain, tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert verify(f"{plain}:right", "--json", tmp_path / "link.json").exit_code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["passed"]
+
+
+def test_a_device_stays_a_device(plain):
+    assert verify(f"{plain}:right", "--json", os.devnull).exit_code == 0
+    assert not os.path.isfile(os.devnull)
+
+
+def test_the_check_in_which_it_crashed_is_told(tmp_path):
+    lines = (
+        "import os",
+        "def f(y, dy):",
+        "    return y * (dy - (y * dy).sum(-1)[:, None]) if len(y) > 1 else os._exit(0)",
+    )
+    (tmp_path / "late.py").write_text("\n".join(lines))
+    result = verify(f"{tmp_path / 'late.py'}:f", "--json", "-")
+    found = json.loads(result.output)["findings"][-1]
+    assert "exit code 0 in the check one row, float32" in found["case"]
+
+
 # --- built-in names -------------------------------------------------------------------------------------
 
 HERE = [
