@@ -7,10 +7,11 @@ a forked child.  The kernels let go of the GIL, so plain threads do.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import operator
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ SHARE = 1 << 20
 # wait for ever for an import, or a compilation, of a thread that it does not have.
 first_use = threading.RLock()
 
+
+class _Here(threading.local):
+    """What holds for the calls of one thread."""
+
+    number: int | None = None  # instead of `get_num_threads`
+    seen: list[tuple[str, int]] | None = None  # what `watched` collects
+
+
+_here = _Here()
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
 _number: int | None = None
 
@@ -93,6 +103,32 @@ def set_num_threads(number: int) -> None:
     _number = whole
 
 
+@contextlib.contextmanager
+def at_most(number: int) -> Iterator[None]:
+    """Let the calls that this thread makes meanwhile use so many threads."""
+    before, _here.number = _here.number, number
+    try:
+        yield
+    finally:
+        _here.number = before
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[tuple[str, int]]]:
+    """The kernels that calls of this thread ran meanwhile: the name of each, and on how many threads."""
+    before, _here.seen = _here.seen, []
+    try:
+        yield _here.seen
+    finally:
+        _here.seen = before
+
+
+def ran(name: str, number: int) -> None:
+    """Tell `watched`, if it is on."""
+    if _here.seen is not None:
+        _here.seen.append((name, number))
+
+
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
     """The pool, made at first use; more threads start when more shares wait."""
     global _pool
@@ -125,7 +161,11 @@ def share(
     `size` is the number of bytes of one of the arrays, by which the number of threads is chosen.  The result
     is true if that of a part is.
     """
-    parts = 1 if size < 2 * SHARE else min(get_num_threads(), size // SHARE, tiles // at_once)
+    parts = 1
+    if size >= 2 * SHARE:
+        parts = min(_here.number or get_num_threads(), size // SHARE, tiles // at_once)
+    if _here.seen is not None:
+        ran(kernel.__name__, max(parts, 1))
     if parts < 2:
         return bool(kernel(*arguments, 0, tiles))
     edges = [tiles // at_once * part // parts * at_once for part in range(parts)] + [tiles]

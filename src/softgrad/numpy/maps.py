@@ -91,11 +91,14 @@ def jvp(map: Map, y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Ar
     return product(map, map.jvp, y, dx, "dx", axis, where, scale, out)
 
 
-def double_backward(map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Array, Array]:
+def double_backward(
+    map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """`out` is for arrays known to fit: nothing of them is checked."""
     y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
     axes = checks.axes(axis, y.ndim)
     factor = checks.number(scale, y.dtype)
-    grads = np.empty_like(y), np.empty_like(y)
+    grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
     if y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
     return grads

@@ -1,0 +1,3 @@
+"""softgrad for PyTorch."""
+
+from . import registration as _registration
