@@ -12,7 +12,7 @@ from .. import threads
 from ..numpy import maps
 from . import by_formulas
 from .options import Call
-from .tensors import array, limited, optional
+from .tensors import array, axis_of, limited, optional
 
 FORMULAS = "formulas"  # the name by which `threads.watched` is told of them
 
@@ -24,7 +24,7 @@ def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) 
         return by_formulas.forward(call, x, where)
     y = torch.empty_like(x)
     given = array(x)
-    options = {"axis": call.dims, "where": optional(where), "scale": call.scale, "empty": call.empty}
+    options = {"axis": axis_of(call.dims, x), "where": optional(where), "scale": call.scale, "empty": call.empty}
     limited(given.nbytes, maps.forward, call.map, given, **options, out=array(y))
     return y
 
@@ -40,7 +40,7 @@ def product(
     out = torch.empty_like(y) if out is None else out
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
     given = array(y)
-    options = {"axis": call.dims, "where": optional(where), "scale": call.scale}
+    options = {"axis": axis_of(call.dims, y), "where": optional(where), "scale": call.scale}
     limited(given.nbytes, multiply, call.map, given, array(v), **options, out=array(out))
     return out
 
@@ -51,6 +51,6 @@ def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tenso
         return by_formulas.double_backward(call, y, dy, v)
     grads = torch.empty_like(y), torch.empty_like(y)
     given, out = [array(t) for t in (y, dy, v)], tuple(array(g) for g in grads)
-    options = {"axis": call.dims, "scale": call.scale, "out": out}
+    options = {"axis": axis_of(call.dims, y), "scale": call.scale, "out": out}
     limited(given[0].nbytes, maps.double_backward, call.map, *given, **options)
     return grads

@@ -110,6 +110,11 @@ def dims(dim: Any, ndim: int) -> tuple[int, ...]:
     return tuple([axis - n for axis in checks.axes(dim, ndim)])
 
 
+def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
+    """The dims as the functions for NumPy arrays take them."""
+    return dims if tensor.ndim else -1
+
+
 def mask(where: Any, shape: Any) -> Tensor | None:
     """`where` as a boolean tensor of this shape (a view); None if everything is there."""
     if where is None or where is True:
