@@ -7,6 +7,7 @@ work for all maps (the calls, the tests, the benchmarks) read this table.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -59,27 +60,21 @@ SPARSEMAX = Map(
 )
 
 
-# Of entmax, by its alpha.  No `functools.lru_cache`, of which torch.compile warns.
-_rows: dict[float, Map] = {1.0: SOFTMAX, 2.0: SPARSEMAX}
-
-
+@functools.lru_cache(maxsize=256)
 def entmax(alpha: float = 1.5) -> Map:
     """The row of entmax for one alpha; for 1 and 2 that is softmax and sparsemax."""
-    row = _rows.get(alpha)
-    if row is None:
-        row = Map(
-            name="entmax",
-            layer="Entmax",
-            forward="entmax",
-            vjp="entmax_vjp",
-            jvp="entmax_vjp",
-            double_backward="entmax_double_backward",
-            alpha=alpha,
-            parameters=("alpha",),
-        )
-        if len(_rows) < 256:
-            _rows[alpha] = row
-    return row
+    if alpha in (1.0, 2.0):
+        return SOFTMAX if alpha == 1.0 else SPARSEMAX
+    return Map(
+        name="entmax",
+        layer="Entmax",
+        forward="entmax",
+        vjp="entmax_vjp",
+        jvp="entmax_vjp",
+        double_backward="entmax_double_backward",
+        alpha=alpha,
+        parameters=("alpha",),
+    )
 
 
 MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX, SPARSEMAX, entmax()]}

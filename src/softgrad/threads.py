@@ -28,10 +28,10 @@ class _Here(threading.local):
     """What holds for the calls of one thread."""
 
     number: int | None = None  # instead of `get_num_threads`
-    seen: list[tuple[str, int]] | None = None  # what `watched` collects
 
 
 _here = _Here()
+_seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
 _number: int | None = None
 
@@ -114,19 +114,20 @@ def at_most(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[list[tuple[str, int]]]:
-    """The kernels that calls of this thread ran meanwhile: the name of each, and on how many threads."""
-    before, _here.seen = _here.seen, []
+def watched() -> Iterator[list[tuple[str, str, int]]]:
+    """What calls ran meanwhile: by what, the name of the kernel, and on how many threads."""
+    global _seen
+    before, _seen = _seen, []
     try:
-        yield _here.seen
+        yield _seen
     finally:
-        _here.seen = before
+        _seen = before
 
 
-def ran(name: str, number: int) -> None:
+def ran(by: str, name: str, number: int = 1) -> None:
     """Tell `watched`, if it is on."""
-    if _here.seen is not None:
-        _here.seen.append((name, number))
+    if _seen is not None:
+        _seen.append((by, name, number))
 
 
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
@@ -164,8 +165,8 @@ def share(
     parts = 1
     if size >= 2 * SHARE:
         parts = min(_here.number or get_num_threads(), size // SHARE, tiles // at_once)
-    if _here.seen is not None:
-        ran(kernel.__name__, max(parts, 1))
+    if _seen is not None:
+        ran("numba", kernel.__name__, max(parts, 1))
     if parts < 2:
         return bool(kernel(*arguments, 0, tiles))
     edges = [tiles // at_once * part // parts * at_once for part in range(parts)] + [tiles]

@@ -71,7 +71,9 @@ def entropy(
     >>> softgrad.entropy(np.array([[0.0, 0.0, -np.inf], [0.0, -1000.0, -2000.0]])).round(4)
     array([0.6931, 0.    ])
     """
-    return library(x).reductions.forward(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.forward(
+        ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )
 
 
 def entropy_vjp(
@@ -168,4 +170,6 @@ def entropy_with_vjp(
     >>> vjp(1.0).round(4)
     array([ 0.1966, -0.1966,  0.    ])
     """
-    return library(x).reductions.with_vjp(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.with_vjp(
+        ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )

@@ -66,7 +66,9 @@ def logsumexp(
     >>> softgrad.logsumexp(np.array([[0.0, 0.0], [100.0, 100.0]])).round(4)
     array([  0.6931, 100.6931])
     """
-    return library(x).reductions.forward(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.forward(
+        LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )
 
 
 def logsumexp_vjp(
@@ -164,4 +166,6 @@ def logsumexp_with_vjp(
     >>> vjp(1.0)
     array([0.5, 0.5, 0. ])
     """
-    return library(x).reductions.with_vjp(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.with_vjp(
+        LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )

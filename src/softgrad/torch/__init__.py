@@ -5,7 +5,7 @@ derivatives), slopes.py (those of the derivatives), compute.py (tensors and kern
 `torch.compile` is given); then reductions.py, losses.py and segments.py, each of which has it all on a page.
 """
 
-from . import alpha, losses, maps, reductions, registration, segments
+from . import alpha, losses, maps, reductions, registration, segments  # noqa: F401 (what functional.dispatch uses)
 from .functions import (
     cross_entropy,
     entmax,

@@ -216,12 +216,7 @@ def no_derivative(*tensors: Tensor | None) -> bool:
 
 def reusable(y: Tensor, dy: Tensor) -> bool:
     """Whether the memory of dy can take the result: its own, and of no derivative to come."""
-    return (
-        plain(y, dy)
-        and not torch.is_grad_enabled()
-        and dy.dtype == y.dtype
-        and dy.is_contiguous()
-    )
+    return plain(y, dy) and not torch.is_grad_enabled() and dy.dtype == y.dtype and dy.is_contiguous()
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

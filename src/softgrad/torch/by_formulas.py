@@ -48,7 +48,9 @@ def to_rows(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The dims last, as one."""
     if tensor.ndim == 0:
         return tensor.reshape(1)
-    return tensor.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)) if dims else tensor[..., None]
+    return (
+        tensor.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)) if dims else tensor[..., None]
+    )
 
 
 def from_rows(rows: Tensor, like: Tensor, dims: tuple[int, ...]) -> Tensor:

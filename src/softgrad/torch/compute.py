@@ -14,17 +14,20 @@ from . import by_formulas
 from .options import Call
 from .tensors import array, axis_of, limited, optional
 
-FORMULAS = "formulas"  # the name by which `threads.watched` is told of them
-
 
 def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) -> Tensor:
     call = call.with_alpha(learnt)
     if not x.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", call.map.name)
         return by_formulas.forward(call, x, where)
     y = torch.empty_like(x)
     given = array(x)
-    options = {"axis": axis_of(call.dims, x), "where": optional(where), "scale": call.scale, "empty": call.empty}
+    options = {
+        "axis": axis_of(call.dims, x),
+        "where": optional(where),
+        "scale": call.scale,
+        "empty": call.empty,
+    }
     limited(given.nbytes, maps.forward, call.map, given, **options, out=array(y))
     return y
 
@@ -34,7 +37,7 @@ def product(
 ) -> Tensor:
     call = call.with_alpha(learnt)
     if not y.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", call.map.name)
         result = by_formulas.product(call, y, v, where)
         return result if out is None else out.copy_(result)
     out = torch.empty_like(y) if out is None else out
@@ -47,7 +50,7 @@ def product(
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if not y.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", call.map.name)
         return by_formulas.double_backward(call, y, dy, v)
     grads = torch.empty_like(y), torch.empty_like(y)
     given, out = [array(t) for t in (y, dy, v)], tuple(array(g) for g in grads)

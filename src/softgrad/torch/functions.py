@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import checks, family
+from .. import family
 from ..checks import Empty, Reduction
 from ..family import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
 from . import losses, maps, reductions, segments
+from .alpha import row
 
 ENTMAX = family.entmax()  # stands for that with any alpha that is learnt
 Dim = int | tuple[int, ...] | None
@@ -26,7 +27,14 @@ def prepared(input: Any, dtype: torch.dtype | None) -> Any:
 
 
 def forward(
-    map: Map, input: Any, dim: Dim, dtype: torch.dtype | None, where: Any, scale: Any, empty: Empty, **more: Any
+    map: Map,
+    input: Any,
+    dim: Dim,
+    dtype: torch.dtype | None,
+    where: Any,
+    scale: Any,
+    empty: Empty,
+    **more: Any,
 ) -> Tensor:
     if dtype is not None or not input.is_cpu:
         input = prepared(input, dtype)
@@ -205,7 +213,7 @@ def entmax(
                 f"tensor of one float: call entmax for each alpha"
             )
         return forward(ENTMAX, input, dim, dtype, where, scale, empty, learnt=alpha, **more)
-    return forward(family.entmax(checks.alpha(alpha)), input, dim, dtype, where, scale, empty, **more)
+    return forward(row(alpha), input, dim, dtype, where, scale, empty, **more)
 
 
 def logsumexp(

@@ -22,12 +22,11 @@ from ..formulas import cross_entropy as formulas
 from ..numpy import losses
 from . import autograd, by_formulas
 from .autograd import no_derivative
-from .compute import FORMULAS
 from .operators import below, named
 from .options import Call
 from .registration import define, under_autograd
-from .tensors import target as fitting
 from .tensors import FLOATS, alike, array, checked, limited, plain, wide
+from .tensors import target as fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def compute(loss: Loss, x: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of each row, and its gradient."""
     gradient = torch.empty_like(x)
     if not x.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", "cross_entropy")
         return by_the_formulas(loss, x, goal, gradient)
     given = array(x), array(goal)
     options = {**loss.options(), "with_gradient": True, "out": array(gradient)}
@@ -114,9 +113,7 @@ class CrossEntropy(Function):
     def forward(x: Tensor, goal: Tensor, loss: Loss) -> Any:
         if plain(x, goal):
             return compute(loss, x, goal)
-        return below(
-            named("cross_entropy"), (x, goal, loss.dim, loss.label_smoothing, loss.ignore_index)
-        )
+        return below(named("cross_entropy"), (x, goal, loss.dim, loss.label_smoothing, loss.ignore_index))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -233,7 +230,9 @@ def cross_entropy(x: Any, target: Any, **options: Any) -> Tensor:
     return evaluate(x, target, **options, gradient=False)[0]
 
 
-def cross_entropy_with_vjp(x: Any, target: Any, *, out: Any, **options: Any) -> tuple[Tensor, Callable[..., Tensor]]:
+def cross_entropy_with_vjp(
+    x: Any, target: Any, *, out: Any, **options: Any
+) -> tuple[Tensor, Callable[..., Tensor]]:
     with torch.no_grad():
         result, g, counted, loss = evaluate(x, target, **options, gradient=True)
     assert g is not None
@@ -264,7 +263,9 @@ def vmap_op(
     info: Any, in_dims: Any, x: Any, goal: Any, dim: int, label_smoothing: float, ignore_index: int | None
 ) -> Any:
     run = named("cross_entropy")
-    return vmapped(lambda x, goal: run(x, goal, dim, label_smoothing, ignore_index), info, in_dims[:2], x, goal)
+    return vmapped(
+        lambda x, goal: run(x, goal, dim, label_smoothing, ignore_index), info, in_dims[:2], x, goal
+    )
 
 
 define(

@@ -11,8 +11,8 @@ from torch import Tensor
 from .. import checks
 from ..family import Map
 from . import autograd, compute, options
-from .options import Call
 from .operators import named
+from .options import Call
 from .tensors import alike, checked, dims, mask, numpy_dtype, plain, target
 
 
@@ -64,7 +64,9 @@ def scaled(map: Map, x: Tensor, scale: Tensor, **options: Any) -> Tensor:
     return forward(map, z, scale=1.0, out=None, **options).to(x.dtype)
 
 
-def product(map: Map, kind: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+def product(
+    map: Map, kind: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any
+) -> Tensor:
     y, v = alike(("y", name), y, v)
     where = None if where is None else mask(where, y.shape)
     made = Call if torch.compiler.is_compiling() else options.call

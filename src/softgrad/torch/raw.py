@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import checks, family
 from ..family import MAPS, Map
 from . import maps, segments
+from .alpha import row as alpha_row
 
 DOC = """{what}
 
@@ -34,7 +34,9 @@ OUT = """out : torch.Tensor, optional
 ALPHA = "alpha : float\n    As it was given to `entmax`.\n"
 
 
-def described(function: Callable[..., Any], row: Map, kind: str, what: str, tensors: str, meaning: str) -> Any:
+def described(
+    function: Callable[..., Any], row: Map, kind: str, what: str, tensors: str, meaning: str
+) -> Any:
     function.__name__ = function.__qualname__ = f"{row.name}_{kind}"
     function.__doc__ = DOC.format(
         what=what,
@@ -62,7 +64,7 @@ def product(row: Map, kind: str) -> Callable[..., Tensor]:
             scale: float = 1.0,
             out: Tensor | None = None,
         ) -> Tensor:
-            return maps.product(family.entmax(checks.alpha(alpha)), kind, y, v, name, dim, where, scale, out)
+            return maps.product(alpha_row(alpha), kind, y, v, name, dim, where, scale, out)
 
     else:
 
@@ -92,7 +94,7 @@ def double_backward(row: Map) -> Callable[..., tuple[Tensor, Tensor]]:
         def function(
             y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
         ) -> tuple[Tensor, Tensor]:
-            return maps.double_backward(family.entmax(checks.alpha(alpha)), y, dy, v, axis=dim, scale=scale)
+            return maps.double_backward(alpha_row(alpha), y, dy, v, axis=dim, scale=scale)
 
     else:
 
@@ -103,7 +105,9 @@ def double_backward(row: Map) -> Callable[..., tuple[Tensor, Tensor]]:
 
     what = f"(grad_x, grad_dy): the gradients of ⟨v, `{row.name}_vjp` (y, dy)⟩ with respect to x and dy."
     given = "What the map put out, ∂L/∂y, and the gradient with respect to the vjp"
-    made: Callable[..., tuple[Tensor, Tensor]] = described(function, row, "double_backward", what, "y, dy, v", given)
+    made: Callable[..., tuple[Tensor, Tensor]] = described(
+        function, row, "double_backward", what, "y, dy, v", given
+    )
     return made
 
 

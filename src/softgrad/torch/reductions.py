@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import checks, threads
+from .. import threads
 from ..family import REDUCTIONS, SOFTMAX, Reduction
 from ..formulas import entropy as formulas
 from ..numpy import reductions
 from . import autograd, by_formulas
 from .autograd import no_derivative, vmapped
-from .compute import FORMULAS
 from .maps import scale_of
 from .operators import below, named
 from .options import Call
@@ -47,7 +46,7 @@ def compute(call: Reduce, x: Tensor, where: Tensor | None) -> Tensor:
     """One number for each row; the dims stay, with length 1."""
     result = x.new_empty(call.kept(x))
     if not x.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", call.row.name)
         return result.copy_(of_formulas(call, x, where))
     given = array(x)
     options = call.options(x, where)
@@ -72,14 +71,19 @@ def of_formulas(call: Reduce, x: Tensor, where: Tensor | None) -> Tensor:
     return torch.where(empty, call.row.of_nothing, found).reshape(call.kept(x))
 
 
-def compute_vjp(call: Reduce, x: Tensor, dy: Tensor, where: Tensor | None, out: Tensor | None = None) -> Tensor:
+def compute_vjp(
+    call: Reduce, x: Tensor, dy: Tensor, where: Tensor | None, out: Tensor | None = None
+) -> Tensor:
     if not x.is_cpu:
+        threads.ran("formulas", call.row.name)
         with torch.no_grad():
             found = composite_vjp(call, x, dy, where)
             return found if out is None else out.copy_(found)
     out = torch.empty_like(x) if out is None else out
     given = array(x)
-    limited(given.nbytes, reductions.vjp, call.row, given, array(dy), **call.options(x, where), out=array(out))
+    limited(
+        given.nbytes, reductions.vjp, call.row, given, array(dy), **call.options(x, where), out=array(out)
+    )
     return out
 
 

@@ -93,7 +93,13 @@ def define_forward(map: Map) -> None:
         return autograd.vmapped(run, info, (in_dims[0], in_dims[2]), x, where)
 
     extra = ALPHA if map.parameters else ""
-    define(f'{map.name}(Tensor x, {OPTIONS}, str empty="zero"{extra}) -> Tensor', memory, fake, differentiable, vmap)
+    define(
+        f'{map.name}(Tensor x, {OPTIONS}, str empty="zero"{extra}) -> Tensor',
+        memory,
+        fake,
+        differentiable,
+        vmap,
+    )
 
 
 def define_product(map: Map, kind: str) -> None:
@@ -132,7 +138,9 @@ def define_product(map: Map, kind: str) -> None:
 
         return autograd.vmapped(run, info, (*in_dims[:2], in_dims[3]), y, v, where)
 
-    arguments = f"Tensor y, Tensor d{'y' if kind == 'vjp' else 'x'}, {OPTIONS}{ALPHA if map.parameters else ''}"
+    arguments = (
+        f"Tensor y, Tensor d{'y' if kind == 'vjp' else 'x'}, {OPTIONS}{ALPHA if map.parameters else ''}"
+    )
     define(f"{map.name}_{kind}({arguments}) -> Tensor", memory, fake, differentiable, vmap)
 
 
@@ -152,7 +160,9 @@ def define_double_backward(map: Map) -> None:
             return below(named(f"{map.name}_double_backward"), (y, dy, v, dim, scale, *more))
         return autograd.double_backward(of(dim, scale, alpha), y, dy, v)
 
-    def vmap(info: Any, in_dims: Any, y: Any, dy: Any, v: Any, dim: Any, scale: float, alpha: Any = None) -> Any:
+    def vmap(
+        info: Any, in_dims: Any, y: Any, dy: Any, v: Any, dim: Any, scale: float, alpha: Any = None
+    ) -> Any:
         more = () if alpha is None else (alpha,)
 
         def run(*tensors: Tensor) -> Any:

@@ -14,7 +14,6 @@ from ..formulas import segment_softmax as formulas
 from ..numpy import segments
 from . import by_formulas
 from .autograd import no_derivative, vmapped
-from .compute import FORMULAS
 from .maps import scale_of
 from .operators import below, named
 from .registration import define, under_autograd
@@ -42,7 +41,7 @@ def store(found: Tensor, like: Tensor, dim: int) -> Tensor:
 
 def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
     if not x.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", "segment_softmax")
         found = formulas.segment_softmax(rows(x, cut.dim) * cut.scale, offsets, by_formulas.xp)
         return store(found, x, cut.dim)
     y = torch.empty_like(x)
@@ -53,7 +52,7 @@ def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
 
 def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor | None = None) -> Tensor:
     if not y.is_cpu:
-        threads.ran(FORMULAS, 1)
+        threads.ran("formulas", "segment_softmax")
         found = formulas.segment_vjp(rows(y, cut.dim), rows(v, cut.dim), offsets, by_formulas.xp)
         found = store(found * cut.scale, y, cut.dim)
         return found if out is None else out.copy_(found)
@@ -68,7 +67,9 @@ def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor
 def centred(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
     """v less its mean by the weights y in its segment, along the first dim."""
     lengths = offsets.diff()
-    segment = torch.repeat_interleave(torch.arange(len(lengths), device=y.device), lengths, output_size=len(y))
+    segment = torch.repeat_interleave(
+        torch.arange(len(lengths), device=y.device), lengths, output_size=len(y)
+    )
     empty = y.new_zeros((len(lengths), *y.shape[1:]))
     total = empty.index_add(0, segment, y)
     total = torch.where(total == 0, 1.0, total)
@@ -156,7 +157,9 @@ def back(found: Tensor, like: Tensor, dim: int) -> Tensor:
 
 def same_offsets(in_dim: int | None) -> None:
     if in_dim is not None:
-        raise NotImplementedError("vmap over offsets: put the segments behind each other along one dim instead")
+        raise NotImplementedError(
+            "vmap over offsets: put the segments behind each other along one dim instead"
+        )
 
 
 apply, apply_product = super(Function, Segmented).apply, super(Function, SegmentedProduct).apply

@@ -27,7 +27,9 @@ def weights(call: Call, y: Tensor, learnt: Tensor | None) -> tuple[Tensor, Tenso
     alpha = call.map.alpha if learnt is None else learnt.to(y.dtype)
     there = y > 0
     base = torch.where(there, y, 1.0)
-    return torch.where(there, base ** (2 - alpha), y), torch.where(there, (2 - alpha) * base ** (1 - alpha), 0.0)
+    return torch.where(there, base ** (2 - alpha), y), torch.where(
+        there, (2 - alpha) * base ** (1 - alpha), 0.0
+    )
 
 
 def mean(s: Tensor, v: Tensor, call: Call) -> Tensor:

@@ -66,7 +66,9 @@ def checked(value: Any, name: str) -> Tensor:
             f"tensor: give torch.as_tensor({name})"
         )
     if value.layout is not torch.strided:
-        raise TypeError(f"{name} has the layout {value.layout}; it takes strided ones: give {name}.to_dense()")
+        raise TypeError(
+            f"{name} has the layout {value.layout}; it takes strided ones: give {name}.to_dense()"
+        )
     if value.dtype in FLOATS:
         return value
     if value.dtype in INTEGERS:
