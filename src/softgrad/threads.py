@@ -130,6 +130,11 @@ def ran(by: str, name: str, number: int = 1) -> None:
         _seen.append((by, name, number))
 
 
+def watching() -> bool:
+    """Whether `watched` is on."""
+    return _seen is not None
+
+
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
     """The pool, made at first use; more threads start when more shares wait."""
     global _pool

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-from . import compute, operators, slopes
+from . import compute, operators, quick, slopes
 from .options import Call
 from .tensors import plain
 
@@ -52,13 +52,31 @@ def alone(in_dim: int | None) -> None:
         raise NotImplementedError("vmap over alpha: call entmax for each alpha, and torch.stack the results")
 
 
+def on_memory(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
+    if where is None and learnt is None:
+        y = quick.forward(call, x)
+        if y is not None:
+            return y
+    return compute.forward(call, x, where, learnt)
+
+
+def product_on_memory(
+    y: Tensor, v: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call
+) -> Tensor:
+    if where is None and learnt is None:
+        result = quick.product(call, y, v)
+        if result is not None:
+            return result
+    return compute.product(call, y, v, where, learnt)
+
+
 class Forward(Function):
     """y = map(x)."""
 
     @staticmethod
     def forward(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
         if plain(x):
-            return compute.forward(call, x, where, learnt)
+            return on_memory(x, where, learnt, call)
         return operators.below(operators.forward_op(call), operators.of_forward(call, x, where, learnt))
 
     @staticmethod
@@ -66,7 +84,8 @@ class Forward(Function):
         _, where, learnt, call = inputs
         kept = (output,) if learnt is None else (output, learnt)
         ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
+        if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+            ctx.save_for_forward(*kept)
         ctx.masked = where is not None
         ctx.call = call
 
@@ -123,7 +142,7 @@ class Product(Function):
     @staticmethod
     def forward(y: Tensor, v: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
         if plain(y, v):
-            return compute.product(call, y, v, where, learnt)
+            return product_on_memory(y, v, where, learnt, call)
         return operators.below(operators.product_op(call), operators.of_product(call, y, v, where, learnt))
 
     @staticmethod
@@ -191,7 +210,7 @@ def forward(call: Call, x: Tensor, where: Tensor | None = None, learnt: Tensor |
     if torch._C._are_functorch_transforms_active():
         return Forward.apply(x, where, learnt, call)
     if no_derivative(x, learnt) and plain(x):
-        return compute.forward(call, x, where, learnt)
+        return on_memory(x, where, learnt, call)
     return apply_forward(x, where, learnt, call)
 
 
@@ -203,7 +222,7 @@ def product(
     if torch._C._are_functorch_transforms_active():
         return Product.apply(y, v, where, learnt, call)
     if no_derivative(y, v, learnt) and plain(y, v):
-        return compute.product(call, y, v, where, learnt)
+        return product_on_memory(y, v, where, learnt, call)
     return apply_product(y, v, where, learnt, call)
 
 
@@ -211,7 +230,11 @@ def no_derivative(*tensors: Tensor | None) -> bool:
     """Whether neither mode follows these."""
     if forward_ad._current_level >= 0:
         return False
-    return not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return False
+    return True
 
 
 def reusable(y: Tensor, dy: Tensor) -> bool:

@@ -34,11 +34,22 @@ def forward(
     where: Any,
     scale: Any,
     empty: Empty,
-    **more: Any,
+    out: Tensor | None,
+    learnt: Tensor | None,
+    reuse_dy: bool,
 ) -> Tensor:
-    if dtype is not None or not input.is_cpu:
-        input = prepared(input, dtype)
-    return maps.forward(map, input, axis=dim, where=where, scale=scale, empty=empty, **more)
+    input = prepared(input, dtype)
+    return maps.forward(
+        map,
+        input,
+        axis=dim,
+        where=where,
+        scale=scale,
+        empty=empty,
+        out=out,
+        learnt=learnt,
+        reuse_dy=reuse_dy,
+    )
 
 
 def softmax(
@@ -118,8 +129,7 @@ def softmax(
     (tensor([[ 0.0819, -0.0220, -0.0599],
             [ 0.1966, -0.1966,  0.0000]]),)
     """
-    more = {"reuse_dy": reuse_dy, "out": out}
-    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, **more)
+    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
 
 
 def log_softmax(
@@ -144,8 +154,7 @@ def log_softmax(
     >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
     tensor([-0.6931, -0.6931,    -inf])
     """
-    more = {"reuse_dy": reuse_dy, "out": out}
-    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, **more)
+    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
 
 
 def sparsemax(
@@ -170,8 +179,7 @@ def sparsemax(
     >>> softgrad.torch.sparsemax(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.7500, 0.2500, 0.0000])
     """
-    more = {"reuse_dy": reuse_dy, "out": out}
-    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, **more)
+    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
 
 
 def entmax(
@@ -205,15 +213,14 @@ def entmax(
     >>> softgrad.torch.entmax(torch.tensor([1.0, 0.5, -0.5, -1.0]))
     tensor([0.6712, 0.3240, 0.0048, 0.0000])
     """
-    more = {"reuse_dy": reuse_dy, "out": out}
     if isinstance(alpha, Tensor):
         if alpha.numel() != 1 or not alpha.is_floating_point():
             raise ValueError(
                 f"alpha has shape {tuple(alpha.shape)} and dtype {alpha.dtype}; it takes a number, or a "
                 f"tensor of one float: call entmax for each alpha"
             )
-        return forward(ENTMAX, input, dim, dtype, where, scale, empty, learnt=alpha, **more)
-    return forward(row(alpha), input, dim, dtype, where, scale, empty, **more)
+        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, alpha, reuse_dy)
+    return forward(row(alpha), input, dim, dtype, where, scale, empty, out, None, reuse_dy)
 
 
 def logsumexp(

@@ -12,7 +12,6 @@ from .. import checks
 from ..family import Map
 from . import autograd, compute, options
 from .operators import named
-from .options import Call
 from .tensors import alike, checked, dims, mask, numpy_dtype, plain, target
 
 
@@ -36,8 +35,7 @@ def forward(
         number = scale_of(scale, x)
         if empty not in checks.EMPTY:
             checks.choice(empty)
-        made = Call if torch.compiler.is_compiling() else options.call
-        call = made(map, dims(axis, x.ndim), number, empty, "vjp", reuse_dy)
+        call = options.call(map, dims(axis, x.ndim), number, empty, "vjp", reuse_dy)
         y = autograd.forward(call, x, where, learnt)
     return y if out is None else target(out, y, x, learnt).copy_(y)
 
@@ -69,8 +67,7 @@ def product(
 ) -> Tensor:
     y, v = alike(("y", name), y, v)
     where = None if where is None else mask(where, y.shape)
-    made = Call if torch.compiler.is_compiling() else options.call
-    call = made(map, dims(axis, y.ndim), scale_of(scale, y), "zero", kind)
+    call = options.call(map, dims(axis, y.ndim), scale_of(scale, y), "zero", kind)
     if out is None:
         return autograd.product(call, y, v, where)
     out = target(out, y, y, v)

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 from torch._C._functorch import is_legacy_batchedtensor  # what `autograd.grad(is_grads_batched=True)` makes
 
 from .. import checks, threads
@@ -36,9 +37,9 @@ def plain(*tensors: Tensor) -> bool:
         if type(tensor) not in PLAIN or not tensor.is_cpu or is_legacy_batchedtensor(tensor):
             return False
     return (
-        torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
+        _len_torch_dispatch_stack() == 0
+        and _get_tracing_state() is None
+        and not _are_functorch_transforms_active()
     )
 
 
