@@ -11,6 +11,7 @@ through Python; and `torch.compile` is given the registered operator.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,26 @@ def single(batch: Tensor) -> bool:
 def alone(in_dim: int | None) -> None:
     if in_dim is not None:
         raise NotImplementedError("vmap over alpha: call entmax for each alpha, and torch.stack the results")
+
+
+def differentiable(jvp: Callable[..., Any]) -> Callable[..., Any]:
+    """A `jvp` of which forward mode can follow each step, for the next derivative.
+
+    PyTorch turns forward mode off while a jvp runs, and lets no level see what it does: a jvp of a jvp of a
+    jvp is wrong then, and nothing says so.  With it on, what was saved must be without the tangent that this
+    jvp is for: see `primals`.
+    """
+
+    @functools.wraps(jvp)
+    def followed(ctx: Any, *tangents: Any) -> Any:
+        with forward_ad._set_fwd_grad_enabled(True):
+            return jvp(ctx, *tangents)
+
+    return followed
+
+
+def primals(*tensors: Any) -> list[Any]:
+    return [None if tensor is None else forward_ad.unpack_dual(tensor).primal for tensor in tensors]
 
 
 def on_memory(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
@@ -110,8 +131,10 @@ class Forward(Function):
         return dx, None, terms.sum().to(learnt.dtype), None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, dlearnt: Any, __: Any) -> Any:
         y, where, learnt, call = Forward.saved(ctx)
+        y, learnt = primals(y, learnt)
         dy = torch.zeros_like(y) if dx is None else product(call.product("jvp"), y, dx, where, learnt)
         if learnt is None or dlearnt is None:
             return dy
@@ -172,8 +195,10 @@ class Product(Function):
         return to_y, to_v, None, to_alpha, None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dy: Any, dv: Any, _: Any, dlearnt: Any, __: Any) -> Any:
         (y, v, where, learnt), call = Product.saved(ctx), ctx.call
+        y, v, learnt = primals(y, v, learnt)
         result = torch.zeros_like(y) if dv is None else product(call, y, dv, where, learnt)
         if dy is not None:
             result = result + slopes.along_y(call, y, v, dy, where, learnt).to(y.dtype)

@@ -21,7 +21,7 @@ from ..family import LOG_SOFTMAX, SOFTMAX
 from ..formulas import cross_entropy as formulas
 from ..numpy import losses
 from . import autograd, by_formulas
-from .autograd import no_derivative
+from .autograd import differentiable, no_derivative, primals
 from .operators import below, named
 from .options import Call
 from .registration import define, under_autograd
@@ -137,8 +137,9 @@ class CrossEntropy(Function):
         return dx, None, None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
-        (g, goal), loss = ctx.saved_tensors, ctx.loss
+        (g, goal), loss = primals(*ctx.saved_tensors), ctx.loss
         dlosses = (wide(g) * wide(dx)).sum(loss.dim).to(g.dtype)
         return dlosses, CrossEntropy.curvature(loss, g, goal, dx)
 

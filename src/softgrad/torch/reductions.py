@@ -18,7 +18,7 @@ from ..family import REDUCTIONS, SOFTMAX, Reduction
 from ..formulas import entropy as formulas
 from ..numpy import reductions
 from . import autograd, by_formulas
-from .autograd import no_derivative, vmapped
+from .autograd import differentiable, no_derivative, primals, vmapped
 from .maps import scale_of
 from .operators import below, named
 from .options import Call
@@ -122,9 +122,10 @@ class Reduced(Function):
         return through_vjp(ctx.call, x, dy, where[0] if where else None), None, None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
         x, *where = ctx.saved_tensors
-        call = ctx.call
+        (x,), call = primals(x), ctx.call
         unit = through_vjp(call, x, x.new_ones(()).expand(call.kept(x)), where[0] if where else None)
         return (wide(unit) * wide(dx)).sum(call.dims, keepdim=True).to(x.dtype)
 

@@ -13,7 +13,7 @@ from .. import checks, threads
 from ..formulas import segment_softmax as formulas
 from ..numpy import segments
 from . import by_formulas
-from .autograd import no_derivative, vmapped
+from .autograd import differentiable, no_derivative, primals, vmapped
 from .maps import scale_of
 from .operators import below, named
 from .registration import define, under_autograd
@@ -97,9 +97,10 @@ class Segmented(Function):
         return times(ctx.cut, y, dy, offsets), None, None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
         y, offsets = ctx.saved_tensors
-        return times(ctx.cut, y, dx, offsets)
+        return times(ctx.cut, *primals(y), dx, offsets)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, offsets: Tensor, cut: Cut) -> Any:
@@ -133,8 +134,9 @@ class SegmentedProduct(Function):
         return to_y, times(cut, y, g, offsets) if ctx.needs_input_grad[1] else None, None, None
 
     @staticmethod
+    @differentiable
     def jvp(ctx: Any, dy: Any, dv: Any, _: Any, __: Any) -> Any:
-        (y, v, offsets), cut = ctx.saved_tensors, ctx.cut
+        (y, v, offsets), cut = primals(*ctx.saved_tensors), ctx.cut
         result = torch.zeros_like(y) if dv is None else times(cut, y, dv, offsets)
         if dy is None:
             return result
