@@ -115,7 +115,7 @@ class Forward(Function):
         """y, the mask, alpha if it is learnt, and the options."""
         call: Call = ctx.call
         y, *rest = ctx.saved_tensors
-        where = y != 0 if ctx.masked and not call.logarithmic else None
+        where = y != call.map.absent if ctx.masked else None
         return y, where, rest[0] if rest else None, call
 
     @staticmethod

@@ -19,6 +19,8 @@ from .tensors import numpy_dtype
 
 # (kernel, index of the first element, what else it takes) for calls of one layout; None for what is not small
 Known = tuple[Callable[..., Any], Any, tuple[Any, ...]] | None
+# what the kernels take 16-bit types as
+BITS = {torch.float16: torch.uint16, torch.bfloat16: torch.int16}
 _known: dict[Any, Known] = {}
 
 
@@ -49,7 +51,8 @@ def forward(call: Call, x: Tensor) -> Tensor | None:
         return None
     kernel, first, more = found
     if x.itemsize == 2:
-        x, into = x.detach().view(torch.int16), y.view(torch.int16)
+        bits = BITS[x.dtype]
+        x, into = x.detach().view(bits), y.view(bits)
         kernel(x.numpy(force=True)[first], into.numpy()[first], *more)
     else:
         kernel(x.numpy(force=True)[first], y.numpy()[first], *more)
@@ -69,7 +72,8 @@ def product(call: Call, y: Tensor, v: Tensor) -> Tensor | None:
         return None
     kernel, first, more = found
     if y.itemsize == 2:
-        y, v, into = y.detach().view(torch.int16), v.detach().view(torch.int16), result.view(torch.int16)
+        bits = BITS[y.dtype]
+        y, v, into = y.detach().view(bits), v.detach().view(bits), result.view(bits)
         kernel(y.numpy(force=True)[first], v.numpy(force=True)[first], into.numpy()[first], *more)
     else:
         kernel(y.numpy(force=True)[first], v.numpy(force=True)[first], result.numpy()[first], *more)

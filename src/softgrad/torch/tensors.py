@@ -32,9 +32,12 @@ def optional(tensor: Tensor | None) -> Array | None:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether they are memory on the CPU, and nothing follows what is done to them (a tracer, a mode)."""
+    """Whether they are memory on the CPU as it is, and nothing follows what is done to them (a tracer, a mode).
+
+    What is not goes to the registered operator, before which PyTorch does what there is to do.
+    """
     for tensor in tensors:
-        if type(tensor) not in PLAIN or not tensor.is_cpu or is_legacy_batchedtensor(tensor):
+        if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.is_neg() or is_legacy_batchedtensor(tensor):
             return False
     return (
         _len_torch_dispatch_stack() == 0
