@@ -132,5 +132,6 @@ class Entmax(Softmax):
         return functions.entmax(input, self.alpha, self.dim, scale=self.scale, **options)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
-        alpha = f"{float(self.alpha):g}" + (", learn_alpha=True" if isinstance(self.alpha, Tensor) else "")
-        return f"alpha={alpha}, {super().extra_repr()}"
+        learnt = isinstance(self.alpha, Tensor)
+        alpha = self.alpha.item() if isinstance(self.alpha, Tensor) else self.alpha
+        return f"alpha={alpha:g}, {'learn_alpha=True, ' if learnt else ''}{super().extra_repr()}"

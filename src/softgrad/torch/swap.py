@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from . import functions
@@ -65,6 +66,17 @@ def in_place_of(function: Callable[..., Tensor], empty: str) -> Callable[..., Te
     return call
 
 
+def functional_in_place_of(theirs: Callable[..., Tensor], ours: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`ours` with the arguments of `torch.nn.functional.softmax`."""
+
+    def call(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+        if dim is None:
+            return theirs(input, dim, _stacklevel, dtype)
+        return ours(input, dim, dtype)
+
+    return call
+
+
 class swapped(TorchFunctionMode):
     """Within this context `torch.softmax` and its like go through softgrad, whoever calls them.
 
@@ -78,10 +90,11 @@ class swapped(TorchFunctionMode):
 
     Notes
     -----
-    A backward may come after the block.  What does not call softmax is not reached:
-    `torch.nn.functional.scaled_dot_product_attention` has its own within (a model of Hugging Face's takes
-    ``attn_implementation="eager"``), and `torch.nn.functional.cross_entropy` as well.  In the block each call
-    of any function of PyTorch's takes about a microsecond longer.
+    A backward may come after the block.  What is not reached: functions of PyTorch's that have a softmax
+    within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
+    ``attn_implementation="eager"``), ``multi_head_attention_forward`` and ``cross_entropy``; and calls of
+    ``torch.nn.functional`` that leave `dim` out.  In the block each call of any function of PyTorch's takes
+    about a microsecond longer.
 
     Examples
     --------
@@ -103,6 +116,8 @@ class swapped(TorchFunctionMode):
             torch.log_softmax: log_softmax,
             torch.special.log_softmax: log_softmax,
             Tensor.log_softmax: log_softmax,
+            functional.softmax: functional_in_place_of(functional.softmax, softmax),
+            functional.log_softmax: functional_in_place_of(functional.log_softmax, log_softmax),
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
