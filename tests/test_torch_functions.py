@@ -84,15 +84,23 @@ def test_the_opinfo_samples_of_pytorch(dtype):
         ours = getattr(st, info.name)
         for sample in info.sample_inputs("cpu", dtype, requires_grad=True):
             x = sample.input
-            found, expected = ours(x, *sample.args, **sample.kwargs), info.op(x, *sample.args, **sample.kwargs)
+            found, expected = (
+                ours(x, *sample.args, **sample.kwargs),
+                info.op(x, *sample.args, **sample.kwargs),
+            )
             assert found.dtype == expected.dtype
             assert found.shape == expected.shape
             wide = x.detach().double().requires_grad_()
             right = info.op(wide, *sample.args, **sample.kwargs | {"dtype": torch.float64})
             torch.testing.assert_close(found, right.to(found.dtype))  # PyTorch's may be off by more
             dy = torch.ones_like(found) + found.detach()
-            (one,), (other,) = torch.autograd.grad(found, x, dy), torch.autograd.grad(right, wide, dy.double())
-            torch.testing.assert_close(one, other.to(one.dtype), rtol=0.05, atol=0.02 if x.itemsize == 2 else 1e-5)
+            (one,), (other,) = (
+                torch.autograd.grad(found, x, dy),
+                torch.autograd.grad(right, wide, dy.double()),
+            )
+            torch.testing.assert_close(
+                one, other.to(one.dtype), rtol=0.05, atol=0.02 if x.itemsize == 2 else 1e-5
+            )
             seen += 1
     assert seen > 20
 
@@ -298,7 +306,9 @@ def test_the_gradient_in_the_memory_of_dy(name):
     (expected,) = torch.autograd.grad(getattr(st, name)(x), x, dy)
     (dx,) = torch.autograd.grad(getattr(st, name)(x), x, dy)
     assert dx.data_ptr() != dy.data_ptr()
-    (dx,) = torch.autograd.grad(getattr(st, name)(x, reuse_dy=True), x, dy.requires_grad_(), create_graph=True)
+    (dx,) = torch.autograd.grad(
+        getattr(st, name)(x, reuse_dy=True), x, dy.requires_grad_(), create_graph=True
+    )
     assert dx.data_ptr() != dy.data_ptr()
     (dx,) = torch.autograd.grad(getattr(st, name)(x, reuse_dy=True), x, dy.detach())
     assert dx.data_ptr() == dy.data_ptr()
@@ -316,7 +326,9 @@ def test_the_functions_of_softgrad_take_tensors():
     for name in MAPS:
         y = getattr(softgrad, name)(x, axis=0)
         assert torch.equal(y, getattr(st, name)(x, dim=0))
-        assert torch.equal(getattr(softgrad, f"{name}_vjp")(y, dy, axis=0), getattr(st, f"{name}_vjp")(y, dy, dim=0))
+        assert torch.equal(
+            getattr(softgrad, f"{name}_vjp")(y, dy, axis=0), getattr(st, f"{name}_vjp")(y, dy, dim=0)
+        )
         one, pullback = getattr(softgrad, f"{name}_with_vjp")(x, axis=0)
         assert torch.equal(one, y)
         assert torch.equal(pullback(dy), getattr(softgrad, f"{name}_vjp")(y, dy, axis=0))

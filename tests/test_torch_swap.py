@@ -57,7 +57,10 @@ def test_replace_softmax():
     assert kinds == [st.Softmax, torch.nn.Softmax, st.LogSoftmax]
     assert not model[2].training
     torch.testing.assert_close(model(x), expected)
-    assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(model, x)] == ["softmax", "log_softmax"]
+    assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(model, x)] == [
+        "softmax",
+        "log_softmax",
+    ]
     assert isinstance(st.replace_softmax(torch.nn.Softmax(0), empty="nan"), st.Softmax)
 
 

@@ -39,7 +39,10 @@ def operators():
     yield "cross_entropy", (x, CLASSES)
 
 
-@pytest.mark.parametrize(("name", "arguments"), list(operators()), ids=lambda a: a if isinstance(a, str) else "")
+@pytest.mark.parametrize(
+    ("name", "arguments"), list(operators()), ids=lambda a: a if isinstance(a, str) else ""
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_opcheck(name, arguments):
     leaves = [
         a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
@@ -47,6 +50,22 @@ def test_opcheck(name, arguments):
     ]
     found = torch.library.opcheck(getattr(torch.ops.softgrad, name).default, tuple(leaves))
     assert set(found.values()) == {"SUCCESS"}
+
+
+@each_map
+def test_transforms_of_an_operator_itself(name):
+    """All levels follow it, those further out too."""
+    x = numbers(4, 6)
+    own, function = getattr(torch.ops.softgrad, name), getattr(st, name)
+
+    def twice(turn, one):
+        return torch.func.grad(lambda x: turn(lambda x: one(x).sin().sum())(x).cos().sum())
+
+    for turn in (torch.func.grad, torch.func.jacfwd):
+        expected = twice(turn, function)(x)
+        torch.testing.assert_close(twice(turn, own)(x), expected, rtol=1e-12, atol=1e-14)
+        assert expected.abs().max() > 1e-3 or name == "sparsemax"
+    assert torch.equal(torch.vmap(own)(x), function(x))
 
 
 def test_every_row_of_the_table_is_registered():
@@ -109,7 +128,7 @@ def test_compiled_code():
         pytest.skip(f"no compiler here: {str(error).splitlines()[0]}")
     (dx,), (right,) = (torch.autograd.grad(y, x) for y in (found, loss(x)))
     torch.testing.assert_close(dx, right)
-    assert [s.kernel for s in softgrad.explain(compiled, x)] == ["softmax"]
+    assert [s.kernel for s in softgrad.explain(compiled, x)] == ["softmax_packed"]
 
 
 # --- vmap --------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from . import autograd, by_formulas
 from .autograd import differentiable, no_derivative, primals
 from .operators import below, named
 from .options import Call
-from .registration import define, under_autograd
+from .registration import define
 from .tensors import FLOATS, alike, array, checked, limited, plain, wide
 from .tensors import target as fitting
 
@@ -260,20 +260,11 @@ def cross_entropy_with_vjp(
 # --- the registered operator -------------------------------------------------------------------------
 
 
-def vmap_op(
-    info: Any, in_dims: Any, x: Any, goal: Any, dim: int, label_smoothing: float, ignore_index: int | None
-) -> Any:
-    run = named("cross_entropy")
-    return vmapped(
-        lambda x, goal: run(x, goal, dim, label_smoothing, ignore_index), info, in_dims[:2], x, goal
-    )
-
-
 define(
     "cross_entropy(Tensor x, Tensor target, int dim=-1, float label_smoothing=0.0, int? ignore_index=None) "
     "-> (Tensor, Tensor)",
     lambda x, goal, dim, smoothing, ignore: compute(Loss(dim, smoothing, ignore), x, goal),
     lambda x, goal, dim, smoothing, ignore: (x.new_empty(shape_of(x, dim)), torch.empty_like(x)),
-    lambda x, goal, dim, smoothing, ignore: under_autograd(apply, x, goal, Loss(dim, smoothing, ignore)),
-    vmap_op,
+    lambda x, goal, dim, smoothing, ignore: apply(x, goal, Loss(dim, smoothing, ignore)),
+    lambda x, goal, dim, smoothing, ignore: CrossEntropy.apply(x, goal, Loss(dim, smoothing, ignore)),
 )

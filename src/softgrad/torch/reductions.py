@@ -22,7 +22,7 @@ from .autograd import differentiable, no_derivative, primals, vmapped
 from .maps import scale_of
 from .operators import below, named
 from .options import Call
-from .registration import define, under_autograd
+from .registration import define
 from .tensors import array, axis_of, checked, dims, limited, mask, optional, plain, target, wide
 
 
@@ -218,25 +218,13 @@ def define_reduction(row: Reduction) -> None:
     def of(dim: Any, scale: float) -> Reduce:
         return Reduce(row, tuple(dim), scale)
 
-    def vmap(info: Any, in_dims: Any, x: Any, dim: Any, where: Any, scale: float) -> Any:
-        def run(x: Tensor, where: Tensor | None) -> Any:
-            return named(row.name)(x, dim, where, scale)
-
-        return vmapped(run, info, (in_dims[0], in_dims[2]), x, where)
-
-    def vmap_vjp(info: Any, in_dims: Any, x: Any, dy: Any, dim: Any, where: Any, scale: float) -> Any:
-        def run(x: Tensor, dy: Tensor, where: Tensor | None) -> Any:
-            return named(f"{row.name}_vjp")(x, dy, dim, where, scale)
-
-        return vmapped(run, info, (*in_dims[:2], in_dims[3]), x, dy, where)
-
     options = "int[] dim=[-1], Tensor? where=None, float scale=1.0"
     define(
         f"{row.name}(Tensor x, {options}) -> Tensor",
         lambda x, dim, where, scale: compute(of(dim, scale), x, where),
         lambda x, dim, where, scale: x.new_empty(of(dim, scale).kept(x)),
-        lambda x, dim, where, scale: under_autograd(apply, x, where, of(dim, scale)),
-        vmap,
+        lambda x, dim, where, scale: apply(x, where, of(dim, scale)),
+        lambda x, dim, where, scale: Reduced.apply(x, where, of(dim, scale)),
     )
     define(
         f"{row.name}_vjp(Tensor x, Tensor dy, {options}) -> Tensor",
@@ -247,7 +235,7 @@ def define_reduction(row: Reduction) -> None:
             if no_derivative(x, dy)
             else composite_vjp(of(dim, scale), x, dy, where)
         ),
-        vmap_vjp,
+        lambda x, dy, dim, where, scale: composite_vjp(of(dim, scale), x, dy, where),
     )
 
 

@@ -16,7 +16,7 @@ from . import by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
 from .maps import scale_of
 from .operators import below, named
-from .registration import define, under_autograd
+from .registration import define
 from .tensors import alike, array, checked, limited, plain, target, wide
 
 
@@ -216,28 +216,17 @@ def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, o
 # --- the registered operators ------------------------------------------------------------------------
 
 
-def vmap_forward(info: Any, in_dims: Any, x: Any, offsets: Any, dim: int, scale: float) -> Any:
-    same_offsets(in_dims[1])
-    return vmapped(lambda x: named("segment_softmax")(x, offsets, dim, scale), info, in_dims[:1], x)
-
-
-def vmap_product(info: Any, in_dims: Any, y: Any, dy: Any, offsets: Any, dim: int, scale: float) -> Any:
-    same_offsets(in_dims[2])
-    run = named("segment_softmax_vjp")
-    return vmapped(lambda y, dy: run(y, dy, offsets, dim, scale), info, in_dims[:2], y, dy)
-
-
 define(
     "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     lambda x, offsets, dim, scale: compute(Cut(dim, scale), x, offsets),
     lambda x, offsets, dim, scale: torch.empty_like(x),
-    lambda x, offsets, dim, scale: under_autograd(apply, x, offsets, Cut(dim, scale)),
-    vmap_forward,
+    lambda x, offsets, dim, scale: apply(x, offsets, Cut(dim, scale)),
+    lambda x, offsets, dim, scale: Segmented.apply(x, offsets, Cut(dim, scale)),
 )
 define(
     "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     lambda y, dy, offsets, dim, scale: compute_product(Cut(dim, scale), y, dy, offsets),
     lambda y, dy, offsets, dim, scale: torch.empty_like(y),
-    lambda y, dy, offsets, dim, scale: under_autograd(apply_product, y, dy, offsets, Cut(dim, scale)),
-    vmap_product,
+    lambda y, dy, offsets, dim, scale: apply_product(y, dy, offsets, Cut(dim, scale)),
+    lambda y, dy, offsets, dim, scale: SegmentedProduct.apply(y, dy, offsets, Cut(dim, scale)),
 )

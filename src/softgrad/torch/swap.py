@@ -66,7 +66,9 @@ def in_place_of(function: Callable[..., Tensor], empty: str) -> Callable[..., Te
     return call
 
 
-def functional_in_place_of(theirs: Callable[..., Tensor], ours: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def functional_in_place_of(
+    theirs: Callable[..., Tensor], ours: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
     """`ours` with the arguments of `torch.nn.functional.softmax`."""
 
     def call(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:

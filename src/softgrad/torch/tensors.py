@@ -37,7 +37,12 @@ def plain(*tensors: Tensor) -> bool:
     What is not goes to the registered operator, before which PyTorch does what there is to do.
     """
     for tensor in tensors:
-        if type(tensor) not in PLAIN or not tensor.is_cpu or tensor.is_neg() or is_legacy_batchedtensor(tensor):
+        if (
+            type(tensor) not in PLAIN
+            or not tensor.is_cpu
+            or tensor.is_neg()
+            or is_legacy_batchedtensor(tensor)
+        ):
             return False
     return (
         _len_torch_dispatch_stack() == 0
