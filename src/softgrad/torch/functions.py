@@ -245,8 +245,8 @@ def logsumexp(
     >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
     tensor([  0.6931, 100.6931])
     """
-    options = {"axis": dim, "where": where, "scale": scale, "keepdims": keepdim, "out": out}
-    return reductions.forward(LOGSUMEXP, prepared(input, dtype), **options)
+    x = prepared(input, dtype)
+    return reductions.forward(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def entropy(
@@ -270,8 +270,8 @@ def entropy(
     >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
     tensor([0.6931, 0.0000])
     """
-    options = {"axis": dim, "where": where, "scale": scale, "keepdims": keepdim, "out": out}
-    return reductions.forward(ENTROPY, prepared(input, dtype), **options)
+    x = prepared(input, dtype)
+    return reductions.forward(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def cross_entropy(

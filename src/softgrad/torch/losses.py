@@ -97,7 +97,8 @@ def by_the_formulas(loss: Loss, x: Tensor, goal: Tensor, gradient: Tensor) -> tu
     y = by_formulas.forward(Call(LOG_SOFTMAX, (loss.dim,)), wide(x), None)
     losses = -torch.where(t == 0, 0.0, t * y).sum(loss.dim)
     counted = t.sum(loss.dim, keepdim=True)
-    found = formulas.gradient(*(by_formulas.to_rows(a, (loss.dim,)) for a in (y.exp(), t)), by_formulas.xp)
+    p, weights = (by_formulas.to_rows(a, (loss.dim,)) for a in (y.exp(), t))
+    found = formulas.gradient(p, weights, by_formulas.xp)
     found = by_formulas.from_rows(found, x, (loss.dim,))
     if loss.ignore_index is not None:
         there = counted != 0

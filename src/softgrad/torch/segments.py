@@ -100,7 +100,8 @@ class Segmented(Function):
     @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
         y, offsets = ctx.saved_tensors
-        return times(ctx.cut, *primals(y), dx, offsets)
+        (y,) = primals(y)
+        return times(ctx.cut, y, dx, offsets)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, offsets: Tensor, cut: Cut) -> Any:

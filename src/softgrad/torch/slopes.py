@@ -11,6 +11,8 @@ there as well.  Where `where` is False, or y is 0 throughout, it is 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def weights(call: Call, y: Tensor, learnt: Tensor | None) -> tuple[Tensor, Tenso
         return y, torch.ones_like(y)
     if learnt is None and isinstance(call.map.alpha, int):
         return (y > 0).to(y.dtype), None
-    alpha = call.map.alpha if learnt is None else learnt.to(y.dtype)
+    alpha: Any = call.map.alpha if learnt is None else learnt.to(y.dtype)
     there = y > 0
     base = torch.where(there, y, 1.0)
     return torch.where(there, base ** (2 - alpha), y), torch.where(

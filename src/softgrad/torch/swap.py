@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ..checks import Empty
 from . import functions
 from .modules import LogSoftmax, Softmax
 
 Model = torch.nn.Module
 
 
-def replace_softmax(model: Model, *, empty: functions.Empty = "zero") -> Model:
+def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
     """Put softgrad's modules in the place of every `torch.nn.Softmax` and `torch.nn.LogSoftmax` of a model.
 
     Parameters
@@ -35,7 +36,7 @@ def replace_softmax(model: Model, *, empty: functions.Empty = "zero") -> Model:
     Notes
     -----
     Calls of functions in the model's code (``torch.softmax(scores, -1)``) are no modules: for these see
-    `swapped`.  A ``dim`` that is not given is what PyTorch takes for it, by the number of dims of the input.
+    `swapped`.  A `torch.nn.Softmax` without a ``dim``, which PyTorch finds from the input, stays what it is.
 
     Examples
     --------
@@ -47,10 +48,10 @@ def replace_softmax(model: Model, *, empty: functions.Empty = "zero") -> Model:
       (1): Softmax(dim=1)
     )
     """
-    kinds = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
-    if type(model) in kinds and model.dim is not None:
-        made = kinds[type(model)](model.dim, empty=empty)
-        return made.train(model.training)
+    kinds: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
+    dim: Any = getattr(model, "dim", None)
+    if type(model) in kinds and dim is not None:
+        return kinds[type(model)](dim, empty=empty).train(model.training)
     for name, child in model.named_children():
         setattr(model, name, replace_softmax(child, empty=empty))
     return model
@@ -107,7 +108,7 @@ class swapped(TorchFunctionMode):
     tensor([0., 0.])
     """
 
-    def __init__(self, *, empty: functions.Empty = "zero") -> None:
+    def __init__(self, *, empty: Empty = "zero") -> None:
         super().__init__()
         softmax = in_place_of(functions.softmax, empty)
         log_softmax = in_place_of(functions.log_softmax, empty)
