@@ -2,8 +2,8 @@
 
     python benchmarks/torch_grid.py [--quick]
 
-All pairs run in turns in one loop; a ratio is that of the medians, below 1 where softgrad is faster.  Prints a
-table and writes benchmarks/results/torch_grid.json.
+All pairs run in turns in one loop; a ratio is that of the medians, below 1 where softgrad is faster.  Prints
+a table and writes benchmarks/results/torch_grid.json.
 """
 
 import json

@@ -12,7 +12,8 @@ import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
-from softgrad.torch import by_formulas, compute, options, tensors  # noqa: E402
+from softgrad.torch import by_formulas, compute, tensors  # noqa: E402
+from softgrad.torch.options import Call  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -369,7 +370,7 @@ def test_the_formulas_that_cuda_tensors_take(name):
     close = {"rtol": 1e-12, "atol": 1e-14, "equal_nan": True}
     for mask in (None, where):
         for empty in ("zero", "nan"):
-            call = options.Call(MAPS[name], (-1,), 0.7, empty)
+            call = Call(MAPS[name], (-1,), 0.7, empty)
             y, right = by_formulas.forward(call, x, mask), compute.forward(call, x, mask, None)
             torch.testing.assert_close(y, right, **close)
         for kind in ("vjp", "jvp"):
@@ -382,10 +383,10 @@ def test_the_formulas_that_cuda_tensors_take(name):
         torch.testing.assert_close(found, expected, **close)
     # along other dims: the same numbers in another order
     block = numbers(4, 3, 5, seed=4)
-    other = options.Call(MAPS[name], (-3, -1))
+    other = Call(MAPS[name], (-3, -1))
     found = by_formulas.forward(other, block, None).transpose(0, 1).flatten(1)
     rows = block.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(found, by_formulas.forward(options.Call(MAPS[name], (-1,)), rows, None))
+    torch.testing.assert_close(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None))
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_used():

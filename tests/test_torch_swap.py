@@ -1,4 +1,4 @@
-"""softgrad in the place of PyTorch's softmax: modules, a context, and a transformer that is trained with it."""
+"""softgrad in the place of PyTorch's softmax: modules, a context, and a transformer trained with it."""
 
 import copy
 

@@ -109,7 +109,7 @@ class Entmax(Softmax):
     >>> layer = softgrad.torch.Entmax(1.5, learn_alpha=True)
     >>> layer(torch.tensor([1.0, 0.0, -1.0]))[0].backward()
     >>> layer.alpha.grad
-    tensor(0.1577)
+    tensor(0.2485)
     """
 
     alpha: float | Tensor

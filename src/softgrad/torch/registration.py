@@ -1,7 +1,8 @@
 """The operators of `torch.ops.softgrad`, defined for every row of the table of maps.
 
 Each has an implementation for memory, one that only tells the shape ("fake"), one for autograd and one for
-the transforms of `torch.func`.  The functions of `softgrad.torch` come here where PyTorch traces what they do.
+the transforms of `torch.func`.  The functions of `softgrad.torch` come here where PyTorch traces
+what they do.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def optional(tensor: Tensor | None) -> Array | None:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether they are memory on the CPU as it is, and nothing follows what is done to them (a tracer, a mode).
+    """Whether they are memory on the CPU as it is, and no tracer or mode follows what is done to them.
 
     What is not goes to the registered operator, before which PyTorch does what there is to do.
     """
