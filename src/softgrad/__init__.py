@@ -1,5 +1,9 @@
 """Given what a softmax layer put out and ∂L/∂output: ∂L/∂input, without the Jacobian, to the last bits."""
 
+import importlib
+from types import ModuleType
+
+from .explain import explain
 from .functional import (
     cross_entropy,
     cross_entropy_with_vjp,
@@ -40,6 +44,14 @@ from .layers import CrossEntropy, Entmax, LogSoftmax, Softmax, Sparsemax
 from .operator import SoftmaxJacobian
 from .threads import get_num_threads, set_num_threads
 
+
+def __getattr__(name: str) -> ModuleType:
+    """`softgrad.torch`, which imports PyTorch, at its first use."""
+    if name == "torch":
+        return importlib.import_module(".torch", __name__)
+    raise AttributeError(f"module 'softgrad' has no attribute {name!r}")
+
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -60,6 +72,7 @@ __all__ = [
     "entropy",
     "entropy_vjp",
     "entropy_with_vjp",
+    "explain",
     "get_num_threads",
     "log_softmax",
     "log_softmax_double_backward",

@@ -7,10 +7,11 @@ a forked child.  The kernels let go of the GIL, so plain threads do.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import operator
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ SHARE = 1 << 20
 # wait for ever for an import, or a compilation, of a thread that it does not have.
 first_use = threading.RLock()
 
+
+class _Here(threading.local):
+    """What holds for the calls of one thread."""
+
+    number: int | None = None  # instead of `get_num_threads`
+
+
+_here = _Here()
+_seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
 _number: int | None = None
 
@@ -93,6 +103,38 @@ def set_num_threads(number: int) -> None:
     _number = whole
 
 
+@contextlib.contextmanager
+def at_most(number: int) -> Iterator[None]:
+    """Let the calls that this thread makes meanwhile use so many threads."""
+    before, _here.number = _here.number, number
+    try:
+        yield
+    finally:
+        _here.number = before
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[tuple[str, str, int]]]:
+    """What calls ran meanwhile: by what, the name of the kernel, and on how many threads."""
+    global _seen
+    before, _seen = _seen, []
+    try:
+        yield _seen
+    finally:
+        _seen = before
+
+
+def ran(by: str, name: str, number: int = 1) -> None:
+    """Tell `watched`, if it is on."""
+    if _seen is not None:
+        _seen.append((by, name, number))
+
+
+def watching() -> bool:
+    """Whether `watched` is on."""
+    return _seen is not None
+
+
 def _workers() -> concurrent.futures.ThreadPoolExecutor:
     """The pool, made at first use; more threads start when more shares wait."""
     global _pool
@@ -125,7 +167,11 @@ def share(
     `size` is the number of bytes of one of the arrays, by which the number of threads is chosen.  The result
     is true if that of a part is.
     """
-    parts = 1 if size < 2 * SHARE else min(get_num_threads(), size // SHARE, tiles // at_once)
+    parts = 1
+    if size >= 2 * SHARE:
+        parts = min(_here.number or get_num_threads(), size // SHARE, tiles // at_once)
+    if _seen is not None:
+        ran("numba", kernel.__name__, max(parts, 1))
     if parts < 2:
         return bool(kernel(*arguments, 0, tiles))
     edges = [tiles // at_once * part // parts * at_once for part in range(parts)] + [tiles]

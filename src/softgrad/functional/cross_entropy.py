@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ..checks import Array, Reduction
-from ..numpy import losses
+from .dispatch import library
 
 
 def cross_entropy(
@@ -85,7 +85,7 @@ def cross_entropy(
     >>> float(softgrad.cross_entropy(x, [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]).round(4))
     0.6198
     """
-    return losses.cross_entropy(
+    return library(x).losses.cross_entropy(
         x,
         target,
         axis=axis,
@@ -165,7 +165,7 @@ def cross_entropy_with_vjp(
     array([[-2.13013958e-01,  1.06506979e-01,  1.06506979e-01],
            [ 9.35762297e-14,  9.35762297e-14, -1.87152459e-13]])
     """
-    return losses.cross_entropy_with_vjp(
+    return library(x).losses.cross_entropy_with_vjp(
         x,
         target,
         axis=axis,

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import numpy.typing as npt
 
-from .. import checks, family
+from .. import checks
 from ..checks import Array, Axis, Empty
-from ..numpy import maps
-from ..numpy.alpha import alpha_vjp
+from .dispatch import library
 
 
 def entmax(
@@ -71,8 +70,8 @@ def entmax(
     >>> softgrad.entmax(x, 1.8).round(4)
     array([0.7159, 0.2841, 0.    , 0.    ])
     """
-    row = family.entmax(checks.alpha(alpha))
-    return maps.forward(row, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    of = library(x)
+    return of.maps.forward(of.alpha.row(alpha), x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
 def entmax_vjp(
@@ -136,7 +135,8 @@ def entmax_vjp(
     >>> softgrad.entmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.2835, -0.2835,  0.    ])
     """
-    return maps.vjp(family.entmax(checks.alpha(alpha)), y, dy, axis=axis, where=where, scale=scale, out=out)
+    of = library(y)
+    return of.maps.vjp(of.alpha.row(alpha), y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def entmax_jvp(
@@ -182,7 +182,8 @@ def entmax_jvp(
     >>> softgrad.entmax_jvp(y, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.2835, -0.2835,  0.    ])
     """
-    return maps.jvp(family.entmax(checks.alpha(alpha)), y, dx, axis=axis, where=where, scale=scale, out=out)
+    of = library(y)
+    return of.maps.jvp(of.alpha.row(alpha), y, dx, axis=axis, where=where, scale=scale, out=out)
 
 
 def entmax_double_backward(
@@ -238,7 +239,8 @@ def entmax_double_backward(
     >>> grad_x.round(4), grad_dy.round(4)
     (array([ 0.1485, -0.1485,  0.    ]), array([-0.2835,  0.2835, -0.    ]))
     """
-    return maps.double_backward(family.entmax(checks.alpha(alpha)), y, dy, v, axis=axis, scale=scale)
+    of = library(y)
+    return of.maps.double_backward(of.alpha.row(alpha), y, dy, v, axis=axis, scale=scale)
 
 
 def entmax_with_vjp(
@@ -278,8 +280,8 @@ def entmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.2002, -0.1435, -0.0567])
     """
-    row = family.entmax(checks.alpha(alpha))
-    return maps.with_vjp(row, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    of = library(x)
+    return of.maps.with_vjp(of.alpha.row(alpha), x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
 def entmax_alpha_vjp(
@@ -335,4 +337,4 @@ def entmax_alpha_vjp(
     >>> softgrad.entmax_alpha_vjp(y, np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])).round(4)
     array([0.2485, 0.    ])
     """
-    return alpha_vjp(y, dy, checks.alpha(alpha), axis=axis, where=where)
+    return library(y).alpha.alpha_vjp(y, dy, checks.alpha(alpha), axis=axis, where=where)

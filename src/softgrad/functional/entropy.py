@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis
 from ..family import ENTROPY
-from ..numpy import reductions
+from .dispatch import library
 
 
 def entropy(
@@ -71,7 +71,9 @@ def entropy(
     >>> softgrad.entropy(np.array([[0.0, 0.0, -np.inf], [0.0, -1000.0, -2000.0]])).round(4)
     array([0.6931, 0.    ])
     """
-    return reductions.forward(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.forward(
+        ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )
 
 
 def entropy_vjp(
@@ -129,7 +131,7 @@ def entropy_vjp(
     array([[ 0.1966, -0.1966,  0.    ],
            [ 0.    ,  0.    ,  0.    ]])
     """
-    return reductions.vjp(ENTROPY, x, dy, axis=axis, where=where, scale=scale, out=out)
+    return library(x).reductions.vjp(ENTROPY, x, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def entropy_with_vjp(
@@ -168,4 +170,6 @@ def entropy_with_vjp(
     >>> vjp(1.0).round(4)
     array([ 0.1966, -0.1966,  0.    ])
     """
-    return reductions.with_vjp(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.with_vjp(
+        ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )

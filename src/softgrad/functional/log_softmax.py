@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
 from ..family import LOG_SOFTMAX
-from ..numpy import maps
+from .dispatch import library
 
 
 def log_softmax(
@@ -73,7 +73,7 @@ def log_softmax(
     >>> softgrad.log_softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([-1.313, -0.313,   -inf])
     """
-    return maps.forward(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.forward(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
 def log_softmax_vjp(
@@ -137,7 +137,7 @@ def log_softmax_vjp(
     >>> softgrad.log_softmax_vjp(y, np.array([-1.0, 0.0, 0.0])).round(4)
     array([-0.91  ,  0.2447,  0.6652])
     """
-    return maps.vjp(LOG_SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.vjp(LOG_SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def log_softmax_jvp(
@@ -192,7 +192,7 @@ def log_softmax_jvp(
     >>> softgrad.log_softmax_jvp(y, np.array([0.0, 0.0, 1.0])).round(4)
     array([-0.6652, -0.6652,  0.3348])
     """
-    return maps.jvp(LOG_SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.jvp(LOG_SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
 
 
 def log_softmax_double_backward(
@@ -242,7 +242,7 @@ def log_softmax_double_backward(
     >>> grad_x.round(4), grad_dy.round(4)
     (array([ 0.022 , -0.1848,  0.1628]), array([-0.2447,  0.7553, -0.2447]))
     """
-    return maps.double_backward(LOG_SOFTMAX, y, dy, v, axis=axis, scale=scale)
+    return library(y).maps.double_backward(LOG_SOFTMAX, y, dy, v, axis=axis, scale=scale)
 
 
 def log_softmax_with_vjp(
@@ -281,4 +281,4 @@ def log_softmax_with_vjp(
     >>> vjp(np.array([-1.0, 0.0, 0.0])).round(4)
     array([-0.4068,  0.1536,  0.2532])
     """
-    return maps.with_vjp(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.with_vjp(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)

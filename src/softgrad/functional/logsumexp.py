@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis
 from ..family import LOGSUMEXP
-from ..numpy import reductions
+from .dispatch import library
 
 
 def logsumexp(
@@ -66,7 +66,9 @@ def logsumexp(
     >>> softgrad.logsumexp(np.array([[0.0, 0.0], [100.0, 100.0]])).round(4)
     array([  0.6931, 100.6931])
     """
-    return reductions.forward(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.forward(
+        LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )
 
 
 def logsumexp_vjp(
@@ -125,7 +127,7 @@ def logsumexp_vjp(
     array([[0.5, 0.5],
            [1. , 1. ]])
     """
-    return reductions.vjp(LOGSUMEXP, x, dy, axis=axis, where=where, scale=scale, out=out)
+    return library(x).reductions.vjp(LOGSUMEXP, x, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def logsumexp_with_vjp(
@@ -164,4 +166,6 @@ def logsumexp_with_vjp(
     >>> vjp(1.0)
     array([0.5, 0.5, 0. ])
     """
-    return reductions.with_vjp(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+    return library(x).reductions.with_vjp(
+        LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out
+    )

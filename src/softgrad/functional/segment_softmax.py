@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array
-from ..numpy import segments
+from .dispatch import library
 
 
 def segment_softmax(
@@ -81,7 +81,7 @@ def segment_softmax(
     >>> softgrad.segment_softmax(np.array([0.0, 0.0, 5.0, 1.0, 1.0, 1.0, 1.0]), [0, 2, 3, 3, 7])
     array([0.5 , 0.5 , 1.  , 0.25, 0.25, 0.25, 0.25])
     """
-    return segments.softmax(x, offsets, axis=axis, scale=scale, out=out)
+    return library(x).segments.softmax(x, offsets, axis=axis, scale=scale, out=out)
 
 
 def segment_softmax_vjp(
@@ -141,7 +141,7 @@ def segment_softmax_vjp(
     >>> softgrad.segment_softmax_vjp(y, np.array([1.0, 0.0, 1.0, 0.0, 0.0]), offsets).round(4)
     array([ 0.25  , -0.25  ,  0.0819, -0.022 , -0.0599])
     """
-    return segments.product(y, dy, "dy", offsets, axis=axis, scale=scale, out=out)
+    return library(y).segments.product(y, dy, "dy", offsets, axis=axis, scale=scale, out=out)
 
 
 def segment_softmax_jvp(
@@ -187,7 +187,7 @@ def segment_softmax_jvp(
     >>> softgrad.segment_softmax_jvp(y, np.array([1.0, 0.0, 1.0]), [0, 2, 3])
     array([ 0.25, -0.25,  0.  ])
     """
-    return segments.product(y, dx, "dx", offsets, axis=axis, scale=scale, out=out)
+    return library(y).segments.product(y, dx, "dx", offsets, axis=axis, scale=scale, out=out)
 
 
 def segment_softmax_with_vjp(
@@ -225,9 +225,9 @@ def segment_softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 1.0]))
     array([ 0.25, -0.25,  0.  ])
     """
-    y = segments.softmax(x, offsets, axis=axis, scale=scale, out=out)
+    y = library(x).segments.softmax(x, offsets, axis=axis, scale=scale, out=out)
 
     def vjp(dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
-        return segments.product(y, dy, "dy", offsets, axis=axis, scale=scale, out=out)
+        return library(y).segments.product(y, dy, "dy", offsets, axis=axis, scale=scale, out=out)
 
     return y, vjp

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
 from ..family import SOFTMAX
-from ..numpy import maps
+from .dispatch import library
 
 
 def softmax(
@@ -79,7 +79,7 @@ def softmax(
     >>> softgrad.softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([0.269, 0.731, 0.   ])
     """
-    return maps.forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
 def softmax_vjp(
@@ -140,7 +140,7 @@ def softmax_vjp(
     >>> softgrad.softmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.0819, -0.022 , -0.0599])
     """
-    return maps.vjp(SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.vjp(SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def softmax_jvp(
@@ -184,7 +184,7 @@ def softmax_jvp(
     >>> softgrad.softmax_jvp(y, np.array([0.0, 0.0, 1.0])).round(4)
     array([-0.0599, -0.1628,  0.2227])
     """
-    return maps.jvp(SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.jvp(SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
 
 
 def softmax_double_backward(
@@ -233,7 +233,7 @@ def softmax_double_backward(
     >>> grad_x.round(4), grad_dy.round(4)
     (array([-0.0181, -0.0112,  0.0293]), array([-0.022 ,  0.1848, -0.1628]))
     """
-    return maps.double_backward(SOFTMAX, y, dy, v, axis=axis, scale=scale)
+    return library(y).maps.double_backward(SOFTMAX, y, dy, v, axis=axis, scale=scale)
 
 
 def softmax_with_vjp(
@@ -272,4 +272,4 @@ def softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.0758, -0.0286, -0.0472])
     """
-    return maps.with_vjp(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.with_vjp(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
 from ..family import SPARSEMAX
-from ..numpy import maps
+from .dispatch import library
 
 
 def sparsemax(
@@ -62,7 +62,7 @@ def sparsemax(
     array([[0.75, 0.25, 0.  ],
            [0.  , 1.  , 0.  ]])
     """
-    return maps.forward(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.forward(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
 def sparsemax_vjp(
@@ -123,7 +123,7 @@ def sparsemax_vjp(
     >>> softgrad.sparsemax_vjp(y, np.array([1.0, 0.0, 0.0]))
     array([ 0.5, -0.5,  0. ])
     """
-    return maps.vjp(SPARSEMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.vjp(SPARSEMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
 def sparsemax_jvp(
@@ -168,7 +168,7 @@ def sparsemax_jvp(
     >>> softgrad.sparsemax_jvp(y, np.array([1.0, 0.0, 0.0]))
     array([ 0.5, -0.5,  0. ])
     """
-    return maps.jvp(SPARSEMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
+    return library(y).maps.jvp(SPARSEMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
 
 
 def sparsemax_double_backward(
@@ -216,7 +216,7 @@ def sparsemax_double_backward(
     >>> softgrad.sparsemax_double_backward(y, dy, v)[1]
     array([-0.5,  0.5, -0. ])
     """
-    return maps.double_backward(SPARSEMAX, y, dy, v, axis=axis, scale=scale)
+    return library(y).maps.double_backward(SPARSEMAX, y, dy, v, axis=axis, scale=scale)
 
 
 def sparsemax_with_vjp(
@@ -255,4 +255,4 @@ def sparsemax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.25, -0.25,  0.  ])
     """
-    return maps.with_vjp(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+    return library(x).maps.with_vjp(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)

@@ -9,10 +9,16 @@ import numpy as np
 
 from .. import checks, family
 from ..checks import Array
+from ..family import Map
 from . import maps
 
 # (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; what follows these is below 2⁻⁵⁵ of it for |t| ≤ 1
 SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
+
+
+def row(alpha: Any) -> Map:
+    """The row of the table for one alpha."""
+    return family.entmax(checks.alpha(alpha))
 
 
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
@@ -23,7 +29,7 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     y, dy = checks.alike(("y", "dy"), y, dy)
     axes = checks.axes(axis, y.ndim)
     mask = None if where is None else checks.mask(where, y.shape)
-    dx = maps.vjp(family.entmax(alpha), y, dy, axis=axis, where=where, scale=1.0, out=None)
+    dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=None)
     support = y != 0
     if mask is not None:
         support &= mask

@@ -31,10 +31,10 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
         result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
     if given.size == 0:
         return out
-    sign = -1.0 if factor < 0 else 1.0
+    numbers = forward_numbers(map, dtype, factor, nothing)
     if empty == "raise":
         x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
-        if run("any_empty", 0, [x], where, axes, (sign,)):
+        if run("any_empty", 0, [x], where, axes, numbers[:1]):
             raise ValueError(
                 "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' "
                 "or empty='nan', or leave such rows out"
@@ -42,10 +42,14 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
-    numbers: tuple[float, ...] = (sign, *in_parts(abs(factor), dtype), nothing)
-    numbers += () if map.alpha is None else (map.alpha,)
     run(map.forward, 1, [given, result], where, axes, numbers)
     return out
+
+
+def forward_numbers(map: Map, dtype: np.dtype[Any], scale: float, nothing: float) -> tuple[float, ...]:
+    """What the kernel takes for the scale, for an empty row, and for alpha."""
+    numbers = -1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype), nothing
+    return numbers if map.alpha is None else (*numbers, map.alpha)
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,9 +82,14 @@ def product(
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if y.size:
-        packs = 2 if kernel == map.vjp else 0  # a jvp of its own has no packed form
+        packs = product_packs(map, kernel)
         run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)
     return out
+
+
+def product_packs(map: Map, kernel: str) -> int:
+    """How many arrays it packs; a jvp of its own has no packed form."""
+    return 2 if kernel == map.vjp else 0
 
 
 def vjp(map: Map, y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
@@ -91,11 +100,14 @@ def jvp(map: Map, y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Ar
     return product(map, map.jvp, y, dx, "dx", axis, where, scale, out)
 
 
-def double_backward(map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Array, Array]:
+def double_backward(
+    map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """`out` is for arrays known to fit: nothing of them is checked."""
     y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
     axes = checks.axes(axis, y.ndim)
     factor = checks.number(scale, y.dtype)
-    grads = np.empty_like(y), np.empty_like(y)
+    grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
     if y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
     return grads

@@ -36,6 +36,26 @@ def route(
         return library.kernel(name, code, masked, *plan.way), plan
 
 
+def ready(
+    name: str,
+    packs: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axes: tuple[int, ...],
+    numbers: tuple[Any, ...],
+    row_tile: int | None = None,
+) -> tuple[Callable[..., Any], tuple[int | slice, ...], tuple[Any, ...]]:
+    """(kernel, first, more): ``kernel(*(a[first] for a in arrays), *more)`` is all of a call without a mask.
+
+    Arrays of 16-bit types are given as their bits (see `checks.FLOATS`).
+    """
+    strides = (*strides, strides[0])  # of a mask that is not there, they are not used
+    kernel, plan = route(name, packs, dtype, shape, strides, axes, False, None, row_tile)
+    mask = () if plan.packed else (None,)
+    return kernel, plan.first, (*mask, *plan.layout, *numbers, 0, plan.tiles)
+
+
 def run(
     name: str,
     packs: int,

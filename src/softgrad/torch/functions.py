@@ -1,0 +1,335 @@
+"""The functions on tensors: PyTorch's names for what PyTorch has, softgrad's for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import family
+from ..checks import Empty, Reduction
+from ..family import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
+from . import losses, maps, reductions, segments
+from .alpha import row
+
+ENTMAX = family.entmax()  # stands for that with any alpha that is learnt
+Dim = int | tuple[int, ...] | None
+
+
+def prepared(input: Any, dtype: torch.dtype | None) -> Any:
+    """`input` in `dtype`; without that, in what autocast has softmax computed in (float32 on CUDA)."""
+    if dtype is not None:
+        return input.to(dtype)
+    if isinstance(input, Tensor) and not input.is_cpu and torch.is_autocast_enabled(input.device.type):
+        return input.float() if input.dtype.itemsize == 2 else input
+    return input
+
+
+def forward(
+    map: Map,
+    input: Any,
+    dim: Dim,
+    dtype: torch.dtype | None,
+    where: Any,
+    scale: Any,
+    empty: Empty,
+    out: Tensor | None,
+    learnt: Tensor | None,
+    reuse_dy: bool,
+) -> Tensor:
+    input = prepared(input, dtype)
+    return maps.forward(
+        map,
+        input,
+        axis=dim,
+        where=where,
+        scale=scale,
+        empty=empty,
+        out=out,
+        learnt=learnt,
+        reuse_dy=reuse_dy,
+    )
+
+
+def softmax(
+    input: Tensor,
+    dim: Dim = -1,
+    dtype: torch.dtype | None = None,
+    *,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    empty: Empty = "zero",
+    reuse_dy: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    r"""Softmax of ``scale * input`` along a dim, with derivatives of every order and in both modes.
+
+    .. math:: y_i = \exp(s x_i) / \sum_k \exp(s x_k)
+
+    Parameters
+    ----------
+    input : torch.Tensor
+        Logits x, of any shape and strides.  float16, bfloat16, float32 and float64 stay what they are;
+        integers become float64.
+    dim : int, tuple of int or None
+        The dim or dims along which the result sums to 1; None is all of them.
+    dtype : torch.dtype, optional
+        What `input` is converted to first.
+    where : torch.Tensor of bool, optional
+        Broadcasts to the shape of `input`.  What is False is not there: y is 0 and the gradient is 0,
+        whatever `input` or the gradient of y hold there, NaN included.
+    scale : float or torch.Tensor
+        A finite number; or a tensor that broadcasts to `input`, and gets its gradient.
+    empty : {"zero", "nan", "raise"}
+        What a row gives that has nothing in it (all −inf, or all masked).
+    reuse_dy : bool
+        Whether the backward may write ∂L/∂x into the memory of ∂L/∂y.  For large tensors that spares one
+        of their size.  It is right where nothing else needs ∂L/∂y: y is used once, by an operation whose
+        backward makes a new tensor (a product of matrices does, an addition or ``sum`` may not), no hook
+        keeps it, and no ``grad_outputs`` of the caller's come here directly.  Where a further derivative is
+        wanted, or ∂L/∂y is not contiguous, the memory is new as ever.
+    out : torch.Tensor, optional
+        Where to write the result; autograd must not be asked to follow.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Raises
+    ------
+    TypeError
+        `input` is boolean, complex or sparse; `where` is no tensor of booleans.
+    ValueError
+        `where` or `scale` does not broadcast; `scale` is not finite; `out` does not fit; ``empty="raise"``
+        and there is an empty row.
+    IndexError
+        `input` has no such dim.  (It is a ``numpy.exceptions.AxisError``.)
+
+    Notes
+    -----
+    *Error*: on the CPU as `softgrad.softmax`: 2 ulp for float32 and float64, 0.51 for float16 and bfloat16;
+    gradients within 2·eps of each row's norm (float64: 4).
+
+    *Memory*: y, which is all that is saved for the backward.  The mask is not: what was masked is where y is
+    0.  (An entry whose y is 0 by underflow beside a mask counts as masked too.)  With a `scale` that is a
+    tensor, ``scale * x`` is computed first, and x is saved; 16-bit types are then computed in float32, and
+    saved as that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, torch.nan]], requires_grad=True)
+    >>> y = softgrad.torch.softmax(x, where=~x.isnan())
+    >>> y
+    tensor([[0.0900, 0.2447, 0.6652],
+            [0.2689, 0.7311, 0.0000]], grad_fn=<FastForwardBackward>)
+    >>> torch.autograd.grad(y[:, 0].sum(), x)
+    (tensor([[ 0.0819, -0.0220, -0.0599],
+            [ 0.1966, -0.1966,  0.0000]]),)
+    """
+    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+
+
+def log_softmax(
+    input: Tensor,
+    dim: Dim = -1,
+    dtype: torch.dtype | None = None,
+    *,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    empty: Empty = "zero",
+    reuse_dy: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The logarithm of softmax of ``scale * input`` along a dim: as `softgrad.log_softmax`.
+
+    Parameters, errors and memory are those of `softmax`.  What is masked is −inf, and its gradient 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
+    tensor([-0.6931, -0.6931,    -inf])
+    """
+    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+
+
+def sparsemax(
+    input: Tensor,
+    dim: Dim = -1,
+    dtype: torch.dtype | None = None,
+    *,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    empty: Empty = "zero",
+    reuse_dy: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The point of the simplex that is nearest to ``scale * input``, along a dim: as `softgrad.sparsemax`.
+
+    Parameters, errors and memory are those of `softmax`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.sparsemax(torch.tensor([1.0, 0.5, -1.0]))
+    tensor([0.7500, 0.2500, 0.0000])
+    """
+    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+
+
+def entmax(
+    input: Tensor,
+    alpha: float | Tensor = 1.5,
+    dim: Dim = -1,
+    dtype: torch.dtype | None = None,
+    *,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    empty: Empty = "zero",
+    reuse_dy: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Entmax of ``scale * input`` along a dim: as `softgrad.entmax`.
+
+    Parameters
+    ----------
+    input : torch.Tensor
+        As for `softmax`.
+    alpha : float or torch.Tensor
+        At least 1: 1 is softmax, 2 is sparsemax.  A tensor of one element gets its gradient; it is saved
+        for the backward, beside y.
+    dim, dtype, where, scale, empty, reuse_dy, out
+        As for `softmax`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.entmax(torch.tensor([1.0, 0.5, -0.5, -1.0]))
+    tensor([0.6712, 0.3240, 0.0048, 0.0000])
+    """
+    if isinstance(alpha, Tensor):
+        if alpha.numel() != 1 or not alpha.is_floating_point():
+            raise ValueError(
+                f"alpha has shape {tuple(alpha.shape)} and dtype {alpha.dtype}; it takes a number, or a "
+                f"tensor of one float: call entmax for each alpha"
+            )
+        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, alpha, reuse_dy)
+    return forward(row(alpha), input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+
+
+def logsumexp(
+    input: Tensor,
+    dim: Dim = -1,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The logarithm of the sum of the exponentials of ``scale * input`` along a dim: as `softgrad.logsumexp`.
+
+    Saved for the backward are `input`, which is no new memory, and `where`.  A row that has nothing in it
+    gives −inf, and its gradient is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
+    tensor([  0.6931, 100.6931])
+    """
+    x = prepared(input, dtype)
+    return reductions.forward(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+
+
+def entropy(
+    input: Tensor,
+    dim: Dim = -1,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The entropy −Σ p log p of p = softmax(``scale * input``) along a dim: as `softgrad.entropy`.
+
+    It is finite, and so is its gradient, where p is 0.  Saved for the backward are `input` and `where`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
+    tensor([0.6931, 0.0000])
+    """
+    x = prepared(input, dtype)
+    return reductions.forward(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    dim: int = -1,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy of softmax of `input` along a dim: as `softgrad.cross_entropy`.
+
+    Parameters
+    ----------
+    input : torch.Tensor
+        Logits.
+    target : torch.Tensor
+        Classes: integers, of the shape of `input` without the dim; or weights: floats of that shape, which
+        get their gradient if they want one.
+    dim : int
+        The dim of the classes.  (`torch.nn.functional.cross_entropy` has it at 1.)
+    label_smoothing, ignore_index, reduction
+        As for `softgrad.cross_entropy`.
+
+    Notes
+    -----
+    The gradient of each row is found along with its loss, and is what is saved for the backward (beside
+    `target`); `input` is not.  Second derivatives take the probabilities from it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> x = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    >>> loss = softgrad.torch.cross_entropy(x, torch.tensor([2]))
+    >>> loss
+    tensor(0.4076, grad_fn=<DivBackward0>)
+    >>> torch.autograd.grad(loss, x)
+    (tensor([[ 0.0900,  0.2447, -0.3348]]),)
+    """
+    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
+    return losses.cross_entropy(prepared(input, None), target, axis=dim, **options)
+
+
+def segment_softmax(
+    input: Tensor, offsets: Tensor, dim: int = 0, *, dtype: torch.dtype | None = None, scale: float = 1.0
+) -> Tensor:
+    """Softmax of ``scale * input`` within each of the segments that a dim is cut into.
+
+    Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1``: as `softgrad.segment_softmax`.  Saved for the
+    backward are y and `offsets`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.segment_softmax(torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0, 2, 3]))
+    tensor([0.5000, 0.5000, 1.0000])
+    """
+    return segments.softmax(prepared(input, dtype), offsets, axis=dim, scale=scale, out=None)

@@ -1,0 +1,233 @@
+"""Softmax in segments for tensors: the functions of `softgrad.numpy.segments`, under the same names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from .. import checks, threads
+from ..formulas import segment_softmax as formulas
+from ..numpy import segments
+from . import by_formulas
+from .autograd import differentiable, no_derivative, primals, vmapped
+from .maps import scale_of
+from .operators import below, named
+from .registration import define
+from .tensors import alike, array, checked, limited, plain, target, wide
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The options of a call: the dim that is cut into segments, counted from the last, and the scale."""
+
+    dim: int
+    scale: float
+
+    def options(self) -> dict[str, Any]:
+        return {"axis": self.dim, "scale": self.scale}
+
+
+def rows(tensor: Tensor, dim: int) -> Tensor:
+    return wide(tensor).reshape(1) if tensor.ndim == 0 else wide(tensor).movedim(dim, 0)
+
+
+def store(found: Tensor, like: Tensor, dim: int) -> Tensor:
+    return torch.empty_like(like).copy_(found.movedim(0, dim) if like.ndim else found.reshape(()))
+
+
+def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
+    if not x.is_cpu:
+        threads.ran("formulas", "segment_softmax")
+        found = formulas.segment_softmax(rows(x, cut.dim) * cut.scale, offsets, by_formulas.xp)
+        return store(found, x, cut.dim)
+    y = torch.empty_like(x)
+    given = array(x)
+    limited(given.nbytes, segments.softmax, given, array(offsets), **cut.options(), out=array(y))
+    return y
+
+
+def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor | None = None) -> Tensor:
+    if not y.is_cpu:
+        threads.ran("formulas", "segment_softmax")
+        found = formulas.segment_vjp(rows(y, cut.dim), rows(v, cut.dim), offsets, by_formulas.xp)
+        found = store(found * cut.scale, y, cut.dim)
+        return found if out is None else out.copy_(found)
+    out = torch.empty_like(y) if out is None else out
+    arrays = array(y), array(v)
+    limited(
+        arrays[0].nbytes, segments.product, *arrays, "dy", array(offsets), **cut.options(), out=array(out)
+    )
+    return out
+
+
+def centred(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
+    """v less its mean by the weights y in its segment, along the first dim."""
+    lengths = offsets.diff()
+    segment = torch.repeat_interleave(
+        torch.arange(len(lengths), device=y.device), lengths, output_size=len(y)
+    )
+    empty = y.new_zeros((len(lengths), *y.shape[1:]))
+    total = empty.index_add(0, segment, y)
+    total = torch.where(total == 0, 1.0, total)
+    return v - (empty.index_add(0, segment, y * v) / total).index_select(0, segment)
+
+
+class Segmented(Function):
+    """y; saved are y and the offsets."""
+
+    @staticmethod
+    def forward(x: Tensor, offsets: Tensor, cut: Cut) -> Any:
+        if plain(x, offsets):
+            return compute(cut, x, offsets)
+        return below(named("segment_softmax"), (x, offsets, cut.dim, cut.scale))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, offsets, ctx.cut = inputs
+        ctx.save_for_backward(output, offsets)
+        ctx.save_for_forward(output, offsets)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        y, offsets = ctx.saved_tensors
+        return times(ctx.cut, y, dy, offsets), None, None
+
+    @staticmethod
+    @differentiable
+    def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
+        y, offsets = ctx.saved_tensors
+        (y,) = primals(y)
+        return times(ctx.cut, y, dx, offsets)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, offsets: Tensor, cut: Cut) -> Any:
+        same_offsets(in_dims[1])
+        return vmapped(lambda x: through(cut, x, offsets), info, in_dims[:1], x)
+
+
+class SegmentedProduct(Function):
+    """v times the Jacobian at y, which is symmetric."""
+
+    @staticmethod
+    def forward(y: Tensor, v: Tensor, offsets: Tensor, cut: Cut) -> Any:
+        if plain(y, v, offsets):
+            return compute_product(cut, y, v, offsets)
+        return below(named("segment_softmax_vjp"), (y, v, offsets, cut.dim, cut.scale))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.cut = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        (y, v, offsets), cut = ctx.saved_tensors, ctx.cut
+        to_y = None
+        if ctx.needs_input_grad[0]:
+            p, a, b = (rows(t, cut.dim) for t in (y, v, g))
+            found = cut.scale * centred(cut, p, a, offsets) * centred(cut, p, b, offsets)
+            to_y = back(found, y, cut.dim)
+        return to_y, times(cut, y, g, offsets) if ctx.needs_input_grad[1] else None, None, None
+
+    @staticmethod
+    @differentiable
+    def jvp(ctx: Any, dy: Any, dv: Any, _: Any, __: Any) -> Any:
+        (y, v, offsets), cut = primals(*ctx.saved_tensors), ctx.cut
+        result = torch.zeros_like(y) if dv is None else times(cut, y, dv, offsets)
+        if dy is None:
+            return result
+        p, a, t = (rows(r, cut.dim) for r in (y, v, dy))
+        less = centred(cut, p, a, offsets)
+        # d(p∘(v − m)) = dp∘(v − m) − p·⟨dp, v − m⟩/⟨p,1⟩: the mean of dp∘(v − m)/p, by the weights p
+        share = torch.where(p == 0, 0.0, t * less / torch.where(p == 0, 1.0, p))
+        moved = t * less - p * (share - centred(cut, p, share, offsets))
+        return result + back(cut.scale * moved, y, cut.dim)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, y: Tensor, v: Tensor, offsets: Tensor, cut: Cut) -> Any:
+        same_offsets(in_dims[2])
+        return vmapped(lambda y, v: times(cut, y, v, offsets), info, in_dims[:2], y, v)
+
+
+def back(found: Tensor, like: Tensor, dim: int) -> Tensor:
+    return (found.movedim(0, dim) if like.ndim else found.reshape(())).to(like.dtype)
+
+
+def same_offsets(in_dim: int | None) -> None:
+    if in_dim is not None:
+        raise NotImplementedError(
+            "vmap over offsets: put the segments behind each other along one dim instead"
+        )
+
+
+apply, apply_product = super(Function, Segmented).apply, super(Function, SegmentedProduct).apply
+
+
+def through(cut: Cut, x: Tensor, offsets: Tensor) -> Any:
+    if torch.compiler.is_compiling():
+        return named("segment_softmax")(x, offsets, cut.dim, cut.scale)
+    if torch._C._are_functorch_transforms_active():
+        return Segmented.apply(x, offsets, cut)
+    return apply(x, offsets, cut)
+
+
+def times(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Any:
+    if torch.compiler.is_compiling():
+        return named("segment_softmax_vjp")(y, v, offsets, cut.dim, cut.scale)
+    if torch._C._are_functorch_transforms_active():
+        return SegmentedProduct.apply(y, v, offsets, cut)
+    if no_derivative(y, v) and plain(y, v, offsets):
+        return compute_product(cut, y, v, offsets)
+    return apply_product(y, v, offsets, cut)
+
+
+# --- the functions -----------------------------------------------------------------------------------
+
+
+def cut_of(x: Tensor, axis: Any, scale: Any) -> Cut:
+    if type(axis) is not int or not -x.ndim <= axis < x.ndim:  # what torch.compile can trace goes on
+        axis = checks.one_axis(axis, x.ndim, "segments")
+    return Cut(axis - (x.ndim or 1) if axis >= 0 else axis, scale_of(scale, x))
+
+
+def offsets_of(offsets: Any, x: Tensor) -> Tensor:
+    return offsets if isinstance(offsets, Tensor) else torch.as_tensor(offsets, device=x.device)
+
+
+def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
+    x = checked(x, "x")
+    y = through(cut_of(x, axis, scale), x, offsets_of(offsets, x))
+    return y if out is None else target(out, y, x).copy_(y)
+
+
+def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
+    y, v = alike(("y", name), y, v)
+    cut, offsets = cut_of(y, axis, scale), offsets_of(offsets, y)
+    if out is None:
+        found: Tensor = times(cut, y, v, offsets)
+        return found
+    return compute_product(cut, y, v, offsets, target(out, y, y, v))
+
+
+# --- the registered operators ------------------------------------------------------------------------
+
+
+define(
+    "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
+    lambda x, offsets, dim, scale: compute(Cut(dim, scale), x, offsets),
+    lambda x, offsets, dim, scale: torch.empty_like(x),
+    lambda x, offsets, dim, scale: apply(x, offsets, Cut(dim, scale)),
+    lambda x, offsets, dim, scale: Segmented.apply(x, offsets, Cut(dim, scale)),
+)
+define(
+    "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
+    lambda y, dy, offsets, dim, scale: compute_product(Cut(dim, scale), y, dy, offsets),
+    lambda y, dy, offsets, dim, scale: torch.empty_like(y),
+    lambda y, dy, offsets, dim, scale: apply_product(y, dy, offsets, Cut(dim, scale)),
+    lambda y, dy, offsets, dim, scale: SegmentedProduct.apply(y, dy, offsets, Cut(dim, scale)),
+)

@@ -1,0 +1,127 @@
+"""softgrad in the place of PyTorch's softmax: in the modules of a model, or for all calls in a block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from ..checks import Empty
+from . import functions
+from .modules import LogSoftmax, Softmax
+
+Model = torch.nn.Module
+
+
+def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
+    """Put softgrad's modules in the place of every `torch.nn.Softmax` and `torch.nn.LogSoftmax` of a model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is changed.
+    empty : {"zero", "nan", "raise"}
+        What a row gives that has nothing in it; "nan" is what PyTorch does.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model`; or the module in its place, if it is a softmax itself.
+
+    Notes
+    -----
+    Calls of functions in the model's code (``torch.softmax(scores, -1)``) are no modules: for these see
+    `swapped`.  A `torch.nn.Softmax` without a ``dim``, which PyTorch finds from the input, stays what it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.replace_softmax(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Softmax(dim=1)))
+    Sequential(
+      (0): Linear(in_features=2, out_features=3, bias=True)
+      (1): Softmax(dim=1)
+    )
+    """
+    kinds: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
+    dim: Any = getattr(model, "dim", None)
+    if type(model) in kinds and dim is not None:
+        return kinds[type(model)](dim, empty=empty).train(model.training)
+    for name, child in model.named_children():
+        setattr(model, name, replace_softmax(child, empty=empty))
+    return model
+
+
+def in_place_of(function: Callable[..., Tensor], empty: str) -> Callable[..., Tensor]:
+    """`function` with the arguments of `torch.softmax`."""
+
+    @functools.wraps(function)
+    def call(input: Tensor, dim: int, dtype: Any = None, *, out: Tensor | None = None) -> Tensor:
+        return function(input, dim, dtype, empty=empty, out=out)
+
+    return call
+
+
+def functional_in_place_of(
+    theirs: Callable[..., Tensor], ours: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """`ours` with the arguments of `torch.nn.functional.softmax`."""
+
+    def call(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+        if dim is None:
+            return theirs(input, dim, _stacklevel, dtype)
+        return ours(input, dim, dtype)
+
+    return call
+
+
+class swapped(TorchFunctionMode):
+    """Within this context `torch.softmax` and its like go through softgrad, whoever calls them.
+
+    These are ``softmax`` and ``log_softmax`` of ``torch``, ``torch.Tensor``, ``torch.special`` and
+    ``torch.nn.functional``, and the modules, which call them.
+
+    Parameters
+    ----------
+    empty : {"zero", "nan", "raise"}
+        What a row gives that has nothing in it; "nan" is what PyTorch does.
+
+    Notes
+    -----
+    A backward may come after the block.  What is not reached: functions of PyTorch's that have a softmax
+    within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
+    ``attn_implementation="eager"``), ``multi_head_attention_forward`` and ``cross_entropy``; and calls of
+    ``torch.nn.functional`` that leave `dim` out.  In the block each call of any function of PyTorch's takes
+    about a microsecond longer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> with softgrad.torch.swapped():
+    ...     torch.softmax(torch.full((2,), -torch.inf), -1)
+    tensor([0., 0.])
+    """
+
+    def __init__(self, *, empty: Empty = "zero") -> None:
+        super().__init__()
+        softmax = in_place_of(functions.softmax, empty)
+        log_softmax = in_place_of(functions.log_softmax, empty)
+        self.instead: dict[Any, Callable[..., Tensor]] = {
+            torch.softmax: softmax,
+            torch.special.softmax: softmax,
+            Tensor.softmax: softmax,
+            torch.log_softmax: log_softmax,
+            torch.special.log_softmax: log_softmax,
+            Tensor.log_softmax: log_softmax,
+            functional.softmax: functional_in_place_of(functional.softmax, softmax),
+            functional.log_softmax: functional_in_place_of(functional.log_softmax, log_softmax),
+        }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.instead.get(func, func)(*args, **(kwargs or {}))

@@ -1,0 +1,170 @@
+"""A CPU tensor as the NumPy array that the kernels take, of the same memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
+from torch._C._functorch import is_legacy_batchedtensor  # what `autograd.grad(is_grads_batched=True)` makes
+
+from .. import checks, threads
+from ..checks import Array
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def array(tensor: Tensor) -> Array:
+    """The array of the same memory; bfloat16 is another view of its bits."""
+    if tensor.dtype is torch.bfloat16:
+        bits: Array = tensor.view(torch.int16).numpy(force=True)
+        return bits.view(ml_dtypes.bfloat16)
+    return tensor.numpy(force=True)
+
+
+def optional(tensor: Tensor | None) -> Array | None:
+    return None if tensor is None else array(tensor)
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Whether they are memory on the CPU as it is, and no tracer or mode follows what is done to them.
+
+    What is not goes to the registered operator, before which PyTorch does what there is to do.
+    """
+    for tensor in tensors:
+        if (
+            type(tensor) not in PLAIN
+            or not tensor.is_cpu
+            or tensor.is_neg()
+            or is_legacy_batchedtensor(tensor)
+        ):
+            return False
+    return (
+        _len_torch_dispatch_stack() == 0
+        and _get_tracing_state() is None
+        and not _are_functorch_transforms_active()
+    )
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In the dtype that formulas are computed in: 16-bit types in float32."""
+    return tensor.float() if tensor.dtype.itemsize == 2 else tensor
+
+
+def limited(size: int, call: Any, *arguments: Any, **options: Any) -> Any:
+    """Call on as many threads as PyTorch may use, where there is work for more than one."""
+    if size < 2 * threads.SHARE:
+        return call(*arguments, **options)
+    with threads.at_most(torch.get_num_threads()):
+        return call(*arguments, **options)
+
+
+# --- what a call may be given ------------------------------------------------------------------------
+
+
+def checked(value: Any, name: str) -> Tensor:
+    """A tensor of real numbers; integers become float64."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} is a {type(value).__module__}.{type(value).__name__}; with torch tensors it takes a "
+            f"tensor: give torch.as_tensor({name})"
+        )
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{name} has the layout {value.layout}; it takes strided ones: give {name}.to_dense()"
+        )
+    if value.dtype in FLOATS:
+        return value
+    if value.dtype in INTEGERS:
+        return value.double()
+    advice = {torch.bool: f"{name}.float() if 0 and 1 are meant, or where= for a mask"}
+    advice[torch.complex64] = advice[torch.complex128] = f"{name}.real or {name}.abs(), whichever is meant"
+    raise TypeError(
+        f"{name} has dtype {value.dtype}; {checks.TAKEN}: give {advice.get(value.dtype, f'{name}.float()')}"
+    )
+
+
+def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
+    """The tensors, of one shape, in one dtype: the one PyTorch promotes theirs to."""
+    tensors = [checked(value, name) for value, name in zip(values, names, strict=True)]
+    first = tensors[0]
+    dtype = first.dtype
+    for tensor, name in zip(tensors, names, strict=True):
+        if tensor.shape != first.shape:
+            raise ValueError(
+                f"{names[0]} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they "
+                f"must be the same, since softgrad does not broadcast: use {name}.expand where that is meant"
+            )
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return [tensor if tensor.dtype is dtype else tensor.to(dtype) for tensor in tensors]
+
+
+def dims(dim: Any, ndim: int) -> tuple[int, ...]:
+    """The dims to reduce, counted from the last (−1), so that they stay what they are if one is put before.
+
+    A 0-d tensor counts as one number along −1.
+    """
+    n = ndim or 1
+    if type(dim) is int and -n <= dim < n:  # the common case, which torch.compile can trace
+        return (dim - n if dim >= 0 else dim,)
+    if dim is None:
+        return tuple(range(-n, 0))
+    if type(dim) is tuple and ndim and all(type(d) is int and -n <= d < n for d in dim):
+        found = tuple([d - n if d >= 0 else d for d in dim])
+        if len(set(found)) == len(found):
+            return found
+    return tuple([axis - n for axis in checks.axes(dim, ndim)])
+
+
+def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
+    """The dims as the functions for NumPy arrays take them."""
+    return dims if tensor.ndim else -1
+
+
+def mask(where: Any, shape: Any) -> Tensor | None:
+    """`where` as a boolean tensor of this shape (a view); None if everything is there."""
+    if where is None or where is True:
+        return None
+    if not isinstance(where, Tensor):
+        raise TypeError(f"where takes a tensor of booleans, not {type(where).__name__}")
+    if where.dtype is not torch.bool:
+        raise TypeError(
+            f"where has dtype {where.dtype}; it takes booleans, True for what is there: give where != 0, "
+            f"or where == 0 if yours marks what is not"
+        )
+    if where.shape == shape:
+        return where
+    try:
+        return where.expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"where has shape {tuple(where.shape)}, which does not broadcast to that of the tensor, "
+            f"{tuple(shape)}"
+        ) from None
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
+
+
+def target(out: Any, like: Tensor, *inputs: Tensor | None) -> Tensor:
+    """`out`, if it can be written to; what autograd must follow it can't be."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"out takes a torch.Tensor, not {type(out).__name__}")
+    if out.dtype is not like.dtype:
+        raise TypeError(f"out has dtype {out.dtype}; the result has {like.dtype}: give a tensor of that")
+    if out.shape != like.shape:
+        raise ValueError(
+            f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
+        )
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (out, *inputs)):
+        raise RuntimeError(
+            "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "
+            "under torch.no_grad()"
+        )
+    return out

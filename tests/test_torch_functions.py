@@ -1,0 +1,397 @@
+"""The functions on tensors: what they give, on which path, what they save, and what they refuse."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad  # noqa: E402
+import softgrad.torch as st  # noqa: E402
+from softgrad import testing  # noqa: E402
+from softgrad.family import MAPS  # noqa: E402
+from softgrad.torch import by_formulas, compute, tensors  # noqa: E402
+from softgrad.torch.options import Call  # noqa: E402
+from softgrad.verify.convert import by_torch  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+each_map = pytest.mark.parametrize("name", MAPS)
+DTYPES = [torch.float32, torch.bfloat16]
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+NAN, INF = torch.nan, torch.inf
+
+
+def numbers(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def of_numpy(function, arrays, **options):
+    """What softgrad gives for the arrays of the same memory."""
+    return function(*[tensors.array(t) for t in arrays], **options)
+
+
+def same_bits(found, expected):
+    assert tensors.array(found).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+# --- values ------------------------------------------------------------------------------------------
+
+
+@each_map
+@each_dtype
+@pytest.mark.parametrize("dim", [-1, 0], ids=str)
+def test_the_bits_are_those_of_the_arrays(name, dtype, dim):
+    """Forward and backward, small and with a mask, along every dim."""
+    x, dy = numbers(6, 5, 9, dtype=dtype).requires_grad_(), numbers(6, 5, 9, seed=1, dtype=dtype)
+    where = numbers(5, 1, seed=2) > -1
+    for options in ({}, {"where": where}) if dtype == torch.float32 else ({},):
+        y = getattr(st, name)(x, dim=dim, scale=0.5, **options)
+        (dx,) = torch.autograd.grad(y, x, dy)
+        arrays = {"axis": dim, "scale": 0.5} | {k: v.numpy() for k, v in options.items()}
+        same_bits(y, of_numpy(getattr(softgrad, name), [x], **arrays))
+        expected = of_numpy(getattr(softgrad, f"{name}_vjp"), [y, dy], **arrays)
+        if options:  # the mask is told from y, so that a kernel that sums in another order may run
+            torch.testing.assert_close(dx, torch.from_numpy(expected), rtol=0, atol=2e-7)
+        else:
+            same_bits(dx, expected)
+
+
+@each_map
+@pytest.mark.parametrize("what", ["forward", "vjp", "jvp", "double-backward"])
+def test_every_check_of_softgrad_testing(name, what):
+    """In float32, along two axes, at the bounds of the contract."""
+    ending = {"forward": "", "vjp": "_vjp", "jvp": "_jvp", "double-backward": "_double_backward"}[what]
+    function, (to, back) = getattr(st, name + ending), by_torch("cpu")
+
+    def fn(*arrays, axis=-1):
+        found = function(*map(to, arrays), dim=axis)
+        return tuple(map(back, found)) if isinstance(found, tuple) else back(found)
+
+    check = getattr(testing, f"check_{what.replace('-', '_')}")
+    check(fn, map=name, level="tight", dtypes=["float32"], axis=(-1, 0), max_n=257)
+
+
+@each_dtype
+def test_the_opinfo_samples_of_pytorch(dtype):
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    seen = 0
+    for info in op_db:
+        if info.name not in ("softmax", "log_softmax") or dtype not in info.dtypes:
+            continue
+        ours = getattr(st, info.name)
+        for sample in info.sample_inputs("cpu", dtype, requires_grad=True):
+            x = sample.input
+            found, expected = (
+                ours(x, *sample.args, **sample.kwargs),
+                info.op(x, *sample.args, **sample.kwargs),
+            )
+            assert found.dtype == expected.dtype
+            assert found.shape == expected.shape
+            wide = x.detach().double().requires_grad_()
+            right = info.op(wide, *sample.args, **sample.kwargs | {"dtype": torch.float64})
+            torch.testing.assert_close(found, right.to(found.dtype))  # PyTorch's may be off by more
+            dy = torch.ones_like(found) + found.detach()
+            (one,), (other,) = (
+                torch.autograd.grad(found, x, dy),
+                torch.autograd.grad(right, wide, dy.double()),
+            )
+            torch.testing.assert_close(
+                one, other.to(one.dtype), rtol=0.05, atol=0.02 if x.itemsize == 2 else 1e-5
+            )
+            seen += 1
+    assert seen > 20
+
+
+@each_map
+def test_large_tensors_by_as_many_threads_as_pytorch_may_use(name):
+    """The bits are the same for any number, and how many are used can be asked."""
+    x = numbers(1100, 1000)
+    before, found = torch.get_num_threads(), {}
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found[number] = getattr(st, name)(x)
+            (step,) = softgrad.explain(getattr(st, name), x)
+            assert (step.by, step.threads) == ("numba", number)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[1], found[2])
+
+
+def test_layouts():
+    """Strides, steps, an expanded tensor, a transposed one; an expanded gradient, as `sum` makes."""
+    base = numbers(8, 6, 10)
+    for x in (base.mT, base[:, ::2, ::3], base[:, :1].expand(8, 4, 10), base[0, 0].expand(3, 10), base[:0]):
+        leaf = x.detach().requires_grad_()
+        for dim in (-1, 0):
+            y = st.softmax(leaf, dim)
+            torch.testing.assert_close(y, torch.softmax(x, dim))
+            (dx,) = torch.autograd.grad(y.sum(), leaf)
+            assert dx.abs().max() < 1e-7 if dx.numel() else dx.shape == x.shape
+    conjugate = torch.view_as_complex(base.reshape(-1, 2)).conj().imag  # a view that says it is negated
+    torch.testing.assert_close(st.softmax(conjugate), torch.softmax(conjugate, -1))
+    assert st.softmax(torch.empty(3, 0)).shape == (3, 0)
+    assert st.softmax(torch.tensor(2.0)).tolist() == 1.0
+
+
+def test_dtypes():
+    x = numbers(2, 3)
+    assert st.softmax(x.half()).dtype == torch.float16
+    assert st.softmax(x.double()).dtype == torch.float64
+    assert st.softmax(x, -1, torch.float64).dtype == torch.float64
+    assert st.softmax(x, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert st.softmax(torch.tensor([1, 2])).dtype == torch.float64
+    assert st.softmax_vjp(st.softmax(x), x.double()).dtype == torch.float64
+    for dtype in DTYPES:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert st.softmax(x.to(dtype)).dtype == torch.softmax(x.to(dtype), -1).dtype
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "entropy"])
+@each_dtype
+def test_reductions(name, dtype):
+    x, where = numbers(6, 5, 9, dtype=dtype), numbers(6, 1, 9, seed=1) > -1
+    for dim in (-1, (0, 1)):
+        for keep in (False, True):
+            found = getattr(st, name)(x, dim, keep, where=where, scale=1.5)
+            arrays = {"axis": dim, "keepdims": keep, "where": where.numpy(), "scale": 1.5}
+            same_bits(found, of_numpy(getattr(softgrad, name), [x], **arrays))
+    leaf = x.detach().requires_grad_()
+    (dx,) = torch.autograd.grad(getattr(st, name)(leaf).sum(), leaf)
+    same_bits(dx, of_numpy(getattr(softgrad, f"{name}_vjp"), [x, torch.ones(6, 5, dtype=dtype)]))
+
+
+def test_segments():
+    x, offsets = numbers(7, 3).requires_grad_(), torch.tensor([0, 2, 2, 7])
+    y, dy = st.segment_softmax(x, offsets, scale=0.5), numbers(7, 3, seed=1)
+    same_bits(y, softgrad.segment_softmax(x.detach().numpy(), offsets.numpy(), scale=0.5))
+    (dx,) = torch.autograd.grad(y, x, dy)
+    of_arrays = softgrad.segment_softmax_vjp(y.detach().numpy(), dy.numpy(), offsets.numpy(), scale=0.5)
+    same_bits(dx, of_arrays)
+    batched = torch.func.vmap(lambda row: st.segment_softmax(row, offsets))(x.detach().T)
+    torch.testing.assert_close(batched.T, st.segment_softmax(x.detach(), offsets))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_beside_that_of_pytorch(reduction):
+    x, target = numbers(6, 5).requires_grad_(), torch.tensor([0, 4, 2, -100, 1, 1])
+    weights = torch.softmax(numbers(6, 5, seed=1), -1)
+    for goal, options in (
+        (target, {"ignore_index": -100}),
+        (target, {"ignore_index": -100, "label_smoothing": 0.2}),
+        (weights, {"label_smoothing": 0.1}),
+    ):
+        if reduction == "mean" and "label_smoothing" in options and goal is target:
+            continue  # PyTorch's mean is of other weights then
+        found = st.cross_entropy(x, goal, reduction=reduction, **options)
+        expected = torch.nn.functional.cross_entropy(x, goal, reduction=reduction, **options)
+        torch.testing.assert_close(found, expected)
+        (dx,), (right,) = (torch.autograd.grad(r.sum(), x) for r in (found, expected))
+        torch.testing.assert_close(dx, right)
+        with torch.no_grad():
+            assert torch.equal(st.cross_entropy(x, goal, reduction=reduction, **options), found)
+
+
+# --- edges -------------------------------------------------------------------------------------------
+
+
+@each_map
+def test_masked_rows_do_not_poison_a_batch(name):
+    """What is masked may be NaN, and what comes back to it as well; a NaN that is there stays."""
+    x = torch.tensor([[1.0, NAN, 2.0], [NAN, NAN, NAN], [NAN, 1.0, 2.0]], requires_grad=True)
+    where = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    y = getattr(st, name)(x, where=where)
+    dy = torch.tensor([[1.0, NAN, 3.0], [INF, 1.0, NAN], [1.0, 1.0, 1.0]])
+    (dx,) = torch.autograd.grad(y, x, dy)
+    assert (y[:2][~where[:2]] == MAPS[name].absent).all()
+    assert (dx[:2][~where[:2]] == 0).all()
+    assert dx[0, [0, 2]].isfinite().all()
+    assert y[2].isnan().all()
+    assert dx[2].isnan().all()
+    (nothing,) = torch.autograd.grad(getattr(st, name)(x, where=where)[1, 0], x)
+    assert (nothing[:2] == 0).all()
+
+
+def test_empty_rows():
+    x = torch.full((1, 2), -INF)
+    assert st.softmax(x).tolist() == [[0, 0]]
+    assert st.log_softmax(x).tolist() == [[-INF, -INF]]
+    assert st.softmax(x, empty="nan").isnan().all()
+    with pytest.raises(ValueError, match="nothing in it"):
+        st.softmax(x, empty="raise")
+    assert st.softmax(numbers(2, 3), empty="raise").shape == (2, 3)
+    assert st.logsumexp(x).tolist() == [-INF]
+
+
+def test_where_pytorch_loses_the_gradient():
+    x = torch.tensor([20.0, 0.0, 0.0], requires_grad=True)
+    for function, digits in ((st.softmax, True), (lambda x: torch.softmax(x, -1), False)):
+        (dx,) = torch.autograd.grad(function(x), x, torch.tensor([1.0, 2.0, 3.0]))
+        assert (abs(dx[0] + 6.1834608e-9) < 1e-15) == digits
+
+
+def test_what_is_refused():
+    x = numbers(2, 3)
+    cases = [
+        (TypeError, "torch.bool.*where=", lambda: st.softmax(x > 0)),
+        (TypeError, "complex64.*real", lambda: st.softmax(x + 0j)),
+        (TypeError, "to_dense", lambda: st.softmax(x.to_sparse())),
+        (TypeError, "where takes a tensor", lambda: st.softmax(x, where=[True])),
+        (TypeError, "where != 0", lambda: st.softmax(x, where=x)),
+        (ValueError, "does not broadcast", lambda: st.softmax(x, where=torch.ones(4) > 0)),
+        (ValueError, "scale=inf", lambda: st.softmax(x, scale=INF)),
+        (ValueError, "scale has shape", lambda: st.softmax(x, scale=torch.ones(4, 2, 3))),
+        (ValueError, "empty='no'", lambda: st.softmax(x, empty="no")),
+        (IndexError, "out of bounds", lambda: st.softmax(x, 2)),
+        (ValueError, "twice", lambda: st.softmax(x, (0, 0))),
+        (ValueError, "alpha=0.5", lambda: st.entmax(x, 0.5)),
+        (ValueError, "alpha=0.5", lambda: st.entmax(x, torch.tensor(0.5))),
+        (ValueError, "tensor of one float", lambda: st.entmax(x, torch.ones(2))),
+        (ValueError, "must be the same", lambda: st.softmax_vjp(x, x[0])),
+        (TypeError, "give torch.as_tensor", lambda: st.softmax_vjp(x, x.numpy())),
+        (TypeError, "out has dtype", lambda: st.softmax(x, out=torch.empty(2, 3).double())),
+        (ValueError, "out has shape", lambda: st.softmax_vjp(x, x, out=torch.empty(3))),
+        (RuntimeError, "out=.*autograd", lambda: st.softmax(x.requires_grad_(), out=torch.empty(2, 3))),
+    ]
+    for error, text, call in cases:
+        with pytest.raises(error, match=text):
+            call()
+
+
+def test_out():
+    x, out = numbers(2, 6), torch.empty(2, 12)[:, ::2]
+    assert st.softmax(x, out=out) is out
+    assert torch.equal(out, st.softmax(x))
+    y, dy = out.clone(), numbers(2, 6, seed=1)
+    expected = st.softmax_vjp(y, dy)
+    assert st.softmax_vjp(y, dy, out=dy) is dy
+    assert torch.equal(dy, expected)
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+
+def saved(function, x):
+    """What autograd keeps of a call."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        return function(x), kept
+
+
+@each_map
+def test_one_tensor_is_saved_and_it_is_y(name):
+    x = numbers(3, 5).requires_grad_()
+    for options in ({}, {"where": x.detach() > 0}, {"scale": 2.0}, {"dim": 0}):
+        y, kept = saved(lambda x, o=options: getattr(st, name)(x, **o), x)
+        assert [k.data_ptr() for k in kept] == [y.data_ptr()]
+
+
+def test_what_the_others_save():
+    x, target = numbers(3, 5).requires_grad_(), torch.tensor([0, 1, 2])
+    for function in (st.logsumexp, st.entropy):
+        assert [k.data_ptr() for k in saved(function, x)[1]] == [x.data_ptr()]
+    kept = {k.data_ptr(): k for k in saved(lambda x: st.cross_entropy(x, target, reduction="sum"), x)[1]}
+    assert sorted(k.dtype.is_floating_point for k in kept.values()) == [False, True]
+    assert x.data_ptr() not in kept
+
+
+@each_map
+def test_the_gradient_in_the_memory_of_dy(name):
+    """As an option, and only where no derivative follows and dy is dense."""
+    x = numbers(4, 33).requires_grad_()
+    dy = numbers(4, 33, seed=1)
+    (expected,) = torch.autograd.grad(getattr(st, name)(x), x, dy)
+    (dx,) = torch.autograd.grad(getattr(st, name)(x), x, dy)
+    assert dx.data_ptr() != dy.data_ptr()
+    (dx,) = torch.autograd.grad(
+        getattr(st, name)(x, reuse_dy=True), x, dy.requires_grad_(), create_graph=True
+    )
+    assert dx.data_ptr() != dy.data_ptr()
+    (dx,) = torch.autograd.grad(getattr(st, name)(x, reuse_dy=True), x, dy.detach())
+    assert dx.data_ptr() == dy.data_ptr()
+    assert torch.equal(dx, expected)
+    wide = numbers(4, 66)
+    (dx,) = torch.autograd.grad(getattr(st, name)(x, reuse_dy=True), x, wide[:, ::2])
+    assert torch.equal(wide, numbers(4, 66))
+
+
+# --- paths -------------------------------------------------------------------------------------------
+
+
+def test_the_functions_of_softgrad_take_tensors():
+    x, dy = numbers(4, 6), numbers(4, 6, seed=1)
+    for name in MAPS:
+        y = getattr(softgrad, name)(x, axis=0)
+        assert torch.equal(y, getattr(st, name)(x, dim=0))
+        assert torch.equal(
+            getattr(softgrad, f"{name}_vjp")(y, dy, axis=0), getattr(st, f"{name}_vjp")(y, dy, dim=0)
+        )
+        one, pullback = getattr(softgrad, f"{name}_with_vjp")(x, axis=0)
+        assert torch.equal(one, y)
+        assert torch.equal(pullback(dy), getattr(softgrad, f"{name}_vjp")(y, dy, axis=0))
+        assert len(getattr(softgrad, f"{name}_double_backward")(y, dy, dy, axis=0)) == 2
+    for name in ("logsumexp", "entropy"):
+        result, pullback = getattr(softgrad, f"{name}_with_vjp")(x)
+        same_bits(result, getattr(softgrad, name)(x.numpy()))
+        same_bits(pullback(dy[:, 0]), getattr(softgrad, f"{name}_vjp")(x.numpy(), dy[:, 0].numpy()))
+    target = torch.tensor([0, 5, 2, 2])
+    loss, pullback = softgrad.cross_entropy_with_vjp(x, target)
+    right, of_arrays = softgrad.cross_entropy_with_vjp(x.numpy(), target.numpy())
+    assert abs(float(loss) - float(right)) <= 1e-6
+    torch.testing.assert_close(pullback(0.5), torch.from_numpy(of_arrays(0.5)))
+    alpha = softgrad.entmax_alpha_vjp(softgrad.entmax(x), dy)
+    expected = softgrad.entmax_alpha_vjp(softgrad.entmax(x.numpy()), dy.numpy())
+    torch.testing.assert_close(alpha, torch.from_numpy(expected))
+    y, pullback = softgrad.segment_softmax_with_vjp(x, [0, 1, 4])
+    same_bits(pullback(dy), softgrad.segment_softmax_vjp(y.numpy(), dy.numpy(), [0, 1, 4]))
+
+
+def test_which_path_ran():
+    x = numbers(3, 4).requires_grad_()
+    assert [s.kernel for s in softgrad.explain(st.softmax, x)] == ["softmax"]
+    y = st.softmax(x)
+    assert [s.kernel for s in softgrad.explain(y.sum().backward)] == ["vjp"]
+    assert softgrad.explain(torch.softmax, x, -1) == ()
+    grads = softgrad.explain(st.softmax_double_backward, y.detach(), y.detach(), y.detach())
+    assert [(s.by, s.kernel) for s in grads] == [("numba", "double_backward")]
+
+
+@each_map
+def test_the_formulas_that_cuda_tensors_take(name):
+    """Here on tensors of the CPU, beside the kernels: masks, empty rows, NaN, infinities, in float64."""
+    x = numbers(4, 5).double()
+    x[0], x[1, 2], x[2, 1], x[3, 0] = -INF, NAN, INF, -INF
+    x = torch.cat([x, numbers(6, 5, seed=3).double()])
+    where, dy = numbers(10, 5, seed=1) > -1, numbers(10, 5, seed=2).double()
+    close = {"rtol": 1e-12, "atol": 1e-14, "equal_nan": True}
+    for mask in (None, where):
+        for empty in ("zero", "nan"):
+            call = Call(MAPS[name], (-1,), 0.7, empty)
+            y, right = by_formulas.forward(call, x, mask), compute.forward(call, x, mask, None)
+            torch.testing.assert_close(y, right, **close)
+        for kind in ("vjp", "jvp"):
+            found = by_formulas.product(call.product(kind), right, dy, mask)
+            expected = compute.product(call.product(kind), right, dy, mask, None)
+            torch.testing.assert_close(found, expected, **close)
+    clean = compute.forward(call, x[4:], None, None)
+    grads = by_formulas.double_backward(call, clean, dy[4:], dy[:6])
+    for found, expected in zip(grads, compute.double_backward(call, clean, dy[4:], dy[:6]), strict=True):
+        torch.testing.assert_close(found, expected, **close)
+    # along other dims: the same numbers in another order
+    block = numbers(4, 3, 5, seed=4)
+    other = Call(MAPS[name], (-3, -1))
+    found = by_formulas.forward(other, block, None).transpose(0, 1).flatten(1)
+    rows = block.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None))
+
+
+def test_nothing_of_torch_is_loaded_before_it_is_used():
+    code = (
+        "import sys, softgrad, numpy; softgrad.softmax(numpy.ones(3)); assert 'torch' not in sys.modules;"
+        "softgrad.torch.softmax; assert 'torch' in sys.modules; assert not hasattr(softgrad, 'jax_')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

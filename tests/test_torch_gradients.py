@@ -1,0 +1,159 @@
+"""Derivatives of tensors: every map of the table by PyTorch's own checks, in both modes and batched."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad.torch as st  # noqa: E402
+from softgrad.family import MAPS  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+each_map = pytest.mark.parametrize("name", MAPS)
+OFFSETS = torch.tensor([0, 2, 2, 5])
+CLASSES = torch.tensor([1, 3, 0])
+WHERE = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 1]]) == 1
+
+
+def numbers(*shape, seed=0):
+    made = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (made / 2).requires_grad_()
+
+
+def check(function, *inputs):
+    modes = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(function, inputs, **modes)
+    assert torch.autograd.gradgradcheck(function, inputs, check_batched_grad=True, check_fwd_over_rev=True)
+
+
+@each_map
+@pytest.mark.parametrize("dim", [-1, 0, (0, 1)], ids=str)
+def test_every_map(name, dim):
+    check(lambda x: getattr(st, name)(x, dim=dim, scale=0.7), numbers(3, 5))
+
+
+@each_map
+def test_every_map_with_a_mask(name):
+    """What is masked is left out of the result: of log_softmax it is −inf."""
+    check(lambda x: torch.where(WHERE, getattr(st, name)(x, where=WHERE), 0.0), numbers(3, 5))
+
+
+@each_map
+def test_the_third_derivative(name):
+    """By reverse mode alone, and by two more turns of forward mode over it."""
+    x, v = numbers(5).detach(), numbers(5, seed=1).detach()
+
+    def third(outer, inner):
+        return outer(outer(inner(lambda x: (getattr(st, name)(x) * v).exp().sum())))(x)
+
+    one, other = (third(turn, torch.func.grad) for turn in (torch.func.jacrev, torch.func.jacfwd))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    assert one.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        st.logsumexp,
+        st.entropy,
+        lambda x: st.segment_softmax(x, torch.tensor([0, 2, 5])),
+        lambda x: st.cross_entropy(x, torch.tensor(2)),
+    ],
+    ids=["logsumexp", "entropy", "segment_softmax", "cross_entropy"],
+)
+def test_the_third_derivative_of_the_others(function):
+    x, found = numbers(5).detach(), []
+    for turn in (torch.func.jacrev, torch.func.jacfwd):
+        first = torch.func.grad(lambda x: function(x).exp().square().sum())
+        found.append(turn(turn(first))(x))
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-13)
+    assert found[0].abs().max() > 1e-3
+
+
+@each_map
+def test_hessian(name):
+    x, v = numbers(4, 5).detach(), numbers(5, seed=1).detach()
+
+    def loss(row):
+        return (getattr(st, name)(row) * v).sin().sum()
+
+    batched = torch.func.vmap(torch.func.hessian(loss))(x)
+    for row, found in zip(x, batched, strict=True):
+        expected = torch.autograd.functional.hessian(loss, row)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        assert found.abs().max() > 1e-3
+
+
+@each_map
+@pytest.mark.parametrize("kind", ["vjp", "jvp"])
+def test_the_products_as_functions_of_y_and_v(name, kind):
+    """y is moved by moving x: beside what the map puts out, log_softmax's product means nothing."""
+    product = getattr(st, f"{name}_{kind}")
+    check(lambda x, v: product(getattr(st, name)(x), v, scale=1.5), numbers(2, 5), numbers(2, 5, seed=1))
+
+
+@each_map
+def test_double_backward_is_what_autograd_finds(name):
+    x, dy, v = numbers(3, 5), numbers(3, 5, seed=1), numbers(3, 5, seed=2)
+    (dx,) = torch.autograd.grad(getattr(st, name)(x), x, dy, create_graph=True)
+    expected = torch.autograd.grad(dx, (x, dy), v)
+    y = getattr(st, name)(x).detach()
+    for found, right in zip(
+        getattr(st, f"{name}_double_backward")(y, dy.detach(), v.detach()), expected, strict=True
+    ):
+        torch.testing.assert_close(found, right, rtol=1e-13, atol=1e-15)
+    double = getattr(st, f"{name}_double_backward")
+    assert torch.autograd.gradcheck(lambda x, dy, v: double(getattr(st, name)(x), dy, v), (x, dy, v))
+
+
+def test_a_learnt_scale():
+    check(lambda x, s: st.softmax(x, scale=s), numbers(2, 4), numbers())
+    check(lambda x, s: st.logsumexp(x, scale=s), numbers(2, 4), numbers(2, 1))
+
+
+@pytest.mark.parametrize("start", [1.0, 1.4, 2.0, 2.6])
+def test_a_learnt_alpha(start):
+    """Where alpha is 1 a step to below would be refused: it is compared with the slope beside."""
+    x, v = numbers(2, 4), numbers(2, 4, seed=1).detach()
+    alpha = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    if start > 1:
+        check(lambda x, a: st.entmax(x, a, scale=0.8), x, alpha)
+        return
+    for step in (0.0, 2.0**-20):
+        (found,) = torch.autograd.grad((st.entmax(x, alpha + step) * v).sum(), alpha)
+        slope = ((st.entmax(x, 1 + 2.0**-19) - st.entmax(x, 1.0)) * v).sum() * 2.0**19
+        torch.testing.assert_close(found, slope, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("where", [None, WHERE], ids=["all", "masked"])
+@pytest.mark.parametrize("name", ["logsumexp", "entropy"])
+def test_reductions(name, where):
+    check(lambda x: getattr(st, name)(x, where=where, scale=-1.3), numbers(3, 5))
+
+
+def test_segment_softmax():
+    check(lambda x: st.segment_softmax(x, OFFSETS, 1, scale=0.7), numbers(3, 5))
+    check(lambda y, v: st.segment_softmax_vjp(y, v, OFFSETS), numbers(5, 2).abs(), numbers(5, 2, seed=1))
+
+
+def test_cross_entropy():
+    check(lambda x: st.cross_entropy(x, CLASSES, label_smoothing=0.1), numbers(3, 5))
+    check(lambda x: st.cross_entropy(x, CLASSES, ignore_index=3, reduction="none"), numbers(3, 5))
+    check(lambda x: st.cross_entropy(x, CLASSES, 0, reduction="sum"), numbers(5, 3))
+    check(lambda x: st.cross_entropy(x, WHERE.double(), reduction="sum"), numbers(3, 5))
+    check(lambda x, t: st.cross_entropy(x, t), numbers(3, 5), numbers(3, 5, seed=1))
+
+
+@each_map
+def test_a_number(name):
+    """A tensor without dims counts as one number, under vmap too."""
+    function = getattr(st, name)
+    check(function, numbers())
+    assert torch.equal(torch.func.vmap(function)(torch.zeros(3)), function(torch.zeros(3, 1)).squeeze(1))
+
+
+def test_entmax_by_its_peer_has_no_second_derivative():
+    """What the check tells of ours it would not tell of any."""
+    entmax = pytest.importorskip("entmax")
+    with pytest.raises(Exception, match=r"nan|mismatch|double|once"):
+        torch.autograd.gradgradcheck(lambda x: entmax.entmax15(x, dim=-1), (numbers(3, 5),))

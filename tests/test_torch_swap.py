@@ -1,0 +1,146 @@
+"""softgrad in the place of PyTorch's softmax: modules, a context, and a transformer trained with it."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad  # noqa: E402
+import softgrad.torch as st  # noqa: E402
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_modules():
+    x, where = numbers(3, 4), numbers(3, 4, seed=1) > -1
+    assert torch.equal(st.Softmax(0)(x), st.softmax(x, 0))
+    assert torch.equal(st.LogSoftmax(scale=2.0)(x, where), st.log_softmax(x, scale=2.0, where=where))
+    assert torch.equal(st.Sparsemax(empty="nan")(x), st.sparsemax(x, empty="nan"))
+    assert torch.equal(st.Entmax(1.3, 0)(x), st.entmax(x, 1.3, 0))
+    shown = st.Softmax(1, scale=0.5, empty="nan", reuse_dy=True)
+    assert repr(shown) == "Softmax(dim=1, scale=0.5, empty='nan', reuse_dy=True)"
+    assert repr(st.Entmax(1.3, learn_alpha=True)) == "Entmax(alpha=1.3, learn_alpha=True, dim=-1)"
+
+
+def test_alpha_is_learnt():
+    """Towards the one that the weights were made with, and saved with the model."""
+    x = numbers(200, 6)
+    goal = st.entmax(x, 1.9)
+    layer = st.Entmax(1.3, learn_alpha=True)
+    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (layer(x) - goal).square().sum().backward()
+        optimizer.step()
+    assert abs(layer.alpha.item() - 1.9) < 0.02
+    assert list(layer.state_dict()) == ["alpha"]
+
+
+def test_replace_softmax():
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weigh = torch.nn.Softmax(dim=-1)
+            self.older = torch.nn.Softmax()  # which finds its dim by itself
+
+        def forward(self, x):
+            return self.weigh(x @ x.mT) @ x
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), Attention(), torch.nn.LogSoftmax(1)).eval()
+    x = numbers(3, 4)
+    expected = model(x)
+    assert st.replace_softmax(model) is model
+    kinds = [type(m) for m in model.modules() if "oftmax" in type(m).__name__]
+    assert kinds == [st.Softmax, torch.nn.Softmax, st.LogSoftmax]
+    assert not model[2].training
+    torch.testing.assert_close(model(x), expected)
+    assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(model, x)] == [
+        "softmax",
+        "log_softmax",
+    ]
+    assert isinstance(st.replace_softmax(torch.nn.Softmax(0), empty="nan"), st.Softmax)
+
+
+def test_swapped():
+    x = numbers(2, 3)
+    functional = torch.nn.functional
+    calls = {
+        "softmax": [
+            lambda: torch.softmax(x, -1),
+            lambda: torch.softmax(input=x, dim=0, dtype=torch.float64),
+            lambda: x.softmax(dim=-1),
+            lambda: torch.special.softmax(x, 1),
+            lambda: functional.softmax(x, dim=-1, dtype=torch.float64),
+            lambda: torch.nn.Softmax(1)(x),
+        ],
+        "log_softmax": [
+            lambda: torch.log_softmax(x, -1),
+            lambda: x.log_softmax(-1),
+            lambda: torch.special.log_softmax(x, dim=-1),
+            lambda: functional.log_softmax(x, -1),
+        ],
+    }
+    for kernel, each in calls.items():
+        for call in each:
+            expected = call()
+            with st.swapped():
+                found = call()
+                assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(call)] == [kernel]
+            assert found.dtype == expected.dtype
+            torch.testing.assert_close(found, expected)
+            assert softgrad.explain(call) == ()
+    with st.swapped(empty="nan"):
+        assert torch.softmax(torch.full((2,), -torch.inf), -1).isnan().all()
+        assert torch.equal(torch.relu(x), x.clamp(min=0))
+
+
+def transformer():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=61,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(config)
+
+
+def trained(model, steps, context):
+    """The losses of each step, and the gradients of the first."""
+    tokens = torch.randint(61, (4, 17), generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses, first = [], None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        with context():
+            loss = model(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        first = first or [p.grad.clone() for p in model.parameters()]
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_of_hugging_face_trains_the_same():
+    """50 steps from the same weights: the loss falls along the same curve."""
+    import contextlib
+
+    model = transformer()
+    other = copy.deepcopy(model)
+    expected, gradients = trained(model, 50, contextlib.nullcontext)
+    found, ours = trained(other, 50, st.swapped)
+    assert expected[-1] < 0.5 * expected[0]
+    assert max(abs(a - b) / a for a, b in zip(expected, found, strict=True)) < 1e-3
+    for one, right in zip(ours, gradients, strict=True):
+        assert (one - right).norm() <= 2e-5 * right.norm()
+    with st.swapped():
+        ran = softgrad.explain(lambda: other(input_ids=torch.arange(5)[None]))
+    assert [s.kernel.removesuffix("_packed") for s in ran] == ["softmax", "softmax"]  # one for each layer

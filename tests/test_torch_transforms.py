@@ -1,0 +1,200 @@
+"""What PyTorch traces: registered operators, torch.compile, vmap, and modes that watch."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad  # noqa: E402
+import softgrad.torch as st  # noqa: E402
+from softgrad.family import MAPS  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+each_map = pytest.mark.parametrize("name", MAPS)
+OFFSETS, CLASSES = torch.tensor([0, 1, 1, 4]), torch.tensor([0, 5, 2, 2])
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# --- registered operators ----------------------------------------------------------------------------
+
+
+def operators():
+    x, dy, v = numbers(4, 6), numbers(4, 6, seed=1), numbers(4, 6, seed=2)
+    for name in MAPS:
+        y = getattr(st, name)(x)
+        yield name, (x,)
+        yield name, (x, [-2], x > 0, 0.5)
+        yield f"{name}_vjp", (y, dy)
+        yield f"{name}_jvp", (y, dy)
+        yield f"{name}_double_backward", (y, dy, v)
+    yield "entmax", (x / 4, [-1], None, 1.0, "zero", 1.5, torch.tensor(1.7, dtype=torch.float64))
+    for name in ("logsumexp", "entropy"):
+        yield name, (x,)
+        yield f"{name}_vjp", (x, dy[:, :1].clone())
+    yield "segment_softmax", (x, OFFSETS, -2)
+    yield "segment_softmax_vjp", (st.segment_softmax(x, OFFSETS), dy, OFFSETS, -2)
+    yield "cross_entropy", (x, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), list(operators()), ids=lambda a: a if isinstance(a, str) else ""
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_opcheck(name, arguments):
+    leaves = [
+        a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+        for a in arguments
+    ]
+    found = torch.library.opcheck(getattr(torch.ops.softgrad, name).default, tuple(leaves))
+    assert set(found.values()) == {"SUCCESS"}
+
+
+@each_map
+def test_transforms_of_an_operator_itself(name):
+    """All levels follow it, those further out too."""
+    x = numbers(4, 6)
+    own, function = getattr(torch.ops.softgrad, name), getattr(st, name)
+
+    def twice(turn, one):
+        return torch.func.grad(lambda x: turn(lambda x: one(x).sin().sum())(x).cos().sum())
+
+    for turn in (torch.func.grad, torch.func.jacfwd):
+        expected = twice(turn, function)(x)
+        torch.testing.assert_close(twice(turn, own)(x), expected, rtol=1e-12, atol=1e-14)
+        assert expected.abs().max() > 1e-3 or name == "sparsemax"
+    assert torch.equal(torch.vmap(own)(x), function(x))
+
+
+def test_every_row_of_the_table_is_registered():
+    for name in MAPS:
+        for ending in ("", "_vjp", "_jvp", "_double_backward"):
+            assert hasattr(torch.ops.softgrad, name + ending)
+
+
+# --- torch.compile -----------------------------------------------------------------------------------
+
+COMPILED = {
+    "softmax": lambda x: st.softmax(x, 0),
+    "softgrad.softmax": lambda x: softgrad.softmax(x, axis=0),
+    "log_softmax": lambda x: st.log_softmax(x, where=x > -1, scale=0.5).clamp(min=-9),
+    "sparsemax": lambda x: softgrad.sparsemax(x),
+    "entmax": lambda x: st.entmax(x, 1.3),
+    "softgrad.entmax": lambda x: softgrad.entmax(x, 1.7),
+    "a learnt alpha": lambda x: st.entmax(x, x.mean() * 0 + 1.6),
+    "a learnt scale": lambda x: st.softmax(x, scale=x[0, 0]),
+    "logsumexp": lambda x: st.logsumexp(x, (0, 1)),
+    "entropy": lambda x: st.entropy(x, 0, True),
+    "segments": lambda x: st.segment_softmax(x, OFFSETS),
+    "cross_entropy": lambda x: st.cross_entropy(x, CLASSES),
+    "a module": lambda x: st.Softmax(-1)(x, x > 0),
+    "vjp": lambda x: st.softmax_vjp(x.sigmoid(), x),
+    "double backward": lambda x: st.entmax_double_backward(x.sigmoid(), x, x)[0],
+    "vmap": lambda x: torch.vmap(st.softmax)(x),
+    "a gradient within": lambda x: torch.func.grad(lambda x: st.softmax(x).sin().sum())(x),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_whole_with_dynamic_shapes(name):
+    """`aot_eager` finds a graph break, and traces forward and backward, but compiles nothing."""
+    function = COMPILED[name]
+    torch._dynamo.reset()
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)
+    for n in (6, 9):
+        x = numbers(4, n).requires_grad_()
+        found, expected = compiled(x), function(x)
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+        dy = numbers(*expected.shape, seed=1)
+        (dx,), (right,) = (torch.autograd.grad(y, x, dy) for y in (found, expected))
+        torch.testing.assert_close(dx, right, rtol=1e-12, atol=1e-14)
+
+
+def test_compiled_code():
+    """Once by the compiler that users have, in bfloat16 and not contiguous: the kernels run within."""
+    pytest.importorskip("torch._inductor")
+
+    def loss(x):
+        return (st.softmax(2 * x.mT, -1).float() ** 2).sum()
+
+    torch._dynamo.reset()
+    x = numbers(6, 4).bfloat16().requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True)
+    try:
+        found = compiled(x)
+    except torch._inductor.exc.InductorError as error:
+        pytest.skip(f"no compiler here: {str(error).splitlines()[0]}")
+    (dx,), (right,) = (torch.autograd.grad(y, x) for y in (found, loss(x)))
+    torch.testing.assert_close(dx, right)
+    assert [s.kernel for s in softgrad.explain(compiled, x)] == ["softmax_packed"]
+
+
+# --- vmap --------------------------------------------------------------------------------------------
+
+
+@each_map
+@pytest.mark.parametrize("in_dim", [0, 1, 2, -1])
+@pytest.mark.parametrize("dim", [0, -1, None], ids=str)
+def test_vmap_over_any_dim(name, in_dim, dim):
+    x, dy = numbers(3, 4, 5), numbers(3, 4, 5, seed=1)
+
+    def both(x, dy):
+        y = getattr(st, name)(x, dim=dim, where=x < 1.5)
+        return y.exp(), getattr(st, f"{name}_vjp")(y, dy, dim=dim)
+
+    found = torch.vmap(both, in_dims=in_dim)(x, dy)
+    slices = [both(a, b) for a, b in zip(x.movedim(in_dim, 0), dy.movedim(in_dim, 0), strict=True)]
+    for one, other in zip(found, zip(*slices, strict=True), strict=True):
+        torch.testing.assert_close(one, torch.stack(other), rtol=1e-14, atol=1e-15)
+
+
+def test_vmap_over_some_of_the_arguments():
+    x, where = numbers(5), numbers(3, 5) > -1
+    found = torch.vmap(lambda w: st.softmax(x, where=w))(where)
+    assert torch.equal(found, torch.stack([st.softmax(x, where=w) for w in where]))
+    found = torch.vmap(lambda x, t: st.cross_entropy(x, t))(numbers(4, 6), CLASSES)
+    torch.testing.assert_close(found, st.cross_entropy(numbers(4, 6), CLASSES, reduction="none"))
+    with pytest.raises(NotImplementedError, match="vmap over alpha"):
+        torch.vmap(lambda a: st.entmax(x, a))(torch.tensor([1.5, 2.0]))
+    with pytest.raises(NotImplementedError, match="vmap over offsets"):
+        torch.vmap(lambda o: st.segment_softmax(x, o))(torch.tensor([[0, 5], [0, 5]]))
+
+
+# --- what watches ------------------------------------------------------------------------------------
+
+
+def test_fake_tensors_and_modes_see_the_operator():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        names: list
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with FakeTensorMode():
+        assert st.softmax(torch.empty(10**6, 10**6)).shape == (10**6, 10**6)
+    seen = Seen()
+    seen.names = []
+    x = numbers(2, 3).requires_grad_()
+    with seen:
+        st.softmax(x).sum().backward()
+    assert "softgrad.softmax.default" in seen.names
+    assert "softgrad.softmax_vjp.default" in seen.names
+
+
+def test_checkpointing_and_a_graph_kept():
+    x = numbers(3, 5).requires_grad_()
+    y = torch.utils.checkpoint.checkpoint(lambda x: st.softmax(x).sin(), x, use_reentrant=False)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    y = st.softmax(x).sin()
+    for _ in range(2):
+        assert torch.equal(torch.autograd.grad(y.sum(), x, retain_graph=True)[0], dx)
+    z = st.softmax(x)
+    z.mul_(2)  # what was saved is not there any more, which autograd must say
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        z.sum().backward()
