@@ -53,7 +53,7 @@ def machine(accuracy: Json, grid: Json) -> str:
     names = {"numpy": "NumPy", "numba": "Numba", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
     versions = ", ".join(f"{names[key]} {found[key]}" for key in names if key in found)
     return (
-        f"Measured on {found['date']} with {found['cores']} cores of an {found['processor']}: "
+        f"Measured on {found['date']} with {found['cores']} cores of an {found['cpu']}: "
         f"softgrad {found['softgrad']}, Python {found['python']}, {versions}.\n"
     )
 

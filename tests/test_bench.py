@@ -57,7 +57,7 @@ def written(tmp_path_factory):
 
 def test_json_has_what_is_promised(written):
     found = json.loads(written[0]["json"].read_text())
-    assert {"processor", "cores", "python", "numpy", "numba", "softgrad", "date"} <= found[
+    assert {"cpu", "cores", "python", "numpy", "numba", "softgrad", "date"} <= found[
         "environment"
     ].keys()
     assert found["quick"] is True

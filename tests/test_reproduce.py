@@ -45,7 +45,7 @@ def test_report(dtype, tmp_path):
     report = json.loads(file.read_text())
     assert report["passed"]
     assert report["settings"] == {"batch": 4, "features": 24, "dtype": dtype, "seed": 42, "quick": True}
-    assert {"processor", "cores", "python", "numpy", "softgrad"} <= report["environment"].keys()
+    assert {"cpu", "cores", "python", "numpy", "softgrad"} <= report["environment"].keys()
     assert report["check"]["difference_eps"] <= reproduce.EQUAL
     ways = {way["name"]: way for way in report["ways"]}
     first = [reproduce.JACOBIAN, reproduce.CLOSED_FORM, reproduce.SOFTGRAD, reproduce.INTO_OUT]

@@ -34,7 +34,7 @@ class Limit:
 # --- loops, over the words of the arrays from start to stop, so many times -----------------------------
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def copy(a: Array, b: Array, times: int, start: int, stop: int) -> bool:
     a, b = a[start:stop], b[start:stop]
     for _ in range(times):
@@ -43,7 +43,7 @@ def copy(a: Array, b: Array, times: int, start: int, stop: int) -> bool:
     return False
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def increase(a: Array, times: int, start: int, stop: int) -> bool:
     a = a[start:stop]
     for t in range(times):
@@ -52,7 +52,7 @@ def increase(a: Array, times: int, start: int, stop: int) -> bool:
     return False
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def triad(a: Array, b: Array, c: Array, times: int, start: int, stop: int) -> bool:
     a, b, c = a[start:stop], b[start:stop], c[start:stop]
     for t in range(times):
@@ -61,7 +61,7 @@ def triad(a: Array, b: Array, c: Array, times: int, start: int, stop: int) -> bo
     return False
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def triad_over(a: Array, b: Array, times: int, start: int, stop: int) -> bool:
     a, b = a[start:stop], b[start:stop]
     for _ in range(times):

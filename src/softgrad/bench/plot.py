@@ -113,7 +113,7 @@ def picture(report: Report, form: str) -> bytes:
         )  # fmt: skip
         figure.text(
             0.015, 0.025,
-            f"{machine['processor']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}.  "
+            f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}.  "
             f"The Jacobian is built up to {in_words(LARGEST_JACOBIAN, BYTES)}.",
             ha="left", fontsize=8.5, color="#666666",
         )  # fmt: skip

@@ -25,7 +25,7 @@ def environment(*packages: str) -> dict[str, str | int]:
     """What the figures depend on: the machine, and what runs on it, of `packages` those installed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, str | int] = {
-        "processor": processor(),
+        "cpu": processor(),
         "cores": cores,
         "system": f"{platform.system()} {platform.machine()}",
         "date": time.strftime("%Y-%m-%d"),
