@@ -43,7 +43,7 @@ def verify(
         "map": map,
         "level": level,
         "dtypes": tuple(dtypes),
-        "axis": (-1, 0) if target.axis else None,
+        "axis": 0 if target.axis else None,  # along −1 they are called without
     }
     say(
         "begin",
