@@ -72,11 +72,11 @@ Which implementations of softmax and its family are right, and how exact they ar
 softgrad's own contract. ✗ at a level says that at least one check failed, and the last column which, with the
 smallest case of the first. What is not sound is not asked whether it is tight.
 
-Errors are the worst seen, of a row: for a forward in ulp, else in eps of the norm of the exact result; – says
-that nothing was measured. They are large even for what is sound where a row's terms cancel: a gradient of 12345
-throughout, or one weight that is nearly 1, leaves the closed form no digit of a result that is next to nothing.
-softgrad states such a term for two functions of float64, log_softmax's vjp and entmax's double backward, whose
-errors are therefore beyond the 4 eps of the others.
+Errors are the worst seen, of a row: for a forward in ulp, else in eps of the norm of the exact result; –
+says that nothing was measured. They are large even for what is sound where a row's terms cancel: a gradient
+of 12345 throughout, or one weight that is nearly 1, leaves the closed form no digit of a result that is next
+to nothing. softgrad states such a term for two functions of float64, log_softmax's vjp and entmax's double
+backward, whose errors are therefore beyond the 4 eps of the others.
 """
 
 
