@@ -9,7 +9,7 @@ hypothesis.settings.load_profile("repeatable")
 
 # Kernels take most of the time: each is compiled for each dtype.  The 16-bit types differ from float32 in how
 # they are loaded and stored, which the tests of softmax see to; those of its relatives `make test-all` has.
-RELATIVES = "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"
+RELATIVES = "double_backward", "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"
 
 
 def pytest_collection_modifyitems(items):

@@ -245,18 +245,18 @@ lengths = st.lists(
 ).filter(any)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@each_dtype
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lengths=lengths,
     before=st.lists(st.integers(1, 3), max_size=1),
     behind=st.lists(st.integers(1, 40), max_size=1),
-    dtype=st.sampled_from(cases.DTYPES),
     scale=st.sampled_from([1.0, 1.0, 0.5, -2.0]),
     layouts=st.tuples(*[st.sampled_from(LAYOUTS)] * 2),
     index=st.sampled_from(["i2", "u2", "i4", "u4", "i8", "u8", ">i4"]),
     spread=st.sampled_from([1, 10]),
 )
-def test_as_softmax_of_each_segment(lengths, before, behind, dtype, scale, layouts, index, spread):
+def test_as_softmax_of_each_segment(dtype, lengths, before, behind, scale, layouts, index, spread):
     offsets = np.cumsum([0, *lengths]).astype(index)
     axis = len(before)
     shape = *before, sum(lengths), *behind
