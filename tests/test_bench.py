@@ -57,9 +57,7 @@ def written(tmp_path_factory):
 
 def test_json_has_what_is_promised(written):
     found = json.loads(written[0]["json"].read_text())
-    assert {"cpu", "cores", "python", "numpy", "numba", "softgrad", "date"} <= found[
-        "environment"
-    ].keys()
+    assert {"cpu", "cores", "python", "numpy", "numba", "softgrad", "date"} <= found["environment"].keys()
     assert found["quick"] is True
     names = {field.name for field in dataclasses.fields(compare.Record)}
     promised = {"op", "shape", "axis", "dtype", "threads", "device", "implementation", "seconds", "ratio"}
