@@ -385,6 +385,8 @@ def test_names_at_the_ends_of_lines_lie_apart():
     [
         (["--op", "softmx"], "'--op': softmx was given; it takes some of softmax, softmax_vjp"),
         (["--op", ""], "'--op': nothing was given"),
+        (["--shapes", ""], "'--shapes': nothing was given; it takes shapes such as 32x512,8x16x64"),
+        (["--plot", "same.svg", "--html", "same.svg"], "is that of '--plot' too; give another"),
         (["--shapes", "32x"], "'--shapes': 32x was given; it takes shapes such as 32x512,8x16x64"),
         (["--shapes", "32x-5"], "'--shapes': 32x-5 was given"),
         (["--shapes", "0x5"], "'--shapes': 0x5 was given"),

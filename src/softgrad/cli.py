@@ -15,6 +15,7 @@ import typer
 from .commands.options import (
     DTYPES,
     UsageError,
+    apart,
     dtype_name,
     dtype_names,
     one_of,
@@ -235,6 +236,7 @@ def verify(
         raise typer.BadParameter("it takes the name of a file; --json takes -", param_hint="'--html'")
     writable(json, "'--json'")
     writable(html, "'--html'")
+    apart({"'--json'": json, "'--html'": html})
     if all_:
         writable(LEAGUE, "'--all'")
 
@@ -325,6 +327,7 @@ def bench(
     writable(json, "'--json'")
     drawable(plot)
     writable(html, "'--html'")
+    apart({"'--json'": json, "'--plot'": plot, "'--html'": html})
     if html is not None:
         needs_matplotlib("'--html'")
 
@@ -336,7 +339,7 @@ def bench(
     from .verify.peers import PEERS
 
     ops = taken(cases.chosen, op, list(cases.OPS), option="--op")
-    lengths = taken(cases.shapes, shapes or cases.SWEEPS[quick], option="--shapes")
+    lengths = taken(cases.shapes, cases.SWEEPS[quick] if shapes is None else shapes, option="--shapes")
     numbers = taken(cases.threads, threads, option="--threads")
     if device == "cuda" and (reason := compare.no_cuda()):
         raise typer.BadParameter(reason, param_hint="'--device'")

@@ -225,7 +225,10 @@ def too_wide(found: Spread | None) -> bool:
 
 def run(settings: Settings, absent: dict[str, str], bar: Bar) -> Comparison:
     """Measure all cases; `bar` has a phase for each."""
-    packages = {peers.PEERS[name].package for name in settings.peers} - {"softgrad", "numpy"}
+    packages = {peers.PEERS[name].package for name in settings.peers} - {"softgrad", "numpy"} | {
+        "torch",
+        "jax",
+    }
     environment = machine.environment("numpy", "numba", *sorted(packages))
     found = Comparison(environment, settings.effort == QUICK, absent=absent | lacking(settings))
     gate = Gate(settings.effort)

@@ -63,8 +63,22 @@ def writable(path: Path | None, option: str) -> None:
         raise typer.BadParameter(
             f"there is no folder {folder}; make it, or give another file", param_hint=option
         )
-    if not os.access(folder, os.W_OK):
-        raise typer.BadParameter(f"the folder {folder} cannot be written to; give another", param_hint=option)
+    try:
+        if not path.exists() or path.is_file():  # a device, or a pipe, is written to as it is
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        raise typer.BadParameter(
+            f"the folder {folder} cannot be written to; give another", param_hint=option
+        ) from None
+
+
+def apart(files: dict[str, Path | None]) -> None:
+    """Refuse options that name the same file."""
+    given = [(option, path.absolute()) for option, path in files.items() if path is not None]
+    for i, (option, path) in enumerate(given):
+        for other, same in given[:i]:
+            if same == path:
+                raise typer.BadParameter(f"{path} is that of {other} too; give another", param_hint=option)
 
 
 def write_whole(path: Path, content: bytes) -> None:
