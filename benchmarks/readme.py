@@ -78,7 +78,7 @@ def speed(accuracy: Json, grid: Json) -> str:
     """Each library as it is called: softgrad's time, and the others' as multiples of it."""
     found: dict[tuple[Any, ...], dict[str, Json]] = {}
     for r in grid["records"]:
-        if r["into"] == "new" and r["threads"] == 1 and r["seconds"] is not None:
+        if r["into"] == "new" and r["threads"] == 1:
             key = r["op"], tuple(r["shape"]), r["axis"], r["dtype"]
             found.setdefault(key, {})[r["implementation"]] = r
     found = {key: by_library for key, by_library in found.items() if "numpy" in by_library}
@@ -87,10 +87,15 @@ def speed(accuracy: Json, grid: Json) -> str:
         line = [f"`{op}` {' × '.join(map(str, shape))} {dtype}{', axis 0' if axis == 0 else ''}"]
         line.append(in_words(by_library["softgrad"]["seconds"]["median"], SECONDS))
         for library in list(LIBRARIES)[1:]:
-            r = by_library.get(library)
-            line.append("–" if r is None else f"{short(r['ratio']['median'])} ×")
+            line.append(beside(by_library.get(library)))
         lines.append(line)
     return rows(["into a new array", *LIBRARIES.values()], lines)
+
+
+def beside(r: Json | None) -> str:
+    if r is None or r["ratio"] is None:
+        return "unsound" if r is not None and r["left_out"].startswith("not sound") else "–"
+    return f"{short(r['ratio']['median'])} ×"
 
 
 def beside_pytorch(accuracy: Json, grid: Json) -> str:
