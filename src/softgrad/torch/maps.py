@@ -12,7 +12,7 @@ from .. import checks
 from ..family import Map
 from . import autograd, compute, options
 from .operators import named
-from .tensors import alike, checked, dims, mask, numpy_dtype, plain, target
+from .tensors import alike, checked, dims, mask, plain, scale_of, target
 
 
 def forward(
@@ -38,12 +38,6 @@ def forward(
         call = options.call(map, dims(axis, x.ndim), number, empty, "vjp", reuse_dy)
         y = autograd.forward(call, x, where, learnt)
     return y if out is None else target(out, y, x, learnt).copy_(y)
-
-
-def scale_of(scale: Any, x: Tensor) -> float:
-    if type(scale) in (float, int) and -checks.LARGEST_32 <= scale <= checks.LARGEST_32:
-        return float(scale)
-    return checks.number(scale, numpy_dtype(x.dtype))
 
 
 def scaled(map: Map, x: Tensor, scale: Tensor, **options: Any) -> Tensor:

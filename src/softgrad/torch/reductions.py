@@ -19,11 +19,10 @@ from ..formulas import entropy as formulas
 from ..numpy import reductions
 from . import autograd, by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
-from .maps import scale_of
 from .operators import below, named
 from .options import Call
 from .registration import define
-from .tensors import array, axis_of, checked, dims, limited, mask, optional, plain, target, wide
+from .tensors import array, axis_of, checked, dims, limited, mask, optional, plain, scale_of, target, wide
 
 
 @dataclass(frozen=True, slots=True)

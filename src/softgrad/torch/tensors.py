@@ -118,7 +118,34 @@ def dims(dim: Any, ndim: int) -> tuple[int, ...]:
         found = tuple([d - n if d >= 0 else d for d in dim])
         if len(set(found)) == len(found):
             return found
-    return tuple([axis - n for axis in checks.axes(dim, ndim)])
+    return tuple([axis - n for axis in in_words_of_torch(checks.axes, dim, ndim)])
+
+
+def one_dim(dim: Any, ndim: int, what: str) -> int:
+    """The one dim along which `what` lie, counted from the last."""
+    n = ndim or 1
+    if type(dim) is not int or not -n <= dim < n:  # what torch.compile can trace goes on
+        dim = in_words_of_torch(checks.one_axis, dim, ndim, what)
+    return dim - n if dim >= 0 else dim
+
+
+def in_words_of_torch(check: Any, *arguments: Any) -> Any:
+    """A check for arrays, of which an error speaks of tensors and dims."""
+    try:
+        return check(*arguments)
+    except (TypeError, ValueError, IndexError) as error:
+        text = str(error).removeprefix("axis: ")  # of NumPy's
+        for word, other in (("an array", "a tensor"), ("an axis", "a dim")):
+            text = text.replace(word, other)
+        for word, other in (("array", "tensor"), ("axis", "dim"), ("axes", "dims")):
+            text = text.replace(word, other)
+        raise type(error)(text) from None
+
+
+def scale_of(scale: Any, x: Tensor) -> float:
+    if type(scale) in (float, int) and -checks.LARGEST_32 <= scale <= checks.LARGEST_32:
+        return float(scale)
+    return checks.number(scale, numpy_dtype(x.dtype))
 
 
 def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
