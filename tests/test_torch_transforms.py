@@ -64,6 +64,8 @@ def test_dims_of_an_operator_may_count_from_the_first(dim):
     found = ops.entropy(x, dim)
     assert torch.equal(found, st.entropy(x, tuple(dim), True))
     torch.library.opcheck(ops.softmax.default, (x, dim))
+    number = torch.tensor(2.0)
+    assert ops.softmax(number) == ops.softmax(number, [0]) == ops.softmax(number, []) == 1
     with torch.no_grad():
         assert torch.equal(ops.softmax(x.float(), dim), st.softmax(x.float(), tuple(dim)))
 

@@ -59,10 +59,10 @@ def usual(names: list[str], given: list[Any]) -> list[Any]:
     """
     first = given[0]
     for i, (name, value) in enumerate(zip(names, given, strict=True)):
-        if name == "dim":
-            given[i] = (
-                one_dim(value, first.ndim, "they") if type(value) is int else dims(tuple(value), first.ndim)
-            )
+        if name == "dim" and type(value) is int:
+            given[i] = one_dim(value, first.ndim, "the rows")
+        elif name == "dim":  # one of them as a number, since a 0-d tensor has −1 as a number only
+            given[i] = dims(value[0] if len(value) == 1 else tuple(value), first.ndim)
         elif name in ("x", "y", "dy", "dx", "v"):
             if value.dtype not in FLOATS or value.dtype is not first.dtype:
                 raise TypeError(
