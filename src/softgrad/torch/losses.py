@@ -141,7 +141,8 @@ class CrossEntropy(Function):
     @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
         (g, goal), loss = primals(*ctx.saved_tensors), ctx.loss
-        dlosses = (wide(g) * wide(dx)).sum(loss.dim).to(g.dtype)
+        nothing = (g == 0) & (smoothed(loss, g, goal) == 0)  # logits of −inf, and rows that do not count
+        dlosses = (wide(g) * torch.where(nothing, 0.0, wide(dx))).sum(loss.dim).to(g.dtype)
         return dlosses, CrossEntropy.curvature(loss, g, goal, dx)
 
     @staticmethod
@@ -150,7 +151,8 @@ class CrossEntropy(Function):
         t = smoothed(loss, g, goal)
         total = t.sum(loss.dim, keepdim=True)
         p = (wide(g) + t) / torch.where(total == 0, 1.0, total)
-        return (total * autograd.product(Call(SOFTMAX, (loss.dim,)), p, wide(v))).to(g.dtype)
+        v = torch.where(p == 0, 0.0, wide(v))
+        return (total * autograd.product(Call(SOFTMAX, (loss.dim,)), p, v)).to(g.dtype)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, goal: Tensor, loss: Loss) -> Any:

@@ -16,7 +16,7 @@ from . import by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
 from .operators import below, named
 from .registration import define
-from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, wide
+from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, wide, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor
         found = formulas.segment_vjp(rows(y, cut.dim), rows(v, cut.dim), offsets, by_formulas.xp)
         found = store(found * cut.scale, y, cut.dim)
         return found if out is None else out.copy_(found)
-    out = torch.empty_like(y) if out is None else out
+    out = torch.empty_like(y) if out is None else written(out)
     arrays = array(y), array(v)
     limited(
         arrays[0].nbytes, segments.product, *arrays, "dy", array(offsets), **cut.options(), out=array(out)

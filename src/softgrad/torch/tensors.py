@@ -148,6 +148,11 @@ def scale_of(scale: Any, x: Tensor) -> float:
     return checks.number(scale, numpy_dtype(x.dtype))
 
 
+def summed(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The sum along the dims, which stay with length 1; along none of them each number is its own."""
+    return tensor.sum(dims, keepdim=True) if dims else tensor  # PyTorch takes () for all
+
+
 def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
     """The dims as the functions for NumPy arrays take them."""
     return dims if tensor.ndim else -1
@@ -179,7 +184,13 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
 
 
-def target(out: Any, like: Tensor, *inputs: Tensor | None) -> Tensor:
+def written(out: Tensor) -> Tensor:
+    """`out`, which a kernel will write to: autograd must know, and say if it had saved that."""
+    torch.autograd.graph.increment_version(out)
+    return out
+
+
+def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
     """`out`, if it can be written to; what autograd must follow it can't be."""
     if not isinstance(out, Tensor):
         raise TypeError(f"out takes a torch.Tensor, not {type(out).__name__}")
@@ -189,7 +200,7 @@ def target(out: Any, like: Tensor, *inputs: Tensor | None) -> Tensor:
         raise ValueError(
             f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
         )
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (out, *inputs)):
+    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (out, *inputs)):
         raise RuntimeError(
             "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "
             "under torch.no_grad()"
