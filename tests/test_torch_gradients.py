@@ -160,6 +160,9 @@ def test_along_no_dim(name):
     check(lambda x: getattr(st, name)(x, dim=()), numbers(2, 3))
     vjp = getattr(st, f"{name}_vjp")
     check(lambda x, v: vjp(getattr(st, name)(x, dim=()), v, dim=()), numbers(2), numbers(2))
+    y = torch.tensor([0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(st.softmax_vjp(y, numbers(2), dim=()), y, numbers(2))
+    assert (found == 0).all()
 
 
 def test_the_others_along_no_dim():

@@ -55,8 +55,9 @@ def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
     checks.choice(empty)
     made: dict[Model, Model] = {}
     for module in list(model.modules()):
-        if type(module) in KINDS and module.dim is not None and not hooked(module):
-            made[module] = KINDS[type(module)](module.dim, empty=empty).train(module.training)
+        dim: Any = getattr(module, "dim", None)
+        if type(module) in KINDS and dim is not None and not hooked(module):
+            made[module] = KINDS[type(module)](dim, empty=empty).train(module.training)
     for module in list(model.modules()):
         for name, child in module._modules.items():  # `named_children` leaves out what it has named before
             if child in made:
