@@ -149,6 +149,8 @@ def test_dtypes():
     for dtype in DTYPES:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert st.softmax(x.to(dtype)).dtype == torch.softmax(x.to(dtype), -1).dtype
+            given = x.to(dtype), torch.tensor([0, 2])
+            assert st.cross_entropy(*given).dtype == torch.nn.functional.cross_entropy(*given).dtype
 
 
 @pytest.mark.parametrize("name", ["logsumexp", "entropy"])
@@ -227,6 +229,17 @@ def test_empty_rows():
     assert st.logsumexp(x).tolist() == [-INF]
 
 
+def test_tensors_without_memory():
+    x = torch.randn(2, 3, device="meta", requires_grad=True)
+    for function in (st.softmax, st.entmax, lambda x: st.log_softmax(x, scale=x[0, 0])):
+        y = function(x)
+        assert y.is_meta
+        assert y.shape == (2, 3)
+        assert torch.autograd.grad(y, x, y)[0].is_meta
+    assert st.logsumexp(x).shape == st.entropy(x).shape == (2,)
+    assert st.cross_entropy(x, torch.zeros(2, dtype=torch.int64, device="meta")).is_meta
+
+
 def test_where_pytorch_loses_the_gradient():
     x = torch.tensor([20.0, 0.0, 0.0], requires_grad=True)
     for function, digits in ((st.softmax, True), (lambda x: torch.softmax(x, -1), False)):
@@ -235,7 +248,7 @@ def test_where_pytorch_loses_the_gradient():
 
 
 def test_what_is_refused():
-    x = numbers(2, 3)
+    x, s = numbers(2, 3), torch.ones((), requires_grad=True)
     cases = [
         (TypeError, "torch.bool.*where=", lambda: st.softmax(x > 0)),
         (TypeError, "complex64.*real", lambda: st.softmax(x + 0j)),
@@ -245,8 +258,12 @@ def test_what_is_refused():
         (ValueError, "does not broadcast", lambda: st.softmax(x, where=torch.ones(4) > 0)),
         (ValueError, "scale=inf", lambda: st.softmax(x, scale=INF)),
         (ValueError, "scale has shape", lambda: st.softmax(x, scale=torch.ones(4, 2, 3))),
+        (ValueError, "scale has shape", lambda: st.softmax(x, scale=torch.ones(4))),
+        (ValueError, "scale has shape", lambda: st.logsumexp(x, scale=torch.ones(4, 2, 3))),
+        (TypeError, "give torch.as_tensor", lambda: st.softmax([1.0], dtype=torch.float32)),
         (ValueError, "empty='no'", lambda: st.softmax(x, empty="no")),
-        (IndexError, "out of bounds", lambda: st.softmax(x, 2)),
+        (IndexError, "^dim 2 is out of bounds", lambda: st.softmax(x, 2)),
+        (TypeError, "^dim=.*the classes lie along one dim", lambda: st.cross_entropy(x, x, (0, 1))),
         (ValueError, "twice", lambda: st.softmax(x, (0, 0))),
         (ValueError, "alpha=0.5", lambda: st.entmax(x, 0.5)),
         (ValueError, "alpha=0.5", lambda: st.entmax(x, torch.tensor(0.5))),
@@ -256,6 +273,8 @@ def test_what_is_refused():
         (TypeError, "out has dtype", lambda: st.softmax(x, out=torch.empty(2, 3).double())),
         (ValueError, "out has shape", lambda: st.softmax_vjp(x, x, out=torch.empty(3))),
         (RuntimeError, "out=.*autograd", lambda: st.softmax(x.requires_grad_(), out=torch.empty(2, 3))),
+        (RuntimeError, "out=.*autograd", lambda: st.softmax(x.detach(), scale=s, out=torch.empty(2, 3))),
+        (RuntimeError, "out=.*autograd", lambda: st.entropy(x.detach(), scale=s, out=torch.empty(2))),
     ]
     for error, text, call in cases:
         with pytest.raises(error, match=text):
@@ -270,6 +289,24 @@ def test_out():
     expected = st.softmax_vjp(y, dy)
     assert st.softmax_vjp(y, dy, out=dy) is dy
     assert torch.equal(dy, expected)
+
+
+def test_autograd_sees_what_is_written():
+    """Else it would go on with a saved tensor that is not what it was."""
+    y, dy, offsets = numbers(2, 6), numbers(2, 6, seed=1), torch.tensor([0, 2])
+    for write in (
+        lambda out: st.softmax_vjp(y, dy, out=out),
+        lambda out: st.entmax_jvp(y, dy, out=out),
+        lambda out: st.segment_softmax_vjp(y, dy, offsets, out=out),
+        lambda out: softgrad.logsumexp_vjp(y, dy[:, 0], out=out),
+        lambda out: st.softmax(y, out=out),
+    ):
+        out = torch.empty(2, 6)
+        write(out)
+        assert out._version > 0
+    x = numbers(2, 6).requires_grad_()
+    torch.autograd.grad(st.softmax(x, reuse_dy=True), x, dy)
+    assert dy._version > 0
 
 
 # --- memory ------------------------------------------------------------------------------------------

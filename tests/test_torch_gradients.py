@@ -1,9 +1,12 @@
 """Derivatives of tensors: every map of the table by PyTorch's own checks, in both modes and batched."""
 
+import functools
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
+import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
 
@@ -111,6 +114,26 @@ def test_a_learnt_scale():
     check(lambda x, s: st.logsumexp(x, scale=s), numbers(2, 4), numbers(2, 1))
 
 
+@pytest.mark.parametrize("function", [*(getattr(st, name) for name in MAPS), st.logsumexp, st.entropy])
+def test_a_learnt_scale_beside_what_is_not_there(function):
+    """What is masked, whatever it holds, or −inf, is nothing in its gradient, in either mode."""
+    x, scale = torch.tensor([[0.1, 0.2, torch.nan, -torch.inf, torch.inf]]).double(), numbers()
+    where = torch.tensor([[True, True, False, True, False]])
+
+    def slopes(x, where):
+        (found,) = torch.autograd.grad(function(x, scale=scale, where=where).flatten()[0], scale)
+        _, forward = torch.func.jvp(
+            lambda s: function(x, scale=s, where=where), (scale.detach(),), (scale.new_ones(()),)
+        )
+        return found, forward.flatten()[0]
+
+    expected = slopes(x[:, :2], None)
+    for given in ((x, where), (x[:, [0, 1, 3]], None), (x, where & ~x.isinf())):
+        torch.testing.assert_close(slopes(*given), expected)
+    below = st.softmax(x[:, :4], where=where[:, :4], scale=-scale.abs())
+    assert below.isnan().any()  # −inf is what it is
+
+
 @pytest.mark.parametrize("start", [1.0, 1.4, 2.0, 2.6])
 def test_a_learnt_alpha(start):
     """Where alpha is 1 a step to below would be refused: it is compared with the slope beside."""
@@ -123,6 +146,50 @@ def test_a_learnt_alpha(start):
         (found,) = torch.autograd.grad((st.entmax(x, alpha + step) * v).sum(), alpha)
         slope = ((st.entmax(x, 1 + 2.0**-19) - st.entmax(x, 1.0)) * v).sum() * 2.0**19
         torch.testing.assert_close(found, slope, rtol=1e-4, atol=0)
+
+
+def test_a_learnt_alpha_has_its_gradient_in_its_shape():
+    alpha = torch.tensor([1.4], dtype=torch.float64, requires_grad=True)
+    check(lambda x, a: st.entmax(x, a), numbers(2, 4), alpha)
+    check(lambda x, a: torch.ops.softgrad.entmax(x, learnt=a), numbers(2, 4), alpha)
+
+
+@each_map
+def test_along_no_dim(name):
+    """Each number is a row by itself, where PyTorch's `sum` takes no dims for all."""
+    check(lambda x: getattr(st, name)(x, dim=()), numbers(2, 3))
+    vjp = getattr(st, f"{name}_vjp")
+    check(lambda x, v: vjp(getattr(st, name)(x, dim=()), v, dim=()), numbers(2), numbers(2))
+    y = torch.tensor([0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(st.softmax_vjp(y, numbers(2), dim=()), y, numbers(2))
+    assert (found == 0).all()
+
+
+def test_the_others_along_no_dim():
+    for function in (st.logsumexp, st.entropy):
+        check(lambda x, f=function: f(x, dim=()), numbers(2, 3))
+    y = numbers(2, 3).sigmoid().detach()
+    assert softgrad.entmax_alpha_vjp(y, y, axis=()).shape == y.shape
+
+
+def test_a_tangent_beside_what_is_not_there():
+    """NaN in it counts as nothing, as it does in the gradient of a map."""
+    x = torch.tensor([[0.1, 0.2, torch.nan, -torch.inf], [1.0, 2.0, 3.0, 4.0]]).double()
+    where = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]]) == 1
+    dx = torch.tensor([[1.0, 2.0, torch.nan, torch.nan], [1.0, 2.0, 1.0, 2.0]]).double()
+    for function in (st.logsumexp, st.entropy):
+        _, found = torch.func.jvp(lambda x, f=function: f(x, where=where), (x,), (dx,))
+        _, right = torch.func.jvp(function, (x[:1, :2],), (dx[:1, :2],))
+        torch.testing.assert_close(found[:1], right)
+        assert found.isfinite().all()
+    x, dx, goal = x[:, [0, 1, 3]], dx[:, [0, 1, 3]], torch.tensor([1, 7])
+    dx[1] = torch.nan  # a row that does not count
+    loss = functools.partial(st.cross_entropy, target=goal, ignore_index=7, reduction="none")
+    _, found = torch.func.jvp(loss, (x,), (dx,))
+    _, right = torch.func.jvp(lambda x: st.cross_entropy(x, goal[:1]), (x[:1, :2],), (dx[:1, :2],))
+    torch.testing.assert_close(found, torch.stack([right, torch.zeros_like(right)]))
+    _, second = torch.func.jvp(torch.func.grad(lambda x: loss(x).sum()), (x,), (dx,))
+    assert second.isfinite().all()
 
 
 @pytest.mark.parametrize("where", [None, WHERE], ids=["all", "masked"])

@@ -64,6 +64,31 @@ def test_replace_softmax():
     assert isinstance(st.replace_softmax(torch.nn.Softmax(0), empty="nan"), st.Softmax)
 
 
+def test_replace_softmax_in_every_place():
+    shared, hooked = torch.nn.Softmax(-1), torch.nn.Softmax(-1)
+    hooked.register_forward_hook(lambda module, given, result: 2 * result)
+    inner = torch.nn.Sequential(shared, shared)
+    model = torch.nn.ModuleList([shared, inner, inner, hooked, torch.nn.Softmax2d(), torch.nn.Softmin(-1)])
+    st.replace_softmax(model)
+    assert type(model[0]) is st.Softmax
+    assert model[0] is inner[0] is inner[1]
+    assert model[1] is model[2] is inner
+    assert [type(m) for m in model[3:]] == [torch.nn.Softmax, torch.nn.Softmax2d, torch.nn.Softmin]
+    assert st.replace_softmax(hooked) is hooked
+
+
+def test_refused_when_it_is_made():
+    for make in (
+        lambda: st.Entmax(0.5),
+        lambda: st.Entmax(torch.nan, learn_alpha=True),
+        lambda: st.Softmax(empty="foo"),
+        lambda: st.swapped(empty="foo"),
+        lambda: st.replace_softmax(torch.nn.ReLU(), empty="foo"),
+    ):
+        with pytest.raises(ValueError, match=r"alpha=|empty='foo'"):
+            make()
+
+
 def test_swapped():
     x = numbers(2, 3)
     functional = torch.nn.functional

@@ -52,6 +52,51 @@ def test_opcheck(name, arguments):
     assert set(found.values()) == {"SUCCESS"}
 
 
+@pytest.mark.parametrize("dim", [[0, 2], [1], [-1, 0], []], ids=str)
+def test_dims_of_an_operator_may_count_from_the_first(dim):
+    x, ops = numbers(2, 3, 4).requires_grad_(), torch.ops.softgrad
+    y = st.softmax(x, tuple(dim))
+    assert torch.equal(ops.softmax(x, dim), y)
+    assert torch.equal(ops.softmax_vjp(y, x, dim), st.softmax_vjp(y, x, tuple(dim)))
+    assert torch.equal(
+        ops.softmax_double_backward(y, x, x, dim)[0], st.softmax_double_backward(y, x, x, tuple(dim))[0]
+    )
+    found = ops.entropy(x, dim)
+    assert torch.equal(found, st.entropy(x, tuple(dim), True))
+    torch.library.opcheck(ops.softmax.default, (x, dim))
+    number = torch.tensor(2.0)
+    assert ops.softmax(number) == ops.softmax(number, [0]) == ops.softmax(number, []) == 1
+    with torch.no_grad():
+        assert torch.equal(ops.softmax(x.float(), dim), st.softmax(x.float(), tuple(dim)))
+
+
+def test_the_one_dim_of_an_operator():
+    x, ops = numbers(4, 6), torch.ops.softgrad
+    assert torch.equal(ops.segment_softmax(x, OFFSETS, 0), st.segment_softmax(x, OFFSETS))
+    assert torch.equal(ops.cross_entropy(x.T, CLASSES, 0)[0], st.cross_entropy(x, CLASSES, reduction="none"))
+
+
+def test_what_an_operator_refuses():
+    x, ops = numbers(2, 3), torch.ops.softgrad
+    cases = [
+        (IndexError, "dim 7 is out of bounds", lambda x: ops.softmax(x, [7])),
+        (IndexError, "dim 7 is out of bounds", lambda x: ops.logsumexp(x, [7])),
+        (IndexError, "dim 7 is out of bounds", lambda x: ops.segment_softmax(x, torch.tensor([0, 2]), 7)),
+        (IndexError, "dim -3 is out of bounds", lambda x: ops.cross_entropy(x, x, -3)),
+        (ValueError, "names a dim twice", lambda x: ops.softmax(x, [0, -2])),
+        (ValueError, "alpha=0.5", lambda x: ops.entmax(x, alpha=0.5)),
+        (ValueError, "scale=inf", lambda x: ops.softmax(x, scale=torch.inf)),
+        (ValueError, "empty='no'", lambda x: ops.softmax(x, empty="no")),
+        (TypeError, "x has dtype torch.int64", lambda x: ops.softmax(x.long())),
+        (TypeError, "dy has dtype torch.float32", lambda x: ops.softmax_vjp(x, x.float())),
+        (TypeError, "where has dtype", lambda x: ops.softmax(x, where=x)),
+    ]
+    for error, text, call in cases:
+        for given in (x, x.clone().requires_grad_(), x.to("meta")):
+            with pytest.raises(error, match=text):
+                call(given)
+
+
 @each_map
 def test_transforms_of_an_operator_itself(name):
     """All levels follow it, those further out too."""

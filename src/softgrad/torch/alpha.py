@@ -28,4 +28,4 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor
     dx = autograd.product(call, y, dy, where)
     terms = dx.double() * slopes.psi(y, torch.tensor(alpha, dtype=torch.float64, device=y.device))
     terms = terms if where is None else torch.where(where, terms, 0.0)
-    return terms.sum(call.dims).to(y.dtype)
+    return (terms.sum(call.dims) if call.dims else terms).to(y.dtype)

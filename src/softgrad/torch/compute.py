@@ -12,7 +12,7 @@ from .. import threads
 from ..numpy import maps
 from . import by_formulas
 from .options import Call
-from .tensors import array, axis_of, limited, optional
+from .tensors import array, axis_of, limited, optional, written
 
 
 def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) -> Tensor:
@@ -40,7 +40,7 @@ def product(
         threads.ran("formulas", call.map.name)
         result = by_formulas.product(call, y, v, where)
         return result if out is None else out.copy_(result)
-    out = torch.empty_like(y) if out is None else out
+    out = torch.empty_like(y) if out is None else written(out)
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
     given = array(y)
     options = {"axis": axis_of(call.dims, y), "where": optional(where), "scale": call.scale}

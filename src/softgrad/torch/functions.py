@@ -17,13 +17,20 @@ ENTMAX = family.entmax()  # stands for that with any alpha that is learnt
 Dim = int | tuple[int, ...] | None
 
 
-def prepared(input: Any, dtype: torch.dtype | None) -> Any:
-    """`input` in `dtype`; without that, in what autocast has softmax computed in (float32 on CUDA)."""
+def prepared(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
+    """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
+    if not isinstance(input, Tensor):
+        return input  # which is refused where all is checked
     if dtype is not None:
         return input.to(dtype)
-    if isinstance(input, Tensor) and not input.is_cpu and torch.is_autocast_enabled(input.device.type):
-        return input.float() if input.dtype.itemsize == 2 else input
+    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and autocast(input.device.type):
+        return input.float()
     return input
+
+
+def autocast(device: str) -> bool:
+    """Whether it is on; PyTorch refuses to say so of devices that have none, such as "meta"."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def forward(
@@ -219,6 +226,7 @@ def entmax(
                 f"alpha has shape {tuple(alpha.shape)} and dtype {alpha.dtype}; it takes a number, or a "
                 f"tensor of one float: call entmax for each alpha"
             )
+        alpha = alpha.reshape(()) if alpha.ndim else alpha
         return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, alpha, reuse_dy)
     return forward(row(alpha), input, dim, dtype, where, scale, empty, out, None, reuse_dy)
 
@@ -300,7 +308,8 @@ def cross_entropy(
     Notes
     -----
     The gradient of each row is found along with its loss, and is what is saved for the backward (beside
-    `target`); `input` is not.  Second derivatives take the probabilities from it.
+    `target`); `input` is not.  Second derivatives take the probabilities from it.  Under autocast 16-bit
+    logits are computed in float32, as by `torch.nn.functional.cross_entropy`.
 
     Examples
     --------
@@ -314,7 +323,7 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    return losses.cross_entropy(prepared(input, None), target, axis=dim, **options)
+    return losses.cross_entropy(prepared(input, None, as_loss=True), target, axis=dim, **options)
 
 
 def segment_softmax(

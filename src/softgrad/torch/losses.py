@@ -25,7 +25,7 @@ from .autograd import differentiable, no_derivative, primals
 from .operators import below, named
 from .options import Call
 from .registration import define
-from .tensors import FLOATS, alike, array, checked, limited, plain, wide
+from .tensors import FLOATS, alike, array, checked, limited, one_dim, plain, wide
 from .tensors import target as fitting
 
 
@@ -141,7 +141,8 @@ class CrossEntropy(Function):
     @differentiable
     def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
         (g, goal), loss = primals(*ctx.saved_tensors), ctx.loss
-        dlosses = (wide(g) * wide(dx)).sum(loss.dim).to(g.dtype)
+        nothing = (g == 0) & (smoothed(loss, g, goal) == 0)  # logits of −inf, and rows that do not count
+        dlosses = (wide(g) * torch.where(nothing, 0.0, wide(dx))).sum(loss.dim).to(g.dtype)
         return dlosses, CrossEntropy.curvature(loss, g, goal, dx)
 
     @staticmethod
@@ -150,7 +151,8 @@ class CrossEntropy(Function):
         t = smoothed(loss, g, goal)
         total = t.sum(loss.dim, keepdim=True)
         p = (wide(g) + t) / torch.where(total == 0, 1.0, total)
-        return (total * autograd.product(Call(SOFTMAX, (loss.dim,)), p, wide(v))).to(g.dtype)
+        v = torch.where(p == 0, 0.0, wide(v))
+        return (total * autograd.product(Call(SOFTMAX, (loss.dim,)), p, v)).to(g.dtype)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, goal: Tensor, loss: Loss) -> Any:
@@ -190,12 +192,11 @@ def evaluate(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Loss]:
     """The loss, the gradients of the rows if asked for, and which rows count (None: all)."""
     x, goal = checked(x, "x"), to_tensor(goal)
-    if type(axis) is not int or not -x.ndim <= axis < x.ndim:  # what torch.compile can trace goes on
-        axis = checks.one_axis(axis, x.ndim, "the classes")
+    dim = one_dim(axis, x.ndim, "the classes")
     checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
         label_smoothing = checks.smoothing(label_smoothing)
-    loss = Loss(axis - (x.ndim or 1) if axis >= 0 else axis, label_smoothing, ignore_index)
+    loss = Loss(dim, label_smoothing, ignore_index)
     if goal.dtype in FLOATS and goal.shape == x.shape:
         x, goal = alike(("x", "target"), x, goal)
     rows: Tensor

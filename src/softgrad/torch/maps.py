@@ -12,7 +12,7 @@ from .. import checks
 from ..family import Map
 from . import autograd, compute, options
 from .operators import named
-from .tensors import alike, checked, dims, mask, numpy_dtype, plain, target
+from .tensors import FLOATS, alike, checked, dims, mask, plain, scale_of, target
 
 
 def forward(
@@ -37,29 +37,34 @@ def forward(
             checks.choice(empty)
         call = options.call(map, dims(axis, x.ndim), number, empty, "vjp", reuse_dy)
         y = autograd.forward(call, x, where, learnt)
-    return y if out is None else target(out, y, x, learnt).copy_(y)
-
-
-def scale_of(scale: Any, x: Tensor) -> float:
-    if type(scale) in (float, int) and -checks.LARGEST_32 <= scale <= checks.LARGEST_32:
-        return float(scale)
-    return checks.number(scale, numpy_dtype(x.dtype))
+    return y if out is None else target(out, y, x, learnt, scale).copy_(y)
 
 
 def scaled(map: Map, x: Tensor, scale: Tensor, **options: Any) -> Tensor:
-    """With a scale that is a tensor, which may want a gradient: it multiplies x first.
+    """With a scale that is a tensor, which may want a gradient: it multiplies x first."""
+    z = multiplied(x, scale, options["where"])
+    return forward(map, z, scale=1.0, out=None, **options).to(x.dtype)
 
-    16-bit types are multiplied, and computed, in float32: a rounded product would be off by much.
+
+def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
+    """scale·x; 16-bit types in float32: a rounded product would be off by much.
+
+    What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
+    0·NaN would be NaN), and put back behind it.
     """
-    if scale.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if scale.dtype not in FLOATS:
         raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
-    if torch.broadcast_shapes(x.shape, scale.shape) != x.shape:
+    try:
+        factor = scale.expand(x.shape)
+    except RuntimeError:
         raise ValueError(
             f"scale has shape {tuple(scale.shape)}, which does not broadcast to that of x, {tuple(x.shape)}"
-        )
+        ) from None
     wide = torch.promote_types(x.dtype, torch.float32)
-    z = x.to(wide) * scale.to(wide)
-    return forward(map, z, scale=1.0, out=None, **options).to(x.dtype)
+    absent = x == -torch.inf
+    nothing = absent if where is None else absent | ~where
+    z = x.to(wide).masked_fill(nothing, 0.0) * factor.to(wide)
+    return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
 
 
 def product(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..checks import Empty
 from . import functions
 from .functions import Dim
@@ -33,6 +34,7 @@ class Softmax(torch.nn.Module):
         self, dim: Dim = -1, *, scale: float | Tensor = 1.0, empty: Empty = "zero", reuse_dy: bool = False
     ) -> None:
         super().__init__()
+        checks.choice(empty)
         self.dim = dim
         self.scale = scale
         self.empty: Empty = empty
@@ -125,6 +127,7 @@ class Entmax(Softmax):
         learn_alpha: bool = False,
     ) -> None:
         super().__init__(dim, scale=scale, empty=empty, reuse_dy=reuse_dy)
+        checks.alpha(float(alpha))
         self.alpha = torch.nn.Parameter(torch.tensor(float(alpha))) if learn_alpha else alpha
 
     def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:

@@ -19,11 +19,25 @@ from ..formulas import entropy as formulas
 from ..numpy import reductions
 from . import autograd, by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
-from .maps import scale_of
+from .maps import multiplied
 from .operators import below, named
 from .options import Call
 from .registration import define
-from .tensors import array, axis_of, checked, dims, limited, mask, optional, plain, target, wide
+from .tensors import (
+    array,
+    axis_of,
+    checked,
+    dims,
+    limited,
+    mask,
+    optional,
+    plain,
+    scale_of,
+    summed,
+    target,
+    wide,
+    written,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,7 @@ def compute_vjp(
         with torch.no_grad():
             found = composite_vjp(call, x, dy, where)
             return found if out is None else out.copy_(found)
-    out = torch.empty_like(x) if out is None else out
+    out = torch.empty_like(x) if out is None else written(out)
     given = array(x)
     limited(
         given.nbytes, reductions.vjp, call.row, given, array(dy), **call.options(x, where), out=array(out)
@@ -127,7 +141,9 @@ class Reduced(Function):
         x, *where = ctx.saved_tensors
         (x,), call = primals(x), ctx.call
         unit = through_vjp(call, x, x.new_ones(()).expand(call.kept(x)), where[0] if where else None)
-        return (wide(unit) * wide(dx)).sum(call.dims, keepdim=True).to(x.dtype)
+        there = x != -torch.inf
+        there = there & where[0] if where else there
+        return summed(wide(unit) * torch.where(there, wide(dx), 0.0), call.dims).to(x.dtype)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Any, call: Reduce) -> Any:
@@ -169,15 +185,14 @@ def forward(row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdi
     x = checked(x, "x")
     where = None if where is None else mask(where, x.shape)
     if isinstance(scale, Tensor):
-        promoted = torch.promote_types(x.dtype, torch.float32)
-        z = x.to(promoted) * scale.to(promoted)
+        z = multiplied(x, scale, where)
         found = forward(row, z, axis=axis, where=where, scale=1.0, keepdims=keepdims, out=None).to(x.dtype)
     else:
         call = call_of(row, x, axis, scale)
         found = through(call, x, where)
         if not keepdims and x.ndim:
             found = found.squeeze(call.dims)
-    return found if out is None else target(out, found, x).copy_(found)
+    return found if out is None else target(out, found, x, scale).copy_(found)
 
 
 def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:

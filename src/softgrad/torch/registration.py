@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..family import MAPS, Map
 from . import autograd, compute, options
 from .operators import below, named
 from .options import Call
+from .tensors import FLOATS, dims, mask, one_dim, scale_of
 
 library = torch.library.Library("softgrad", "DEF")
 
@@ -34,11 +36,12 @@ def define(
     """Define an operator; each function takes all arguments of the schema."""
     library.define(schema)
     name = schema.partition("(")[0]
-    defaults = [a.default_value for a in named(name)._schema.arguments]
+    described = named(name)._schema.arguments
+    names, defaults = [a.name for a in described], [a.default_value for a in described]
 
     def filled(function: Callable[..., Any]) -> Callable[..., Any]:
         """PyTorch leaves out what is the default."""
-        return lambda *given: function(*given, *defaults[len(given) :])
+        return lambda *given: function(*usual(names, [*given, *defaults[len(given) :]]))
 
     library.impl(name, filled(memory), "CompositeExplicitAutograd")
     library.impl(name, filled(under_autograd), "Autograd")
@@ -47,6 +50,37 @@ def define(
     # are lost.
     library.impl(name, filled(under_transforms), "FuncTorchDynamicLayerFrontMode")
     torch.library.register_fake(f"softgrad::{name}", filled(fake), lib=library)
+
+
+def usual(names: list[str], given: list[Any]) -> list[Any]:
+    """The arguments of an operator as the functions of this package hand them on.
+
+    Who calls an operator by itself has had none of their checks, and the ways taken from here have none.
+    """
+    first = given[0]
+    for i, (name, value) in enumerate(zip(names, given, strict=True)):
+        if name == "dim" and type(value) is int:
+            given[i] = one_dim(value, first.ndim, "the rows")
+        elif name == "dim":  # one of them as a number, since a 0-d tensor has −1 as a number only
+            given[i] = dims(value[0] if len(value) == 1 else tuple(value), first.ndim)
+        elif name in ("x", "y", "dy", "dx", "v"):
+            if value.dtype not in FLOATS or value.dtype is not first.dtype:
+                raise TypeError(
+                    f"{name} has dtype {value.dtype}; an operator takes one of float16, bfloat16, "
+                    f"float32 and float64, the same for each: give {name}.to(...), or call the function of "
+                    f"softgrad.torch, which converts"
+                )
+        elif name == "where":
+            given[i] = mask(value, first.shape)
+        elif name == "scale":
+            scale_of(value, first)
+        elif name == "empty":
+            checks.choice(value)
+        elif name == "alpha":
+            checks.alpha(value)
+        elif name == "learnt" and value is not None:
+            given[i] = value.reshape(())
+    return given
 
 
 def define_forward(map: Map) -> None:

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import checks, threads
+from .. import threads
 from ..formulas import segment_softmax as formulas
 from ..numpy import segments
 from . import by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
-from .maps import scale_of
 from .operators import below, named
 from .registration import define
-from .tensors import alike, array, checked, limited, plain, target, wide
+from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, wide, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor
         found = formulas.segment_vjp(rows(y, cut.dim), rows(v, cut.dim), offsets, by_formulas.xp)
         found = store(found * cut.scale, y, cut.dim)
         return found if out is None else out.copy_(found)
-    out = torch.empty_like(y) if out is None else out
+    out = torch.empty_like(y) if out is None else written(out)
     arrays = array(y), array(v)
     limited(
         arrays[0].nbytes, segments.product, *arrays, "dy", array(offsets), **cut.options(), out=array(out)
@@ -190,9 +189,7 @@ def times(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Any:
 
 
 def cut_of(x: Tensor, axis: Any, scale: Any) -> Cut:
-    if type(axis) is not int or not -x.ndim <= axis < x.ndim:  # what torch.compile can trace goes on
-        axis = checks.one_axis(axis, x.ndim, "segments")
-    return Cut(axis - (x.ndim or 1) if axis >= 0 else axis, scale_of(scale, x))
+    return Cut(one_dim(axis, x.ndim, "segments"), scale_of(scale, x))
 
 
 def offsets_of(offsets: Any, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .options import Call
-from .tensors import wide
+from .tensors import summed, wide
 
 
 def weights(call: Call, y: Tensor, learnt: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -35,8 +35,8 @@ def weights(call: Call, y: Tensor, learnt: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def mean(s: Tensor, v: Tensor, call: Call) -> Tensor:
-    total = s.sum(call.dims, keepdim=True)
-    return (s * v).sum(call.dims, keepdim=True) / torch.where(total == 0, 1.0, total)
+    total = summed(s, call.dims)
+    return summed(s * v, call.dims) / torch.where(total == 0, 1.0, total)
 
 
 def masked(where: Tensor | None, *tensors: Tensor) -> list[Tensor]:
@@ -59,7 +59,7 @@ def of_y(
         v, g = masked(where, v, g)
         a, b = (g, v) if call.kind == "vjp" else (v, g)  # vjp: v − p·Σv; jvp: v − ⟨p,v⟩
         b = torch.where(wide(y) == -torch.inf, 0.0, b)
-        return torch.where(there, -call.scale * p * a * b.sum(call.dims, keepdim=True), 0.0)
+        return torch.where(there, -call.scale * p * a * summed(b, call.dims), 0.0)
     (y, v, g) = masked(where, y, v, g)
     s, slope = weights(call, y, learnt)
     if slope is None:
@@ -77,8 +77,8 @@ def along_y(
         there = wide(y) != -torch.inf
         v, dy = torch.where(there, v, 0.0), torch.where(there, dy, 0.0)
         if call.kind == "vjp":
-            return -call.scale * p * dy * v.sum(call.dims, keepdim=True)
-        change = -call.scale * (p * dy * v).sum(call.dims, keepdim=True).expand_as(p)
+            return -call.scale * p * dy * summed(v, call.dims)
+        change = -call.scale * summed(p * dy * v, call.dims).expand_as(p)
         return torch.where(there if where is None else there & where, change, 0.0)
     (y, v, dy) = masked(where, y, v, dy)
     s, slope = weights(call, y, learnt)
@@ -88,8 +88,8 @@ def along_y(
 def moved(call: Call, s: Tensor, ds: Tensor, v: Tensor) -> Tensor:
     """The change of s∘(v − m) when s changes by ds."""
     centred = v - mean(s, v, call)
-    total = s.sum(call.dims, keepdim=True)
-    change = (ds * centred).sum(call.dims, keepdim=True) / torch.where(total == 0, 1.0, total)
+    total = summed(s, call.dims)
+    change = summed(ds * centred, call.dims) / torch.where(total == 0, 1.0, total)
     return call.scale * (ds * centred - s * change)
 
 

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .. import checks
 from ..checks import Empty
 from . import functions
 from .modules import LogSoftmax, Softmax
 
 Model = torch.nn.Module
+KINDS: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
 
 
 def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
@@ -36,7 +38,9 @@ def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
     Notes
     -----
     Calls of functions in the model's code (``torch.softmax(scores, -1)``) are no modules: for these see
-    `swapped`.  A `torch.nn.Softmax` without a ``dim``, which PyTorch finds from the input, stays what it is.
+    `swapped`.  What stays as it is: a `torch.nn.Softmax` without a ``dim``, which PyTorch finds from the
+    input; a module that has hooks, which are its own; `torch.nn.Softmax2d`, `torch.nn.Softmin` and subclasses
+    of any of these.  A module that is in several places is replaced by the same one in each.
 
     Examples
     --------
@@ -48,13 +52,22 @@ def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
       (1): Softmax(dim=1)
     )
     """
-    kinds: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
-    dim: Any = getattr(model, "dim", None)
-    if type(model) in kinds and dim is not None:
-        return kinds[type(model)](dim, empty=empty).train(model.training)
-    for name, child in model.named_children():
-        setattr(model, name, replace_softmax(child, empty=empty))
-    return model
+    checks.choice(empty)
+    made: dict[Model, Model] = {}
+    for module in list(model.modules()):
+        dim: Any = getattr(module, "dim", None)
+        if type(module) in KINDS and dim is not None and not hooked(module):
+            made[module] = KINDS[type(module)](dim, empty=empty).train(module.training)
+    for module in list(model.modules()):
+        for name, child in module._modules.items():  # `named_children` leaves out what it has named before
+            if child in made:
+                setattr(module, name, made[child])
+    return made.get(model, model)
+
+
+def hooked(module: Model) -> bool:
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    return any((before, after, module._backward_pre_hooks, module._backward_hooks))
 
 
 def in_place_of(function: Callable[..., Tensor], empty: str) -> Callable[..., Tensor]:
@@ -95,9 +108,9 @@ class swapped(TorchFunctionMode):
     -----
     A backward may come after the block.  What is not reached: functions of PyTorch's that have a softmax
     within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
-    ``attn_implementation="eager"``), ``multi_head_attention_forward`` and ``cross_entropy``; and calls of
-    ``torch.nn.functional`` that leave `dim` out.  In the block each call of any function of PyTorch's takes
-    about a microsecond longer.
+    ``attn_implementation="eager"``), ``multi_head_attention_forward``, ``cross_entropy``, ``softmin`` and
+    ``gumbel_softmax``; and calls of ``torch.nn.functional`` that leave `dim` out.  Nested and sparse tensors
+    are refused in the block.  Each call of any function of PyTorch's takes about a microsecond longer there.
 
     Examples
     --------
@@ -110,6 +123,7 @@ class swapped(TorchFunctionMode):
 
     def __init__(self, *, empty: Empty = "zero") -> None:
         super().__init__()
+        checks.choice(empty)
         softmax = in_place_of(functions.softmax, empty)
         log_softmax = in_place_of(functions.log_softmax, empty)
         self.instead: dict[Any, Callable[..., Tensor]] = {

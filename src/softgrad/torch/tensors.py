@@ -118,7 +118,39 @@ def dims(dim: Any, ndim: int) -> tuple[int, ...]:
         found = tuple([d - n if d >= 0 else d for d in dim])
         if len(set(found)) == len(found):
             return found
-    return tuple([axis - n for axis in checks.axes(dim, ndim)])
+    return tuple([axis - n for axis in in_words_of_torch(checks.axes, dim, ndim)])
+
+
+def one_dim(dim: Any, ndim: int, what: str) -> int:
+    """The one dim along which `what` lie, counted from the last."""
+    n = ndim or 1
+    if type(dim) is not int or not -n <= dim < n:  # what torch.compile can trace goes on
+        dim = in_words_of_torch(checks.one_axis, dim, ndim, what)
+    return dim - n if dim >= 0 else dim
+
+
+def in_words_of_torch(check: Any, *arguments: Any) -> Any:
+    """A check for arrays, of which an error speaks of tensors and dims."""
+    try:
+        return check(*arguments)
+    except (TypeError, ValueError, IndexError) as error:
+        text = str(error).removeprefix("axis: ")  # of NumPy's
+        for word, other in (("an array", "a tensor"), ("an axis", "a dim")):
+            text = text.replace(word, other)
+        for word, other in (("array", "tensor"), ("axis", "dim"), ("axes", "dims")):
+            text = text.replace(word, other)
+        raise type(error)(text) from None
+
+
+def scale_of(scale: Any, x: Tensor) -> float:
+    if type(scale) in (float, int) and -checks.LARGEST_32 <= scale <= checks.LARGEST_32:
+        return float(scale)
+    return checks.number(scale, numpy_dtype(x.dtype))
+
+
+def summed(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The sum along the dims, which stay with length 1; along none of them each number is its own."""
+    return tensor.sum(dims, keepdim=True) if dims else tensor  # PyTorch takes () for all
 
 
 def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
@@ -152,7 +184,13 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
 
 
-def target(out: Any, like: Tensor, *inputs: Tensor | None) -> Tensor:
+def written(out: Tensor) -> Tensor:
+    """`out`, which a kernel will write to: autograd must know, and say if it had saved that."""
+    torch.autograd.graph.increment_version(out)
+    return out
+
+
+def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
     """`out`, if it can be written to; what autograd must follow it can't be."""
     if not isinstance(out, Tensor):
         raise TypeError(f"out takes a torch.Tensor, not {type(out).__name__}")
@@ -162,7 +200,7 @@ def target(out: Any, like: Tensor, *inputs: Tensor | None) -> Tensor:
         raise ValueError(
             f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
         )
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (out, *inputs)):
+    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (out, *inputs)):
         raise RuntimeError(
             "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "
             "under torch.no_grad()"
