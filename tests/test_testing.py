@@ -27,6 +27,7 @@ from softgrad.testing import (
     run,
 )
 
+# Next to the function, so that a dtype comes after the other: exact results are kept for a while.
 each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 
 
@@ -246,22 +247,22 @@ def test_there_are_many_wrong_ones():
     assert len(WRONG) >= 20
 
 
-@each_dtype
 @pytest.mark.parametrize("name", WRONG)
+@each_dtype
 def test_a_wrong_vjp_is_rejected(name, dtype):
     with pytest.raises(AssertionError):
         check_vjp(WRONG[name], dtypes=[dtype])
 
 
-@each_dtype
 @pytest.mark.parametrize("name", mutants.SOFTMAXES)
+@each_dtype
 def test_a_wrong_softmax_is_rejected(name, dtype):
     with pytest.raises(AssertionError):
         check_forward(mutants.rounded_once(mutants.SOFTMAXES[name].formula), dtypes=[dtype])
 
 
-@each_dtype
 @pytest.mark.parametrize("name", mutants.DOUBLE_BACKWARDS)
+@each_dtype
 def test_a_wrong_double_backward_is_rejected(name, dtype):
     with pytest.raises(AssertionError):
         check_double_backward(mutants.rounded_once(mutants.DOUBLE_BACKWARDS[name].formula), dtypes=[dtype])
@@ -474,8 +475,8 @@ def test_the_first_line_says_what_is_probably_wrong(name, words, dtype):
         assert words in first
 
 
-@each_dtype
 @pytest.mark.parametrize("name", mutants.FORMULAS)
+@each_dtype
 def test_each_known_formula_is_named(name, dtype):
     message = told(check_vjp, mutants.MUTANTS[name], dtypes=[dtype])
     if name == "times 1.01" and dtype == cases.DTYPES[1]:  # it can't show it in one row
