@@ -28,10 +28,10 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 	$(BIN)/python examples/digits_attention.py
 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-all: $(VENV)/dev ## also the 16-bit types of softmax's relatives
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or not slow"
+test-all: $(VENV)/dev ## also the dtypes that `make test` leaves out (tests/conftest.py)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow"
 
 check: $(VENV)/dev ## lint, format, types, and which way the imports run
 	$(BIN)/ruff check .
