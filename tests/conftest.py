@@ -10,19 +10,18 @@ hypothesis.settings.load_profile("repeatable")
 # Kernels take most of the time: each is compiled for each dtype.  The 16-bit types differ from float32 in how
 # they are loaded and stored, which the forward and the vjp of softmax see to; what is left out here, and
 # float64 where a map has a file of its own for it, `make test-all` has.
-ONLY_SINGLE = {"family"}
-NO_16_BITS = {"double_backward", "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "testing"}
-NO_FLOAT16 = {"jvp", "layout", "mutants", "reported", "operator", "jacobian"}
-LEFT = (
-    dict.fromkeys(ONLY_SINGLE, {"float16", "bfloat16", "float64"})
-    | dict.fromkeys(NO_16_BITS, {"float16", "bfloat16"})
-    | dict.fromkeys(NO_FLOAT16, {"float16"})
-)
+RELATIVES = {"double_backward", "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"}
+LEFT = {
+    "float16": RELATIVES | {"jvp", "layout", "mutants", "reported", "operator", "jacobian"},
+    "bfloat16": RELATIVES,
+    "float64": {"family"},
+}
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         given = getattr(item, "callspec", None)
-        names = {str(getattr(value, "name", value)) for value in given.params.values()} if given else set()
-        if names & LEFT.get(item.path.stem.removeprefix("test_"), set()):
-            item.add_marker(pytest.mark.slow)
+        for value in given.params.values() if given else ():
+            name = str(getattr(value, "name", value))
+            if item.path.stem.removeprefix("test_") in LEFT.get(name, ()):
+                item.add_marker(pytest.mark.slow)
