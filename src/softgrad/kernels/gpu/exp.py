@@ -26,7 +26,8 @@ def parts(t, rest):
     """
     if t.dtype == tl.float64:
         return parts64(t, rest)
-    return parts32(t, rest)
+    else:
+        return parts32(t, rest)
 
 
 @triton.jit
@@ -87,12 +88,13 @@ def argument(v, top, scale):
     """
     if scale is None:
         return two_difference(v, top)
-    factor, low_part = number(scale[0], v.dtype), number(scale[1], v.dtype)
-    power_of_two = number(scale[2], v.dtype)
-    difference, lost = two_difference(v * 0.5, top * 0.5)
-    difference, lost = difference * power_of_two, lost * power_of_two
-    t = difference * factor
-    rest = tl.fma(difference, factor, -t) + tl.fma(lost, factor, difference * low_part)
-    none = factor == 0.0
-    t = tl.where(none, tl.where(v == -float("inf"), v, v * 0.0), t * 2.0)
-    return t, tl.where(none, v * 0.0, rest * 2.0)
+    else:
+        factor, low_part = number(scale[0], v.dtype), number(scale[1], v.dtype)
+        power_of_two = number(scale[2], v.dtype)
+        difference, lost = two_difference(v * 0.5, top * 0.5)
+        difference, lost = difference * power_of_two, lost * power_of_two
+        t = difference * factor
+        rest = tl.fma(difference, factor, -t) + tl.fma(lost, factor, difference * low_part)
+        none = factor == 0.0
+        t = tl.where(none, tl.where(v == -float("inf"), v, v * 0.0), t * 2.0)
+        return t, tl.where(none, v * 0.0, rest * 2.0)

@@ -25,8 +25,10 @@ def less(v, top, scale, hi, lo, WIDE: tl.constexpr):
         t, lost = argument(v, top, scale)
         y, more = two_difference(t, hi)
         return tl.where(y == -float("inf"), y, y + (more + (lost - lo)))  # there is no `more` of −inf
-    if scale is None:
-        return ((v.to(WIDE) - top.to(WIDE)) - hi).to(v.dtype)
-    t, lost = argument(v, top, scale)
-    lost = tl.where(t == -float("inf"), 0.0, lost)
-    return ((t.to(WIDE) + lost.to(WIDE)) - hi).to(v.dtype)
+    else:
+        if scale is None:
+            return ((v.to(WIDE) - top.to(WIDE)) - hi).to(v.dtype)
+        else:
+            t, lost = argument(v, top, scale)
+            lost = tl.where(t == -float("inf"), 0.0, lost)
+            return ((t.to(WIDE) + lost.to(WIDE)) - hi).to(v.dtype)

@@ -22,7 +22,8 @@ def factor_for(far):
     one = tl.where(one == one, one, 1.0)
     if far.dtype == tl.float64:
         return tl.where(far > 2.0**900, one * 2.0**-200, tl.where(far < 2.0**-300, one * 2.0**400, one))
-    return tl.where(far > 2.0**100, one * 2.0**-40, tl.where(far < 2.0**-40, one * 2.0**60, one))
+    else:
+        return tl.where(far > 2.0**100, one * 2.0**-40, tl.where(far < 2.0**-40, one * 2.0**60, one))
 
 
 @triton.jit
@@ -90,7 +91,8 @@ def part_sums(w, rest, d, WIDE: tl.constexpr, ACROSS: tl.constexpr):
         hi, _ = centre(reference, tl.where(b == 0.0, 0.0, a / b), top, b)
         a, a_rest, b, b_rest = exact_sums(w, rest, d, hi, top, ACROSS)
         return hi, a, a_rest, b, b_rest, top
-    return reference, a, a * 0.0, b, b * 0.0, top
+    else:
+        return reference, a, a * 0.0, b, b * 0.0, top
 
 
 @triton.jit

@@ -16,7 +16,8 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.jit
 def hinted(value, VEC: tl.constexpr):
-    return value if VEC == 1 else tl.multiple_of(value, VEC)
+    """value, of which the compiler sees that VEC divides it."""
+    return value if VEC == 1 else (value // VEC) * VEC
 
 
 @triton.jit
@@ -48,7 +49,8 @@ def offsets(tile, steps, VEC: tl.constexpr, ACROSS: tl.constexpr):
     o, i, place, _, _ = tile
     if ACROSS:
         return o * hinted(steps[0], VEC) + place * hinted(steps[2], VEC) + i * steps[1]
-    return o * hinted(steps[0], VEC) + i * hinted(steps[1], VEC) + place * steps[2]
+    else:
+        return o * hinted(steps[0], VEC) + i * hinted(steps[1], VEC) + place * steps[2]
 
 
 @triton.jit
@@ -77,4 +79,5 @@ def present(where, steps, tile, VEC: tl.constexpr, ACROSS: tl.constexpr):
     """Which elements are there, and not masked."""
     if where is None:
         return tile[3]
-    return tl.load(where + offsets(tile, steps, VEC, ACROSS), mask=tile[3], other=0) != 0
+    else:
+        return tl.load(where + offsets(tile, steps, VEC, ACROSS), mask=tile[3], other=0) != 0

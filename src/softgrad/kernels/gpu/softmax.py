@@ -33,9 +33,11 @@ def powers(v, top, scale, WIDE: tl.constexpr):
     if WIDE == tl.float32:
         if scale is None:
             return tl.exp2((v - top) * LOG2E) * one(tl.float32)
-        return tl.exp2(argument(v, top, scale)[0] * LOG2E) * one(tl.float32)
-    t, rest = argument(v, top, scale)
-    return power(t, rest)
+        else:
+            return tl.exp2(argument(v, top, scale)[0] * LOG2E) * one(tl.float32)
+    else:
+        t, rest = argument(v, top, scale)
+        return power(t, rest)
 
 
 @triton.jit
@@ -54,8 +56,9 @@ def sums(v, scale, WIDE: tl.constexpr, ACROSS: tl.constexpr):
         cut = unit * (1.5 * 2.0**26)
         upper = (e + cut) - cut
         return top, e, row_sum(upper, ACROSS), row_sum(e - upper, ACROSS)
-    upper = tl.where(e == unit, e, 0.0)
-    return top, e, row_sum(upper.to(WIDE), ACROSS), row_sum((e - upper).to(WIDE), ACROSS)
+    else:
+        upper = tl.where(e == unit, e, 0.0)
+        return top, e, row_sum(upper.to(WIDE), ACROSS), row_sum((e - upper).to(WIDE), ACROSS)
 
 
 @triton.jit
@@ -74,9 +77,10 @@ def found(whole, rest, unit, nothing, TYPE: tl.constexpr, WIDE: tl.constexpr, LO
     if LOG:  # −inf less `nothing` is its logarithm: −inf for 0, NaN for NaN
         hi, lo = log_of_sum(whole.to(tl.float64) * (1.0 / unit), rest.to(tl.float64) * (1.0 / unit))
         return tl.where(empty, number(nothing, WIDE), hi.to(WIDE)), lo.to(WIDE), empty
-    total, rest = two_sum(whole, rest)
-    hi, lo = inverse_of(total, rest, TYPE)
-    return tl.where(empty, number(nothing, TYPE), hi), tl.where(empty, 0.0, lo), empty
+    else:
+        total, rest = two_sum(whole, rest)
+        hi, lo = inverse_of(total, rest, TYPE)
+        return tl.where(empty, number(nothing, TYPE), hi), tl.where(empty, 0.0, lo), empty
 
 
 @triton.jit
@@ -84,9 +88,10 @@ def result(v, e, top, hi, lo, empty, here, scale, WIDE: tl.constexpr, LOG: tl.co
     if LOG:
         y = less(v, top, scale, hi, lo, WIDE)
         return tl.where(here, y, tl.where(empty, y, -float("inf")))
-    # of an empty row e is 0, and hi what it gives
-    y = tl.where(empty, hi, tl.fma(e, hi, e * lo))
-    return tl.where(here, y, tl.where(empty, y, 0.0))
+    else:
+        # of an empty row e is 0, and hi what it gives
+        y = tl.where(empty, hi, tl.fma(e, hi, e * lo))
+        return tl.where(here, y, tl.where(empty, y, 0.0))
 
 
 @triton.jit

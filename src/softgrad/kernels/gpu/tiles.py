@@ -19,10 +19,13 @@ class Tile:
     parts: int  # in how many of them a line is cut; 1: a line is held as a whole
 
 
-SMALL = 2048  # elements of a tile of several lines
-WARPS = {2048: 4, 4096: 8, 8192: 8, 16384: 16, 32768: 32}
-LARGEST = {2: 32768, 4: 16384, 8: 8192}  # elements of a tile, by the bytes of one
-PART = {2: 8192, 4: 8192, 8: 4096}  # of a line in parts: small, since the parts must also fill the chip
+# elements of a tile: the warps that share them; the first are those of tiles of several lines
+WARPS = {
+    2: {2048: 4, 4096: 8, 8192: 8, 16384: 16},
+    4: {2048: 4, 4096: 8, 8192: 8, 16384: 16},
+    8: {1024: 4, 2048: 8, 4096: 16},
+}
+PART = {2: 8192, 4: 8192, 8: 2048}  # of a line in parts: small, since the parts must also fill the chip
 ENOUGH = 2  # programs for each multiprocessor; fewer long lines than that are cut in parts, to fill them all
 LONG = 16384  # bytes of a line from which that pays for two more launches
 
@@ -40,11 +43,11 @@ def tile(n: int, lines: int, inner: int, itemsize: int, across: bool, processors
     else:
         side = 1
         few = n * itemsize > LONG and lines < ENOUGH * processors
-    if few or block * side > LARGEST[itemsize]:
+    warps = WARPS[itemsize]
+    if few or block * side > max(warps):
         size = PART[itemsize]
         block = min(block, size // side)
-        return Tile(side, block, WARPS[size], -(-n // block))
-    small = SMALL // (2 if itemsize == 8 else 1)
+        return Tile(side, block, warps[size], -(-n // block))
+    small = min(warps)
     side = max(side, min(power_of_two(inner if across else lines), small // block))
-    size = max(small, block * side)
-    return Tile(side, block, WARPS[max(2048, size)], 1)
+    return Tile(side, block, warps[max(small, block * side)], 1)

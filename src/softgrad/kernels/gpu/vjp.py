@@ -17,10 +17,12 @@ def product(v, w, scale):
     """v·w·scale: a step on the way is not out of range unless the result is.  A scale of None is 1."""
     if scale is None:
         return v * w
-    factor = number(scale, tl.float64)
-    if v.dtype == tl.float64:
-        return tl.where(tl.abs(factor) > 1.0, (w * factor) * v, (v * w) * factor)
-    return (v.to(tl.float64) * w.to(tl.float64) * factor).to(v.dtype)
+    else:
+        factor = number(scale, tl.float64)
+        if v.dtype == tl.float64:
+            return tl.where(tl.abs(factor) > 1.0, (w * factor) * v, (v * w) * factor)
+        else:
+            return (v.to(tl.float64) * w.to(tl.float64) * factor).to(v.dtype)
 
 
 @triton.jit

@@ -20,11 +20,13 @@ def weight(y, alpha, MAP: tl.constexpr):
     """s(y), in its type."""
     if MAP == "softmax":
         return y
-    if MAP == "sparsemax":
-        return tl.where(y > 0.0, 1.0, y * 0.0)
-    s = root(y) if MAP == "entmax15" else general(alpha, y).to(y.dtype)
-    heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
-    return tl.where(y > 0.0, tl.where(s > heaviest, heaviest, s), y * 0.0)
+    else:
+        if MAP == "sparsemax":
+            return tl.where(y > 0.0, 1.0, y * 0.0)
+        else:
+            s = root(y) if MAP == "entmax15" else general(alpha, y).to(y.dtype)
+            heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
+            return tl.where(y > 0.0, tl.where(s > heaviest, heaviest, s), y * 0.0)
 
 
 @triton.jit
@@ -47,12 +49,13 @@ def lost(y, w, alpha, MAP: tl.constexpr):
     """s(y) − w for the weights w = s(y) as they were rounded; 0 where w is 0.  None if none is rounded."""
     if MAP == "softmax" or MAP == "sparsemax":
         return None
-    if MAP == "entmax15":  # y = (w + rest)² ≈ w² + 2w·rest
-        rest = tl.fma(-w, w, y) * 0.5 / w
-    else:  # in float64 there is nothing better, and this is 0
-        rest = (general(alpha, y) - w.to(tl.float64)).to(y.dtype)
-    heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
-    return tl.where((w == 0.0) | (w == heaviest), 0.0, rest)
+    else:
+        if MAP == "entmax15":  # y = (w + rest)² ≈ w² + 2w·rest
+            rest = tl.fma(-w, w, y) * 0.5 / w
+        else:  # in float64 there is nothing better, and this is 0
+            rest = (general(alpha, y) - w.to(tl.float64)).to(y.dtype)
+        heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
+        return tl.where((w == 0.0) | (w == heaviest), 0.0, rest)
 
 
 @triton.jit
@@ -60,6 +63,8 @@ def slope(y, s, alpha, MAP: tl.constexpr):
     """ds/dy = (2−α)·y^(1−α), given the weights s."""
     if MAP == "softmax":
         return s * 0.0 + 1.0
-    if MAP == "sparsemax":
-        return s * 0.0
-    return tl.where(s == 0.0, 0.0, (2.0 - number(alpha, s.dtype)) * s / y)
+    else:
+        if MAP == "sparsemax":
+            return s * 0.0
+        else:
+            return tl.where(s == 0.0, 0.0, (2.0 - number(alpha, s.dtype)) * s / y)
