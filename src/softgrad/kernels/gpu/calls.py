@@ -1,7 +1,7 @@
 """The maps and their derivatives on torch tensors: which kernel, on which tile.
 
 CUDA tensors; on the CPU too, for tests, where Triton interprets its kernels (``TRITON_INTERPRET=1`` when it is
-first imported).  Arguments are as in `softgrad.functional`, and are not checked; `dim` is one dim.
+first imported).  Rows lie along the last dim, and results are written to `out`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import triton.language as tl
 from torch import Tensor
 
 from . import lines, parts, tiles
+from .double_backward import double_backward as double_backward_kernel
+from .entmax import entmax as entmax_kernel
+from .log_vjp import log_vjp as log_vjp_kernel
 from .softmax import softmax as softmax_kernel
 from .vjp import vjp as vjp_kernel
 
@@ -33,6 +36,7 @@ TYPES = {
 }
 CHUNK = 128  # parts of a line that are added up at once
 NO_STEPS = (0, 0, 0)
+LAST = {"CHUNK": CHUNK, "enable_fp_fusion": False}
 
 
 @functools.lru_cache(maxsize=16)
@@ -54,38 +58,37 @@ def on(tensor: Tensor) -> Iterator[None]:
 
 
 class Walk:
-    """Tensors of one shape as lines along `dim`; `out`, the last of them, is written.
+    """Tensors of one shape as lines along the last dim, and how they are shared among programs; `outs` are written.
 
-    Where more than two other dims can't be walked as two (slices of slices), copies are, and `done` brings the
-    result into `out`.
+    Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results into
+    `outs`.  `weight` and `whole` are as for `tiles.tile`.
     """
 
-    def __init__(self, tensors: list[Tensor], outs: list[Tensor], where: Tensor | None, dim: int) -> None:
-        if tensors[0].ndim == 0:
-            tensors, outs = [t.reshape(1) for t in tensors], [t.view(1) for t in outs]
-            where = None if where is None else where.reshape(1)
-        dim %= max(1, tensors[0].ndim)
+    def __init__(
+        self,
+        tensors: list[Tensor],
+        outs: list[Tensor],
+        where: Tensor | None,
+        weight: int = 1,
+        whole: bool = False,
+    ) -> None:
+        first = tensors[0]
+        self.device = first.device
         mask = [] if where is None else [where.view(torch.uint8)]
         self.outs, self.targets = outs, outs
-        found = lines.of([*tensors, *outs, *mask], dim)
+        found = lines.of([*tensors, *outs, *mask])
         if found is None:
             tensors, mask = [t.contiguous() for t in tensors], [m.contiguous() for m in mask]
             self.targets = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in outs]
-            found = lines.of([*tensors, *self.targets, *mask], dim)
+            found = lines.of([*tensors, *self.targets, *mask])
         assert found is not None
         self.form = found.outer, found.inner, found.n
         self.lines = found.outer * found.inner
-        first = tensors[0]
-        self.like = first
-        self.tile = tiles.tile(
-            found.n, self.lines, found.inner, first.itemsize, found.across, processors(first.device)
-        )
-        blocks = (
-            found.outer * -(-found.inner // self.tile.lines)
-            if found.across
-            else -(-self.lines // self.tile.lines)
-        )
-        self.grid = (blocks * self.tile.parts,)
+        tile = tiles.tile(found, first.itemsize, processors(self.device), weight, whole)
+        self.parts = tile.parts
+        across = found.outer * -(-found.inner // tile.lines)
+        self.blocks = across if found.across else -(-self.lines // tile.lines)
+        self.grid = (self.blocks * tile.parts,)
         arrays = [*tensors, *self.targets, *mask]
         given = [a for pair in zip(arrays, found.steps, strict=True) for a in pair]
         if not mask:
@@ -96,17 +99,17 @@ class Walk:
         self.types = {"TYPE": lane, "WIDE": wide}
         self.cut = {
             "VEC": found.vec,
-            "LINES": self.tile.lines,
-            "BLOCK": self.tile.block,
+            "LINES": tile.lines,
+            "BLOCK": tile.block,
             "ACROSS": found.across,
-            "num_warps": self.tile.warps,
+            "num_warps": tile.warps,
             "enable_fp_fusion": False,
         }
 
     def room(self, numbers: int) -> tuple[Tensor, Tensor]:
         """Where parts, and then lines, leave so many numbers (see parts.py)."""
-        options: dict[str, Any] = {"dtype": torch.float64, "device": self.like.device}
-        each = torch.empty(numbers * self.lines * self.tile.parts, **options)
+        options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
+        each = torch.empty(numbers * self.lines * self.parts, **options)
         return each, torch.empty(numbers * self.lines, **options)
 
     def done(self) -> None:
@@ -127,12 +130,12 @@ def in_parts(scale: float, dtype: torch.dtype) -> tuple[float, float, float]:
     return factor, float(np.float32(fraction - factor)), power
 
 
-def check_rows(x: Tensor, where: Tensor | None, dim: int, sign: float) -> None:
+def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:
     """Raise for a row with nothing in it."""
     nothing = x == -math.inf * sign
     if where is not None:
-        nothing |= ~where
-    if nothing.all(dim).any():
+        nothing = nothing | ~where
+    if nothing.all(-1).any():
         raise ValueError(
             "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
             "empty='nan', or leave such rows out"
@@ -140,92 +143,106 @@ def check_rows(x: Tensor, where: Tensor | None, dim: int, sign: float) -> None:
 
 
 def forward(
-    x: Tensor, dim: int, where: Tensor | None, scale: float, empty: str, out: Tensor | None, log: bool
-) -> Tensor:
-    out = torch.empty_like(x) if out is None else out
+    map: str, x: Tensor, where: Tensor | None, scale: float, empty: str, out: Tensor, alpha: float
+) -> None:
     if x.numel() == 0:
-        return out
+        return
     sign = -1.0 if scale < 0 else 1.0
-    where = None if where is None else where.expand(x.shape)
     if empty == "raise":
-        check_rows(x, where, dim, sign)
+        check_rows(x, where, sign)
     nothing = math.nan if empty == "nan" else 0.0
-    walk = Walk([x], [out], where, dim)
-    numbers = in_parts(abs(scale), x.dtype)
-    scaled = {"SCALED": abs(scale) != 1.0}
+    exponentials = map in ("softmax", "log_softmax")
+    walk = Walk([x], [out], where) if exponentials else Walk([x], [out], where, 2, True)
+    given = [*walk.read, *walk.written, *walk.mask]
+    numbers = sign, *in_parts(abs(scale), x.dtype)
     with on(x):
-        if walk.tile.parts == 1:
-            softmax_kernel[walk.grid](
-                *walk.read, *walk.written, *walk.mask, *walk.form, sign, *numbers, nothing,
-                **scaled, **walk.types, **walk.cut, LOG=log,
-            )  # fmt: skip
+        if exponentials:
+            options = {"SCALED": abs(scale) != 1.0, **walk.types, **walk.cut}
+            log = map == "log_softmax"
+            if walk.parts == 1:
+                softmax_kernel[walk.grid](*given, *walk.form, *numbers, nothing, **options, LOG=log)
+            else:
+                room, lot = walk.room(3)
+                parts.softmax_sums[walk.grid](
+                    *walk.read, *walk.mask, room, *walk.form, walk.parts, *numbers, **options
+                )
+                wide = in_parts(abs(scale), torch.float64)
+                parts.softmax_total[(walk.lines,)](
+                    room, lot, walk.lines, walk.parts, *wide, SCALED=options["SCALED"], **LAST
+                )
+                parts.softmax_write[walk.grid](
+                    *given, lot, *walk.form, walk.parts, *numbers, nothing, **options, LOG=log
+                )
         else:
-            room, lot = walk.room(3)
-            many = walk.tile.parts
-            parts.softmax_sums[walk.grid](
-                *walk.read, *walk.mask, room, *walk.form, many, sign, *numbers,
-                **scaled, **walk.types, **walk.cut,
-            )  # fmt: skip
-            wide = in_parts(abs(scale), torch.float64)
-            parts.softmax_total[(walk.lines,)](
-                room, lot, walk.lines, many, *wide, **scaled, CHUNK=CHUNK, enable_fp_fusion=False
+            options = {"TYPE": walk.types["TYPE"], **walk.cut, "HELD": walk.parts == 1}
+            entmax_kernel[(walk.blocks,)](
+                *given, *walk.form, *numbers, nothing, alpha, MAP=name_of(map, alpha), **options
             )
-            parts.softmax_write[walk.grid](
-                *walk.read, *walk.written, *walk.mask, lot, *walk.form, many, sign, *numbers, nothing,
-                **scaled, **walk.types, **walk.cut, LOG=log,
-            )  # fmt: skip
     walk.done()
-    return out
+
+
+def name_of(map: str, alpha: float) -> str:
+    """The MAP of the kernels (see weights.py)."""
+    return "entmax15" if map == "entmax" and alpha == 1.5 else map
 
 
 def product(
-    y: Tensor, v: Tensor, dim: int, where: Tensor | None, scale: float, out: Tensor | None, map: str, alpha: float
-) -> Tensor:
-    out = torch.empty_like(y) if out is None else out
+    map: str, y: Tensor, v: Tensor, where: Tensor | None, scale: float, out: Tensor, alpha: float
+) -> None:
+    """v − the mean of v with the weights s(y) of the map, times s(y); of log_softmax not times exp(y)."""
     if y.numel() == 0:
-        return out
-    where = None if where is None else where.expand(y.shape)
-    walk = Walk([y, v], [out], where, dim)
-    options = {"SCALED": scale != 1.0, "MAP": map}
+        return
+    walk = Walk([y, v], [out], where)
+    given = [*walk.read, *walk.written, *walk.mask]
+    options = {"MAP": name_of(map, alpha), **walk.types, **walk.cut}
+    scaled = scale != 1.0
     with on(y):
-        if walk.tile.parts == 1:
-            vjp_kernel[walk.grid](
-                *walk.read, *walk.written, *walk.mask, *walk.form, alpha, scale,
-                **options, **walk.types, **walk.cut,
-            )  # fmt: skip
+        if walk.parts == 1:
+            vjp_kernel[walk.grid](*given, *walk.form, alpha, scale, SCALED=scaled, **options)
         else:
             room, lot = walk.room(7)
-            many = walk.tile.parts
-            parts.vjp_sums[walk.grid](
-                *walk.read, *walk.mask, room, *walk.form, many, alpha, MAP=map, **walk.types, **walk.cut
-            )
-            parts.vjp_mean[(walk.lines,)](
-                room, lot, walk.lines, many, TYPE=walk.types["TYPE"], CHUNK=CHUNK, enable_fp_fusion=False
-            )
+            parts.vjp_sums[walk.grid](*walk.read, *walk.mask, room, *walk.form, walk.parts, alpha, **options)
+            lane = walk.types["WIDE" if map == "log_softmax" else "TYPE"]
+            parts.vjp_mean[(walk.lines,)](room, lot, walk.lines, walk.parts, TYPE=lane, **LAST)
             parts.vjp_write[walk.grid](
-                *walk.read, *walk.written, *walk.mask, lot, *walk.form, many, alpha, scale,
-                **options, TYPE=walk.types["TYPE"], **walk.cut,
-            )  # fmt: skip
+                *given, lot, *walk.form, walk.parts, alpha, scale, SCALED=scaled, **options
+            )
     walk.done()
-    return out
 
 
-def softmax(
-    x: Tensor, dim: int = -1, *, where: Tensor | None = None, scale: float = 1.0, empty: str = "zero",
-    out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    return forward(x, dim, where, scale, empty, out, False)
+def log_product(y: Tensor, dy: Tensor, where: Tensor | None, scale: float, out: Tensor) -> None:
+    """dy − exp(y)·Σdy."""
+    if y.numel() == 0:
+        return
+    walk = Walk([y, dy], [out], where)
+    given = [*walk.read, *walk.written, *walk.mask]
+    options = {**walk.types, **walk.cut}
+    scaled = scale != 1.0
+    with on(y):
+        if walk.parts == 1:
+            log_vjp_kernel[walk.grid](*given, *walk.form, scale, SCALED=scaled, **options)
+        else:
+            room, lot = walk.room(4)
+            parts.log_vjp_sums[walk.grid](*walk.read, *walk.mask, room, *walk.form, walk.parts, **options)
+            parts.log_vjp_total[(walk.lines,)](room, lot, walk.lines, walk.parts, **LAST)
+            parts.log_vjp_write[walk.grid](
+                *given, lot, *walk.form, walk.parts, scale, SCALED=scaled, **options
+            )
+    walk.done()
 
 
-def log_softmax(
-    x: Tensor, dim: int = -1, *, where: Tensor | None = None, scale: float = 1.0, empty: str = "zero",
-    out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    return forward(x, dim, where, scale, empty, out, True)
-
-
-def softmax_vjp(
-    y: Tensor, dy: Tensor, dim: int = -1, *, where: Tensor | None = None, scale: float = 1.0,
-    out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    return product(y, dy, dim, where, scale, out, "softmax", 1.0)
+def double_backward(
+    map: str, y: Tensor, dy: Tensor, v: Tensor, grad_x: Tensor, grad_dy: Tensor, scale: float, alpha: float
+) -> None:
+    """Lines too long for registers raise NotImplementedError."""
+    if y.numel() == 0:
+        return
+    walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2, True)
+    if walk.parts > 1:
+        raise NotImplementedError(f"double backward of lines of {walk.form[2]} elements: use the formulas")
+    with on(y):
+        double_backward_kernel[walk.grid](
+            *walk.read, *walk.written, *walk.form, alpha, scale,
+            SCALED=scale != 1.0, MAP=name_of(map, alpha), **walk.types, **walk.cut,
+        )  # fmt: skip
+    walk.done()

@@ -9,10 +9,13 @@ import triton
 import triton.language as tl
 
 from .exp import ONE_64, argument, one, power
+from .log_vjp import pair as log_pair
+from .log_vjp import result as log_result
+from .log_vjp import sums as log_sums
 from .mean import centre, factor_for, in_lanes, part_sums
 from .places import store, tile_of
 from .softmax import found, logits, powers, result, sums
-from .sums import exact_row_sum, row_max, two_difference, two_product, two_sum
+from .sums import exact_row_sum, row_max, row_sum, two_difference, two_product, two_sum
 from .vjp import pair
 from .vjp import result as product_result
 
@@ -39,6 +42,14 @@ def column(room, k: tl.constexpr, lines, parts, first, other, CHUNK: tl.constexp
     part = first + tl.arange(0, CHUNK)[None, :]
     at = tl.cast(k, tl.int64) * lines * parts + tl.program_id(0).to(tl.int64) * parts + part
     return tl.load(room + at, mask=part < parts, other=other)
+
+
+@triton.jit
+def leave(lot, lines, values):
+    """Put the numbers of this program's line, of shape (1, 1), into `lot`."""
+    at = lot + tl.program_id(0).to(tl.int64) + tl.full([1, 1], 0, tl.int64)
+    for k in tl.static_range(len(values)):
+        tl.store(at + tl.cast(k, tl.int64) * lines, values[k].to(tl.float64))
 
 
 # --- softmax and log_softmax ----------------------------------------------------------------------------
@@ -87,10 +98,7 @@ def softmax_total(
         total, more = two_sum(total, p)
         lost = lost + (more + tl.fma(rest, e, p_lost))
     whole, rest = exact_row_sum(total, lost, False)
-    at = lot + tl.program_id(0).to(tl.int64) + tl.full([1, 1], 0, tl.int64)
-    tl.store(at, top)
-    tl.store(at + lines, whole)
-    tl.store(at + 2 * tl.cast(lines, tl.int64), rest)
+    leave(lot, lines, (top, whole, rest))
 
 
 @triton.jit
@@ -127,7 +135,7 @@ def vjp_sums(
     part = tl.program_id(0) % parts
     start = part.to(tl.int64) * BLOCK
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    w, rest, d, _ = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, VEC, ACROSS)
+    w, rest, d, _ = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
     far = row_max(tl.abs(d), ACROSS)
     reference, a, a_rest, b, b_rest, top = part_sums(w, rest, d * factor_for(far), WIDE, ACROSS)
     keep(room, tile, outer, inner, part, parts, (far, reference, a, a_rest, b, b_rest, top), ACROSS)
@@ -164,7 +172,10 @@ def sums_about(room, lines, parts, factor, reference, TYPE: tl.constexpr, CHUNK:
 
 @triton.jit
 def vjp_mean(room, lot, lines, parts, TYPE: tl.constexpr, CHUNK: tl.constexpr):
-    """The `mean` of a line from its parts, which take the place of elements; ⟨s,1⟩ and the factor."""
+    """The `mean` of a line from its parts, which take the place of elements; ⟨s,1⟩ and the factor.
+
+    TYPE is that of the lanes, which of log_softmax is the wider one.
+    """
     far, top = tl.full([1, CHUNK], 0.0, tl.float64), tl.full([1, CHUNK], -float("inf"), tl.float64)
     for first in range(0, parts, CHUNK):
         far = tl.maximum(far, column(room, 0, lines, parts, first, 0.0, CHUNK))
@@ -183,26 +194,74 @@ def vjp_mean(room, lot, lines, parts, TYPE: tl.constexpr, CHUNK: tl.constexpr):
         a, b = sums_about(room, lines, parts, factor, hi, TYPE, CHUNK)
         lo = a / b
     hi, lo = in_lanes(hi, lo, b, TYPE)
-    at = lot + tl.program_id(0).to(tl.int64) + tl.full([1, 1], 0, tl.int64)
-    size = tl.cast(lines, tl.int64)
-    tl.store(at, hi.to(tl.float64))
-    tl.store(at + size, lo.to(tl.float64))
-    tl.store(at + 2 * size, b)
-    tl.store(at + 3 * size, factor)
+    leave(lot, lines, (hi, lo, b, factor))
 
 
 @triton.jit
 def vjp_write(
     y, y_steps, dy, dy_steps, out, out_steps, where, where_steps, lot, outer, inner, n, parts,
     alpha: tl.float64, scale: tl.float64, SCALED: tl.constexpr,
-    MAP: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
+    MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     part = tl.program_id(0) % parts
     start = part.to(tl.int64) * BLOCK
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    w, _, d, here = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, VEC, ACROSS)
-    hi, lo = kept(lot, tile, outer, inner, 0).to(TYPE), kept(lot, tile, outer, inner, 1).to(TYPE)
-    b, factor = kept(lot, tile, outer, inner, 2), kept(lot, tile, outer, inner, 3).to(TYPE)
-    dx = product_result(w, d, hi, lo, b, factor, here, scale if SCALED else None)
+    w, _, d, here = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    hi, lo = kept(lot, tile, outer, inner, 0).to(w.dtype), kept(lot, tile, outer, inner, 1).to(w.dtype)
+    b, factor = kept(lot, tile, outer, inner, 2), kept(lot, tile, outer, inner, 3).to(w.dtype)
+    dx = product_result(w, d, hi, lo, b, factor, here, scale if SCALED else None, MAP)
+    store(out, out_steps, tile, dx, VEC, ACROSS)
+
+
+# --- the vjp of log_softmax -----------------------------------------------------------------------------
+
+
+@triton.jit
+def log_vjp_sums(
+    y, y_steps, dy, dy_steps, where, where_steps, room, outer, inner, n, parts,
+    TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """The `log_vjp.sums` of each part."""
+    part = tl.program_id(0) % parts
+    start = part.to(tl.int64) * BLOCK
+    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    v, d, _ = log_pair(y, y_steps, dy, dy_steps, where, where_steps, tile, TYPE, VEC, ACROSS)
+    factor, near, far, rest = log_sums(v, d, ACROSS)
+    keep(room, tile, outer, inner, part, parts, (factor, near, far, rest), ACROSS)
+
+
+@triton.jit
+def log_vjp_total(room, lot, lines, parts, CHUNK: tl.constexpr):
+    """Those of a line: the smallest factor, and the sums."""
+    factor = tl.full([1, CHUNK], float("inf"), tl.float64)
+    for first in range(0, parts, CHUNK):
+        factor = tl.minimum(factor, column(room, 0, lines, parts, first, float("inf"), CHUNK))
+    factor = -row_max(-factor, False)
+    near = tl.full([1, CHUNK], 0.0, tl.float64)
+    far, lost = near, near
+    for first in range(0, parts, CHUNK):
+        ratio = factor / column(room, 0, lines, parts, first, 1.0, CHUNK)
+        near += column(room, 1, lines, parts, first, 0.0, CHUNK) * ratio
+        far, more = two_sum(far, column(room, 2, lines, parts, first, 0.0, CHUNK) * ratio)
+        lost += more + column(room, 3, lines, parts, first, 0.0, CHUNK) * ratio
+    far, lost = exact_row_sum(far, lost, False)
+    leave(lot, lines, (factor, row_sum(near, False), far + lost))
+
+
+@triton.jit
+def log_vjp_write(
+    y, y_steps, dy, dy_steps, out, out_steps, where, where_steps, lot, outer, inner, n, parts,
+    scale: tl.float64, SCALED: tl.constexpr,
+    TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    part = tl.program_id(0) % parts
+    start = part.to(tl.int64) * BLOCK
+    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    v, d, here = log_pair(y, y_steps, dy, dy_steps, where, where_steps, tile, TYPE, VEC, ACROSS)
+    factor, near = kept(lot, tile, outer, inner, 0), kept(lot, tile, outer, inner, 1)
+    far = kept(lot, tile, outer, inner, 2)
+    dx = log_result(v, d, factor, near, far, here, scale if SCALED else None, WIDE)
     store(out, out_steps, tile, dx, VEC, ACROSS)

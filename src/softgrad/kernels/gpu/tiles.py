@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .lines import Lines
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -34,20 +36,22 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def tile(n: int, lines: int, inner: int, itemsize: int, across: bool, processors: int) -> Tile:
-    """For `lines` lines of n elements, `inner` of them side by side if the tile lies `across` them."""
+def tile(found: Lines, itemsize: int, processors: int, weight: int = 1, whole: bool = False) -> Tile:
+    """For what moves `weight` times the operands of a vjp, or holds as many; a `whole` line is not cut for being
+    one of few."""
+    n, lines, inner = found.n, found.outer * found.inner, found.inner
+    warps = {size // weight: w for size, w in WARPS[itemsize].items()}
     block = power_of_two(n)
-    if across:
-        side = min(power_of_two(inner), 128 // itemsize)  # a cache line of each element along the axis
-        few = n * itemsize > LONG and lines < 32 * ENOUGH * processors
-    else:
-        side = 1
-        few = n * itemsize > LONG and lines < ENOUGH * processors
-    warps = WARPS[itemsize]
+    side = 1
+    if found.across:  # 128 bytes of neighbours, or 32, of which memory is made; fewer where nothing else will do
+        side, least = (min(power_of_two(inner), size // itemsize) for size in (128, 32))
+        side = max(1 if whole else least, min(side, max(warps) // block))
+    enough = ENOUGH * processors * (32 if found.across else 1)
+    few = n * itemsize > LONG and lines < enough and not whole
     if few or block * side > max(warps):
-        size = PART[itemsize]
+        size = PART[itemsize] // weight
         block = min(block, size // side)
         return Tile(side, block, warps[size], -(-n // block))
     small = min(warps)
-    side = max(side, min(power_of_two(inner if across else lines), small // block))
+    side = max(side, min(power_of_two(inner if found.across else lines), small // block))
     return Tile(side, block, warps[max(small, block * side)], 1)

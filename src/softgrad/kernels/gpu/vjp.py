@@ -28,20 +28,26 @@ def product(v, w, scale):
 @triton.jit
 def pair(
     y, y_steps, dy, dy_steps, where, where_steps, tile, alpha,
-    MAP: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
+    MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """s(y), what it lacks, dy, and what is there: 0 for what is masked and behind the end."""
     here = present(where, where_steps, tile, VEC, ACROSS)
-    v = tl.where(here, load(y, y_steps, tile, 0.0, TYPE, VEC, ACROSS), 0.0)
     d = tl.where(here, load(dy, dy_steps, tile, 0.0, TYPE, VEC, ACROSS), 0.0)
+    if MAP == "log_softmax":
+        v = tl.where(here, load(y, y_steps, tile, 0.0, TYPE, VEC, ACROSS), -float("inf")).to(WIDE)
+        d = tl.where(v == -float("inf"), d * 0.0, d).to(WIDE)  # a NaN is one all the same
+    else:
+        v = tl.where(here, load(y, y_steps, tile, 0.0, TYPE, VEC, ACROSS), 0.0)
     w = weight(v, alpha, MAP)
     return w, lost(v, w, alpha, MAP), d, here
 
 
 @triton.jit
-def result(w, d, hi, lo, b, factor, here, scale):
-    """s ∘ (dy − (hi + lo)) · scale."""
-    v = product((d * factor - hi) - lo, w, scale) * (1.0 / factor)
+def result(w, d, hi, lo, b, factor, here, scale, MAP: tl.constexpr):
+    """s ∘ (dy − (hi + lo)) · scale; without s of log_softmax, but for what is not there."""
+    v = (d * factor - hi) - lo
+    s = tl.where(w == 0.0, 0.0, 1.0).to(w.dtype) if MAP == "log_softmax" else w
+    v = product(v, s, scale) * (1.0 / factor)
     return tl.where(here & (b != 0.0), v, 0.0)
 
 
@@ -54,7 +60,8 @@ def vjp(
 ):  # fmt: skip
     tile = tile_of(tl.program_id(0), 0, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     w, rest, d, here = pair(
-        y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, VEC, ACROSS
+        y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
     )
     hi, lo, b, factor = safe_mean(w, rest, d, WIDE, ACROSS)
-    store(out, out_steps, tile, result(w, d, hi, lo, b, factor, here, scale if SCALED else None), VEC, ACROSS)
+    dx = result(w, d, hi, lo, b, factor, here, scale if SCALED else None, MAP)
+    store(out, out_steps, tile, dx, VEC, ACROSS)

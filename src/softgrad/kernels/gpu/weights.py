@@ -1,12 +1,14 @@
 """The weights s(y) of the simplex maps: all that their derivatives differ in.
 
 Each has the Jacobian J = diag(s) − s sᵀ/⟨s,1⟩ with s = y^(2−α) where y > 0.  MAP says which: softmax, for
-which s = y; sparsemax, for which s is 1; "entmax15", α = 1.5; or entmax of any other α.
+which s = y; sparsemax, for which s is 1; "entmax15", α = 1.5; or entmax of any other α.  In the jvp of log_softmax
+exp(y) takes the place of s, in the wider type.
 """
 
 import triton
 import triton.language as tl
 
+from .exp import one, power
 from .real_power import raised
 from .sums import number
 
@@ -16,17 +18,26 @@ HEAVIEST_32, HEAVIEST_64 = tl.constexpr(2.0**100), tl.constexpr(2.0**500)
 
 
 @triton.jit
+def faintest(TYPE: tl.constexpr):
+    """The smallest number above 0."""
+    return 2.0**-1074 if TYPE == tl.float64 else 2.0**-149
+
+
+@triton.jit
 def weight(y, alpha, MAP: tl.constexpr):
     """s(y), in its type."""
     if MAP == "softmax":
         return y
+    elif MAP == "log_softmax":
+        # what is there weighs something, if next to nothing: 0 says that it is not
+        p = power(y, 0.0) * (1.0 / one(y.dtype))
+        return tl.where(y == -float("inf"), 0.0, tl.where(p == 0.0, faintest(y.dtype), p))
+    elif MAP == "sparsemax":
+        return tl.where(y > 0.0, 1.0, y * 0.0)
     else:
-        if MAP == "sparsemax":
-            return tl.where(y > 0.0, 1.0, y * 0.0)
-        else:
-            s = root(y) if MAP == "entmax15" else general(alpha, y).to(y.dtype)
-            heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
-            return tl.where(y > 0.0, tl.where(s > heaviest, heaviest, s), y * 0.0)
+        s = root(y) if MAP == "entmax15" else general(alpha, y).to(y.dtype)
+        heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
+        return tl.where(y > 0.0, tl.where(s > heaviest, heaviest, s), y * 0.0)
 
 
 @triton.jit
@@ -47,7 +58,7 @@ def general(alpha, y):
 @triton.jit
 def lost(y, w, alpha, MAP: tl.constexpr):
     """s(y) − w for the weights w = s(y) as they were rounded; 0 where w is 0.  None if none is rounded."""
-    if MAP == "softmax" or MAP == "sparsemax":
+    if MAP == "softmax" or MAP == "sparsemax" or MAP == "log_softmax":
         return None
     else:
         if MAP == "entmax15":  # y = (w + rest)² ≈ w² + 2w·rest
@@ -63,8 +74,7 @@ def slope(y, s, alpha, MAP: tl.constexpr):
     """ds/dy = (2−α)·y^(1−α), given the weights s."""
     if MAP == "softmax":
         return s * 0.0 + 1.0
+    elif MAP == "sparsemax":
+        return s * 0.0
     else:
-        if MAP == "sparsemax":
-            return s * 0.0
-        else:
-            return tl.where(s == 0.0, 0.0, (2.0 - number(alpha, s.dtype)) * s / y)
+        return tl.where(s == 0.0, 0.0, (2.0 - number(alpha, s.dtype)) * s / y)
