@@ -192,7 +192,8 @@ def product(
     """v − the mean of v with the weights s(y) of the map, times s(y); of log_softmax not times exp(y)."""
     if y.numel() == 0:
         return
-    walk = Walk([y, v], [out], where)
+    # sums with rounded weights take more registers, and those of log_softmax are wider than y
+    walk = Walk([y, v], [out], where, {"softmax": 1, "sparsemax": 1, "entmax": 2, "log_softmax": 4}[map])
     given = [*walk.read, *walk.written, *walk.mask]
     options = {"MAP": name_of(map, alpha), **walk.types, **walk.cut}
     scaled = scale != 1.0
@@ -214,7 +215,7 @@ def log_product(y: Tensor, dy: Tensor, where: Tensor | None, scale: float, out: 
     """dy − exp(y)·Σdy."""
     if y.numel() == 0:
         return
-    walk = Walk([y, dy], [out], where)
+    walk = Walk([y, dy], [out], where, 2)
     given = [*walk.read, *walk.written, *walk.mask]
     options = {**walk.types, **walk.cut}
     scaled = scale != 1.0
