@@ -42,18 +42,18 @@ LAST = {"CHUNK": CHUNK, "enable_fp_fusion": False}
 @functools.lru_cache(maxsize=16)
 def processors(device: torch.device) -> int:
     """How many multiprocessors there are to fill."""
-    return 1 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
+    return 1 if device.type != "cuda" else torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @contextlib.contextmanager
 def on(tensor: Tensor) -> Iterator[None]:
     """On its device; the interpreter is NumPy, which would warn of NaN."""
-    if tensor.is_cpu:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+    if tensor.is_cuda:
+        with torch.cuda.device(tensor.device):
             yield
     else:
-        with torch.cuda.device(tensor.device):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
             yield
 
 
