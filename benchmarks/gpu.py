@@ -1,10 +1,10 @@
 """Check and time the softmax kernels on a GPU: python benchmarks/gpu.py [RESULTS.json]
 
-Each shape fills the chip, or is one of few rows.  Inputs are rotated so that the second-level cache holds none of
-them, and calls are replayed from a CUDA graph, so that small ones are not the time it takes to launch them; what
-that takes from Python is a record of its own.  A result is timed only if it is right.  The limit is a device copy of
-as many bytes, measured in the same run; QuACK and Liger are timed where they are installed.  With a path the records
-are written there, in the form of `softgrad bench --json`.
+Each shape fills the chip, or is one of few rows.  Inputs are rotated so that the second-level cache holds
+none of them, and calls are replayed from a CUDA graph, so that small ones are not the time it takes to launch
+them; what that takes from Python is a record of its own.  A result is timed only if it is right.  The limit
+is a device copy of as many bytes, measured in the same run; QuACK and Liger are timed where they are
+installed.  With a path the records are written there, in the form of `softgrad bench --json`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,14 @@ def seconds(call: Call, given: list[Given]) -> dict[str, float]:
     return {"median": found.median, "q1": found.q1, "q3": found.q3}
 
 
+def of_x(function: Call) -> Call:
+    return lambda x, y, dy, out: function(x)
+
+
+def of_y(function: Call) -> Call:
+    return lambda x, y, dy, out: function(dy, y)
+
+
 def implementations() -> dict[str, dict[str, Call]]:
     """op: implementation: a call of (x, y, dy, out)."""
     backward = torch.ops.aten._softmax_backward_data
@@ -99,9 +107,9 @@ def implementations() -> dict[str, dict[str, Call]]:
         except ImportError:
             print(f"{name} is not installed: left out")
             continue
-        found["softmax"][name] = lambda x, y, dy, out, f=getattr(theirs, forward): f(x)
+        found["softmax"][name] = of_x(getattr(theirs, forward))
         if vjp:
-            found["softmax_vjp"][name] = lambda x, y, dy, out, f=getattr(theirs, vjp): f(dy, y)
+            found["softmax_vjp"][name] = of_y(getattr(theirs, vjp))
     return found
 
 

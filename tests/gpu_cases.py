@@ -11,10 +11,6 @@ import ml_dtypes
 import numpy as np
 import torch
 
-import softgrad.formulas.entmax
-import softgrad.formulas.log_softmax
-import softgrad.formulas.softmax
-import softgrad.formulas.sparsemax
 from softgrad import formulas
 from softgrad.kernels import gpu
 from softgrad.testing import again, cases, measures, oracle
@@ -22,22 +18,22 @@ from softgrad.testing import again, cases, measures, oracle
 MAPS = ("softmax", "log_softmax", "sparsemax", "entmax")
 WHATS = {"forward": "", "vjp": "_vjp", "jvp": "_jvp", "double-backward": "_double_backward"}
 
-# check: lengths.  Those of "contract" are one of each tile: several rows, one, one in parts.
+# check: lengths.  The longer ones, and those in parts, are for softmax and the product of log_softmax alone.
 CHECKS = {
-    "contract": (1, 2, 17, 33, 257),
+    "contract": (1, 17),
     "saturated rows": (3, 100),
     "masked entries": (17,),
     "huge logits": (3,),
     "empty rows": (17,),
-    "constant gradient": (100,),
-    "NaN kept": (33,),
-    "inputs unchanged": (33,),
-    "no aliasing": (33,),
+    "constant gradient": (3,),
+    "NaN kept": (5,),
+    "inputs unchanged": (5,),
+    "no aliasing": (5,),
     "same twice": (33,),
     "memory layouts": (5,),
     "three dimensions": (5,),
 }
-IN_PARTS = 20000
+LONGER, IN_PARTS = 257, 20000
 
 
 def tensor(array, device):
@@ -78,19 +74,19 @@ def assert_holds(name, what, check, dtype, n, axis, function):
 
 def check_contract(dtype, device):
     for name, what, function in functions(device):
+        if what == "jvp" and name != "log_softmax":  # the vjp, by another name
+            continue
         for check, lengths in CHECKS.items():
             try:
                 again(what, check, map=name, level="tight", dtype=dtype, n=lengths[0])
             except ValueError:  # not one of this function's
                 continue
             for n in lengths:
-                for axis in (-1, 0) if check == "contract" and n < 200 else (-1,):
-                    assert_holds(name, what, check, dtype, n, axis, function)
-        if what != "double-backward" and (name in ("softmax", "log_softmax") or what == "vjp"):
-            assert_holds(name, what, "contract", dtype, IN_PARTS, -1, function)
-    softmax, vjp = on_arrays(gpu.softmax, device), on_arrays(gpu.softmax_vjp, device)
-    assert_holds("softmax", "forward", "contract", dtype, IN_PARTS, 0, softmax)
-    assert_holds("softmax", "vjp", "contract", dtype, IN_PARTS, 0, vjp)
+                assert_holds(name, what, check, dtype, n, -1, function)
+        assert_holds(name, what, "contract", dtype, 17, 0, function)
+        if (name, what) in (("softmax", "forward"), ("softmax", "vjp"), ("log_softmax", "vjp")):
+            for n, axis in ((LONGER, -1), (IN_PARTS, -1), (IN_PARTS, 0)):
+                assert_holds(name, what, "contract", dtype, n, axis, function)
 
 
 # --- options -------------------------------------------------------------------------------------------
@@ -112,7 +108,9 @@ VJP = {
 
 def by_formula(name, x, axis, mask, scale, nothing):
     """The map in longdouble along any axes."""
-    z, there = (rows_of(a, axis) for a in (x.astype(oracle.WIDE), mask & (x * np.sign(scale + 0.5) != -np.inf)))
+    z, there = (
+        rows_of(a, axis) for a in (x.astype(oracle.WIDE), mask & (x * np.sign(scale + 0.5) != -np.inf))
+    )
     empty = ~there.any(axis=-1, keepdims=True)
     z = np.where(empty, 0, np.where(there, z * scale if scale else z * 0, -np.inf))
     absent = -np.inf if name == "log_softmax" else 0
@@ -165,7 +163,7 @@ def check_options(dtype, device):
     some[4, 2] = False
     for name in MAPS:
         forward, vjp = (on_arrays(getattr(gpu, name + e), device) for e in ("", "_vjp"))
-        for axis in (-1, 0, 1, (0, 2), None):
+        for axis in (-1, 0, 1, (0, 2), None) if name == "softmax" else (0,):
             for scale, where, empty in (
                 (1.0, some, "zero"),
                 (0.7, some[:, :1], "nan"),

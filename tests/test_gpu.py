@@ -1,7 +1,8 @@
-"""The Triton kernels: interpreted on CPU tensors, compiled for GPUs that are not there, and run where there is one.
+"""The Triton kernels: interpreted on CPU tensors, compiled for GPUs that are not there, and run where there
+is one.
 
-The same cases serve the interpreter and a GPU.  The interpreter is chosen when Triton is first imported, so what it
-runs is in a process of its own (gpu_cases.py), which this file starts once for each dtype.
+The same cases serve the interpreter and a GPU.  The interpreter is chosen when Triton is first imported, so
+what it runs is in a process of its own (gpu_cases.py), which this file starts once for each dtype.
 """
 
 import importlib.util

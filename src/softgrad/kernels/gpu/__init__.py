@@ -1,11 +1,12 @@
 """The maps and their derivatives on CUDA tensors, by Triton kernels.
 
-The functions are those of `softgrad` for NumPy arrays, with the same names, options and error bounds, on torch
-tensors of one shape, dtype and device.  Arguments are not checked: that is for `softgrad.torch`, whose registered
-operators call these.  CPU tensors are taken where Triton interprets its kernels (``TRITON_INTERPRET=1``).
+The functions are those of `softgrad` for NumPy arrays, with the same names, options and error bounds, on
+torch tensors of one shape, dtype and device.  Arguments are not checked: that is for `softgrad.torch`, whose
+registered operators call these.  CPU tensors are taken where Triton interprets its kernels
+(``TRITON_INTERPRET=1``).
 
-To read on: places.py (what a tile is), sums.py, mean.py, vjp.py; then exp.py and softmax.py; parts.py (long lines);
-lines.py and tiles.py (how a tensor is cut into tiles), calls.py.
+To read on: places.py (what a tile is), sums.py, mean.py, vjp.py; then exp.py and softmax.py; parts.py (long
+lines); lines.py and tiles.py (how a tensor is cut into tiles), calls.py.
 """
 
 from .functions import (

@@ -1,7 +1,7 @@
 """The maps and their derivatives on torch tensors: which kernel, on which tile.
 
-CUDA tensors; on the CPU too, for tests, where Triton interprets its kernels (``TRITON_INTERPRET=1`` when it is
-first imported).  Rows lie along the last dim, and results are written to `out`.
+CUDA tensors; on the CPU too, for tests, where Triton interprets its kernels (``TRITON_INTERPRET=1`` when it
+is first imported).  Rows lie along the last dim, and results are written to `out`.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def on(tensor: Tensor) -> Iterator[None]:
 
 
 class Walk:
-    """Tensors of one shape as lines along the last dim, and how they are shared among programs; `outs` are written.
+    """Tensors of one shape as lines along the last dim, and how they are shared among programs; `outs` are
+    written.
 
-    Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results into
-    `outs`.  `weight` and `whole` are as for `tiles.tile`.
+    Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results
+    into `outs`.  `weight` and `whole` are as for `tiles.tile`.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Walk:
         self.blocks = across if found.across else -(-self.lines // tile.lines)
         self.grid = (self.blocks * tile.parts,)
         arrays = [*tensors, *self.targets, *mask]
-        given = [a for pair in zip(arrays, found.steps, strict=True) for a in pair]
+        given: list[Any] = [a for pair in zip(arrays, found.steps, strict=True) for a in pair]
         if not mask:
             given += [None, NO_STEPS]
         self.read, self.written = given[: 2 * len(tensors)], given[2 * len(tensors) : -2]

@@ -1,8 +1,8 @@
 """sparsemax and entmax: y = [(α−1)·scale·(x − max) + c]₊^(1/(α−1)), with c such that Σy = 1.
 
-c, at most 1, is how far the largest logit lies above the threshold.  It is found by Newton's method, on the row
-in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  It is in float64,
-and kept in two parts, since what is left of many small differences has to add up to 1.
+c, at most 1, is how far the largest logit lies above the threshold.  It is found by Newton's method, on the
+row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  It is in
+float64, and kept in two parts, since what is left of many small differences has to add up to 1.
 """
 
 import triton
@@ -148,7 +148,8 @@ def descend(
     HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    """c of the rows for α ≤ 2, in two parts, and the last Σy − 1: −1 where a row is empty, NaN where it has NaN."""
+    """c of the rows for α ≤ 2, in two parts, and the last Σy − 1: −1 where a row is empty, NaN where it has
+    NaN."""
     tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
     one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
     c, c_lost, excess, unsolved = one, one * 0.0, one, one

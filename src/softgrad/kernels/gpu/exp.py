@@ -21,8 +21,8 @@ def parts(t, rest):
 
     With k = round(t/ln 2) and r = t + rest − k·ln 2 the power is 2^k·ONE and w = r + r²·q(r) = exp(r) − 1,
     |r| ≤ ln 2 / 2; near t = 0, where k = 0, it is exp(t) − 1 to an ulp.  The coefficients are minimax ones.
-    k is read off the bits of t/ln 2 + MAGIC, whose ulp is 1: its low bits are k + (what makes them the exponent
-    of 2^k·ONE).
+    k is read off the bits of t/ln 2 + MAGIC, whose ulp is 1: its low bits are k + (what makes them the
+    exponent of 2^k·ONE).
     """
     if t.dtype == tl.float64:
         return parts64(t, rest)

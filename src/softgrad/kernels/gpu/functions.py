@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,44 +41,61 @@ def back(rows: Tensor, out: Tensor, axis: Axis) -> None:
     out.copy_(rows.unflatten(-1, shape).movedim(tuple(range(-len(axes), 0)), axes))
 
 
-def along(axis: Axis, run: Any, tensors: list[Tensor], where: Tensor | None, outs: list[Tensor]) -> None:
-    """Call `run` on tensors with the axis last."""
-    shape = tensors[0].shape
-    rows = [last(t, axis) for t in tensors]
-    mask = None if where is None else last(where.expand(shape), axis)
-    targets = [into(out, axis) for out in outs]
+def along(
+    axis: Axis, run: Callable[..., None], read: list[Tensor], where: Tensor | None, written: list[Tensor]
+) -> None:
+    """Call `run(read, mask, written)` on these with the axis last."""
+    rows = [last(t, axis) for t in read]
+    mask = None if where is None else last(where.expand(read[0].shape), axis)
+    targets = [into(out, axis) for out in written]
     run(rows, mask, [t for t, _ in targets])
-    for out, (target, copied) in zip(outs, targets, strict=True):
+    for out, (target, copied) in zip(written, targets, strict=True):
         if copied:
             back(target, out, axis)
 
 
 def forward(
-    map: str, x: Tensor, *, axis: Axis = -1, where: Tensor | None = None, scale: float = 1.0,
-    empty: str = "zero", out: Tensor | None = None, alpha: float = 1.0,
-) -> Tensor:  # fmt: skip
+    map: str,
+    x: Tensor,
+    *,
+    axis: Axis = -1,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+    empty: str = "zero",
+    out: Tensor | None = None,
+    alpha: float = 1.0,
+) -> Tensor:
     out = torch.empty_like(x) if out is None else out
-    supported(map, alpha)
+    if map == "entmax" and alpha > LARGEST_ALPHA:
+        raise NotImplementedError(f"entmax with alpha={alpha}: beyond {LARGEST_ALPHA:g} use the formulas")
 
-    def run(given: list[Tensor], mask: Tensor | None, targets: list[Tensor]) -> None:
-        calls.forward(map, *given, mask, scale, empty, *targets, alpha)
+    def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
+        calls.forward(map, read[0], mask, scale, empty, written[0], alpha)
 
     along(axis, run, [x], where, [out])
     return out
 
 
 def product(
-    map: str, kind: str, y: Tensor, v: Tensor, *, axis: Axis = -1, where: Tensor | None = None,
-    scale: float = 1.0, out: Tensor | None = None, alpha: float = 1.0,
-) -> Tensor:  # fmt: skip
+    map: str,
+    kind: str,
+    y: Tensor,
+    v: Tensor,
+    *,
+    axis: Axis = -1,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+    out: Tensor | None = None,
+    alpha: float = 1.0,
+) -> Tensor:
     """`kind` is "vjp" or "jvp": for all maps but log_softmax the same."""
     out = torch.empty_like(y) if out is None else out
 
-    def run(given: list[Tensor], mask: Tensor | None, targets: list[Tensor]) -> None:
+    def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
         if map == "log_softmax" and kind == "vjp":
-            calls.log_product(*given, mask, scale, *targets)
+            calls.log_product(read[0], read[1], mask, scale, written[0])
         else:
-            calls.product(map, *given, mask, scale, *targets, alpha)
+            calls.product(map, read[0], read[1], mask, scale, written[0], alpha)
 
     along(axis, run, [y, v], where, [out])
     return out
@@ -89,16 +107,13 @@ def double_backward(
     """(grad_x, grad_dy).  Raises NotImplementedError for lines that no program can hold."""
     grads = torch.empty_like(y), torch.empty_like(y)
 
-    def run(given: list[Tensor], _: Tensor | None, targets: list[Tensor]) -> None:
-        calls.double_backward(map, *given, *targets, scale, alpha)
+    def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
+        y, dy, v = read
+        grad_x, grad_dy = written
+        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, alpha)
 
     along(axis, run, [y, dy, v], None, list(grads))
     return grads
-
-
-def supported(map: str, alpha: float) -> None:
-    if map == "entmax" and alpha > LARGEST_ALPHA:
-        raise NotImplementedError(f"entmax with alpha={alpha}: beyond 2 use the formulas")
 
 
 softmax = functools.partial(forward, "softmax")

@@ -1,4 +1,5 @@
-"""Tensors of one shape seen as (outer, inner) lines along the last dim: the sizes and steps that the kernels are given."""
+"""Tensors of one shape seen as (outer, inner) lines along the last dim: the sizes and steps that the kernels
+are given."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def pair(
     y, y_steps, dy, dy_steps, where, where_steps, tile,
     TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    """y, dy and what is there; −inf and 0 for what is masked, for what y says is not there, and behind the end.
+    """y, dy and what is there; −inf and 0 for what is masked, for what y says is not there, and behind the
+    end.
 
     (What is not there says so in its y; a NaN in its dy is one all the same.)
     """
@@ -36,7 +37,8 @@ def pair(
 
 @triton.jit
 def sums(v, d, ACROSS: tl.constexpr):
-    """The factor by which dy is multiplied, and Σ factor·dy of what is near y = 0 and of the others, in float64.
+    """The factor by which dy is multiplied, and Σ factor·dy of what is near y = 0 and of the others, in
+    float64.
 
     The others in two parts: of float64 they may cancel.
     """

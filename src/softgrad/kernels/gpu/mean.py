@@ -2,8 +2,8 @@
 
 It is subtracted from numbers that may all be close to it, so its error must be small beside what is left
 over.  It is therefore found as a distance from some element of dy, its *reference*, and kept in two parts,
-hi + lo.  With the row in registers a sweep costs next to nothing, so all that kernels/cpu/mean.py does where a
-row needs it is done for every row: the reference is the dy of the heaviest element.
+hi + lo.  With the row in registers a sweep costs next to nothing, so all that kernels/cpu/mean.py does where
+a row needs it is done for every row: the reference is the dy of the heaviest element.
 """
 
 import triton
@@ -87,7 +87,8 @@ def part_sums(w, rest, d, WIDE: tl.constexpr, ACROSS: tl.constexpr):
     top, best = heaviest(w, d, ACROSS)
     top, reference = top.to(WIDE), best.to(WIDE)
     a, b = sums(w, rest, d, reference, WIDE, ACROSS)
-    if w.dtype == tl.float64:  # the sums above have lost bits, also to the distance of the reference; hi is nearer
+    if w.dtype == tl.float64:
+        # the sums above have lost bits, also to the distance of the reference; hi is nearer
         hi, _ = centre(reference, tl.where(b == 0.0, 0.0, a / b), top, b)
         a, a_rest, b, b_rest = exact_sums(w, rest, d, hi, top, ACROSS)
         return hi, a, a_rest, b, b_rest, top

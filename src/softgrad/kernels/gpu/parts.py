@@ -58,8 +58,8 @@ def leave(lot, lines, values):
 @triton.jit
 def softmax_sums(
     x, x_steps, where, where_steps, room, outer, inner, n, parts,
-    sign: tl.float64, factor: tl.float64, low_part: tl.float64, power_of_two: tl.float64, SCALED: tl.constexpr,
-    TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
+    sign: tl.float64, factor: tl.float64, low_part: tl.float64, power_of_two: tl.float64,
+    SCALED: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """max, and both parts of the sum, of each part; −inf where all of it is."""
@@ -135,7 +135,9 @@ def vjp_sums(
     part = tl.program_id(0) % parts
     start = part.to(tl.int64) * BLOCK
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    w, rest, d, _ = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    w, rest, d, _ = pair(
+        y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
+    )
     far = row_max(tl.abs(d), ACROSS)
     reference, a, a_rest, b, b_rest, top = part_sums(w, rest, d * factor_for(far), WIDE, ACROSS)
     keep(room, tile, outer, inner, part, parts, (far, reference, a, a_rest, b, b_rest, top), ACROSS)
@@ -150,13 +152,16 @@ def reference_of(room, lines, parts, first, factor, TYPE: tl.constexpr, CHUNK: t
 
 @triton.jit
 def sums_about(room, lines, parts, factor, reference, TYPE: tl.constexpr, CHUNK: tl.constexpr):
-    """⟨s, dy − reference⟩ and ⟨s,1⟩ of a line, each in two parts: Σ a + b·(the part's reference − reference)."""
+    """⟨s, dy − reference⟩ and ⟨s,1⟩ of a line, each in two parts: Σ a + b·(the part's reference −
+    reference)."""
     zero = tl.full([1, CHUNK], 0.0, tl.float64)
     a, a_rest, b, b_rest = zero, zero, zero, zero
     for first in range(0, parts, CHUNK):
         r, ratio = reference_of(room, lines, parts, first, factor, TYPE, CHUNK)
-        a_part, a_part_rest = column(room, 2, lines, parts, first, 0.0, CHUNK), column(room, 3, lines, parts, first, 0.0, CHUNK)
-        b_part, b_part_rest = column(room, 4, lines, parts, first, 0.0, CHUNK), column(room, 5, lines, parts, first, 0.0, CHUNK)
+        a_part = column(room, 2, lines, parts, first, 0.0, CHUNK)
+        a_part_rest = column(room, 3, lines, parts, first, 0.0, CHUNK)
+        b_part = column(room, 4, lines, parts, first, 0.0, CHUNK)
+        b_part_rest = column(room, 5, lines, parts, first, 0.0, CHUNK)
         x, x_lost = two_difference(r, reference)
         p, p_lost = two_product(b_part, x)
         a, lost = two_sum(a, p)
@@ -207,7 +212,9 @@ def vjp_write(
     part = tl.program_id(0) % parts
     start = part.to(tl.int64) * BLOCK
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    w, _, d, here = pair(y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    w, _, d, here = pair(
+        y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
+    )
     hi, lo = kept(lot, tile, outer, inner, 0).to(w.dtype), kept(lot, tile, outer, inner, 1).to(w.dtype)
     b, factor = kept(lot, tile, outer, inner, 2), kept(lot, tile, outer, inner, 3).to(w.dtype)
     dx = product_result(w, d, hi, lo, b, factor, here, scale if SCALED else None, MAP)

@@ -25,8 +25,8 @@ def tile_of(
     block, start, outer, inner, n,
     VEC: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    """(outer index, inner index, place on the line, whether it is there, whether the line is) of block number `block` of lines, and
-    of the BLOCK elements from `start` on."""
+    """(outer index, inner index, place on the line, whether it is there, whether the line is) of block number
+    `block` of lines, and of the BLOCK elements from `start` on."""
     place = tl.arange(0, BLOCK)
     left = hinted(tl.minimum(tl.cast(n - start, tl.int64), BLOCK).to(tl.int32), 1 if ACROSS else VEC)
     block = tl.cast(block, tl.int64)
@@ -61,7 +61,8 @@ def load(x, steps, tile, other, TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: t
 
 @triton.jit
 def rounded(value, TYPE: tl.constexpr):
-    """To the nearest number of TYPE, as the hardware does it; Triton's interpreter cuts bits off for bfloat16."""
+    """To the nearest number of TYPE, as the hardware does it; Triton's interpreter cuts bits off for
+    bfloat16."""
     if INTERPRETED and TYPE == tl.bfloat16:
         bits = value.to(tl.int32, bitcast=True)
         near = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000

@@ -1,7 +1,8 @@
 """softmax and log_softmax: y = exp(scale·x − max) / Σ exp(scale·x − max), and its logarithm.
 
-A row that fits is held in registers: `softmax` reads it once.  A longer one, or one of few, is cut into parts:
-`softmax_sums` sums each, `softmax_total` adds these up in their order, `softmax_write` writes each part.
+A row that fits is held in registers: `softmax` reads it once.  A longer one, or one of few, is cut into
+parts: `softmax_sums` sums each, `softmax_total` adds these up in their order, `softmax_write` writes each
+part.
 """
 
 import triton
@@ -10,7 +11,7 @@ import triton.language as tl
 from .exp import LOG2E, argument, one, power
 from .log_softmax import less, log_of_sum
 from .places import load, present, store, tile_of
-from .sums import exact_row_sum, number, row_max, row_sum, two_sum
+from .sums import number, row_max, row_sum, two_sum
 
 
 @triton.jit
@@ -45,8 +46,8 @@ def sums(v, scale, WIDE: tl.constexpr, ACROSS: tl.constexpr):
     """max v, the powers, and their sum, of each row.
 
     The sum is in two parts: the powers that are ONE, and the others, which count beside ONE in a logarithm.
-    float64 is cut at 2⁻²⁶ of ONE to the same effect: the upper parts are whole numbers of one unit, whose sum is
-    exact for 2²⁶ elements, and what is rounded of the lower ones is 2⁻⁷⁸ of the whole.
+    float64 is cut at 2⁻²⁶ of ONE to the same effect: the upper parts are whole numbers of one unit, whose sum
+    is exact for 2²⁶ elements, and what is rounded of the lower ones is 2⁻⁷⁸ of the whole.
     """
     top = row_max(v, ACROSS)
     top = tl.where(top == -float("inf"), 0.0, top)  # an empty row; −inf − −inf would make it NaN

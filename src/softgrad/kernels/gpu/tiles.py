@@ -1,8 +1,8 @@
 """The tile of a call: what a program holds in registers, and in how many warps.  A table, and no search at a
 user's first call.
 
-The reasons are those of registers: a thread has at most 255, one of 1024 threads 64.  What a row of two float32
-operands needs for 32 elements a thread is some 100.  Smaller tiles leave room for more programs on a
+The reasons are those of registers: a thread has at most 255, one of 1024 threads 64.  What a row of two
+float32 operands needs for 32 elements a thread is some 100.  Smaller tiles leave room for more programs on a
 multiprocessor, which hide each other's waiting for memory and for the sums of a row.
 """
 
@@ -37,13 +37,15 @@ def power_of_two(n: int) -> int:
 
 
 def tile(found: Lines, itemsize: int, processors: int, weight: int = 1, whole: bool = False) -> Tile:
-    """For what moves `weight` times the operands of a vjp, or holds as many; a `whole` line is not cut for being
-    one of few."""
+    """For what moves `weight` times the operands of a vjp, or holds as many; a `whole` line is not cut for
+    being one of few."""
     n, lines, inner = found.n, found.outer * found.inner, found.inner
     warps = {size // weight: w for size, w in WARPS[itemsize].items()}
     block = power_of_two(n)
     side = 1
-    if found.across:  # 128 bytes of neighbours, or 32, of which memory is made; fewer where nothing else will do
+    if (
+        found.across
+    ):  # 128 bytes of neighbours, or 32, of which memory is made; fewer where nothing else will do
         side, least = (min(power_of_two(inner), size // itemsize) for size in (128, 32))
         side = max(1 if whole else least, min(side, max(warps) // block))
     enough = ENOUGH * processors * (32 if found.across else 1)

@@ -1,8 +1,8 @@
 """The weights s(y) of the simplex maps: all that their derivatives differ in.
 
 Each has the Jacobian J = diag(s) − s sᵀ/⟨s,1⟩ with s = y^(2−α) where y > 0.  MAP says which: softmax, for
-which s = y; sparsemax, for which s is 1; "entmax15", α = 1.5; or entmax of any other α.  In the jvp of log_softmax
-exp(y) takes the place of s, in the wider type.
+which s = y; sparsemax, for which s is 1; "entmax15", α = 1.5; or entmax of any other α.  In the jvp of
+log_softmax exp(y) takes the place of s, in the wider type.
 """
 
 import triton
