@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from softgrad import formulas
+from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
 from softgrad.kernels import gpu
 from softgrad.testing import again, cases, measures, oracle
 
@@ -93,16 +93,16 @@ def check_contract(dtype, device):
 
 
 FORWARD = {
-    "softmax": formulas.softmax.softmax,
-    "log_softmax": formulas.log_softmax.log_softmax,
-    "sparsemax": formulas.sparsemax.sparsemax,
-    "entmax": lambda x, xp: formulas.entmax.entmax(x, 1.5, xp),
+    "softmax": softmax.softmax,
+    "log_softmax": log_softmax.log_softmax,
+    "sparsemax": sparsemax.sparsemax,
+    "entmax": lambda x, xp: entmax.entmax(x, 1.5, xp),
 }
 VJP = {
-    "softmax": formulas.softmax.vjp,
-    "log_softmax": formulas.log_softmax.vjp,
-    "sparsemax": formulas.sparsemax.vjp,
-    "entmax": lambda y, dy, xp: formulas.entmax.vjp(y, dy, 1.5, xp),
+    "softmax": softmax.vjp,
+    "log_softmax": log_softmax.vjp,
+    "sparsemax": sparsemax.vjp,
+    "entmax": lambda y, dy, xp: entmax.vjp(y, dy, 1.5, xp),
 }
 
 
