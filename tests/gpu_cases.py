@@ -161,9 +161,9 @@ def check_options(dtype, device):
     x[2, 3] = -np.inf
     some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
     some[4, 2] = False
-    for name in MAPS:
+    for name in MAPS if dtype == np.float32 else MAPS[:1]:
         forward, vjp = (on_arrays(getattr(gpu, name + e), device) for e in ("", "_vjp"))
-        for axis in (-1, 0, 1, (0, 2), None) if name == "softmax" else (0,):
+        for axis in (-1, 0, 1, (0, 2), None) if (name, dtype) == ("softmax", np.float32) else (0,):
             for scale, where, empty in (
                 (1.0, some, "zero"),
                 (0.7, some[:, :1], "nan"),
@@ -264,7 +264,7 @@ class Compiled:
         made = triton.compile(
             source,
             target=GPUTarget("cuda", self.architecture, 32),
-            options={"num_warps": options.get("num_warps", 4), "enable_fp_fusion": False},
+            options={k: options[k] for k in ("num_warps", "num_ctas", "enable_fp_fusion") if k in options},
         )
         ptx = made.asm["ptx"]
         with tempfile.NamedTemporaryFile("w", suffix=".ptx", delete=False) as file:
@@ -280,6 +280,7 @@ class Compiled:
             for count, bits in re.findall(r"ld\.global[\w:.]*?(?:\.v(\d))?\.[bsuf](\d+)", ptx)
         )
         line = f"{options.get('LINES', 1)}×{options.get('BLOCK', '')} in {options.get('num_warps', 4)} warps"
+        line += f" of {options.get('num_ctas', 1)} blocks"
         print(f"  {self.kernel.__name__} {line}: {registers} registers, {spilt} bytes spilt", flush=True)
         Compiled.seen += (self.kernel.__name__,)
         assert spilt <= 16, "a few bytes of addresses may be, but no data"
@@ -303,7 +304,7 @@ SHAPES = {
 
 
 def compile_all(architecture):
-    from softgrad.kernels.gpu import calls, parts
+    from softgrad.kernels.gpu import calls, parts, tiles
 
     for name in ("softmax", "vjp", "log_vjp", "entmax", "double_backward"):
         setattr(calls, f"{name}_kernel", Compiled(getattr(calls, f"{name}_kernel"), architecture))
@@ -321,6 +322,12 @@ def compile_all(architecture):
                 getattr(gpu, name)(*given)
     x = torch.empty(128, 10**4, dtype=torch.float32, device="meta")
     gpu.softmax_vjp(x, x, axis=0)
+    if architecture == 90:
+        tiles.CLUSTERS = True
+        for rows, n in ((1000, 32768), (8, 262144)):
+            x = torch.empty(rows, n, dtype=torch.float32, device="meta")
+            gpu.softmax(x)
+            gpu.softmax_vjp(x, x)
     print(len(Compiled.seen), "kernels compiled")
 
 

@@ -104,6 +104,7 @@ class Walk:
             "BLOCK": tile.block,
             "ACROSS": found.across,
             "num_warps": tile.warps,
+            "num_ctas": tile.blocks,
             "enable_fp_fusion": False,
         }
 

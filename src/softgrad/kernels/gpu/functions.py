@@ -1,6 +1,7 @@
 """The functions: a map, its products with the Jacobian and its double backward, for any axis.
 
-`forward`, `product` and `double_backward` take the name of a map and its alpha, as `softgrad.torch` has them.
+`forward`, `product` and `double_backward` take the name of a map and its alpha, as a row of
+`softgrad.family.MAPS` has them (an alpha of None is 1): these are what `softgrad.torch` calls.
 """
 
 from __future__ import annotations
@@ -63,14 +64,15 @@ def forward(
     scale: float = 1.0,
     empty: str = "zero",
     out: Tensor | None = None,
-    alpha: float = 1.0,
+    alpha: float | None = None,
 ) -> Tensor:
     out = torch.empty_like(x) if out is None else out
-    if map == "entmax" and alpha > LARGEST_ALPHA:
+    number = 1.0 if alpha is None else float(alpha)
+    if map == "entmax" and number > LARGEST_ALPHA:
         raise NotImplementedError(f"entmax with alpha={alpha}: beyond {LARGEST_ALPHA:g} use the formulas")
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        calls.forward(map, read[0], mask, scale, empty, written[0], alpha)
+        calls.forward(map, read[0], mask, scale, empty, written[0], number)
 
     along(axis, run, [x], where, [out])
     return out
@@ -86,31 +88,40 @@ def product(
     where: Tensor | None = None,
     scale: float = 1.0,
     out: Tensor | None = None,
-    alpha: float = 1.0,
+    alpha: float | None = None,
 ) -> Tensor:
     """`kind` is "vjp" or "jvp": for all maps but log_softmax the same."""
+    number = 1.0 if alpha is None else float(alpha)
     out = torch.empty_like(y) if out is None else out
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
         if map == "log_softmax" and kind == "vjp":
             calls.log_product(read[0], read[1], mask, scale, written[0])
         else:
-            calls.product(map, read[0], read[1], mask, scale, written[0], alpha)
+            calls.product(map, read[0], read[1], mask, scale, written[0], number)
 
     along(axis, run, [y, v], where, [out])
     return out
 
 
 def double_backward(
-    map: str, y: Tensor, dy: Tensor, v: Tensor, *, axis: Axis = -1, scale: float = 1.0, alpha: float = 1.0
+    map: str,
+    y: Tensor,
+    dy: Tensor,
+    v: Tensor,
+    *,
+    axis: Axis = -1,
+    scale: float = 1.0,
+    alpha: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(grad_x, grad_dy).  Raises NotImplementedError for lines that no program can hold."""
     grads = torch.empty_like(y), torch.empty_like(y)
+    number = 1.0 if alpha is None else float(alpha)
 
     def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
         y, dy, v = read
         grad_x, grad_dy = written
-        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, alpha)
+        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, number)
 
     along(axis, run, [y, dy, v], None, list(grads))
     return grads

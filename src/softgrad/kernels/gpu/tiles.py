@@ -19,6 +19,7 @@ class Tile:
     block: int
     warps: int
     parts: int  # in how many of them a line is cut; 1: a line is held as a whole
+    blocks: int = 1  # thread blocks that share a program, a cluster
 
 
 # elements of a tile: the warps that share them; the first are those of tiles of several lines
@@ -29,6 +30,11 @@ WARPS = {
 }
 PART = {2: 8192, 4: 8192, 8: 2048}  # of a line in parts: small, since the parts must also fill the chip
 ENOUGH = 2  # programs for each multiprocessor; fewer long lines than that are cut in parts, to fill them all
+# A cluster of up to 16 thread blocks can hold a long line, and sum it through each other's shared memory: it
+# moves three arrays for a vjp where parts move five, in one launch.  Needs a Hopper and Triton 3.9.  Off until
+# it has been seen to run: so far it was only compiled (no spills) and its machine code looked at.
+CLUSTERS = False
+MOST_BLOCKS = 16
 LONG = 16384  # bytes of a line from which that pays for two more launches
 
 
@@ -43,13 +49,19 @@ def tile(found: Lines, itemsize: int, processors: int, weight: int = 1, whole: b
     warps = {size // weight: w for size, w in WARPS[itemsize].items()}
     block = power_of_two(n)
     side = 1
-    if (
-        found.across
-    ):  # 128 bytes of neighbours, or 32, of which memory is made; fewer where nothing else will do
+    if found.across:
+        # 128 bytes of neighbours, or fewer to hold whole lines: at least 32, of which memory is made, but for
+        # what has to be whole
         side, least = (min(power_of_two(inner), size // itemsize) for size in (128, 32))
-        side = max(1 if whole else least, min(side, max(warps) // block))
+        least = 1 if whole else least
+        if block * least <= max(warps):
+            side = min(side, max(warps) // block)
     enough = ENOUGH * processors * (32 if found.across else 1)
     few = n * itemsize > LONG and lines < enough and not whole
+    if CLUSTERS and not found.across and weight == 1 and (few or max(warps) < block):
+        share = max(PART[itemsize] // (2 if few else 1), block // MOST_BLOCKS)
+        if share <= max(warps):
+            return Tile(1, block, warps[share], 1, block // share)
     if few or block * side > max(warps):
         size = PART[itemsize] // weight
         block = min(block, size // side)
