@@ -32,8 +32,8 @@ PART = {2: 8192, 4: 8192, 8: 2048}  # of a line in parts: small, since the parts
 ENOUGH = 2  # programs for each multiprocessor: lines that are fewer, and long, are cut in parts to fill it
 LONG = 16384  # bytes of a line from which that pays for two more launches
 
-# A cluster of up to 16 thread blocks can hold a long line, and sum it through each other's shared memory: it
-# moves three arrays for a vjp where parts move five, in one launch.  Needs a Hopper and Triton 3.9.  Off until
+# A cluster of up to 16 thread blocks can hold a long line and sum it through their shared memory: it
+# moves three arrays for a vjp where parts move five, in one launch.  Needs Hopper, Triton 3.9.  Off until
 # it was seen to run: so far it was only compiled (no spills), and its machine code looked at.
 CLUSTERS = False
 MOST_BLOCKS = 16
