@@ -1,0 +1,166 @@
+"""The functions: a map, its products with the Jacobian and its double backward, for any axis.
+
+`forward`, `product` and `double_backward` take the name of a map and its alpha, as a row of
+`softgrad.family.MAPS` has them (an alpha of None is 1): these are what `softgrad.torch` calls.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import calls
+
+Axis = int | tuple[int, ...] | None
+LARGEST_ALPHA = 2.0  # beyond it entmax is left to the formulas
+
+
+def last(tensor: Tensor, axis: Axis) -> Tensor:
+    """The axes last, as one: a view where there is one."""
+    axes = tuple(range(tensor.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if tensor.ndim == 0:
+        return tensor.reshape(1)
+    if not axes:
+        return tensor.unsqueeze(-1)
+    return tensor.movedim(axes, tuple(range(-len(axes), 0))).flatten(-len(axes))
+
+
+def into(out: Tensor, axis: Axis) -> tuple[Tensor, bool]:
+    """The same of what is written, and whether that is another memory than `out`."""
+    rows = last(out, axis)
+    return rows, rows.numel() > 0 and rows.data_ptr() != out.data_ptr()
+
+
+def back(rows: Tensor, out: Tensor, axis: Axis) -> None:
+    """Copy rows into `out`."""
+    axes = tuple(range(out.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    shape = [out.shape[a] for a in axes]
+    out.copy_(rows.unflatten(-1, shape).movedim(tuple(range(-len(axes), 0)), axes))
+
+
+def along(
+    axis: Axis, run: Callable[..., None], read: list[Tensor], where: Tensor | None, written: list[Tensor]
+) -> None:
+    """Call `run(read, mask, written)` on these with the axis last."""
+    rows = [last(t, axis) for t in read]
+    mask = None if where is None else last(where.expand(read[0].shape), axis)
+    targets = [into(out, axis) for out in written]
+    run(rows, mask, [t for t, _ in targets])
+    for out, (target, copied) in zip(written, targets, strict=True):
+        if copied:
+            back(target, out, axis)
+
+
+def forward(
+    map: str,
+    x: Tensor,
+    *,
+    axis: Axis = -1,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+    empty: str = "zero",
+    out: Tensor | None = None,
+    alpha: float | None = None,
+) -> Tensor:
+    out = torch.empty_like(x) if out is None else out
+    number = 1.0 if alpha is None else float(alpha)
+    if map == "entmax" and number > LARGEST_ALPHA:
+        raise NotImplementedError(f"entmax with alpha={alpha}: beyond {LARGEST_ALPHA:g} use the formulas")
+
+    def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
+        calls.forward(map, read[0], mask, scale, empty, written[0], number)
+
+    along(axis, run, [x], where, [out])
+    return out
+
+
+def product(
+    map: str,
+    kind: str,
+    y: Tensor,
+    v: Tensor,
+    *,
+    axis: Axis = -1,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+    out: Tensor | None = None,
+    alpha: float | None = None,
+) -> Tensor:
+    """`kind` is "vjp" or "jvp": for all maps but log_softmax the same."""
+    number = 1.0 if alpha is None else float(alpha)
+    out = torch.empty_like(y) if out is None else out
+
+    def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
+        if map == "log_softmax" and kind == "vjp":
+            calls.log_product(read[0], read[1], mask, scale, written[0])
+        else:
+            calls.product(map, read[0], read[1], mask, scale, written[0], number)
+
+    along(axis, run, [y, v], where, [out])
+    return out
+
+
+def double_backward(
+    map: str,
+    y: Tensor,
+    dy: Tensor,
+    v: Tensor,
+    *,
+    axis: Axis = -1,
+    scale: float = 1.0,
+    alpha: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(grad_x, grad_dy).  Raises NotImplementedError for lines that no program can hold."""
+    grads = torch.empty_like(y), torch.empty_like(y)
+    number = 1.0 if alpha is None else float(alpha)
+
+    def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
+        y, dy, v = read
+        grad_x, grad_dy = written
+        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, number)
+
+    along(axis, run, [y, dy, v], None, list(grads))
+    return grads
+
+
+softmax = functools.partial(forward, "softmax")
+softmax_vjp = functools.partial(product, "softmax", "vjp")
+softmax_jvp = functools.partial(product, "softmax", "jvp")
+softmax_double_backward = functools.partial(double_backward, "softmax")
+
+log_softmax = functools.partial(forward, "log_softmax")
+log_softmax_vjp = functools.partial(product, "log_softmax", "vjp")
+log_softmax_jvp = functools.partial(product, "log_softmax", "jvp")
+log_softmax_double_backward = functools.partial(double_backward, "log_softmax")
+
+sparsemax = functools.partial(forward, "sparsemax", alpha=2.0)
+sparsemax_vjp = functools.partial(product, "sparsemax", "vjp", alpha=2.0)
+sparsemax_jvp = functools.partial(product, "sparsemax", "jvp", alpha=2.0)
+sparsemax_double_backward = functools.partial(double_backward, "sparsemax", alpha=2.0)
+
+
+def entmax(x: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
+    return forward(of_alpha(alpha), x, alpha=alpha, **options)
+
+
+def entmax_vjp(y: Tensor, dy: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
+    return product(of_alpha(alpha), "vjp", y, dy, alpha=alpha, **options)
+
+
+def entmax_jvp(y: Tensor, dx: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
+    return product(of_alpha(alpha), "jvp", y, dx, alpha=alpha, **options)
+
+
+def entmax_double_backward(
+    y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, **options: Any
+) -> tuple[Tensor, Tensor]:
+    return double_backward(of_alpha(alpha), y, dy, v, alpha=alpha, **options)
+
+
+def of_alpha(alpha: float) -> str:
+    """The map that entmax is."""
+    return {1.0: "softmax", 2.0: "sparsemax"}.get(alpha, "entmax")

@@ -1,0 +1,344 @@
+"""What test_gpu.py runs in a process of its own: python gpu_cases.py (cpu | cuda) DTYPE, or sm_90 | sm_80."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
+from softgrad.kernels import gpu
+from softgrad.testing import again, cases, measures, oracle
+
+MAPS = ("softmax", "log_softmax", "sparsemax", "entmax")
+WHATS = {"forward": "", "vjp": "_vjp", "jvp": "_jvp", "double-backward": "_double_backward"}
+
+# check: lengths.  The longer ones, and those in parts, are for softmax and the product of log_softmax alone.
+CHECKS = {
+    "contract": (1, 17),
+    "saturated rows": (3, 100),
+    "masked entries": (17,),
+    "huge logits": (3,),
+    "empty rows": (17,),
+    "constant gradient": (3,),
+    "NaN kept": (5,),
+    "inputs unchanged": (5,),
+    "no aliasing": (5,),
+    "same twice": (33,),
+    "memory layouts": (5,),
+    "three dimensions": (5,),
+}
+LONGER, IN_PARTS = 257, 20000
+
+
+def tensor(array, device):
+    array = np.array(array)
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(array).to(device)
+
+
+def array(tensor):
+    tensor = tensor.cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def on_arrays(function, device):
+    """A function of tensors as one of arrays."""
+
+    def call(*arrays, **options):
+        found = function(*(tensor(a, device) for a in arrays), **options)
+        return tuple(map(array, found)) if isinstance(found, tuple) else array(found)
+
+    return call
+
+
+def functions(device):
+    for name in MAPS:
+        for what, ending in WHATS.items():
+            yield name, what, on_arrays(getattr(gpu, name + ending), device)
+
+
+def assert_holds(name, what, check, dtype, n, axis, function):
+    case = again(what, check, map=name, level="tight", dtype=dtype, n=n, axis=axis)
+    verdict = case.verdict(function)
+    assert verdict.passed, (name, what, check, n, axis, verdict)
+
+
+def check_contract(dtype, device):
+    for name, what, function in functions(device):
+        if what == "jvp" and name != "log_softmax":  # the vjp, by another name
+            continue
+        for check, lengths in CHECKS.items():
+            try:
+                again(what, check, map=name, level="tight", dtype=dtype, n=lengths[0])
+            except ValueError:  # not one of this function's
+                continue
+            for n in lengths:
+                assert_holds(name, what, check, dtype, n, -1, function)
+        assert_holds(name, what, "contract", dtype, 17, 0, function)
+        if (name, what) in (("softmax", "forward"), ("softmax", "vjp"), ("log_softmax", "vjp")):
+            for n, axis in ((LONGER, -1), (IN_PARTS, -1), (IN_PARTS, 0)):
+                assert_holds(name, what, "contract", dtype, n, axis, function)
+
+
+# --- options -------------------------------------------------------------------------------------------
+
+
+FORWARD = {
+    "softmax": softmax.softmax,
+    "log_softmax": log_softmax.log_softmax,
+    "sparsemax": sparsemax.sparsemax,
+    "entmax": lambda x, xp: entmax.entmax(x, 1.5, xp),
+}
+VJP = {
+    "softmax": softmax.vjp,
+    "log_softmax": log_softmax.vjp,
+    "sparsemax": sparsemax.vjp,
+    "entmax": lambda y, dy, xp: entmax.vjp(y, dy, 1.5, xp),
+}
+
+
+def by_formula(name, x, axis, mask, scale, nothing):
+    """The map in longdouble along any axes."""
+    z, there = (
+        rows_of(a, axis) for a in (x.astype(oracle.WIDE), mask & (x * np.sign(scale + 0.5) != -np.inf))
+    )
+    empty = ~there.any(axis=-1, keepdims=True)
+    z = np.where(empty, 0, np.where(there, z * scale if scale else z * 0, -np.inf))
+    absent = -np.inf if name == "log_softmax" else 0
+    y = np.where(empty, nothing if np.isnan(nothing) else absent, FORWARD[name](z, np))
+    return back(np.where(there | empty, y, absent), x.shape, axis)
+
+
+def vjp_by_formula(name, y, dy, axis, mask, scale):
+    y, d, there = (rows_of(a, axis) for a in (y.astype(oracle.WIDE), dy.astype(oracle.WIDE), mask))
+    absent = -np.inf if name == "log_softmax" else 0
+    y = np.where(there, y, absent)
+    if name == "log_softmax":
+        there = there & (y != absent)
+    d = np.where(there, d, 0)
+    empty = (y == absent).all(axis=-1, keepdims=True)
+    dx = VJP[name](np.where(empty, 1, y), d, np) * scale
+    return back(np.where(empty | ~there, 0, dx), dy.shape, axis)
+
+
+def rows_of(a, axis):
+    axes = tuple(range(a.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    moved = np.moveaxis(a, axes, range(-len(axes), 0))
+    return moved.reshape(*moved.shape[: a.ndim - len(axes)], -1)
+
+
+def back(rows, shape, axis):
+    axes = tuple(range(len(shape))) if axis is None else (axis,) if isinstance(axis, int) else axis
+    others = [n for i, n in enumerate(shape) if i not in {a % len(shape) for a in axes}]
+    full = rows.reshape(*others, *(shape[a] for a in axes))
+    return np.moveaxis(full, range(-len(axes), 0), axes)
+
+
+def assert_near(found, exact):
+    """Beside the largest of the array: whether the option is understood, the contract sees to the rest."""
+    there = np.isfinite(exact)
+    found = found.astype(oracle.WIDE)
+    np.testing.assert_array_equal(found[~there], exact[~there])
+    assert np.isfinite(found[there]).all()
+    gap = np.abs(found[there] - exact[there])
+    assert (gap <= 16 * EPS * np.abs(exact[there]).max(initial=0)).all()
+
+
+def check_options(dtype, device):
+    """`where`, `scale`, `empty` and `out`, for any axes."""
+    global EPS
+    EPS = measures.eps(dtype)
+    x, dy = (cases.numbers(6 * 5 * 9, key).reshape(6, 5, 9).astype(dtype) for key in ("x", "dy"))
+    x[2, 3] = -np.inf
+    some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
+    some[4, 2] = False
+    for name in MAPS if dtype == np.float32 else MAPS[:1]:
+        forward, vjp = (on_arrays(getattr(gpu, name + e), device) for e in ("", "_vjp"))
+        for axis in (-1, 0, 1, (0, 2), None) if (name, dtype) == ("softmax", np.float32) else (0,):
+            for scale, where, empty in (
+                (1.0, some, "zero"),
+                (0.7, some[:, :1], "nan"),
+                (-0.7, None, "zero"),
+                (0.0, some, "zero"),
+            ):
+                given = np.where(np.isinf(x), dtype.type(-5), x) if scale < 0 else x
+                mask = np.ones_like(some) if where is None else np.broadcast_to(where, x.shape)
+                hidden = np.where(mask, given, dtype.type(np.nan))
+                options = {"axis": axis, "scale": scale}
+                options |= {} if where is None else {"where": tensor(where, device)}
+                y = forward(hidden, **options, empty=empty)
+                nothing = np.nan if empty == "nan" else 0.0
+                assert_near(y, by_formula(name, given, axis, mask, scale, nothing))
+                hidden = np.where(mask, dy, dtype.type(np.inf))
+                if empty == "zero":
+                    found = vjp(y, hidden, **options)
+                    assert_near(found, vjp_by_formula(name, y, dy, axis, mask, scale))
+                    assert (found[~mask] == 0).all()
+        t, u = tensor(x, device), tensor(dy, device)
+        expected = getattr(gpu, name)(t)
+        over = t.clone()
+        assert getattr(gpu, name)(over, out=over) is over
+        assert torch.equal(over, expected)
+        dx = getattr(gpu, name + "_vjp")(expected, u)
+        for i in range(2):
+            given = [expected.clone(), u.clone()]
+            getattr(gpu, name + "_vjp")(*given, out=given[i])
+            assert torch.equal(given[i], dx)
+        wide = torch.full((6, 5, 18), 7.0, dtype=t.dtype, device=device)
+        getattr(gpu, name)(t, out=wide[..., ::2])
+        assert torch.equal(wide[..., ::2], expected)
+        assert (wide[..., 1::2] == 7).all()
+        try:
+            getattr(gpu, name)(t, empty="raise", out=over)
+            raise SystemExit("an empty row was not seen")
+        except ValueError:
+            assert torch.equal(over, expected)
+
+
+def check_large(device):
+    """The offsets of rows, and of elements, go beyond 2³¹, of which no single step does."""
+    room = torch.empty(2**31 + 200, dtype=torch.float16, device=device)
+    x = room.as_strided((3, 100), (2**30 + 8, 1))
+    for axis in (-1, 0):
+        x.copy_(tensor(cases.numbers(300, "x").reshape(3, 100).astype(np.float16), device))
+        expected = gpu.softmax(x.contiguous(), axis=axis)
+        assert torch.equal(gpu.softmax(x, axis=axis, out=x), expected)
+
+
+# --- compiled for a GPU that is not there -----------------------------------------------------------------
+
+
+class Compiled:
+    """In the place of a kernel: compiles instead of launching, and looks at what came out."""
+
+    seen: tuple[str, ...] = ()
+
+    def __init__(self, kernel, architecture):
+        self.kernel, self.architecture = kernel, architecture
+
+    def __getitem__(self, grid):
+        return self.compile
+
+    def typed(self, parameter, value):
+        """The type of an argument, and what the launch would tell the compiler of its value."""
+        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+            return "constexpr", value, None
+        if parameter.annotation_type:
+            return parameter.annotation_type, None, None
+        whole = [["tt.divisibility", 16]]
+        if isinstance(value, torch.Tensor):
+            names = {torch.uint8: "u8", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+            return "*" + names.get(value.dtype, "fp64"), None, whole
+        return "i32" if abs(value) < 2**31 else "i64", None, whole if value % 16 == 0 else None
+
+    def compile(self, *arguments, **options):
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.backends.nvidia.compiler import get_ptxas
+        from triton.compiler import ASTSource
+
+        signature, constants, attributes = {}, {}, {}
+        for i, parameter in enumerate(self.kernel.params):
+            value = arguments[i] if i < len(arguments) else options[parameter.name]
+            each = value if isinstance(value, tuple) and not parameter.is_constexpr else (value,)
+            types = []
+            for j, one in enumerate(each):
+                at = (i, j) if each is value else (i,)
+                kind, constant, attribute = self.typed(parameter, one)
+                types.append(kind)
+                if kind == "constexpr":
+                    constants[at] = constant
+                elif attribute:
+                    attributes[at] = attribute
+            signature[parameter.name] = tuple(types) if each is value else types[0]
+        source = ASTSource(self.kernel, signature, constants, attributes)
+        made = triton.compile(
+            source,
+            target=GPUTarget("cuda", self.architecture, 32),
+            options={k: options[k] for k in ("num_warps", "num_ctas", "enable_fp_fusion") if k in options},
+        )
+        ptx = made.asm["ptx"]
+        with tempfile.NamedTemporaryFile("w", suffix=".ptx", delete=False) as file:
+            file.write(ptx)
+        name = f"sm_{self.architecture}{'a' if self.architecture == 90 else ''}"
+        command = [get_ptxas(self.architecture).path, "-v", f"--gpu-name={name}", file.name, "-o", os.devnull]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        os.unlink(file.name)
+        spilt = int(re.search(r"(\d+) bytes spill stores", told)[1])
+        registers = int(re.search(r"Used (\d+) registers", told)[1])
+        bytes_loaded = max(
+            int(count or 1) * int(bits) // 8
+            for count, bits in re.findall(r"ld\.global[\w:.]*?(?:\.v(\d))?\.[bsuf](\d+)", ptx)
+        )
+        line = f"{options.get('LINES', 1)}×{options.get('BLOCK', '')} in {options.get('num_warps', 4)} warps"
+        line += f" of {options.get('num_ctas', 1)} blocks"
+        print(f"  {self.kernel.__name__} {line}: {registers} registers, {spilt} bytes spilt", flush=True)
+        Compiled.seen += (self.kernel.__name__,)
+        assert spilt <= 16, "a few bytes of addresses may be, but no data"
+        if "LINES" in options:  # not those that add up the parts
+            assert bytes_loaded == 16
+
+
+# name: (rows, n, dim): one for each size of the table
+SHAPES = {
+    "softmax": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 16384), (64, 262144)],
+    "log_softmax": [(10**4, 4096)],
+    "softmax_vjp": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 8192), (10**4, 16384), (64, 262144)],
+    "log_softmax_vjp": [(10**4, 4096), (64, 262144)],
+    "log_softmax_jvp": [(10**4, 2048)],
+    "sparsemax": [(10**4, 4096)],
+    "entmax": [(10**4, 4096)],
+    "entmax_vjp": [(10**4, 4096)],
+    "softmax_double_backward": [(10**4, 4096)],
+    "entmax_double_backward": [(10**4, 2048)],
+}
+
+
+def compile_all(architecture):
+    from softgrad.kernels.gpu import calls, parts, tiles
+
+    for name in ("softmax", "vjp", "log_vjp", "entmax", "double_backward"):
+        setattr(calls, f"{name}_kernel", Compiled(getattr(calls, f"{name}_kernel"), architecture))
+    for name in ("softmax", "vjp", "log_vjp"):
+        for step in ("sums", "mean" if name == "vjp" else "total", "write"):
+            setattr(parts, f"{name}_{step}", Compiled(getattr(parts, f"{name}_{step}"), architecture))
+    calls.processors = lambda device: 132
+    dtypes = (torch.bfloat16, torch.float32) if architecture == 90 else (torch.float32,)
+    for name, shapes in SHAPES.items():
+        count = {"vjp": 2, "jvp": 2, "backward": 3}.get(name.rpartition("_")[2], 1)
+        for rows, n in shapes:
+            for dtype in dtypes:
+                print(name, (rows, n), dtype)
+                given = [torch.empty(rows, n, dtype=dtype, device="meta") for _ in range(count)]
+                getattr(gpu, name)(*given)
+    x = torch.empty(128, 10**4, dtype=torch.float32, device="meta")
+    gpu.softmax_vjp(x, x, axis=0)
+    if architecture == 90:
+        tiles.CLUSTERS = True
+        for rows, n in ((1000, 32768), (8, 262144)):
+            x = torch.empty(rows, n, dtype=torch.float32, device="meta")
+            gpu.softmax(x)
+            gpu.softmax_vjp(x, x)
+    print(len(Compiled.seen), "kernels compiled")
+
+
+if __name__ == "__main__":
+    if sys.argv[1].startswith("sm_"):
+        compile_all(int(sys.argv[1][3:]))
+    else:
+        warnings.simplefilter("ignore", RuntimeWarning)  # of NaN in the oracle
+        device, dtype = sys.argv[1], np.dtype(sys.argv[2])
+        check_contract(dtype, device)
+        check_options(dtype, device)
+        if dtype == np.float16:
+            check_large(device)
+        print("all checks hold")

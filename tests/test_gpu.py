@@ -1,0 +1,57 @@
+"""The Triton kernels: interpreted on CPU tensors, compiled for GPUs that are not there, and run where there
+is one.
+
+The same cases serve the interpreter and a GPU.  The interpreter is chosen when Triton is first imported, so
+what it runs is in a process of its own (gpu_cases.py), which this file starts once for each dtype.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or importlib.util.find_spec("torch") is None,
+    reason="Triton is not installed (it is published for Linux)",
+)
+DTYPES = "float16", "bfloat16", "float32", "float64"
+
+
+def run(*arguments, interpreted):
+    environment = {**os.environ, "TRITON_INTERPRET": "1" if interpreted else "0"}
+    done = subprocess.run(
+        [sys.executable, HERE / "gpu_cases.py", *arguments], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@triton
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_interpreted(dtype):
+    assert "checks hold" in run("cpu", dtype, interpreted=True)
+
+
+@pytest.mark.gpu
+@triton
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_on_a_gpu(dtype):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    assert "checks hold" in run("cuda", dtype, interpreted=False)
+
+
+@triton
+@pytest.mark.parametrize("architecture", [90, 80])
+def test_compiled_without_a_spill_and_with_wide_loads(architecture):
+    assert "kernels compiled" in run(f"sm_{architecture}", interpreted=False)
+
+
+def test_softgrad_does_without_triton():
+    code = "import sys, softgrad; assert not {'torch', 'triton'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
