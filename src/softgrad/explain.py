@@ -13,7 +13,7 @@ from . import threads
 class Ran:
     """One step of a call."""
 
-    by: str  # "numba": a kernel on the CPU; "formulas": the array library's own operations
+    by: str  # "numba": a kernel on the CPU; "triton": one on a GPU; "formulas": the library's own operations
     kernel: str  # as in `softgrad.kernels.cpu`; of formulas the name of the map
     threads: int
 
@@ -31,8 +31,9 @@ def explain(function: Callable[..., Any], *arguments: Any, **options: Any) -> tu
     Returns
     -------
     tuple of Ran
-        Each step, with ``by`` ("numba" for the kernels on the CPU, "formulas" for the array library's own
-        operations), ``kernel`` and ``threads``.  Empty if softgrad was not called, or had nothing to do.
+        Each step, with ``by`` ("numba" for the kernels on the CPU, "triton" for those on CUDA, "formulas" for
+        the array library's own operations), ``kernel`` and ``threads``.  Empty if softgrad was not called, or
+        had nothing to do.
 
     Notes
     -----

@@ -5,8 +5,6 @@ What the arguments mean is said in `softgrad.functional`.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from .. import checks
 from ..checks import Array
 from ..family import Map
+from ..scaling import in_parts
 from .run import NO_MASK, run
 
 
@@ -48,25 +47,8 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
 
 def forward_numbers(map: Map, dtype: np.dtype[Any], scale: float, nothing: float) -> tuple[float, ...]:
     """What the kernel takes for the scale, for an empty row, and for alpha."""
-    numbers = -1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype), nothing
+    numbers = -1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype == np.float64), nothing
     return numbers if map.alpha is None else (*numbers, map.alpha)
-
-
-@functools.lru_cache(maxsize=256)
-def in_parts(scale: float, dtype: np.dtype[Any]) -> tuple[float, float, float]:
-    """(factor, low part, power of two): their product is the scale.
-
-    Factor and low part are numbers of the type that the kernels compute in, from 1 to 2 in sum, so that the
-    low part is no subnormal number.
-    """
-    fraction, exponent = math.frexp(scale)
-    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
-    if dtype == np.float64 or scale == 0:
-        return fraction, 0.0, power
-    factor = float(np.float32(fraction))
-    if power < 2.0**-149:  # beyond the smallest float32; the differences are below 2¹²⁸
-        return factor, fraction - factor, 2.0**-149
-    return factor, float(np.float32(fraction - factor)), power
 
 
 def product(

@@ -13,7 +13,7 @@ import numpy as np
 from .. import checks
 from ..checks import Array
 from ..family import Reduction
-from .maps import in_parts
+from ..scaling import in_parts
 from .run import run
 
 
@@ -25,7 +25,7 @@ def per_element(rows: Array, shape: tuple[int, ...]) -> Array:
 
 def factors(scale: float, dtype: np.dtype[Any]) -> tuple[float, ...]:
     """The sign of the scale, and its size as the kernels take it."""
-    return (-1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype))
+    return (-1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype == np.float64))
 
 
 def forward(

@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks, threads
 from ..checks import Array
 from ..layout import LANES, merged, table
-from .maps import in_parts
+from ..scaling import in_parts
 
 # How many segments share a tile where their elements are neighbours in memory: what was fastest.
 PARTS = {"segment_softmax": 4, "segment_vjp": 2}
@@ -107,7 +107,9 @@ def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -
         np.copyto(result, given)
         given = result
     sign = -1.0 if factor < 0 else 1.0
-    run("segment_softmax", [given, result], offsets, axis, (sign, *in_parts(abs(factor), dtype)))
+    run(
+        "segment_softmax", [given, result], offsets, axis, (sign, *in_parts(abs(factor), dtype == np.float64))
+    )
     return out
 
 

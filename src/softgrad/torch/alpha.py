@@ -23,7 +23,7 @@ def row(alpha: Any) -> Map:
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
     """Σ dx·ψ for each row, with dx = J dy and ∂y/∂α = J ψ."""
     y, dy = alike(("y", "dy"), y, dy)
-    where = None if where is None else mask(where, y.shape)
+    where = None if where is None else mask(where, y)
     call = Call(row(alpha), dims(axis, y.ndim))
     dx = autograd.product(call, y, dy, where)
     terms = dx.double() * slopes.psi(y, torch.tensor(alpha, dtype=torch.float64, device=y.device))

@@ -4,9 +4,9 @@
 −inf for log_softmax, and the mask is told from that.  The derivatives of a `Product` with respect to v are
 products again, those with respect to y are in `slopes`.
 
-A call takes the shortest of four ways: memory on the CPU of which no derivative is wanted goes right to the
-kernels; under autograd it goes through PyTorch's C++ (`FastForward`, `FastProduct`); under `torch.func`
-through Python; and `torch.compile` is given the registered operator.
+A call takes the shortest of four ways: memory of the CPU or CUDA of which no derivative is wanted goes right
+to the kernels; under autograd it goes through PyTorch's C++ (`FastForward`, `FastProduct`); under
+`torch.func` through Python; and `torch.compile` is given the registered operator.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def primals(*tensors: Any) -> list[Any]:
 
 
 def on_memory(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
-    if where is None and learnt is None:
+    if where is None and learnt is None and x.is_cpu:
         y = quick.forward(call, x)
         if y is not None:
             return y
@@ -84,7 +84,7 @@ def on_memory(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call
 def product_on_memory(
     y: Tensor, v: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call
 ) -> Tensor:
-    if where is None and learnt is None:
+    if where is None and learnt is None and y.is_cpu:
         result = quick.product(call, y, v)
         if result is not None:
             return result

@@ -1,4 +1,4 @@
-"""The maps by `softgrad.formulas` on PyTorch's operations: where there are no kernels, as on CUDA so far.
+"""The maps by `softgrad.formulas` on PyTorch's operations: where there are no kernels.
 
 The formulas know rows along the last axis; the rest is done around them.  16-bit types are computed in
 float32, and rounded once.
@@ -79,12 +79,14 @@ def forward(call: Call, x: Tensor, where: Tensor | None) -> Tensor:
     y = FORWARD[call.map.name](torch.where(empty | spoilt, 0.0, z), call.map.alpha)
     y = torch.where(spoilt, math.nan, y)
     y = torch.where(empty, math.nan if call.empty == "nan" else call.map.absent, y)
-    return store(torch.where(nothing & ~spoilt & ~empty, call.map.absent, y), x, call.dims)
+    y = torch.where(nothing & ~spoilt & ~empty, call.map.absent, y)
+    return torch.empty_like(x).copy_(from_rows(y, x, call.dims))
 
 
-def product(call: Call, y: Tensor, v: Tensor, where: Tensor | None) -> Tensor:
+def product(call: Call, y: Tensor, v: Tensor, where: Tensor | None, out: Tensor | None = None) -> Tensor:
+    out = torch.empty_like(y) if out is None else out
     if y.numel() == 0:
-        return torch.empty_like(y)
+        return out
     rows, v = to_rows(wide(y), call.dims), to_rows(wide(v), call.dims)
     absent = rows == call.map.absent
     empty = absent.all(-1, keepdim=True)
@@ -96,12 +98,7 @@ def product(call: Call, y: Tensor, v: Tensor, where: Tensor | None) -> Tensor:
     kind = "vjp" if call.symmetric else call.kind
     safe = torch.where(empty, 1.0, rows)
     result = PRODUCT[call.map.name, kind](safe, v, call.map.alpha) * call.scale
-    return store(torch.where(off, 0.0, result), y, call.dims)
-
-
-def store(rows: Tensor, like: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """In the shape, dtype and layout of the result, which are those of `like`."""
-    return torch.empty_like(like).copy_(from_rows(rows, like, dims))
+    return out.copy_(from_rows(torch.where(off, 0.0, result), y, call.dims))
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> Any:

@@ -1,25 +1,38 @@
-"""Each operation on memory: by the kernels for NumPy arrays on the CPU, by the formulas elsewhere.
+"""Each operation on memory: by the kernels for NumPy arrays on the CPU, by those in Triton on CUDA, by the
+formulas elsewhere.
 
 The results are allocated by PyTorch, and the kernels write into them.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .. import threads
+from ..family import Map
 from ..numpy import maps
-from . import by_formulas
+from . import by_formulas, by_triton
 from .options import Call
 from .tensors import array, axis_of, limited, optional, written
+
+
+def elsewhere(tensor: Tensor, map: Map, what: str) -> Any:
+    """The room for a tensor that is not on the CPU."""
+    if by_triton.runs_on(tensor.device):
+        threads.ran("triton", getattr(map, what))
+        return by_triton
+    threads.ran("formulas", map.name)
+    return by_formulas
 
 
 def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) -> Tensor:
     call = call.with_alpha(learnt)
     if not x.is_cpu:
-        threads.ran("formulas", call.map.name)
-        return by_formulas.forward(call, x, where)
+        y: Tensor = elsewhere(x, call.map, "forward").forward(call, x, where)
+        return y
     y = torch.empty_like(x)
     given = array(x)
     options = {
@@ -37,9 +50,8 @@ def product(
 ) -> Tensor:
     call = call.with_alpha(learnt)
     if not y.is_cpu:
-        threads.ran("formulas", call.map.name)
-        result = by_formulas.product(call, y, v, where)
-        return result if out is None else out.copy_(result)
+        result: Tensor = elsewhere(y, call.map, call.kind).product(call, y, v, where, out)
+        return result
     out = torch.empty_like(y) if out is None else written(out)
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
     given = array(y)
@@ -50,8 +62,9 @@ def product(
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if not y.is_cpu:
-        threads.ran("formulas", call.map.name)
-        return by_formulas.double_backward(call, y, dy, v)
+        room = elsewhere(y, call.map, "double_backward")
+        made: tuple[Tensor, Tensor] = room.double_backward(call, y, dy, v)
+        return made
     grads = torch.empty_like(y), torch.empty_like(y)
     given, out = [array(t) for t in (y, dy, v)], tuple(array(g) for g in grads)
     options = {"axis": axis_of(call.dims, y), "scale": call.scale, "out": out}

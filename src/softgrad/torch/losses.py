@@ -21,6 +21,7 @@ from ..family import LOG_SOFTMAX, SOFTMAX
 from ..formulas import cross_entropy as formulas
 from ..numpy import losses
 from . import autograd, by_formulas
+from . import compute as of_maps
 from .autograd import differentiable, no_derivative, primals
 from .operators import below, named
 from .options import Call
@@ -94,7 +95,7 @@ def by_the_formulas(loss: Loss, x: Tensor, goal: Tensor, gradient: Tensor) -> tu
     if x.numel() == 0:
         return x.new_zeros(shape_of(x, loss.dim)), gradient
     t = smoothed(loss, x, goal)
-    y = by_formulas.forward(Call(LOG_SOFTMAX, (loss.dim,)), wide(x), None)
+    y = of_maps.forward(Call(LOG_SOFTMAX, (loss.dim,)), wide(x), None, None)
     losses = -torch.where(t == 0, 0.0, t * y).sum(loss.dim)
     counted = t.sum(loss.dim, keepdim=True)
     p, weights = (by_formulas.to_rows(a, (loss.dim,)) for a in (y.exp(), t))

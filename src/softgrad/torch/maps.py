@@ -28,7 +28,7 @@ def forward(
     reuse_dy: bool = False,
 ) -> Tensor:
     x = checked(x, "x")
-    where = None if where is None else mask(where, x.shape)
+    where = None if where is None else mask(where, x)
     if isinstance(scale, Tensor):
         y = scaled(map, x, scale, axis=axis, where=where, empty=empty, learnt=learnt)
     else:
@@ -71,7 +71,7 @@ def product(
     map: Map, kind: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any
 ) -> Tensor:
     y, v = alike(("y", name), y, v)
-    where = None if where is None else mask(where, y.shape)
+    where = None if where is None else mask(where, y)
     call = options.call(map, dims(axis, y.ndim), scale_of(scale, y), "zero", kind)
     if out is None:
         return autograd.product(call, y, v, where)

@@ -183,7 +183,7 @@ def call_of(row: Reduction, x: Tensor, axis: Any, scale: Any) -> Reduce:
 
 def forward(row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
     x = checked(x, "x")
-    where = None if where is None else mask(where, x.shape)
+    where = None if where is None else mask(where, x)
     if isinstance(scale, Tensor):
         z = multiplied(x, scale, where)
         found = forward(row, z, axis=axis, where=where, scale=1.0, keepdims=keepdims, out=None).to(x.dtype)
@@ -207,7 +207,7 @@ def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, o
         )
     dtype = torch.promote_types(x.dtype, dy.dtype)
     x, dy = x.to(dtype), dy.to(dtype).reshape(kept)
-    where = None if where is None else mask(where, x.shape)
+    where = None if where is None else mask(where, x)
     if out is None:
         found: Tensor = through_vjp(call, x, dy, where)
         return found

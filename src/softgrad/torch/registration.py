@@ -71,7 +71,7 @@ def usual(names: list[str], given: list[Any]) -> list[Any]:
                     f"softgrad.torch, which converts"
                 )
         elif name == "where":
-            given[i] = mask(value, first.shape)
+            given[i] = mask(value, first)
         elif name == "scale":
             scale_of(value, first)
         elif name == "empty":

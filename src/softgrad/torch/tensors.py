@@ -32,14 +32,14 @@ def optional(tensor: Tensor | None) -> Array | None:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether they are memory on the CPU as it is, and no tracer or mode follows what is done to them.
+    """Whether they are memory, of the CPU or CUDA, as it is, and nothing follows what is done to them.
 
     What is not goes to the registered operator, before which PyTorch does what there is to do.
     """
     for tensor in tensors:
         if (
             type(tensor) not in PLAIN
-            or not tensor.is_cpu
+            or not (tensor.is_cpu or tensor.is_cuda)
             or tensor.is_neg()
             or is_legacy_batchedtensor(tensor)
         ):
@@ -100,8 +100,18 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
                 f"{names[0]} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they "
                 f"must be the same, since softgrad does not broadcast: use {name}.expand where that is meant"
             )
+        together(tensors[0], names[0], tensor, name)
         dtype = torch.promote_types(dtype, tensor.dtype)
     return [tensor if tensor.dtype is dtype else tensor.to(dtype) for tensor in tensors]
+
+
+def together(first: Tensor, name: str, other: Tensor, name_of_other: str) -> None:
+    """Raise for tensors on two devices."""
+    if not (first.is_cpu and other.is_cpu) and first.device != other.device:
+        raise RuntimeError(
+            f"{name} is on {first.device} and {name_of_other} on {other.device}; they must be on one device: "
+            f"bring {name_of_other} there"
+        )
 
 
 def dims(dim: Any, ndim: int) -> tuple[int, ...]:
@@ -158,8 +168,8 @@ def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
     return dims if tensor.ndim else -1
 
 
-def mask(where: Any, shape: Any) -> Tensor | None:
-    """`where` as a boolean tensor of this shape (a view); None if everything is there."""
+def mask(where: Any, like: Tensor) -> Tensor | None:
+    """`where` as a boolean tensor of the shape of `like` (a view); None if everything is there."""
     if where is None or where is True:
         return None
     if not isinstance(where, Tensor):
@@ -169,14 +179,15 @@ def mask(where: Any, shape: Any) -> Tensor | None:
             f"where has dtype {where.dtype}; it takes booleans, True for what is there: give where != 0, "
             f"or where == 0 if yours marks what is not"
         )
-    if where.shape == shape:
+    together(like, "the tensor", where, "where")
+    if where.shape == like.shape:
         return where
     try:
-        return where.expand(shape)
+        return where.expand(like.shape)
     except RuntimeError:
         raise ValueError(
             f"where has shape {tuple(where.shape)}, which does not broadcast to that of the tensor, "
-            f"{tuple(shape)}"
+            f"{tuple(like.shape)}"
         ) from None
 
 
@@ -200,6 +211,7 @@ def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
         raise ValueError(
             f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
         )
+    together(like, "the result", out, "out")
     if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (out, *inputs)):
         raise RuntimeError(
             "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "

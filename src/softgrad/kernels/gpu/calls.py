@@ -11,6 +11,7 @@ import functools
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...scaling import in_parts
 from . import lines, parts, tiles
 from .double_backward import double_backward as double_backward_kernel
 from .entmax import entmax as entmax_kernel
@@ -36,7 +38,8 @@ TYPES = {
 }
 CHUNK = 128  # parts of a line that are added up at once
 NO_STEPS = (0, 0, 0)
-LAST = {"CHUNK": CHUNK, "enable_fp_fusion": False}
+# What a kernel was compiled to for a layout: Triton would look at each of twenty arguments to find it, 12 µs.
+_compiled: dict[Any, tuple[Any, list[Any]]] = {}
 
 
 @functools.lru_cache(maxsize=16)
@@ -45,91 +48,142 @@ def processors(device: torch.device) -> int:
     return 1 if device.type != "cuda" else torch.cuda.get_device_properties(device).multi_processor_count
 
 
+def on(tensor: Tensor) -> Any:
+    """The context of its device."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else quiet()
+
+
 @contextlib.contextmanager
-def on(tensor: Tensor) -> Iterator[None]:
-    """On its device; the interpreter is NumPy, which would warn of NaN."""
-    if tensor.is_cuda:
-        with torch.cuda.device(tensor.device):
-            yield
-    else:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            yield
+def quiet() -> Iterator[None]:
+    """The interpreter is NumPy, which would warn of NaN."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How tensors of one layout are shared among programs."""
+
+    form: tuple[int, int, int]  # outer, inner, n
+    steps: tuple[lines.Steps, ...]  # of each tensor
+    lines: int
+    parts: int
+    grid: tuple[int, int, int]
+    constants: dict[str, Any]  # what the kernels are compiled for
+    options: dict[str, Any]  # and how
+
+
+@functools.lru_cache(maxsize=1024)
+def plan(
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    weight: int,
+    whole: bool,
+) -> Plan | None:
+    """None where the dims can't be walked.  `weight` and `whole` are as for `tiles.tile`."""
+    found = lines.lines(shape, strides)
+    if found is None:
+        return None
+    tile = tiles.tile(found, dtype.itemsize, processors(device), weight, whole)
+    count = found.outer * found.inner
+    across = found.outer * -(-found.inner // tile.lines)
+    blocks = across if found.across else -(-count // tile.lines)
+    lane, wide = TYPES[dtype]
+    return Plan(
+        form=(found.outer, found.inner, found.n),
+        steps=found.steps,
+        lines=count,
+        parts=tile.parts,
+        grid=(blocks * (1 if whole else tile.parts), 1, 1),
+        constants={
+            "TYPE": lane,
+            "WIDE": wide,
+            "VEC": found.vec,
+            "LINES": tile.lines,
+            "BLOCK": tile.block,
+            "ACROSS": found.across,
+            "HELD": tile.parts == 1,
+            "CHUNK": CHUNK,
+        },
+        options={"num_warps": tile.warps, "num_ctas": tile.blocks, "enable_fp_fusion": False},
+    )
 
 
 class Walk:
-    """Tensors of one shape as lines along the last dim, and how they are shared among programs; `outs` are
-    written.
+    """Tensors of one shape as lines along the last dim; `outs` are written.
 
     Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results
-    into `outs`.  `weight` and `whole` are as for `tiles.tile`.
+    into `outs`.
     """
 
     def __init__(
         self,
-        tensors: list[Tensor],
+        read: list[Tensor],
         outs: list[Tensor],
         where: Tensor | None,
         weight: int = 1,
         whole: bool = False,
     ) -> None:
-        first = tensors[0]
-        self.device = first.device
         mask = [] if where is None else [where.view(torch.uint8)]
         self.outs, self.targets = outs, outs
-        found = lines.of([*tensors, *outs, *mask])
+        first = read[0]
+        of = first.shape, first.dtype, first.device, weight, whole
+        found = self.planned([*read, *outs, *mask], *of)
         if found is None:
-            tensors, mask = [t.contiguous() for t in tensors], [m.contiguous() for m in mask]
+            read, mask = [t.contiguous() for t in read], [m.contiguous() for m in mask]
             self.targets = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in outs]
-            found = lines.of([*tensors, *self.targets, *mask])
+            found = self.planned([*read, *self.targets, *mask], *of)
         assert found is not None
-        self.form = found.outer, found.inner, found.n
-        self.lines = found.outer * found.inner
-        tile = tiles.tile(found, first.itemsize, processors(self.device), weight, whole)
-        self.parts = tile.parts
-        across = found.outer * -(-found.inner // tile.lines)
-        self.blocks = across if found.across else -(-self.lines // tile.lines)
-        self.grid = (self.blocks * tile.parts,)
-        arrays = [*tensors, *self.targets, *mask]
-        given: list[Any] = [a for pair in zip(arrays, found.steps, strict=True) for a in pair]
+        self.plan = found
+        arrays = [*read, *self.targets, *mask]
+        given: list[Any] = []
+        for array, steps in zip(arrays, found.steps, strict=True):
+            given += array, steps
         if not mask:
-            given += [None, NO_STEPS]
-        self.read, self.written = given[: 2 * len(tensors)], given[2 * len(tensors) : -2]
-        self.mask = given[-2:]
-        lane, wide = TYPES[first.dtype]
-        self.types = {"TYPE": lane, "WIDE": wide}
-        self.cut = {
-            "VEC": found.vec,
-            "LINES": tile.lines,
-            "BLOCK": tile.block,
-            "ACROSS": found.across,
-            "num_warps": tile.warps,
-            "num_ctas": tile.blocks,
-            "enable_fp_fusion": False,
-        }
+            given += None, NO_STEPS
+        self.read, self.written, self.mask = given[: 2 * len(read)], given[2 * len(read) : -2], given[-2:]
+        self.key = (found, *[array.data_ptr() % 16 == 0 for array in arrays])
+
+    @staticmethod
+    def planned(tensors: list[Tensor], shape: Any, *more: Any) -> Plan | None:
+        return plan(shape, tuple([t.stride() for t in tensors]), *more)
+
+    def over_tiles(self, kernel: Any, *given: Any, **flags: Any) -> None:
+        """Call a kernel with a program for each tile.  `flags` are constants that are not the plan's."""
+        self.launch(kernel, self.plan.grid, self.plan.options, given, flags)
+
+    def over_lines(self, kernel: Any, *given: Any, **flags: Any) -> None:
+        """Call one with a program for each line."""
+        self.launch(kernel, (self.plan.lines, 1, 1), {"enable_fp_fusion": False}, given, flags)
+
+    def launch(self, kernel: Any, grid: Any, options: Any, given: tuple[Any, ...], flags: Any) -> None:
+        key = id(kernel), self.key, *flags.values()
+        found = _compiled.get(key)
+        if found is not None:
+            made, constants = found
+            made[grid](*given, *constants)
+            return
+        known = {**self.plan.constants, **flags}
+        constants = [known[name] for name in kernel.arg_names[len(given) :]]
+        made = kernel[grid](*given, *constants, **options)
+        if made is not None:  # the interpreter makes nothing
+            if len(_compiled) >= 1024:
+                _compiled.clear()
+            _compiled[key] = made, constants
 
     def room(self, numbers: int) -> tuple[Tensor, Tensor]:
         """Where parts, and then lines, leave so many numbers (see parts.py)."""
-        options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
-        each = torch.empty(numbers * self.lines * self.parts, **options)
-        return each, torch.empty(numbers * self.lines, **options)
+        options: dict[str, Any] = {"dtype": torch.float64, "device": self.outs[0].device}
+        each = torch.empty(numbers * self.plan.lines * self.plan.parts, **options)
+        return each, torch.empty(numbers * self.plan.lines, **options)
 
     def done(self) -> None:
         for out, target in zip(self.outs, self.targets, strict=True):
             if target is not out:
                 out.copy_(target)
-
-
-def in_parts(scale: float, dtype: torch.dtype) -> tuple[float, float, float]:
-    """(factor, low part, power of two): their product is the scale.  As in `softgrad.numpy.maps`."""
-    fraction, exponent = math.frexp(scale)
-    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
-    if dtype == torch.float64 or scale == 0:
-        return fraction, 0.0, power
-    factor = float(np.float32(fraction))
-    if power < 2.0**-149:
-        return factor, fraction - factor, 2.0**-149
-    return factor, float(np.float32(fraction - factor)), power
 
 
 def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:
@@ -153,34 +207,29 @@ def forward(
     if empty == "raise":
         check_rows(x, where, sign)
     nothing = math.nan if empty == "nan" else 0.0
-    exponentials = map in ("softmax", "log_softmax")
-    walk = Walk([x], [out], where) if exponentials else Walk([x], [out], where, 2, True)
-    given = [*walk.read, *walk.written, *walk.mask]
-    numbers = sign, *in_parts(abs(scale), x.dtype)
     with on(x):
-        if exponentials:
-            options = {"SCALED": abs(scale) != 1.0, **walk.types, **walk.cut}
-            log = map == "log_softmax"
-            if walk.parts == 1:
-                softmax_kernel[walk.grid](*given, *walk.form, *numbers, nothing, **options, LOG=log)
-            else:
-                room, lot = walk.room(3)
-                parts.softmax_sums[walk.grid](
-                    *walk.read, *walk.mask, room, *walk.form, walk.parts, *numbers, **options
-                )
-                wide = in_parts(abs(scale), torch.float64)
-                parts.softmax_total[(walk.lines,)](
-                    room, lot, walk.lines, walk.parts, *wide, SCALED=options["SCALED"], **LAST
-                )
-                parts.softmax_write[walk.grid](
-                    *given, lot, *walk.form, walk.parts, *numbers, nothing, **options, LOG=log
-                )
+        if map in ("softmax", "log_softmax"):
+            walk = Walk([x], [out], where)
+            exponentials(walk, sign, abs(scale), nothing, map == "log_softmax")
         else:
-            options = {"TYPE": walk.types["TYPE"], **walk.cut, "HELD": walk.parts == 1}
-            entmax_kernel[(walk.blocks,)](
-                *given, *walk.form, *numbers, nothing, alpha, MAP=name_of(map, alpha), **options
-            )
-    walk.done()
+            walk = Walk([x], [out], where, 2, True)
+            given = [*walk.read, *walk.written, *walk.mask, *walk.plan.form]
+            numbers = sign, *in_parts(abs(scale), x.dtype is torch.float64), nothing, alpha
+            walk.over_tiles(entmax_kernel, *given, *numbers, MAP=name_of(map, alpha))
+        walk.done()
+
+
+def exponentials(walk: Walk, sign: float, scale: float, nothing: float, log: bool) -> None:
+    given, form, count = [*walk.read, *walk.written, *walk.mask], walk.plan.form, walk.plan.parts
+    numbers, scaled = (sign, *in_parts(scale, walk.outs[0].dtype is torch.float64)), scale != 1.0
+    if count == 1:
+        walk.over_tiles(softmax_kernel, *given, *form, *numbers, nothing, SCALED=scaled, LOG=log)
+        return
+    room, lot = walk.room(3)
+    walk.over_tiles(parts.softmax_sums, *walk.read, *walk.mask, room, *form, count, *numbers, SCALED=scaled)
+    wide = in_parts(scale, True)
+    walk.over_lines(parts.softmax_total, room, lot, walk.plan.lines, count, *wide, SCALED=scaled)
+    walk.over_tiles(parts.softmax_write, *given, lot, *form, count, *numbers, nothing, SCALED=scaled, LOG=log)
 
 
 def name_of(map: str, alpha: float) -> str:
@@ -195,43 +244,40 @@ def product(
     if y.numel() == 0:
         return
     # sums with rounded weights take more registers, and those of log_softmax are wider than y
-    walk = Walk([y, v], [out], where, {"softmax": 1, "sparsemax": 1, "entmax": 2, "log_softmax": 4}[map])
-    given = [*walk.read, *walk.written, *walk.mask]
-    options = {"MAP": name_of(map, alpha), **walk.types, **walk.cut}
-    scaled = scale != 1.0
+    weight = {"softmax": 1, "sparsemax": 1, "entmax": 2, "log_softmax": 4}[map]
+    flags = {"SCALED": scale != 1.0, "MAP": name_of(map, alpha)}
     with on(y):
-        if walk.parts == 1:
-            vjp_kernel[walk.grid](*given, *walk.form, alpha, scale, SCALED=scaled, **options)
+        walk = Walk([y, v], [out], where, weight)
+        given, form, count = [*walk.read, *walk.written, *walk.mask], walk.plan.form, walk.plan.parts
+        if count == 1:
+            walk.over_tiles(vjp_kernel, *given, *form, alpha, scale, **flags)
         else:
             room, lot = walk.room(7)
-            parts.vjp_sums[walk.grid](*walk.read, *walk.mask, room, *walk.form, walk.parts, alpha, **options)
-            lane = walk.types["WIDE" if map == "log_softmax" else "TYPE"]
-            parts.vjp_mean[(walk.lines,)](room, lot, walk.lines, walk.parts, TYPE=lane, **LAST)
-            parts.vjp_write[walk.grid](
-                *given, lot, *walk.form, walk.parts, alpha, scale, SCALED=scaled, **options
+            walk.over_tiles(
+                parts.vjp_sums, *walk.read, *walk.mask, room, *form, count, alpha, MAP=flags["MAP"]
             )
-    walk.done()
+            lane = walk.plan.constants["WIDE" if map == "log_softmax" else "TYPE"]
+            walk.over_lines(parts.vjp_mean, room, lot, walk.plan.lines, count, TYPE=lane)
+            walk.over_tiles(parts.vjp_write, *given, lot, *form, count, alpha, scale, **flags)
+        walk.done()
 
 
 def log_product(y: Tensor, dy: Tensor, where: Tensor | None, scale: float, out: Tensor) -> None:
     """dy − exp(y)·Σdy."""
     if y.numel() == 0:
         return
-    walk = Walk([y, dy], [out], where, 2)
-    given = [*walk.read, *walk.written, *walk.mask]
-    options = {**walk.types, **walk.cut}
     scaled = scale != 1.0
     with on(y):
-        if walk.parts == 1:
-            log_vjp_kernel[walk.grid](*given, *walk.form, scale, SCALED=scaled, **options)
+        walk = Walk([y, dy], [out], where, 2)
+        given, form, count = [*walk.read, *walk.written, *walk.mask], walk.plan.form, walk.plan.parts
+        if count == 1:
+            walk.over_tiles(log_vjp_kernel, *given, *form, scale, SCALED=scaled)
         else:
             room, lot = walk.room(4)
-            parts.log_vjp_sums[walk.grid](*walk.read, *walk.mask, room, *walk.form, walk.parts, **options)
-            parts.log_vjp_total[(walk.lines,)](room, lot, walk.lines, walk.parts, **LAST)
-            parts.log_vjp_write[walk.grid](
-                *given, lot, *walk.form, walk.parts, scale, SCALED=scaled, **options
-            )
-    walk.done()
+            walk.over_tiles(parts.log_vjp_sums, *walk.read, *walk.mask, room, *form, count)
+            walk.over_lines(parts.log_vjp_total, room, lot, walk.plan.lines, count)
+            walk.over_tiles(parts.log_vjp_write, *given, lot, *form, count, scale, SCALED=scaled)
+        walk.done()
 
 
 def double_backward(
@@ -240,12 +286,15 @@ def double_backward(
     """Lines too long for registers raise NotImplementedError."""
     if y.numel() == 0:
         return
-    walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2, True)
-    if walk.parts > 1:
-        raise NotImplementedError(f"double backward of lines of {walk.form[2]} elements: use the formulas")
     with on(y):
-        double_backward_kernel[walk.grid](
-            *walk.read, *walk.written, *walk.form, alpha, scale,
-            SCALED=scale != 1.0, MAP=name_of(map, alpha), **walk.types, **walk.cut,
+        walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2, True)
+        given, plan = [*walk.read, *walk.written], walk.plan
+        if plan.parts > 1:
+            raise NotImplementedError(
+                f"double backward of lines of {plan.form[2]} elements: use the formulas"
+            )
+        walk.over_tiles(
+            double_backward_kernel, *given, *plan.form, alpha, scale,
+            SCALED=scale != 1.0, MAP=name_of(map, alpha),
         )  # fmt: skip
-    walk.done()
+        walk.done()

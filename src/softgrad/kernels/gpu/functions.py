@@ -21,6 +21,8 @@ LARGEST_ALPHA = 2.0  # beyond it entmax is left to the formulas
 
 def last(tensor: Tensor, axis: Axis) -> Tensor:
     """The axes last, as one: a view where there is one."""
+    if tensor.ndim and (axis == -1 or axis == (-1,)):
+        return tensor
     axes = tuple(range(tensor.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     if tensor.ndim == 0:
         return tensor.reshape(1)
