@@ -1,184 +1,268 @@
-"""Check and time the softmax kernels on a GPU: python benchmarks/gpu.py [RESULTS.json]
+"""Check and time the Triton kernels on a GPU, beside a device copy, PyTorch, Liger and QuACK.
 
-Each shape fills the chip, or is one of few rows.  Inputs are rotated so that the second-level cache holds
-none of them, and calls are replayed from a CUDA graph, so that small ones are not the time it takes to launch
-them; what that takes from Python is a record of its own.  A result is timed only if it is right.  The limit
-is a device copy of as many bytes, measured in the same run; QuACK and Liger are timed where they are
-installed.  With a path the records are written there, in the form of `softgrad bench --json`.
+    python benchmarks/gpu.py RESULTS.json PLOT.svg
+
+Shapes fill the chip, or have few rows.  Inputs are rotated so that the second-level cache holds none of
+them, and calls are replayed from CUDA graphs, all of a shape in turns, the copy among them; what a launch
+takes from Python is measured by itself.  A result is timed only if it is right.  Peers are those that are
+installed.  The records are those of `softgrad bench`; a copy, which moves two arrays, is the limit of what
+moves as many.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from softgrad.bench.measure import spread
+from softgrad.bench import drawing, measure
+from softgrad.bench.cases import ARRAYS, OPS, Case
+from softgrad.bench.compare import Comparison, Record
+from softgrad.bench.compare_plot import STYLES
+from softgrad.bench.compare_report import LIBRARIES, as_json
+from softgrad.commands import machine
+from softgrad.family import MAPS
 from softgrad.kernels import gpu
-from softgrad.testing import measures, oracle
+from softgrad.testing import judging
 
 FILL = 1 << 28  # elements that fill the chip
 LENGTHS = tuple(1 << k for k in range(5, 19))
+SOME = 64, 1024, 4096, 16384, 65536  # for the other maps
 FEW = tuple((rows, n) for rows in (1, 8, 64) for n in (8192, 32768, 262144))
-TOUCHED = 1 << 29  # bytes that are touched before an input comes again: ten times what the cache holds
+MAIN = "softmax", "softmax_vjp"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-MOVED = {"softmax": 2, "softmax_vjp": 3}  # arrays
-ALLOWED = {"bfloat16": {"softmax": 0.51, "softmax_vjp": 2}, "float32": {"softmax": 2, "softmax_vjp": 2}}
-JUDGED = 8  # rows that are compared with the oracle
+TOUCHED = 1 << 29  # bytes that are touched before an input comes again: ten times what the cache holds
+JUDGED = 8  # rows that are compared with the exact result
 SAMPLES = 15
 
-Given = tuple[torch.Tensor, ...]
+Tensors = tuple[torch.Tensor, ...]
 Call = Callable[..., Any]
 
 
-def inputs(rows: int, n: int, dtype: torch.dtype) -> list[Given]:
-    """(x, y, dy, out), so many times that they don't fit into the cache."""
-    times = min(64, 1 + TOUCHED // (4 * rows * n * dtype.itemsize))
-    found = []
-    for _ in range(times):
-        x, dy = (torch.randn(rows, n, device="cuda", dtype=dtype) for _ in range(2))
-        found.append((x, torch.softmax(x.float(), -1).to(dtype), dy, torch.empty_like(x)))
-    return found
+def cases() -> Iterator[Case]:
+    for dtype in DTYPES:
+        for op, (map, what) in OPS.items():
+            if what == "jvp" and MAPS[map].jvp == MAPS[map].vjp:
+                continue
+            shapes = [(FILL // n, n) for n in (LENGTHS if op in MAIN else SOME)]
+            for shape in (*shapes, *(FEW if op in MAIN else ())):
+                yield Case(op, shape, -1, dtype, threads=1, device="cuda")
 
 
-def seconds(call: Call, given: list[Given]) -> dict[str, float]:
-    """Median and quartiles of the time of one call."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for one in given:  # compiles, and warms up
-            call(*one)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            for one in given:
-                call(*one)
-        times = []
-        for _ in range(SAMPLES):
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            graph.replay()
-            stop.record()
-            stop.synchronize()
-            times.append(start.elapsed_time(stop) / 1e3 / len(given))
-    found = spread(times)
-    return {"median": found.median, "q1": found.q1, "q3": found.q3}
+def inputs(case: Case) -> list[Tensors]:
+    """The arguments of the op, so many times that they don't fit into the cache."""
+    read, written = ARRAYS[case.what]
+    kind = DTYPES[case.dtype]
+
+    def normal() -> torch.Tensor:
+        return torch.randn(case.shape, device="cuda", dtype=kind)
+
+    first = normal if case.what == "forward" else lambda: getattr(gpu, case.map)(normal())
+    times = min(64, 1 + TOUCHED // ((read + written) * case.nbytes))
+    return [(first(), *(normal() for _ in range(read - 1))) for _ in range(times)]
 
 
-def of_x(function: Call) -> Call:
-    return lambda x, y, dy, out: function(x)
+# --- what is timed -------------------------------------------------------------------------------------
 
 
-def of_y(function: Call) -> Call:
-    return lambda x, y, dy, out: function(dy, y)
+def by_torch(case: Case) -> dict[str, Call]:
+    if case.map not in ("softmax", "log_softmax"):
+        return {}
+    log = case.map == "log_softmax"
+    if case.what == "forward":
+        own = torch.log_softmax if log else torch.softmax
+        return {"torch": lambda x: own(x, -1), "torch.compile": compiled(lambda x: own(x, -1))}
+    if case.what != "vjp":
+        return {}
+    data = torch._log_softmax_backward_data if log else torch._softmax_backward_data
 
-
-def implementations() -> dict[str, dict[str, Call]]:
-    """op: implementation: a call of (x, y, dy, out)."""
-    backward = torch.ops.aten._softmax_backward_data
-
-    def closed_form(x: Any, y: Any, dy: Any, out: Any) -> Any:
+    def formula(y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+        if log:
+            return dy - y.exp() * dy.sum(-1, keepdim=True)
         return y * (dy - (y * dy).sum(-1, keepdim=True))
 
-    found: dict[str, dict[str, Call]] = {
-        "softmax": {
-            "softgrad": lambda x, y, dy, out: gpu.softmax(x, out=out),
-            "torch": lambda x, y, dy, out: torch.softmax(x, -1),
-            "torch.compile": torch.compile(lambda x, y, dy, out: torch.softmax(x, -1)),
-        },
-        "softmax_vjp": {
-            "softgrad": lambda x, y, dy, out: gpu.softmax_vjp(y, dy, out=out),
-            "torch": lambda x, y, dy, out: backward(dy, y, -1, y.dtype),
-            "torch.compile": torch.compile(closed_form),
-        },
+    return {"torch": lambda y, dy: data(dy, y, -1, y.dtype), "torch.compile": compiled(formula)}
+
+
+def compiled(function: Call) -> Call:
+    torch._dynamo.reset()  # what was compiled for other shapes
+    return torch.compile(function, dynamic=False)
+
+
+def by_quack(case: Case) -> dict[str, Call]:
+    module = importlib.import_module("quack.softmax")
+    functions = {"softmax": module.softmax_fwd, "softmax_vjp": lambda y, dy: module.softmax_bwd(dy, y)}
+    return {"quack": functions[case.op]} if case.op in functions else {}
+
+
+def by_liger(case: Case) -> dict[str, Call]:
+    module = importlib.import_module("liger_kernel.ops.softmax")
+    settings = module._softmax_forward(torch.zeros(1, case.n, device="cuda", dtype=DTYPES[case.dtype]))[1:]
+    functions = {
+        "softmax": lambda x: module._softmax_forward(x)[0],
+        "softmax_vjp": lambda y, dy: module._softmax_backward(dy, y, *settings),
     }
-    for name, module, forward, vjp in (
-        ("quack", "quack.softmax", "softmax_fwd", "softmax_bwd"),
-        ("liger", "liger_kernel.ops.softmax", "_softmax_forward", None),
-    ):
+    return {"liger": functions[case.op]} if case.op in functions else {}
+
+
+PEERS = {"torch": by_torch, "quack": by_quack, "liger": by_liger}
+
+
+def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
+    found = {"softgrad": getattr(gpu, case.op)}
+    for name, calls in PEERS.items():
         try:
-            theirs = importlib.import_module(module)
-        except ImportError:
-            print(f"{name} is not installed: left out")
-            continue
-        found["softmax"][name] = of_x(getattr(theirs, forward))
-        if vjp:
-            found["softmax_vjp"][name] = of_y(getattr(theirs, vjp))
+            found |= calls(case)
+        except ImportError as error:
+            absent[name] = str(error)
     return found
 
 
-def error(op: str, given: Given, result: torch.Tensor) -> float:
-    """The worst row's, in eps of its norm; of a forward in ulp."""
-    x, y, dy, found = (t[:JUDGED].double().cpu().numpy() for t in (*given[:3], result))
-    info = torch.finfo(result.dtype)
-    if op == "softmax":
-        exact = oracle.softmax(x)
-        _, exponents = np.frexp(exact)
-        ulps = np.abs(found - exact) / np.ldexp(oracle.WIDE(info.eps), exponents - 1)
-        return float(np.where(exact >= info.tiny, ulps, 0).max())
-    exact = oracle.vjp(y, dy)
-    return float((measures.norm(found - exact) / measures.norm(exact)).max() / info.eps)
+# --- one case ------------------------------------------------------------------------------------------
+
+
+def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
+    """Of the first rows, against the exact result."""
+    count = min(JUDGED, case.shape[0])
+    some = dataclasses.replace(case, shape=(count, case.n))
+    rows = [array(t[:count]) for t in given]
+    results = result if isinstance(result, tuple) else (result,)
+    return judging.compared(some.judge(tuple(rows)), tuple(array(t[:count]) for t in results))
+
+
+def array(tensor: torch.Tensor) -> Any:
+    if tensor.dtype is torch.bfloat16:
+        return tensor.float().cpu().numpy().astype("bfloat16")
+    return tensor.cpu().numpy()
+
+
+def replay(call: Call, given: list[Tensors]) -> Callable[[], float]:
+    """Seconds per call, of one call for each of the inputs, whose results are kept."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    graph, kept = torch.cuda.CUDAGraph(), []
+    with torch.cuda.stream(stream):
+        call(*given[0])  # compiles
+        with torch.cuda.graph(graph, stream=stream):
+            kept += [call(*one) for one in given]
+    torch.cuda.current_stream().wait_stream(stream)
+
+    def seconds() -> float:
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) / 1e3 / len(given)
+
+    seconds.graph, seconds.kept = graph, kept  # type: ignore[attr-defined]  # as long as it may be called
+    return seconds
+
+
+def records(case: Case, absent: dict[str, str]) -> list[Record]:
+    given = inputs(case)
+    into = torch.empty(case.shape, device="cuda", dtype=DTYPES[case.dtype])
+    replays = {"copy": replay(lambda *one: into.copy_(one[0]), given)}
+    found = {}
+    for name, call in implementations(case, absent).items():
+        record = Record(**dataclasses.asdict(case), implementation=name, into="new", bytes=case.moved)
+        found[name] = record
+        try:
+            judged = verdict(case, given[0], call(*given[0]))
+            record.error_eps = judged.eps
+            if not judged.passed:
+                record.left_out = f"not sound: off by {judged.worst:.3g} times what is allowed"
+                continue
+            replays[name] = replay(call, given)
+        except Exception as failure:  # a peer may refuse a shape
+            record.left_out = f"{type(failure).__name__}: {failure}".splitlines()[0][:200]
+    samples = in_turns(replays)
+    share = sum(ARRAYS[case.what]) / 2  # copies that move as much
+    limit = [share * s for s in samples.pop("copy")]
+    for name, own in samples.items():
+        record = found[name]
+        record.seconds = measure.spread(own)
+        record.limit_seconds = measure.spread(limit)
+        record.limit_ratio = measure.spread(measure.ratios(limit, own))
+        if "softgrad" in samples:
+            record.ratio = measure.spread(measure.ratios(own, samples["softgrad"]))
+    return list(found.values())
+
+
+def in_turns(replays: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {name: [] for name in replays}
+    for turn in range(SAMPLES + 2):
+        names = list(replays)[:: 1 if turn % 2 else -1]
+        for name in names:
+            seconds = replays[name]()
+            if turn > 1:  # the first two warm up
+                samples[name].append(seconds)
+    return samples
 
 
 def launch() -> dict[str, float]:
-    """What a call of a small shape takes in Python."""
-    x = torch.randn(8, 64, device="cuda")
+    """Seconds of Python for a call on a small array that is ready."""
+    x, samples = torch.randn(8, 64, device="cuda"), []
     out = torch.empty_like(x)
-    times = []
     for _ in range(SAMPLES + 1):
+        torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(100):
             gpu.softmax(x, out=out)
-        times.append((time.perf_counter() - start) / 100)
-        torch.cuda.synchronize()
-    found = spread(times[1:])
-    return {"median": found.median, "q1": found.q1, "q3": found.q3}
+        samples.append((time.perf_counter() - start) / 100)
+    return dataclasses.asdict(measure.spread(samples[1:]))
 
 
-def records() -> Iterator[dict[str, Any]]:
-    calls = implementations()
-    for dtype, kind in DTYPES.items():
-        for rows, n in (*((FILL // n, n) for n in LENGTHS), *FEW):
-            given = inputs(rows, n, kind)
-            copy = seconds(lambda x, y, dy, out: out.copy_(x), given)
-            for op, those in calls.items():
-                limit = copy["median"] * MOVED[op] / 2
-                for name, call in those.items():
-                    record: dict[str, Any] = {"op": op, "shape": [rows, n], "axis": -1, "dtype": dtype}
-                    record |= {"device": "cuda", "implementation": name, "seconds": None, "limit_ratio": None}
-                    try:
-                        result = call(*given[0])
-                        result = result[0] if isinstance(result, tuple) else result
-                        record["error_eps"] = error(op, given[0], result)
-                        if name != "softgrad" or record["error_eps"] <= ALLOWED[dtype][op]:
-                            record["seconds"] = seconds(call, given)
-                            record["limit_ratio"] = limit / record["seconds"]["median"]
-                    except Exception as failure:  # a peer may refuse a shape
-                        record["left_out"] = f"{type(failure).__name__}: {failure}"[:200]
-                    yield record
-            del given
+# --- the record ----------------------------------------------------------------------------------------
+
+
+def picture(found: list[Record]) -> bytes:
+    """The share of a copy's speed that each reaches on arrays that fill the chip, against n."""
+    drawn = Figure(figsize=(13, 8), dpi=120)
+    panels = drawn.subplots(2, 2)
+    drawn.subplots_adjust(left=0.06, right=0.9, wspace=0.35, hspace=0.3)
+    for row, dtype in zip(panels, DTYPES, strict=True):
+        for axes, op in zip(row, MAIN, strict=True):
+            lines: dict[str, list[tuple[int, float]]] = {}
+            for r in found:
+                if (r.op, r.dtype) == (op, dtype) and math.prod(r.shape) == FILL and r.limit_ratio:
+                    lines.setdefault(r.implementation, []).append((r.shape[1], r.limit_ratio.median))
+            for name, points in lines.items():
+                axes.plot(*zip(*points, strict=True), markersize=4, **STYLES[name])
+            axes.set(xscale="log", yscale="log", title=f"{op}, {dtype}: speed beside a copy's", xlabel="n")
+            axes.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
+            axes.grid(alpha=0.3)
+            ends = {name: points[-1] for name, points in lines.items()}
+            texts = {name: LIBRARIES.get(name, name) for name in lines}
+            drawing.label(axes, ends, texts, STYLES, "softgrad")
+    return drawing.saved(drawn, "svg")
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device to measure.")
-    found = []
-    for record in records():
-        ratio = record["limit_ratio"]
-        told = "not timed" if ratio is None else f"{ratio:.2f} of the copy"
-        rows, n = record["shape"]
-        print(f"{record['op']:12} {rows:>8}×{n:<7} {record['dtype']:9} {record['implementation']:14} {told}")
-        found.append(record)
-    environment = {"processor": torch.cuda.get_device_name(), "torch": torch.__version__}
-    content = {"environment": environment, "records": found, "launch": launch()}
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(content, indent=1) + "\n")
+    about = machine.environment("torch", "triton", "quack-kernels", "liger-kernel")
+    found = Comparison({"gpu": torch.cuda.get_device_name(), **about}, quick=False)
+    for case in cases():
+        for record in records(case, found.absent):
+            ratio = record.limit_ratio
+            told = record.left_out if ratio is None else f"{ratio.median:.2f} of a copy"
+            print(f"{case.name}, {record.implementation}: {told}", flush=True)
+            found.records.append(record)
+    content = json.loads(as_json(found)) | {"launch_seconds": launch()}
+    Path(sys.argv[1]).write_text(json.dumps(content, indent=1) + "\n")
+    Path(sys.argv[2]).write_bytes(picture(found.records))
 
 
 if __name__ == "__main__":
