@@ -9,12 +9,12 @@ results/accuracy.json.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from records import as_text
 
 from softgrad.commands import machine
 from softgrad.commands.progress import Bar
@@ -102,7 +102,7 @@ def main() -> None:
     environment = machine.environment("numpy", "numba", "scipy", "torch", "jax")
     result = {"environment": environment, "records": records}
     options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    options.output.write_text(as_text(result))
     for r in records:
         print(
             f"{r['operation']:12} {r['dtype']:9} {r['implementation']:9} "

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import startup
 from bounds import bounds
+from records import as_text
 
 import softgrad
 from softgrad import threads as softgrad_threads
@@ -141,7 +141,7 @@ def main() -> None:
     output = options.output or (None if options.quick else HERE / "results" / "grid.json")
     if output is not None:
         output.parent.mkdir(exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n")
+        output.write_text(as_text(result))
     if disturbed := sum(r["others"] > compare.DISTURBED for r in result["records"]):
         print(f"{disturbed} records were measured beside busy processes: run it again")
     for r in result["records"]:

@@ -1,9 +1,10 @@
-"""Write the figures of README.md, and its picture, from the runs in results/: none is copied by hand.
+"""Write the figures of README.md and docs/torch.md, and the picture, from the runs in results/.
 
-What lies between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the block of that name.
+None is copied by hand: what lies between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the
+block of that name.
 
-    python benchmarks/readme.py            writes README.md and docs/bench.svg
-    python benchmarks/readme.py --check    exits with 1 if that would change it
+    python benchmarks/readme.py            writes them, and docs/bench.svg
+    python benchmarks/readme.py --check    exits with 1 if that would change them
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from bounds import geometric_mean
 from softgrad.commands.words import SECONDS, in_words
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-PICTURE = HERE.parent / "docs" / "bench.svg"
+ROOT = HERE.parent
+PICTURE = ROOT / "docs" / "bench.svg"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
@@ -33,6 +34,7 @@ DTYPES = "float16", "bfloat16", "float32", "float64"
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Json = dict[str, Any]
+Runs = dict[str, Json]  # what results/NAME.json holds, by NAME
 
 
 def rows(header: list[str], lines: list[list[str]]) -> str:
@@ -48,9 +50,14 @@ def short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.3g}"
 
 
-def machine(accuracy: Json, grid: Json) -> str:
-    found = grid["environment"]
+def machine(runs: Runs) -> str:
+    return measured_on(runs["grid"])
+
+
+def measured_on(run: Json) -> str:
+    found = run["environment"]
     names = {"numpy": "NumPy", "numba": "Numba", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
+    names |= {"entmax": "entmax"}
     versions = ", ".join(f"{names[key]} {found[key]}" for key in names if key in found)
     return (
         f"Measured on {found['date']} with {found['cores']} cores of an {found['cpu']}: "
@@ -58,9 +65,9 @@ def machine(accuracy: Json, grid: Json) -> str:
     )
 
 
-def exactness(accuracy: Json, grid: Json) -> str:
+def exactness(runs: Runs) -> str:
     """How many of the hard cases each library misses, and its worst error."""
-    found = {(r["operation"], r["dtype"], r["implementation"]): r for r in accuracy["records"]}
+    found = {(r["operation"], r["dtype"], r["implementation"]): r for r in runs["accuracy"]["records"]}
     lines = []
     for operation, unit in (("softmax", "ulp"), ("softmax_vjp", "eps")):
         for dtype in DTYPES:
@@ -70,14 +77,14 @@ def exactness(accuracy: Json, grid: Json) -> str:
                 worst = "–" if r is None else "∞" if r["worst"] is None else short(r["worst"])
                 line.append(worst if r is None else f"{r['missed']} ({worst})")
             lines.append(line)
-    total = next(r["cases"] for r in accuracy["records"])
+    total = next(r["cases"] for r in runs["accuracy"]["records"])
     return rows([f"cases missed, of {total} (worst error)", *LIBRARIES.values()], lines)
 
 
-def speed(accuracy: Json, grid: Json) -> str:
+def speed(runs: Runs) -> str:
     """Each library as it is called: softgrad's time, and the others' as multiples of it."""
     found: dict[tuple[Any, ...], dict[str, Json]] = {}
-    for r in grid["records"]:
+    for r in runs["grid"]["records"]:
         if r["into"] == "new" and r["threads"] == 1:
             key = r["op"], tuple(r["shape"]), r["axis"], r["dtype"]
             found.setdefault(key, {})[r["implementation"]] = r
@@ -98,10 +105,10 @@ def beside(r: Json | None) -> str:
     return f"{short(r['ratio']['median'])} ×"
 
 
-def beside_pytorch(accuracy: Json, grid: Json) -> str:
+def beside_pytorch(runs: Runs) -> str:
     """All cells of the grid: means over the dtypes, and the smallest ratio."""
     found: dict[tuple[Any, ...], list[float]] = {}
-    for r in grid["records"]:
+    for r in runs["grid"]["records"]:
         if r["into"] == "out" and r["implementation"] == "torch" and r["ratio"] is not None:
             shape = f"{' × '.join(map(str, r['shape']))}{', axis 0' if r['axis'] == 0 else ''}"
             found.setdefault((shape, r["op"], r["threads"]), []).append(r["ratio"]["median"])
@@ -125,35 +132,70 @@ def beside_pytorch(accuracy: Json, grid: Json) -> str:
     )
 
 
-def bounds(accuracy: Json, grid: Json) -> str:
+def bounds(runs: Runs) -> str:
     """What softgrad was asked to reach, and what was measured."""
     lines = [
-        [b["name"], b["asked"], short(b["measured"]), "yes" if b["met"] else "**no**"] for b in grid["bounds"]
+        [b["name"], b["asked"], short(b["measured"]), "yes" if b["met"] else "**no**"]
+        for b in runs["grid"]["bounds"]
     ]
     return rows(["", "asked", "measured", "met"], lines)
 
 
-BLOCKS: dict[str, Callable[[Json, Json], str]] = {
+def torch_speed(runs: Runs) -> str:
+    """softgrad.torch's time through autograd, divided by that of others."""
+    found: dict[int, dict[str, list[Json]]] = {}  # by threads, and by the line of the table
+    for c in runs["torch_grid"]["cells"]:
+        if line := line_of(c):
+            found.setdefault(c["threads"], {}).setdefault(line, []).append(c)
+    header = [f"{number} thread{'s' * (number > 1)}" for number in found]
+    lines = [[line, *(ratios(by_line[line]) for by_line in found.values())] for line in found[1]]
+    return f"{measured_on(runs['torch_grid'])}\n{rows(['softgrad.torch beside', *header], lines)}"
+
+
+def line_of(cell: Json) -> str:
+    """The line of the table that a cell goes into: only large tensors do, and the smallest."""
+    if cell["what"] != "both":
+        return f"the entmax package, `{cell['map']}` {shape_of(cell)}, {cell['what']}"
+    size = math.prod(cell["shape"])
+    which = "more than 100,000 numbers" if size > 1e5 else shape_of(cell) if size < 100 else ""
+    return which and f"PyTorch, `softmax` and `log_softmax`, {which}"
+
+
+def shape_of(cell: Json) -> str:
+    return " × ".join(map(str, cell["shape"]))
+
+
+def ratios(cells: list[Json]) -> str:
+    """One ratio, or of several the mean, the range, and how many are above 1."""
+    mean = short(geometric_mean([c["ratio"] for c in cells]))
+    if len(cells) == 1:
+        return mean
+    low, *_, high = sorted(cells, key=lambda c: c["ratio"])
+    ends = " to ".join(f"{short(c['ratio'])} ({shape_of(c)} {c['dtype']})" for c in (low, high))
+    return f"{mean}, from {ends}; above 1 in {sum(c['ratio'] > 1 for c in cells)} of {len(cells)}"
+
+
+BLOCKS: dict[str, Callable[[Runs], str]] = {
     "machine": machine,
     "exactness": exactness,
     "speed": speed,
     "beside_pytorch": beside_pytorch,
     "bounds": bounds,
+    "torch_speed": torch_speed,
 }
-NEEDED = "machine", "exactness", "speed"
+# The files, and the blocks that each must have
+NEEDED = {"README.md": ("machine", "exactness", "speed"), "docs/torch.md": ("torch_speed",)}
 
 
-def renewed(text: str) -> str:
-    """The README with its blocks written anew."""
-    accuracy = json.loads((HERE / "results" / "accuracy.json").read_text())
-    grid = json.loads((HERE / "results" / "grid.json").read_text())
+def renewed(name: str, text: str, runs: Runs) -> str:
+    """A file with its blocks written anew."""
     names = {match[2] for match in BLOCK.finditer(text)}
-    if lacking := [name for name in NEEDED if name not in names]:
-        marks = ", ".join(f"<!-- generated: {name} --> … <!-- end -->" for name in lacking)
-        sys.exit(f"{README.name} lacks {marks}: put the marks, each on a line, where the block should be")
+    if lacking := [block for block in NEEDED[name] if block not in names]:
+        marks = ", ".join(f"<!-- generated: {block} --> … <!-- end -->" for block in lacking)
+        sys.exit(f"{name} lacks {marks}: put the marks, each on a line, where the block should be")
     if unknown := sorted(names - BLOCKS.keys()):
-        sys.exit(f"{README.name} asks for {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](accuracy, grid)}{match[4]}", text)
+        sys.exit(f"{name} asks for {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
+    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](runs)}{match[4]}", text)
 
 
 def main() -> None:
@@ -161,20 +203,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    if not README.exists():
-        sys.exit("there is no README.md")
-    text = README.read_text(encoding="utf-8")
-    new = renewed(text)
-    grid = json.loads((HERE / "results" / "grid.json").read_text())
-    drawn = PICTURE.exists() and f'data-figures="{picture.mark(grid)}"' in PICTURE.read_text(encoding="utf-8")
+    runs = {path.stem: json.loads(path.read_text()) for path in (HERE / "results").glob("*.json")}
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in NEEDED}
+    new = {name: renewed(name, text, runs) for name, text in texts.items()}
+    grid = runs["grid"]
     if options.check:
-        if not drawn:
+        drawn = f'data-figures="{picture.mark(grid)}"'
+        if not PICTURE.exists() or drawn not in PICTURE.read_text(encoding="utf-8"):
             sys.exit("docs/bench.svg is not drawn from benchmarks/results: run benchmarks/readme.py")
-        if new != text:
-            sys.exit("README.md is not what the results in benchmarks/results say: run benchmarks/readme.py")
+        for name, text in texts.items():
+            if new[name] != text:
+                sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
         return
     PICTURE.write_bytes(picture.svg(grid))
-    README.write_text(new, encoding="utf-8")
+    for name, text in new.items():
+        (ROOT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ All pairs run in turns in one loop; a ratio is that of the medians, below 1 wher
 a table and writes benchmarks/results/torch_grid.json.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import torch
 from entmax import entmax15
 from entmax import sparsemax as their_sparsemax
+from records import as_text
 
 import softgrad.torch as st
 from softgrad.bench.measure import interleaved, spread
@@ -96,8 +96,7 @@ def main():
         )
     if not quick:
         path = Path(__file__).parent / "results" / "torch_grid.json"
-        content = {"environment": environment("torch", "entmax"), "cells": found}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(as_text({"environment": environment("torch", "entmax"), "cells": found}))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
+from contract import off_by
 
 import softgrad
 from softgrad import CrossEntropy, cross_entropy, cross_entropy_with_vjp
@@ -142,9 +143,9 @@ def test_the_formulas(epsilon):
     x, t = cases.numbers(60, "x").reshape(5, 12), np.abs(cases.numbers(60, "t")).reshape(5, 12)
     loss, vjp = cross_entropy_with_vjp(x, t, label_smoothing=epsilon, reduction="none")
     x, t = xp.asarray(x), formulas.smoothed(xp.asarray(t), epsilon)
-    np.testing.assert_allclose(loss, np.asarray(formulas.cross_entropy(x, t, xp)), rtol=1e-14)
+    assert off_by(loss, np.asarray(formulas.cross_entropy(x, t, xp)), ()) <= 3
     expected = np.asarray(formulas.gradient(softmax_formulas.softmax(x, xp), t, xp))
-    np.testing.assert_allclose(vjp(), expected, atol=1e-14 * np.abs(expected).max())
+    assert off_by(vjp(), expected) <= 3
 
 
 # --- what PyTorch means --------------------------------------------------------------------------------
@@ -160,13 +161,13 @@ def by_torch(x, target, **options):
     return loss.detach().numpy(), gradient.numpy()
 
 
-def assert_as_torch(x, target, axis, **options):
+def assert_as_torch(x, target, axis, within, **options):
     """PyTorch has the classes in axis 1, or in axis 0 of one row."""
     loss, vjp = cross_entropy_with_vjp(x, target, axis=axis, **options)
     expected, gradient = by_torch(x, target, **options)
     assert np.shape(loss) == expected.shape
-    np.testing.assert_allclose(loss, expected, rtol=1e-13)
-    np.testing.assert_allclose(vjp(), gradient, rtol=1e-12, atol=1e-13 * np.abs(gradient).max())
+    assert off_by(loss, expected, ()) <= within
+    assert off_by(vjp(), gradient, axis) <= 8
 
 
 @each_reduction
@@ -181,7 +182,7 @@ def test_classes_as_in_torch(shape, epsilon, reduction, ignored):
     if ignored is not None and rows:
         target[..., 0] = ignored
     options = {"label_smoothing": epsilon, "reduction": reduction, "ignore_index": ignored}
-    assert_as_torch(x, target, axis, **options)
+    assert_as_torch(x, target, axis, 3, **options)
 
 
 @each_reduction
@@ -190,7 +191,8 @@ def test_classes_as_in_torch(shape, epsilon, reduction, ignored):
 def test_weights_as_in_torch(shape, epsilon, reduction):
     x, t = (cases.numbers(int(np.prod(shape)), key).reshape(shape) for key in "xt")
     options = {"label_smoothing": epsilon, "reduction": reduction}
-    assert_as_torch(x, t, min(1, len(shape) - 1), **options)  # also negative ones
+    # also negative ones: what is left of a loss may be small beside its terms
+    assert_as_torch(x, t, min(1, len(shape) - 1), 100, **options)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -220,15 +222,15 @@ def test_nothing_at_all(shape):
 def test_a_class_that_is_impossible():
     x = [[1.0, -INF, 1.0], [1.0, -INF, 1.0]]
     loss, vjp = cross_entropy_with_vjp(x, [0, 1], reduction="none")
-    np.testing.assert_allclose(loss, [np.log(2), INF])
-    np.testing.assert_allclose(vjp(), [[-0.5, 0, 0.5], [0.5, -1, 0.5]])
+    assert off_by(loss, np.array([np.log(2), INF]), ()) <= 1
+    np.testing.assert_array_equal(vjp(), [[-0.5, 0, 0.5], [0.5, -1, 0.5]])
     weights = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     loss, vjp = cross_entropy_with_vjp(x, weights, reduction="none")
-    np.testing.assert_allclose(loss, [np.log(2), INF])
-    np.testing.assert_allclose(vjp(), [[-0.5, 0, 0.5], [0.5, -1, 0.5]])
+    assert off_by(loss, np.array([np.log(2), INF]), ()) <= 1
+    np.testing.assert_array_equal(vjp(), [[-0.5, 0, 0.5], [0.5, -1, 0.5]])
     loss, vjp = cross_entropy_with_vjp(x, [0, 1], label_smoothing=0.3, reduction="none")
     np.testing.assert_array_equal(loss, [INF, INF])
-    np.testing.assert_allclose(vjp(), [[-0.3, -0.1, 0.4], [0.4, -0.8, 0.4]])
+    assert off_by(vjp(), np.array([[-0.3, -0.1, 0.4], [0.4, -0.8, 0.4]])) <= 1
     np.testing.assert_array_equal(cross_entropy(x, [0, 1], label_smoothing=1, reduction="none"), [INF, INF])
 
 
@@ -256,7 +258,7 @@ def test_rows_that_are_nan_stay_alone(n, kind, epsilon, axis):
 def test_rows_that_do_not_count_may_hold_anything():
     x = np.array([[NAN, INF], [0.0, 0.0], [-INF, -INF]])
     loss, vjp = cross_entropy_with_vjp(x, [7, 1, 7], ignore_index=7)
-    np.testing.assert_allclose(loss, np.log(2))
+    assert off_by(loss, np.log(2), ()) <= 1
     np.testing.assert_array_equal(vjp(), [[0, 0], [0.5, -0.5], [0, 0]])
     loss, vjp = cross_entropy_with_vjp(x, [7, 1, 7], ignore_index=7, reduction="none")
     np.testing.assert_array_equal(vjp([NAN, 2, INF]), [[0, 0], [1, -1], [0, 0]])
@@ -264,11 +266,11 @@ def test_rows_that_do_not_count_may_hold_anything():
 
 def test_logits_of_any_size():
     loss, vjp = cross_entropy_with_vjp([[1e308, -1e308], [1e308, 1e308]], [0, 1], reduction="none")
-    np.testing.assert_allclose(loss, [0, np.log(2)])
+    assert off_by(loss, np.array([0, np.log(2)]), ()) <= 1
     np.testing.assert_array_equal(vjp(), [[0, 0], [0.5, -0.5]])
     x = np.array([[3e38, -3e38]], np.float32)
     weights = np.array([[0.9, 0.1]], np.float32)
-    np.testing.assert_allclose(cross_entropy(x, weights), 6e37, rtol=1e-6)
+    assert off_by(cross_entropy(x, weights), np.float32(6e37), ()) <= 1
     assert cross_entropy(x, [1]) == INF  # 6e38 is no float32
     assert cross_entropy(np.zeros((9, 9), np.float16) + np.float16(6e4), np.arange(9)).dtype == np.float16
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from contract import off_by
 
 from softgrad import (
     entropy,
@@ -440,10 +441,8 @@ def test_the_usual_logsumexp_vjp_is_not_enough(dtype):
 
 def test_the_formulas_are_right():
     x, dy = cases.logits(33, FLOAT64), gradients(36, FLOAT64)
-    for one, other in (
-        (formulas.logsumexp(x, np), logsumexp(x)),
-        (formulas.logsumexp_vjp(x, dy, np), logsumexp_vjp(x, dy)),
-        (formulas.entropy(x, np), entropy(x)),
-        (formulas.entropy_vjp(x, dy, np), entropy_vjp(x, dy)),
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    assert off_by(formulas.logsumexp(x, np), logsumexp(x), ()) <= 2
+    assert off_by(formulas.logsumexp_vjp(x, dy, np), logsumexp_vjp(x, dy)) <= 3
+    # log S is that of 1 + the others, which is rounded
+    assert exact.ulps_above_1(formulas.entropy(x, np), entropy(x).astype(oracle.WIDE)).max() <= 3
+    assert off_by(formulas.entropy_vjp(x, dy, np), entropy_vjp(x, dy)) <= 5

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import scipy.special
-from contract import assert_holds
+from contract import assert_holds, off_by
 
 from softgrad import (
     LogSoftmax,
@@ -471,13 +471,13 @@ def test_the_usual_forward_loses_the_winner(dtype):
 
 def test_the_formulas_are_right():
     y, u, v = logs_of_moderate(17, FLOAT64)
-    np.testing.assert_allclose(formulas.log_softmax(u, np), log_softmax(u), rtol=1e-14)
-    np.testing.assert_allclose(formulas.vjp(y, u, np), log_softmax_vjp(y, u), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(formulas.jvp(y, u, np), log_softmax_jvp(y, u), rtol=1e-12, atol=1e-13)
+    assert off_by(formulas.log_softmax(u, np), log_softmax(u), ()) <= 4
+    assert off_by(formulas.vjp(y, u, np), log_softmax_vjp(y, u)) <= 6
+    assert off_by(formulas.jvp(y, u, np), log_softmax_jvp(y, u)) <= 4
     for one, other in zip(
         formulas.double_backward(y, u, v, np), log_softmax_double_backward(y, u, v), strict=True
     ):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+        assert off_by(one, other) <= 6
 
 
 # --- axes, layouts, out, the layer -------------------------------------------------------------------
@@ -588,5 +588,10 @@ def test_with_vjp_and_the_layer():
 
 
 def test_it_is_the_logarithm_of_softmax():
+    """But for what half an ulp of the logarithm does, where y is a normal number."""
     x = cases.logits(100, FLOAT64)
-    np.testing.assert_allclose(np.exp(log_softmax(x)), softmax(x), rtol=1e-12, atol=1e-300)
+    y, logs_of_y = softmax(x), log_softmax(x)
+    normal = y >= np.finfo(FLOAT64).tiny
+    off = np.abs(np.exp(logs_of_y) / np.where(normal, y, 1) - 1)[normal]
+    assert (off <= measures.eps(FLOAT64) * (2 + np.abs(logs_of_y[normal]))).all()
+    assert (np.exp(logs_of_y)[~normal] <= np.finfo(FLOAT64).tiny).all()

@@ -1,4 +1,4 @@
-"""The figures of README.md are those of the runs in benchmarks/results."""
+"""The figures of README.md and docs/torch.md are those of the runs in benchmarks/results."""
 
 import pathlib
 import subprocess
@@ -7,7 +7,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_readme_says_what_was_measured():
+def test_they_say_what_was_measured():
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "readme.py", "--check"], capture_output=True, text=True
     )

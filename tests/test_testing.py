@@ -654,6 +654,16 @@ def test_options_that_are_none(options, words):
         check_vjp(plain, **options)
 
 
+@pytest.mark.parametrize("call", [check_vjp, check_forward, check_jvp, check_double_backward])
+def test_an_option_of_a_name_that_is_none(call):
+    with pytest.raises(TypeError, match="'levels': check_vjp's are map, level, dtypes, max_n, axis, seed"):
+        call(plain, levels="tight")
+    with pytest.raises(TypeError, match="'levels'"):
+        run("vjp", plain, levels="tight")
+    with pytest.raises(TypeError, match="'levels'"):
+        planned("vjp", levels="tight")
+
+
 def test_a_check_that_is_none():
     with pytest.raises(ValueError, match="shape and dtype, contract"):
         again("vjp", "no such", n=3)

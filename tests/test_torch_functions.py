@@ -8,10 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from contract import as_array, off_by  # noqa: E402
+
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
+from softgrad.testing import maps, measures, oracle  # noqa: E402
 from softgrad.torch import by_formulas, compute, tensors  # noqa: E402
 from softgrad.torch.options import Call  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
@@ -54,7 +57,7 @@ def test_the_bits_are_those_of_the_arrays(name, dtype, dim):
         same_bits(y, of_numpy(getattr(softgrad, name), [x], **arrays))
         expected = of_numpy(getattr(softgrad, f"{name}_vjp"), [y, dy], **arrays)
         if options:  # the mask is told from y, so that a kernel that sums in another order may run
-            torch.testing.assert_close(dx, torch.from_numpy(expected), rtol=0, atol=2e-7)
+            assert off_by(dx, expected, dim) <= 2
         else:
             same_bits(dx, expected)
 
@@ -74,6 +77,22 @@ def test_every_check_of_softgrad_testing(name, what):
     check(fn, map=name, level="tight", dtypes=["float32"], axis=(-1, 0), max_n=257)
 
 
+def assert_tight(name, what, given, found, dim):
+    """Within the contract of the map, for what the kernel was given; but for rounding to another dtype."""
+    if found.numel() == 0:
+        return
+    *arguments, result = (np.moveaxis(np.atleast_1d(as_array(t)), dim, -1) for t in (*given, found))
+    operation = maps.operation(name, what)
+    exact = operation.exact(*arguments)
+    (allowed,), (exact,) = operation.allowed("tight", arguments, exact), exact
+    off = np.abs(result.astype(oracle.WIDE) - exact)
+    if result.dtype != arguments[0].dtype:
+        off = np.maximum(off - np.abs(exact) * measures.eps(result.dtype) / 2, 0)
+    if operation.ulps is None:
+        off = measures.norm(off)
+    assert (off <= allowed).all()
+
+
 @each_dtype
 def test_the_opinfo_samples_of_pytorch(dtype):
     from torch.testing._internal.common_methods_invocations import op_db
@@ -91,17 +110,11 @@ def test_the_opinfo_samples_of_pytorch(dtype):
             )
             assert found.dtype == expected.dtype
             assert found.shape == expected.shape
-            wide = x.detach().double().requires_grad_()
-            right = info.op(wide, *sample.args, **sample.kwargs | {"dtype": torch.float64})
-            torch.testing.assert_close(found, right.to(found.dtype))  # PyTorch's may be off by more
             dy = torch.ones_like(found) + found.detach()
-            (one,), (other,) = (
-                torch.autograd.grad(found, x, dy),
-                torch.autograd.grad(right, wide, dy.double()),
-            )
-            torch.testing.assert_close(
-                one, other.to(one.dtype), rtol=0.05, atol=0.02 if x.itemsize == 2 else 1e-5
-            )
+            (dx,) = torch.autograd.grad(found, x, dy)
+            assert dx.dtype == x.dtype
+            assert_tight(info.name, "forward", (x.to(found.dtype),), found, *sample.args)
+            assert_tight(info.name, "vjp", (found, dy), dx, *sample.args)
             seen += 1
     assert seen > 20
 
@@ -129,11 +142,12 @@ def test_layouts():
         leaf = x.detach().requires_grad_()
         for dim in (-1, 0):
             y = st.softmax(leaf, dim)
-            torch.testing.assert_close(y, torch.softmax(x, dim))
+            assert off_by(y, torch.softmax(x, dim), dim) <= 3
             (dx,) = torch.autograd.grad(y.sum(), leaf)
-            assert dx.abs().max() < 1e-7 if dx.numel() else dx.shape == x.shape
+            assert dx.shape == x.shape
+            assert (dx == 0).all()
     conjugate = torch.view_as_complex(base.reshape(-1, 2)).conj().imag  # a view that says it is negated
-    torch.testing.assert_close(st.softmax(conjugate), torch.softmax(conjugate, -1))
+    assert off_by(st.softmax(conjugate), torch.softmax(conjugate, -1)) <= 3
     assert st.softmax(torch.empty(3, 0)).shape == (3, 0)
     assert st.softmax(torch.tensor(2.0)).tolist() == 1.0
 
@@ -175,7 +189,7 @@ def test_segments():
     of_arrays = softgrad.segment_softmax_vjp(y.detach().numpy(), dy.numpy(), offsets.numpy(), scale=0.5)
     same_bits(dx, of_arrays)
     batched = torch.func.vmap(lambda row: st.segment_softmax(row, offsets))(x.detach().T)
-    torch.testing.assert_close(batched.T, st.segment_softmax(x.detach(), offsets))
+    assert torch.equal(batched.T, st.segment_softmax(x.detach(), offsets))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -191,9 +205,9 @@ def test_cross_entropy_beside_that_of_pytorch(reduction):
             continue  # PyTorch's mean is of other weights then
         found = st.cross_entropy(x, goal, reduction=reduction, **options)
         expected = torch.nn.functional.cross_entropy(x, goal, reduction=reduction, **options)
-        torch.testing.assert_close(found, expected)
+        assert off_by(found, expected, ()) <= 2
         (dx,), (right,) = (torch.autograd.grad(r.sum(), x) for r in (found, expected))
-        torch.testing.assert_close(dx, right)
+        assert off_by(dx, right) <= 6
         with torch.no_grad():
             assert torch.equal(st.cross_entropy(x, goal, reduction=reduction, **options), found)
 
@@ -244,7 +258,8 @@ def test_where_pytorch_loses_the_gradient():
     x = torch.tensor([20.0, 0.0, 0.0], requires_grad=True)
     for function, digits in ((st.softmax, True), (lambda x: torch.softmax(x, -1), False)):
         (dx,) = torch.autograd.grad(function(x), x, torch.tensor([1.0, 2.0, 3.0]))
-        assert (abs(dx[0] + 6.1834608e-9) < 1e-15) == digits
+        exact = oracle.vjp(as_array(function(x)), np.array([1, 2, 3], np.float32))
+        assert (off_by(dx, exact) <= 2) == digits
 
 
 def test_what_is_refused():
@@ -378,11 +393,11 @@ def test_the_functions_of_softgrad_take_tensors():
     target = torch.tensor([0, 5, 2, 2])
     loss, pullback = softgrad.cross_entropy_with_vjp(x, target)
     right, of_arrays = softgrad.cross_entropy_with_vjp(x.numpy(), target.numpy())
-    assert abs(float(loss) - float(right)) <= 1e-6
-    torch.testing.assert_close(pullback(0.5), torch.from_numpy(of_arrays(0.5)))
+    same_bits(loss, right)
+    same_bits(pullback(0.5), of_arrays(0.5))
     alpha = softgrad.entmax_alpha_vjp(softgrad.entmax(x), dy)
     expected = softgrad.entmax_alpha_vjp(softgrad.entmax(x.numpy()), dy.numpy())
-    torch.testing.assert_close(alpha, torch.from_numpy(expected))
+    same_bits(alpha, expected)
     y, pullback = softgrad.segment_softmax_with_vjp(x, [0, 1, 4])
     same_bits(pullback(dy), softgrad.segment_softmax_vjp(y.numpy(), dy.numpy(), [0, 1, 4]))
 
@@ -404,26 +419,25 @@ def test_the_formulas_that_cuda_tensors_take(name):
     x[0], x[1, 2], x[2, 1], x[3, 0] = -INF, NAN, INF, -INF
     x = torch.cat([x, numbers(6, 5, seed=3).double()])
     where, dy = numbers(10, 5, seed=1) > -1, numbers(10, 5, seed=2).double()
-    close = {"rtol": 1e-12, "atol": 1e-14, "equal_nan": True}
     for mask in (None, where):
         for empty in ("zero", "nan"):
             call = Call(MAPS[name], (-1,), 0.7, empty)
             y, right = by_formulas.forward(call, x, mask), compute.forward(call, x, mask, None)
-            torch.testing.assert_close(y, right, **close)
+            assert off_by(y, right) <= 3
         for kind in ("vjp", "jvp"):
             found = by_formulas.product(call.product(kind), right, dy, mask)
             expected = compute.product(call.product(kind), right, dy, mask, None)
-            torch.testing.assert_close(found, expected, **close)
+            assert off_by(found, expected) <= 3
     clean = compute.forward(call, x[4:], None, None)
     grads = by_formulas.double_backward(call, clean, dy[4:], dy[:6])
     for found, expected in zip(grads, compute.double_backward(call, clean, dy[4:], dy[:6]), strict=True):
-        torch.testing.assert_close(found, expected, **close)
+        assert off_by(found, expected) <= 4
     # along other dims: the same numbers in another order
     block = numbers(4, 3, 5, seed=4)
     other = Call(MAPS[name], (-3, -1))
     found = by_formulas.forward(other, block, None).transpose(0, 1).flatten(1)
     rows = block.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None))
+    assert off_by(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None)) <= 1
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_used():

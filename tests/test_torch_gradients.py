@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from contract import off_by  # noqa: E402
+
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
@@ -24,9 +26,11 @@ def numbers(*shape, seed=0):
 
 
 def check(function, *inputs):
-    modes = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
-    assert torch.autograd.gradcheck(function, inputs, **modes)
-    assert torch.autograd.gradgradcheck(function, inputs, check_batched_grad=True, check_fwd_over_rev=True)
+    """Closer than by default: some entries are below an atol of 1e-5, and the quotients are off by 1e-10."""
+    close = {"atol": 1e-8, "rtol": 1e-5, "check_batched_grad": True}
+    modes = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(function, inputs, **close, **modes)
+    assert torch.autograd.gradgradcheck(function, inputs, **close, check_fwd_over_rev=True)
 
 
 @each_map
@@ -50,7 +54,7 @@ def test_the_third_derivative(name):
         return outer(outer(inner(lambda x: (getattr(st, name)(x) * v).exp().sum())))(x)
 
     one, other = (third(turn, torch.func.grad) for turn in (torch.func.jacrev, torch.func.jacfwd))
-    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    assert off_by(one, other) <= 8
     assert one.abs().max() > 1e-3
 
 
@@ -69,7 +73,7 @@ def test_the_third_derivative_of_the_others(function):
     for turn in (torch.func.jacrev, torch.func.jacfwd):
         first = torch.func.grad(lambda x: function(x).exp().square().sum())
         found.append(turn(turn(first))(x))
-    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-13)
+    assert off_by(*found) <= 6
     assert found[0].abs().max() > 1e-3
 
 
@@ -83,7 +87,7 @@ def test_hessian(name):
     batched = torch.func.vmap(torch.func.hessian(loss))(x)
     for row, found in zip(x, batched, strict=True):
         expected = torch.autograd.functional.hessian(loss, row)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        assert off_by(found, expected) <= 8
         assert found.abs().max() > 1e-3
 
 
@@ -104,7 +108,7 @@ def test_double_backward_is_what_autograd_finds(name):
     for found, right in zip(
         getattr(st, f"{name}_double_backward")(y, dy.detach(), v.detach()), expected, strict=True
     ):
-        torch.testing.assert_close(found, right, rtol=1e-13, atol=1e-15)
+        assert off_by(found, right) <= 4
     double = getattr(st, f"{name}_double_backward")
     assert torch.autograd.gradcheck(lambda x, dy, v: double(getattr(st, name)(x), dy, v), (x, dy, v))
 
@@ -129,7 +133,7 @@ def test_a_learnt_scale_beside_what_is_not_there(function):
 
     expected = slopes(x[:, :2], None)
     for given in ((x, where), (x[:, [0, 1, 3]], None), (x, where & ~x.isinf())):
-        torch.testing.assert_close(slopes(*given), expected)
+        assert all(map(torch.equal, slopes(*given), expected))
     below = st.softmax(x[:, :4], where=where[:, :4], scale=-scale.abs())
     assert below.isnan().any()  # −inf is what it is
 
@@ -180,14 +184,14 @@ def test_a_tangent_beside_what_is_not_there():
     for function in (st.logsumexp, st.entropy):
         _, found = torch.func.jvp(lambda x, f=function: f(x, where=where), (x,), (dx,))
         _, right = torch.func.jvp(function, (x[:1, :2],), (dx[:1, :2],))
-        torch.testing.assert_close(found[:1], right)
+        assert torch.equal(found[:1], right)
         assert found.isfinite().all()
     x, dx, goal = x[:, [0, 1, 3]], dx[:, [0, 1, 3]], torch.tensor([1, 7])
     dx[1] = torch.nan  # a row that does not count
     loss = functools.partial(st.cross_entropy, target=goal, ignore_index=7, reduction="none")
     _, found = torch.func.jvp(loss, (x,), (dx,))
     _, right = torch.func.jvp(lambda x: st.cross_entropy(x, goal[:1]), (x[:1, :2],), (dx[:1, :2],))
-    torch.testing.assert_close(found, torch.stack([right, torch.zeros_like(right)]))
+    assert torch.equal(found, torch.stack([right, torch.zeros_like(right)]))
     _, second = torch.func.jvp(torch.func.grad(lambda x: loss(x).sum()), (x,), (dx,))
     assert second.isfinite().all()
 

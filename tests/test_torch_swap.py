@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from contract import off_by  # noqa: E402
+
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 
@@ -56,7 +58,7 @@ def test_replace_softmax():
     kinds = [type(m) for m in model.modules() if "oftmax" in type(m).__name__]
     assert kinds == [st.Softmax, torch.nn.Softmax, st.LogSoftmax]
     assert not model[2].training
-    torch.testing.assert_close(model(x), expected)
+    assert off_by(model(x), expected) <= 2
     assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(model, x)] == [
         "softmax",
         "log_softmax",
@@ -115,7 +117,7 @@ def test_swapped():
                 found = call()
                 assert [s.kernel.removesuffix("_packed") for s in softgrad.explain(call)] == [kernel]
             assert found.dtype == expected.dtype
-            torch.testing.assert_close(found, expected)
+            assert off_by(found, expected, -1) <= 2
             assert softgrad.explain(call) == ()
     with st.swapped(empty="nan"):
         assert torch.softmax(torch.full((2,), -torch.inf), -1).isnan().all()
@@ -165,7 +167,7 @@ def test_a_transformer_of_hugging_face_trains_the_same():
     assert expected[-1] < 0.5 * expected[0]
     assert max(abs(a - b) / a for a, b in zip(expected, found, strict=True)) < 1e-3
     for one, right in zip(ours, gradients, strict=True):
-        assert (one - right).norm() <= 2e-5 * right.norm()
+        assert off_by(one, right, None) <= 8
     with st.swapped():
         ran = softgrad.explain(lambda: other(input_ids=torch.arange(5)[None]))
     assert [s.kernel.removesuffix("_packed") for s in ran] == ["softmax", "softmax"]  # one for each layer

@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from contract import off_by  # noqa: E402
+
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
@@ -108,7 +110,7 @@ def test_transforms_of_an_operator_itself(name):
 
     for turn in (torch.func.grad, torch.func.jacfwd):
         expected = twice(turn, function)(x)
-        torch.testing.assert_close(twice(turn, own)(x), expected, rtol=1e-12, atol=1e-14)
+        assert torch.equal(twice(turn, own)(x), expected)
         assert expected.abs().max() > 1e-3 or name == "sparsemax"
     assert torch.equal(torch.vmap(own)(x), function(x))
 
@@ -151,10 +153,10 @@ def test_compiled_whole_with_dynamic_shapes(name):
     for n in (6, 9):
         x = numbers(4, n).requires_grad_()
         found, expected = compiled(x), function(x)
-        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+        assert torch.equal(found, expected)
         dy = numbers(*expected.shape, seed=1)
         (dx,), (right,) = (torch.autograd.grad(y, x, dy) for y in (found, expected))
-        torch.testing.assert_close(dx, right, rtol=1e-12, atol=1e-14)
+        assert torch.equal(dx, right)
 
 
 def test_compiled_code():
@@ -172,7 +174,7 @@ def test_compiled_code():
     except torch._inductor.exc.InductorError as error:
         pytest.skip(f"no compiler here: {str(error).splitlines()[0]}")
     (dx,), (right,) = (torch.autograd.grad(y, x) for y in (found, loss(x)))
-    torch.testing.assert_close(dx, right)
+    assert off_by(dx, right) <= 1
     assert [s.kernel for s in softgrad.explain(compiled, x)] == ["softmax_packed"]
 
 
@@ -192,7 +194,7 @@ def test_vmap_over_any_dim(name, in_dim, dim):
     found = torch.vmap(both, in_dims=in_dim)(x, dy)
     slices = [both(a, b) for a, b in zip(x.movedim(in_dim, 0), dy.movedim(in_dim, 0), strict=True)]
     for one, other in zip(found, zip(*slices, strict=True), strict=True):
-        torch.testing.assert_close(one, torch.stack(other), rtol=1e-14, atol=1e-15)
+        assert off_by(one, torch.stack(other)) <= 2
 
 
 def test_vmap_over_some_of_the_arguments():
@@ -200,7 +202,7 @@ def test_vmap_over_some_of_the_arguments():
     found = torch.vmap(lambda w: st.softmax(x, where=w))(where)
     assert torch.equal(found, torch.stack([st.softmax(x, where=w) for w in where]))
     found = torch.vmap(lambda x, t: st.cross_entropy(x, t))(numbers(4, 6), CLASSES)
-    torch.testing.assert_close(found, st.cross_entropy(numbers(4, 6), CLASSES, reduction="none"))
+    assert torch.equal(found, st.cross_entropy(numbers(4, 6), CLASSES, reduction="none"))
     with pytest.raises(NotImplementedError, match="vmap over alpha"):
         torch.vmap(lambda a: st.entmax(x, a))(torch.tensor([1.5, 2.0]))
     with pytest.raises(NotImplementedError, match="vmap over offsets"):

@@ -11,6 +11,7 @@ import textwrap
 import numpy as np
 import processes
 import pytest
+from contract import off_by
 from typer.testing import CliRunner
 
 from softgrad import cli
@@ -534,7 +535,7 @@ HERE = [
 
 @pytest.mark.parametrize(("name", "map", "what"), HERE)
 def test_a_name_reaches_what_it_says(name, map, what):
-    """It computes what softgrad does, to a few digits."""
+    """It computes what softgrad does, but for its rounding."""
     rng = np.random.default_rng(5)
     x, a, b = rng.normal(size=(3, 4, 9))
     softgrads = peers.PEERS["softgrad"].functions
@@ -545,7 +546,9 @@ def test_a_name_reaches_what_it_says(name, map, what):
         # entmax 1.3 takes the derivative of √y, of which there is none where y is 0
         assert np.isnan(result[0][y == 0]).all()
         result, expected = result[1], expected[1]
-    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
+    pairs = zip(result, expected, strict=True) if isinstance(expected, tuple) else [(result, expected)]
+    for one, other in pairs:
+        assert off_by(one, other) <= 6
 
 
 @needs_torch

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .checks import Array, Axis, Empty, Reduction
+from .checks import Array, Axis, Empty
 from .checks import alpha as checked_alpha
 from .family import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 from .functional import cross_entropy_with_vjp
+from .loss_checks import Reduction
 from .numpy import maps
 
 

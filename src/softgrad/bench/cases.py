@@ -17,7 +17,7 @@ from ..commands.words import BYTES, in_words
 from ..family import MAPS
 from ..testing import judging
 from ..testing.maps import operation
-from ..testing.run import dtype_of
+from ..testing.options import dtype_of
 from ..verify.peers import softgrads
 
 Arrays = tuple[Array, ...]

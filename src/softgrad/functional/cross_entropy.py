@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..checks import Array, Reduction
+from ..checks import Array
+from ..loss_checks import Reduction
 from .dispatch import library
 
 

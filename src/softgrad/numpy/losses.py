@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from .. import checks, layout, threads
+from .. import checks, layout, loss_checks, threads
 from ..checks import Array
 
 # What the kernel tells of a row, as kernels/cpu/cross_entropy.py numbers it; of weights the last two alone.
@@ -111,11 +111,11 @@ def evaluate(
     out: Array | None = None,
 ) -> tuple[Any, Array | None, Array | None, int]:
     """The loss, its gradient if that is asked for, which rows count (None: all), and the axis."""
-    x, target = checks.scored(x, target)
+    x, target = loss_checks.scored(x, target)
     axis = checks.one_axis(axis, x.ndim, "the classes")
-    smoothing = checks.smoothing(label_smoothing)
-    checks.reduction(reduction)
-    weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    smoothing = loss_checks.smoothing(label_smoothing)
+    loss_checks.reduction(reduction)
+    weights, classes, counted = loss_checks.weights_or_classes(target, x.shape, axis, ignore_index)
     result = None
     if with_gradient:
         out = np.empty_like(x) if out is None else out
@@ -151,7 +151,7 @@ def cross_entropy_with_vjp(
     gradient = cast(Array, made)
 
     def pullback(dloss: Any = 1.0, *, out: Array | None = None) -> Array:
-        factor = checks.of_loss(dloss, np.shape(loss))
+        factor = loss_checks.of_loss(dloss, np.shape(loss))
         if out is None and factor.ndim == 0 and factor == 1:
             return gradient
         if out is None:

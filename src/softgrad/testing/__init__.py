@@ -14,8 +14,8 @@ check that fails.  `run` goes through all that `planned` names and gives a `Find
 the case of one again.
 
 To read on: operations.py (what is tested), softmax.py (what it must give, and how far off it may be),
-checks.py (the table of checks), rows.py and cases.py (what they are made on), judging.py, run.py; then
-oracle.py, measures.py, mutants.py and signatures.py.
+checks.py (the table of checks), rows.py and cases.py (what they are made on), judging.py, options.py, run.py;
+then oracle.py, measures.py, mutants.py and signatures.py.
 """
 
 from .assertions import check_double_backward, check_forward, check_jvp, check_vjp

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-import numpy.typing as npt
+from typing import Unpack
 
 from .judging import Function
-from .operations import Level, What
-from .run import DEFAULT_DTYPES, Finding, findings, name_of
+from .operations import What
+from .options import Given, Options, options_of
+from .run import Finding, findings, name_of
 
 
-def check(what: What, fn: Function, **options: Any) -> None:
+def check(what: What, fn: Function, options: Options) -> None:
     """Raise at the first check that fails."""
-    for one in findings(what, fn, **options, early=True):
+    for one in findings(what, fn, options, early=True):
         if not one.passed:
             raise AssertionError(message(fn, one))
 
@@ -31,16 +29,7 @@ def message(fn: Function, one: Finding) -> str:
     )
 
 
-def check_vjp(
-    fn: Function,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    max_n: int | None = None,
-    axis: int | Sequence[int] | None = None,
-    seed: int = 0,
-) -> None:
+def check_vjp(fn: Function, **options: Unpack[Given]) -> None:
     """Raise unless ``fn(y, dy)`` is ∂L/∂x, given what the map put out and ∂L/∂y.
 
     Parameters
@@ -48,19 +37,19 @@ def check_vjp(
     fn : callable
         Takes NumPy arrays of shape ``(rows, n)`` and one dtype, rows along the last axis, and returns an
         array of that shape and dtype.
-    map : str
-        The map whose gradient it is: a name in `softgrad.family.MAPS`.
-    level : {"sound", "tight"}
-        How exact it must be.  *sound*: as exact as the plain closed form is allowed to be in the dtype's own
-        precision, 16-bit types with sums in float32; the bound has the condition of the row in it, and what
-        is too large by 1 % throughout is beyond it.  *tight*: softgrad's own contract.
-    dtypes
-        Of float16, bfloat16, float32 and float64; a function is judged at each.
+    map : str, optional
+        The map whose gradient it is: a name in `softgrad.family.MAPS`; without it softmax.
+    level : {"sound", "tight"}, optional
+        How exact it must be; without it sound.  *sound*: as exact as the plain closed form is allowed to be
+        in the dtype's own precision, 16-bit types with sums in float32; the bound has the condition of the
+        row in it, and what is too large by 1 % throughout is beyond it.  *tight*: softgrad's own contract.
+    dtypes : sequence of dtypes, optional
+        Of float16, bfloat16, float32 and float64; without it the last two.  A function is judged at each.
     max_n : int, optional
         The longest rows, for what builds a Jacobian; without it there are rows of 100,000.
     axis : int or sequence of int, optional
         Axes for which ``fn(y, dy, axis=axis)`` is tested as well, on arrays of two and three dimensions.
-    seed : int
+    seed : int, optional
         Of the random numbers.
 
     Raises
@@ -70,7 +59,9 @@ def check_vjp(
         mistake; then come the check, the smallest case that fails, and three lines of code that repeat it.
         An exception of `fn` is a failed check.
     ValueError
-        An option that is none.
+        An option is told what it does not take.
+    TypeError
+        There is no option of that name.
 
     Notes
     -----
@@ -92,20 +83,10 @@ def check_vjp(
     ...     print(str(error).splitlines()[0][:35])
     elementwise: elementwise y(1−y)∘dy:
     """
-    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
-    check("vjp", fn, **options)
+    check("vjp", fn, options_of(options))
 
 
-def check_forward(
-    fn: Function,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    max_n: int | None = None,
-    axis: int | Sequence[int] | None = None,
-    seed: int = 0,
-) -> None:
+def check_forward(fn: Function, **options: Unpack[Given]) -> None:
     """Raise unless ``fn(x)`` is the map of x.  Everything else is as in `check_vjp`.
 
     Examples
@@ -114,20 +95,10 @@ def check_forward(
     >>> from softgrad.testing import check_forward
     >>> check_forward(softgrad.softmax, level="tight", dtypes=["float32"], max_n=17)
     """
-    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
-    check("forward", fn, **options)
+    check("forward", fn, options_of(options))
 
 
-def check_jvp(
-    fn: Function,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    max_n: int | None = None,
-    axis: int | Sequence[int] | None = None,
-    seed: int = 0,
-) -> None:
+def check_jvp(fn: Function, **options: Unpack[Given]) -> None:
     """Raise unless ``fn(y, dx)`` is how y moves when x moves along dx.  Everything else is as in `check_vjp`.
 
     Examples
@@ -136,20 +107,10 @@ def check_jvp(
     >>> from softgrad.testing import check_jvp
     >>> check_jvp(softgrad.softmax_jvp, level="tight", dtypes=["float32"], max_n=17)
     """
-    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
-    check("jvp", fn, **options)
+    check("jvp", fn, options_of(options))
 
 
-def check_double_backward(
-    fn: Function,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    max_n: int | None = None,
-    axis: int | Sequence[int] | None = None,
-    seed: int = 0,
-) -> None:
+def check_double_backward(fn: Function, **options: Unpack[Given]) -> None:
     """Raise unless ``fn(y, dy, v)`` is ``(grad_x, grad_dy)``, the gradients of ⟨v, vjp(y(x), dy)⟩.
 
     Everything else is as in `check_vjp`.
@@ -160,5 +121,4 @@ def check_double_backward(
     >>> from softgrad.testing import check_double_backward
     >>> check_double_backward(softgrad.softmax_double_backward, level="tight", dtypes=["float32"], max_n=17)
     """
-    options = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis, "seed": seed}
-    check("double-backward", fn, **options)
+    check("double-backward", fn, options_of(options))

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
-import ml_dtypes  # noqa: F401  (NumPy knows bfloat16 by its name from it)
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import FLOATS
 from . import signatures
 from .checks import CHECKS, Check, case_of
 from .judging import Case, Function, Verdict
 from .maps import operation
 from .operations import Level, Operation, What
-from .oracle import WIDE
+from .options import Given, Options, dtype_of, options_of
 
-DEFAULT_DTYPES = ("float32", "float64")
 SHOWN = 4  # numbers of a row that are shown
 
 
@@ -40,50 +37,17 @@ class Finding:
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
 
 
-def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
-    try:
-        dtype = None if name is None else np.dtype(name)
-    except TypeError:
-        dtype = None
-    if dtype not in FLOATS:
-        raise ValueError(f"dtype {name!r} is not tested: give some of {', '.join(map(str, FLOATS))}")
-    if dtype == np.float64 and np.finfo(WIDE).nmant < 63:
-        raise ValueError(
-            "float64 can't be judged here: numpy.longdouble is no wider than it on this platform"
-        )
-    return dtype
-
-
-def dtypes_of(given: npt.DTypeLike | Iterable[npt.DTypeLike]) -> list[np.dtype[Any]]:
-    names = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    if not names:
-        raise ValueError(f"no dtype was given: give some of {', '.join(map(str, FLOATS))}")
-    return [dtype_of(name) for name in names]
-
-
-def axes_of(axis: int | Sequence[int] | None) -> tuple[int, ...]:
-    if axis is None:
-        return ()
-    axes = tuple(map(operator.index, axis)) if isinstance(axis, Iterable) else (operator.index(axis),)
-    if wrong := [a for a in axes if not -3 <= a < 3]:
-        raise ValueError(f"axis {wrong[0]} is not tested: arrays have two and three, -3 to 2")
-    return axes
-
-
-def plan(
-    what: What, map: str, level: Level, axis: int | Sequence[int] | None
-) -> list[tuple[Check, int | None]]:
+def plan(what: What, options: Options) -> list[tuple[Check, int | None]]:
     """The checks that are made, and the axis of each."""
-    if level not in ("sound", "tight"):
-        raise ValueError(f"level {level!r} is not known: give 'sound' or 'tight'")
-    given = operation(map, what)
+    given = operation(options.map, what)
     found: list[tuple[Check, int | None]] = []
     for check in CHECKS:
-        if what not in check.of or not given.has(check.name, level):
+        if what not in check.of or not given.has(check.name, options.level):
             continue
-        axes: Iterable[int | None] = axes_of(axis) if check.axis else ()
+        axes = options.axes if check.axis else ()
         if check.ndim == 2:
-            axes = (None, *(a for a in axes_of(axis) if check.axis and -2 <= a < 2))
+            found.append((check, None))
+            axes = tuple(a for a in axes if -2 <= a < 2)
         found += [(check, a) for a in axes]
     return found
 
@@ -94,29 +58,16 @@ def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
     return [n for n in check.lengths if n <= max_n] or [max_n]
 
 
-def findings(
-    what: What,
-    fn: Function,
-    *,
-    map: str,
-    level: Level,
-    dtypes: Iterable[npt.DTypeLike],
-    max_n: int | None,
-    axis: int | Sequence[int] | None,
-    seed: int,
-    early: bool,
-) -> Iterator[Finding]:
+def findings(what: What, fn: Function, options: Options, early: bool) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
     if not callable(fn):
         raise TypeError(f"a function is tested, not a {type(fn).__name__}")
-    if max_n is not None and operator.index(max_n) < 2:
-        raise ValueError(f"max_n is {max_n}; a row of 1 element tells nothing: give 2 or more")
-    given, checks = operation(map, what), plan(what, map, level, axis)
-    for dtype in dtypes_of(dtypes):
+    given, checks = operation(options.map, what), plan(what, options)
+    for dtype in options.dtypes:
         for check, along in checks:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                yield finding(check, given, fn, level, dtype, along, lengths_of(check, max_n), seed, early)
+                yield finding(check, given, fn, options, dtype, along, early)
 
 
 def named(check: Check, axis: int | None) -> str:
@@ -127,18 +78,16 @@ def finding(
     check: Check,
     given: Operation,
     fn: Function,
-    level: Level,
+    options: Options,
     dtype: np.dtype[Any],
     axis: int | None,
-    lengths: Sequence[int],
-    seed: int,
     early: bool,
 ) -> Finding:
-    name = named(check, axis)
+    name, seed = named(check, axis), options.seed
     worst = size = math.nan
     failed: tuple[Case, Verdict] | None = None
-    for n in lengths:
-        case = case_of(check, given, level, dtype, n, axis, seed)
+    for n in lengths_of(check, options.max_n):
+        case = case_of(check, given, options.level, dtype, n, axis, seed)
         found = case.verdict(fn)
         worst, size = np.fmax(worst, found.worst), np.fmax(size, found.eps)
         if not found.passed and failed is None:
@@ -243,35 +192,21 @@ def again(
     return case.only(row)
 
 
-def planned(
-    what: What,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    axis: int | Sequence[int] | None = None,
-) -> list[tuple[str, str]]:
-    """The check and the dtype of each finding that `run` makes, in their order."""
-    checks = plan(what, map, level, axis)
-    return [(named(check, a), dtype.name) for dtype in dtypes_of(dtypes) for check, a in checks]
+def planned(what: What, **options: Unpack[Given]) -> list[tuple[str, str]]:
+    """The check and the dtype of each finding that `run` makes with these options, in their order."""
+    given = options_of(options)
+    return [(named(check, a), dtype.name) for dtype in given.dtypes for check, a in plan(what, given)]
 
 
 def run(
-    what: What,
-    fn: Function,
-    *,
-    map: str = "softmax",
-    level: Level = "sound",
-    dtypes: Iterable[npt.DTypeLike] = DEFAULT_DTYPES,
-    max_n: int | None = None,
-    axis: int | Sequence[int] | None = None,
-    seed: int = 0,
-    report: Callable[[Finding], None] | None = None,
+    what: What, fn: Function, *, report: Callable[[Finding], None] | None = None, **options: Unpack[Given]
 ) -> list[Finding]:
-    """Take `fn` through all checks."""
+    """Take `fn` through all checks; the options are those of `check_vjp`.
+
+    `report` is called with each finding as it is made.
+    """
     found = []
-    options: dict[str, Any] = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "axis": axis}
-    for one in findings(what, fn, **options, seed=seed, early=False):
+    for one in findings(what, fn, options_of(options), early=False):
         found.append(one)
         if report:
             report(one)

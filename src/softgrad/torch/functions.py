@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import family
-from ..checks import Empty, Reduction
+from ..checks import Empty
 from ..family import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
+from ..loss_checks import Reduction
 from . import losses, maps, reductions, segments
 from .alpha import row
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import checks, threads
+from .. import loss_checks, threads
 from ..family import LOG_SOFTMAX, SOFTMAX
 from ..formulas import cross_entropy as formulas
 from ..numpy import losses
@@ -194,9 +194,9 @@ def evaluate(
     """The loss, the gradients of the rows if asked for, and which rows count (None: all)."""
     x, goal = checked(x, "x"), to_tensor(goal)
     dim = one_dim(axis, x.ndim, "the classes")
-    checks.reduction(reduction)
+    loss_checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
-        label_smoothing = checks.smoothing(label_smoothing)
+        label_smoothing = loss_checks.smoothing(label_smoothing)
     loss = Loss(dim, label_smoothing, ignore_index)
     if goal.dtype in FLOATS and goal.shape == x.shape:
         x, goal = alike(("x", "target"), x, goal)

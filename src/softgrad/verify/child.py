@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from .. import testing
-from ..testing.operations import What
+from ..testing.operations import Level, What
+from ..testing.options import Given
 from .loading import prepared
 from .target import ARGUMENTS, Broken, Unusable, found
 
@@ -29,7 +30,7 @@ def verify(
     *,
     map: str,
     what: What,
-    level: str,
+    level: Level,
     dtypes: list[str],
     max_n: int | None,
     device: str | None,
@@ -39,11 +40,13 @@ def verify(
 ) -> None:
     target = prepared(found(text, map, what), len(ARGUMENTS[what]), swapped, device)
     longest = min((n for n in (max_n, target.max_n) if n is not None), default=None)
-    options: dict[str, Any] = {
+    options: Given = {
         "map": map,
         "level": level,
         "dtypes": tuple(dtypes),
         "axis": 0 if target.axis else None,  # along −1 they are called without
+        "max_n": longest,
+        "seed": seed,
     }
     say(
         "begin",
@@ -58,7 +61,7 @@ def verify(
     def report(finding: testing.Finding) -> None:
         say("finding", **dataclasses.asdict(finding))
 
-    testing.run(what, target.function, **options, max_n=longest, seed=seed, report=report)
+    testing.run(what, target.function, **options, report=report)
     say("end")
 
 

@@ -22,17 +22,7 @@ from .mean import (
 )
 from .memory import load, scratch, store, zeros
 from .packing import coming_place, pack, span, unpack
-from .places import (
-    alive,
-    ask,
-    at,
-    cut_at_line,
-    place_of,
-    present,
-    table_of,
-    tile_of,
-    whole,
-)
+from .places import alive, ask, at, cut_at_line, place_of, present, table_of, tile_of, whole
 from .sums import two_sum, wide_scratch, wide_zero
 from .vec import LANES, any_of, as_type_of, double, select
 
@@ -64,14 +54,13 @@ def compile_product(v, w, scale):
 @inline
 def write(y, y_at, dy, dy_at, where, where_at, tile, out, out_at, alpha, scale, hi, lo, coming):
     """s ∘ (dy − (hi + lo)) · scale: the sweep that writes."""
-    some, behind, (y_behind, dy_behind, where_behind), rest = cut_at_line(
-        out, out_at, (y_at, dy_at, where_at), tile
-    )
-    if some > 0:
+    cut = cut_at_line(out, out_at, (y_at, dy_at, where_at), tile)
+    if cut[0] > 0:
+        some = cut[0]
         w, d = lanes_of(y, y_at, dy, dy_at, where, where_at, 0, some, alpha, None)
         v = product((d - hi) - lo, w, scale)
         store(out, at(out_at, 0), select(present(where, where_at, 0, some), v, 0.0), some)
-    y_at, dy_at, where_at, out_at, tile = y_behind, dy_behind, where_behind, behind, rest
+    _, out_at, (y_at, dy_at, where_at), tile = cut
     arrays = y, y_at, dy, dy_at, where, where_at
     for k in range(whole(tile)):
         ask(coming, k)
