@@ -32,9 +32,17 @@ FLOATS: dict[np.dtype[Any], tuple[str, np.dtype[Any], int]] = {
 }
 TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become float64)"
 
+# the kinds of devices whose arrays softgrad.dlpack takes, as DLPack counts them: CUDA, and its managed memory
+ON_DEVICE = CUDA, MANAGED = 2, 13
+
 LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
 LARGEST_ALPHA = 1e300  # scale·alpha is still a number
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
+
+
+def kind(value: Any) -> str:
+    """The type of a value, with the library it is from."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
 def array(value: Any, name: str) -> Array:
@@ -47,8 +55,10 @@ def array(value: Any, name: str) -> Array:
             f"and where=~numpy.ma.getmaskarray({name}) for the mask"
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__dlpack__"):
-        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
-        raise TypeError(f"{name} is a {kind}; softgrad takes NumPy arrays so far: give numpy.asarray({name})")
+        raise TypeError(
+            f"{name} is a {kind(value)}; on the CPU softgrad takes NumPy arrays and torch tensors: give "
+            f"numpy.asarray({name}), or all arguments on the GPU if it is there"
+        )
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists

@@ -56,8 +56,8 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        `x` or `target` is boolean, complex, of objects, a masked array or another library's; `axis` is not
-        one number; `label_smoothing` or `ignore_index` is no number.
+        `x` or `target` is boolean, complex, of objects, a masked array, or another library's that `softmax`
+        does not take; `axis` is not one number; `label_smoothing` or `ignore_index` is no number.
     ValueError
         `target` has another shape; a class is out of range (and not `ignore_index`); `label_smoothing` is
         below 0 or above 1; `reduction` is another word; `ignore_index` was given with weights.

@@ -51,8 +51,8 @@ def segment_softmax(
     Raises
     ------
     TypeError
-        `x` is boolean, complex, of objects, a masked array or another library's; `offsets` are no whole
-        numbers; `axis` is None or a tuple.
+        `x` is boolean, complex, of objects, a masked array, or another library's that `softmax` does not
+        take; `offsets` are no whole numbers; `axis` is None or a tuple.
     ValueError
         `offsets` do not ascend, do not begin with 0 or end with the size of the axis, or are not 1-d; `scale`
         is not finite; `out` does not fit, is read-only, or overlaps `x` in part.

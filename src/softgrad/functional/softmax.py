@@ -51,7 +51,8 @@ def softmax(
     Raises
     ------
     TypeError
-        `x` is boolean, complex, of objects, a masked array or another library's; `where` is not boolean.
+        `x` is boolean, complex, of objects, a masked array, or another library's on the CPU (but PyTorch's);
+        `where` is not boolean.
     ValueError
         `where` does not broadcast; `scale` is not finite; `out` does not fit, is read-only, or overlaps `x`
         in part; ``empty="raise"`` and there is an empty row.
@@ -65,6 +66,11 @@ def softmax(
     exponential, and the sum is kept in more than the precision of `x`.
 
     *Memory*: the result, and less than 4 MB a thread, whatever the layout.
+
+    *Other arrays*: of a `torch.Tensor` the result is one, as of `softgrad.torch`.  Of an array on a CUDA
+    device that has DLPack, CuPy's for one, it is an array of the same library: PyTorch, which must be
+    installed, computes it on that device, and `where` and `out` are to be there as well.  So it is with all
+    functions.
 
     A row with NaN, or with +inf, is all NaN.  An axis of length 0 gives an empty result.  A 0-d array counts
     as one number (axis −1 or None).
