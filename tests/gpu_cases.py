@@ -7,9 +7,11 @@ import sys
 import tempfile
 import warnings
 
+import entmax_oracle
 import ml_dtypes
 import numpy as np
 import torch
+from test_entmax import ROWS, assert_solved, hard
 
 from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
 from softgrad.kernels import gpu
@@ -34,6 +36,8 @@ CHECKS = {
     "three dimensions": (5,),
 }
 LONGER, IN_PARTS = 257, 20000
+DOUBLE_IN_PARTS = {np.dtype(np.float32): 8200, np.dtype(np.float64): 2100}  # longer than what is held
+STEEP, LOOPED = 3.0, {2: 8200, 4: 8200, 8: 2100}
 
 
 def tensor(array, device):
@@ -87,6 +91,39 @@ def check_contract(dtype, device):
         if (name, what) in (("softmax", "forward"), ("softmax", "vjp"), ("log_softmax", "vjp")):
             for n, axis in ((LONGER, -1), (IN_PARTS, -1), (IN_PARTS, 0)):
                 assert_holds(name, what, "contract", dtype, n, axis, function)
+        if what == "double-backward" and dtype in DOUBLE_IN_PARTS:
+            for axis in (-1, 0) if name == "softmax" else (-1,):
+                assert_holds(name, what, "contract", dtype, DOUBLE_IN_PARTS[dtype], axis, function)
+
+
+def check_steep(dtype, device):
+    """entmax beyond α = 2: as the CPU's (test_entmax.py)."""
+    forward, vjp = on_arrays(gpu.entmax, device), on_arrays(gpu.entmax_vjp, device)
+    for n, axis in ((1, -1), (20, -1), (37, 0)):
+        x, exact = hard(n, STEEP, dtype)
+        assert_solved(cases.along(lambda x, axis: forward(x, STEEP, axis=axis), axis, x), exact)
+    n = LOOPED[dtype.itemsize]
+    x = np.stack([ROWS[name](n) for name in ("plain", "ties")]).astype(dtype)
+    assert_solved(forward(x, STEEP), entmax_oracle.entmax(x, STEEP))
+
+    x = np.stack([ROWS[name](19) for name in ("plain", "ties", "spread 1e-8")]).astype(dtype)
+    some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
+    for scale in (-0.7, 0.0, 1e30):
+        found = forward(np.where(some, x, dtype.type(np.nan)), STEEP, scale=scale, where=tensor(some, device))
+        assert_solved(found, entmax_oracle.entmax(x, STEEP, scale=scale, where=some))
+    x[0], x[1, 5] = -np.inf, np.nan
+    assert (forward(x, STEEP)[0] == 0).all()
+    y = forward(x, STEEP, empty="nan")
+    assert np.isnan(y[:2]).all()
+    assert np.isfinite(y[2]).all()
+
+    for n in (3, 33):
+        x, dy = cases.logits(n, dtype), cases.gradients(n, dtype)
+        y = forward(x / dtype.type(4), STEEP)
+        dx, exact = vjp(y, dy, STEEP), entmax_oracle.vjp(y, dy, STEEP)
+        # J 1 = 0: nothing is promised relative to 0 in float64
+        counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype.itemsize < 8)
+        assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
 
 
 # --- options -------------------------------------------------------------------------------------------
@@ -299,7 +336,8 @@ SHAPES = {
     "entmax": [(10**4, 4096)],
     "entmax_vjp": [(10**4, 4096)],
     "softmax_double_backward": [(10**4, 4096)],
-    "entmax_double_backward": [(10**4, 2048)],
+    "log_softmax_double_backward": [(64, 262144)],
+    "entmax_double_backward": [(10**4, 2048), (64, 262144)],
 }
 
 
@@ -308,7 +346,7 @@ def compile_all(architecture):
 
     for name in ("softmax", "vjp", "log_vjp", "entmax", "double_backward"):
         setattr(calls, f"{name}_kernel", Compiled(getattr(calls, f"{name}_kernel"), architecture))
-    for name in ("softmax", "vjp", "log_vjp"):
+    for name in ("softmax", "vjp", "log_vjp", "double_backward"):
         for step in ("sums", "mean" if name == "vjp" else "total", "write"):
             setattr(parts, f"{name}_{step}", Compiled(getattr(parts, f"{name}_{step}"), architecture))
     calls.processors = lambda device: 132
@@ -322,6 +360,8 @@ def compile_all(architecture):
                 getattr(gpu, name)(*given)
     x = torch.empty(128, 10**4, dtype=torch.float32, device="meta")
     gpu.softmax_vjp(x, x, axis=0)
+    gpu.entmax(x, STEEP)
+    gpu.entmax(x[:, :4096], STEEP)
     if architecture == 90:
         tiles.CLUSTERS = True
         for rows, n in ((1000, 32768), (8, 262144)):
@@ -339,6 +379,7 @@ if __name__ == "__main__":
         device, dtype = sys.argv[1], np.dtype(sys.argv[2])
         check_contract(dtype, device)
         check_options(dtype, device)
+        check_steep(dtype, device)
         if dtype == np.float16:
             check_large(device)
         print("all checks hold")

@@ -177,15 +177,23 @@ def forward(
                 )
         else:
             options = {"TYPE": walk.types["TYPE"], **walk.cut, "HELD": walk.parts == 1}
-            entmax_kernel[(walk.blocks,)](
-                *given, *walk.form, *numbers, nothing, alpha, MAP=name_of(map, alpha), **options
-            )
+            way = "steep" if alpha > 2 else name_of(map, alpha)
+            entmax_kernel[(walk.blocks,)](*given, *walk.form, *numbers, nothing, alpha, MAP=way, **options)
     walk.done()
 
 
 def name_of(map: str, alpha: float) -> str:
     """The MAP of the kernels (see weights.py)."""
     return "entmax15" if map == "entmax" and alpha == 1.5 else map
+
+
+def mean_in_parts(
+    walk: Walk, read: list[Any], room: Tensor, lot: Tensor, alpha: float, options: dict[str, Any]
+) -> None:
+    """Leave the means of the second tensor of `read`, with the weights of the first, in `lot`."""
+    parts.vjp_sums[walk.grid](*read, *walk.mask, room, *walk.form, walk.parts, alpha, **options)
+    lane = walk.types["WIDE" if options["MAP"] == "log_softmax" else "TYPE"]
+    parts.vjp_mean[(walk.lines,)](room, lot, walk.lines, walk.parts, TYPE=lane, **LAST)
 
 
 def product(
@@ -204,9 +212,7 @@ def product(
             vjp_kernel[walk.grid](*given, *walk.form, alpha, scale, SCALED=scaled, **options)
         else:
             room, lot = walk.room(7)
-            parts.vjp_sums[walk.grid](*walk.read, *walk.mask, room, *walk.form, walk.parts, alpha, **options)
-            lane = walk.types["WIDE" if map == "log_softmax" else "TYPE"]
-            parts.vjp_mean[(walk.lines,)](room, lot, walk.lines, walk.parts, TYPE=lane, **LAST)
+            mean_in_parts(walk, walk.read, room, lot, alpha, options)
             parts.vjp_write[walk.grid](
                 *given, lot, *walk.form, walk.parts, alpha, scale, SCALED=scaled, **options
             )
@@ -237,15 +243,27 @@ def log_product(y: Tensor, dy: Tensor, where: Tensor | None, scale: float, out: 
 def double_backward(
     map: str, y: Tensor, dy: Tensor, v: Tensor, grad_x: Tensor, grad_dy: Tensor, scale: float, alpha: float
 ) -> None:
-    """Lines too long for registers raise NotImplementedError."""
     if y.numel() == 0:
         return
-    walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2, True)
-    if walk.parts > 1:
-        raise NotImplementedError(f"double backward of lines of {walk.form[2]} elements: use the formulas")
+    walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2)
+    options = {"MAP": name_of(map, alpha), **walk.types, **walk.cut}
+    scaled = scale != 1.0
     with on(y):
-        double_backward_kernel[walk.grid](
-            *walk.read, *walk.written, *walk.form, alpha, scale,
-            SCALED=scale != 1.0, MAP=name_of(map, alpha), **walk.types, **walk.cut,
-        )  # fmt: skip
+        if walk.parts == 1:
+            double_backward_kernel[walk.grid](
+                *walk.read, *walk.written, *walk.form, alpha, scale, SCALED=scaled, **options
+            )
+        else:
+            room, lot = walk.room(9)
+            of_y, of_dy, of_v = walk.read[:2], walk.read[2:4], walk.read[4:]
+            if map != "log_softmax":
+                mean_in_parts(walk, of_y + of_dy, room, lot, alpha, options)
+            mean_in_parts(walk, of_y + of_v, room, lot[parts.V_MEAN.value * walk.lines :], alpha, options)
+            parts.double_backward_sums[walk.grid](
+                *walk.read, room, lot, *walk.form, walk.parts, alpha, **options
+            )
+            parts.double_backward_total[(walk.lines,)](room, lot, walk.lines, walk.parts, **LAST)
+            parts.double_backward_write[walk.grid](
+                *walk.read, *walk.written, lot, *walk.form, walk.parts, alpha, scale, SCALED=scaled, **options
+            )
     walk.done()
