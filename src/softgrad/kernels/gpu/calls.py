@@ -62,7 +62,7 @@ class Walk:
     written.
 
     Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results
-    into `outs`.  `weight` and `whole` are as for `tiles.tile`.
+    into `outs`.  `weight` and `looped` are as for `tiles.tile`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Walk:
         outs: list[Tensor],
         where: Tensor | None,
         weight: int = 1,
-        whole: bool = False,
+        looped: dict[int, int] | None = None,
     ) -> None:
         first = tensors[0]
         self.device = first.device
@@ -85,7 +85,7 @@ class Walk:
         assert found is not None
         self.form = found.outer, found.inner, found.n
         self.lines = found.outer * found.inner
-        tile = tiles.tile(found, first.itemsize, processors(self.device), weight, whole)
+        tile = tiles.tile(found, first.itemsize, processors(self.device), weight, looped)
         self.parts = tile.parts
         across = found.outer * -(-found.inner // tile.lines)
         self.blocks = across if found.across else -(-self.lines // tile.lines)
@@ -154,7 +154,12 @@ def forward(
         check_rows(x, where, sign)
     nothing = math.nan if empty == "nan" else 0.0
     exponentials = map in ("softmax", "log_softmax")
-    walk = Walk([x], [out], where) if exponentials else Walk([x], [out], where, 2, True)
+    way = "steep" if alpha > 2 else name_of(map, alpha)
+    if exponentials:
+        walk = Walk([x], [out], where)
+    else:
+        most = "float64" if x.dtype == torch.float64 else "powers" if way in ("entmax", "steep") else "squares"
+        walk = Walk([x], [out], where, looped=tiles.LOOPED[most])
     given = [*walk.read, *walk.written, *walk.mask]
     numbers = sign, *in_parts(abs(scale), x.dtype)
     with on(x):
@@ -177,7 +182,6 @@ def forward(
                 )
         else:
             options = {"TYPE": walk.types["TYPE"], **walk.cut, "HELD": walk.parts == 1}
-            way = "steep" if alpha > 2 else name_of(map, alpha)
             entmax_kernel[(walk.blocks,)](*given, *walk.form, *numbers, nothing, alpha, MAP=way, **options)
     walk.done()
 

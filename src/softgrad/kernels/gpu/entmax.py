@@ -115,13 +115,15 @@ def sums(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """Σy − 1 and Σy^(2−α) of each row, which is v if it is HELD."""
-    upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
-    if not HELD:
-        for start in range(BLOCK, n, BLOCK):
-            v, _, _ = block_of(
+    if HELD:
+        upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
+    else:
+        upper, lower, slope = state[1] * 0.0, state[1] * 0.0, state[1] * 0.0
+        for start in range(0, n, BLOCK):
+            v_there, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
-            more, less, steeper = block_sums(v, state, alpha, scale, MAP, ACROSS)
+            more, less, steeper = block_sums(v_there, state, alpha, scale, MAP, ACROSS)
             upper, lower, slope = upper + more, lower + less, slope + steeper
     return (upper - 1.0) + lower, slope
 
@@ -187,13 +189,15 @@ def next_above(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """The smallest logit above `low`; inf if there is none."""
-    least = row_max(tl.where(v > low, -v, -float("inf")), ACROSS)
-    if not HELD:
-        for start in range(BLOCK, n, BLOCK):
-            v, _, _ = block_of(
+    if HELD:
+        least = row_max(tl.where(v > low, -v, -float("inf")), ACROSS)
+    else:
+        least = tl.zeros_like(low) - float("inf")
+        for start in range(0, n, BLOCK):
+            v_there, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
-            least = tl.maximum(least, row_max(tl.where(v > low, -v, -float("inf")), ACROSS))
+            least = tl.maximum(least, row_max(tl.where(v_there > low, -v_there, -float("inf")), ACROSS))
     return -least
 
 
@@ -217,36 +221,42 @@ def anchor(
     least = next_above(
         v, x, x_steps, where, where_steps, outer, inner, n, sign, low, HELD, TYPE, VEC, LINES, BLOCK, ACROSS
     )
-    while tl.max(tl.max((least < high).to(tl.int32), axis=1), axis=0) > 0:
+    q, c, excess, left = one, one, one, one * 100.0  # steps of Newton's method that may be left
+    while tl.max(tl.max(left, axis=1), axis=0) > 0.0:
+        searching = least < high  # some rows may, while others know their reference
         middle = tl.maximum(low * 0.5 + high * 0.5, least)
-        middle = tl.where(middle < high, middle, least)
-        state = (middle, one * 0.0, one * 0.0, one * 0.0)
-        excess, _ = sums(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+        middle = tl.where(searching & (middle < high), middle, least)
+        known = tl.where(searching, 0.0, one)
+        excess, slope = sums(
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, (middle, c * known, one * 0.0, q * known),
+            alpha, scale, MAP, HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
         )  # fmt: skip
-        between, light = least < high, excess < 0.0
-        low = tl.where(between, tl.where(light, low, middle), low)
-        high = tl.where(between & light, middle, high)
+        light = excess < 0.0
+        low = tl.where(searching, tl.where(light, low, middle), low)
+        high = tl.where(searching & light, middle, high)
         least = next_above(
             v, x, x_steps, where, where_steps, outer, inner, n, sign, low,
             HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
         )  # fmt: skip
 
-    q, c, excess, unsolved = one, one, one, one
-    steps = 0
-    while (tl.max(tl.max(unsolved, axis=1), axis=0) > 0.0) & (steps < 100):
-        excess, slope = sums(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, (least, c, one * 0.0, q), alpha, scale,
-            MAP, HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
-        q -= tl.where((unsolved > 0.0) & (slope > 0.0), excess / (slope * (c / q)), 0.0)
-        q = tl.maximum(q, FAINTEST)
+        move = tl.where(searching | (left == 0.0), 0.0, tl.where(slope > 0.0, excess / (slope * (c / q)), 0.0))
+        q = tl.maximum(q - move, FAINTEST)
         c = tl.maximum(raised(q, q * 0.0, number(alpha, tl.float64) - 1.0, 0.0), FAINTEST)
-        off = (excess > tolerance) | (excess < -tolerance)
-        unsolved = tl.where(off & (slope > 0.0), unsolved, 0.0)
-        steps += 1
+        off = ((excess > tolerance) | (excess < -tolerance)) & (slope > 0.0) & (left > 0.0)
+        left = tl.where(searching, left, tl.where(off, left - 1.0, 0.0))
     return (least, c, one * 0.0, q), excess
+
+
+@triton.jit
+def write(
+    v, here, tile, out, out_steps, state, excess, nothing, alpha, scale,
+    MAP: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    empty = excess == -1.0
+    instead = tl.where(empty, number(nothing, TYPE), excess.to(TYPE))
+    y, _ = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
+    y = tl.where(empty | (excess != excess), instead, y.to(TYPE))
+    store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
 
 
 @triton.jit
@@ -278,17 +288,11 @@ def entmax(
             v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
             HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
         )  # fmt: skip
-    empty = excess == -1.0
-    special = empty | (excess != excess)
-    instead = tl.where(empty, number(nothing, TYPE), excess.to(TYPE))
-    y, _ = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
-    y = tl.where(special, instead, y.to(TYPE))
-    store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
-    if not HELD:
-        for start in range(BLOCK, n, BLOCK):
+    if HELD:
+        write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
+    else:
+        for start in range(0, n, BLOCK):
             v, here, tile = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
-            y, _ = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
-            y = tl.where(special, instead, y.to(TYPE))
-            store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
+            write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
