@@ -158,8 +158,9 @@ def forward(
     if exponentials:
         walk = Walk([x], [out], where)
     else:
-        most = "float64" if x.dtype == torch.float64 else "powers" if way in ("entmax", "steep") else "squares"
-        walk = Walk([x], [out], where, looped=tiles.LOOPED[most])
+        power = "powers" if way in ("entmax", "steep") else "squares"
+        table = tiles.LOOPED["float64" if x.dtype == torch.float64 else power]
+        walk = Walk([x], [out], where, looped=table)
     given = [*walk.read, *walk.written, *walk.mask]
     numbers = sign, *in_parts(abs(scale), x.dtype)
     with on(x):

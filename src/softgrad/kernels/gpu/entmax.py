@@ -212,25 +212,27 @@ def anchor(
     The smallest logit of the support is found by bisection: with the threshold at a logit in the support,
     what is above it sums to less than 1.  The unknown is then its y, q.  The others are
     (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0
-    to 1, so from q = 1 Newton's steps go down to the solution.
+    to 1, so from q = 1 Newton's steps go down to the solution.  (Some rows may be there while others still
+    search.)
     """
     tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
     one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
-
     low, high = border(top, alpha, scale), top
     least = next_above(
         v, x, x_steps, where, where_steps, outer, inner, n, sign, low, HELD, TYPE, VEC, LINES, BLOCK, ACROSS
     )
-    q, c, excess, left = one, one, one, one * 100.0  # steps of Newton's method that may be left
+    q, c, excess, left = one, one, one, one * 100.0  # Newton's steps that are left to a row
     while tl.max(tl.max(left, axis=1), axis=0) > 0.0:
-        searching = least < high  # some rows may, while others know their reference
+        searching = least < high
         middle = tl.maximum(low * 0.5 + high * 0.5, least)
         middle = tl.where(searching & (middle < high), middle, least)
-        known = tl.where(searching, 0.0, one)
+        at = tl.where(searching, 0.0, one)
+        state = (middle, c * at, one * 0.0, q * at)
         excess, slope = sums(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, (middle, c * known, one * 0.0, q * known),
-            alpha, scale, MAP, HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP,
+            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
         )  # fmt: skip
+
         light = excess < 0.0
         low = tl.where(searching, tl.where(light, low, middle), low)
         high = tl.where(searching & light, middle, high)
@@ -239,11 +241,11 @@ def anchor(
             HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
         )  # fmt: skip
 
-        move = tl.where(searching | (left == 0.0), 0.0, tl.where(slope > 0.0, excess / (slope * (c / q)), 0.0))
-        q = tl.maximum(q - move, FAINTEST)
+        solving = (left > 0.0) & (slope > 0.0) & (at > 0.0)
+        q = tl.maximum(q - tl.where(solving, excess / (slope * (c / q)), 0.0), FAINTEST)
         c = tl.maximum(raised(q, q * 0.0, number(alpha, tl.float64) - 1.0, 0.0), FAINTEST)
-        off = ((excess > tolerance) | (excess < -tolerance)) & (slope > 0.0) & (left > 0.0)
-        left = tl.where(searching, left, tl.where(off, left - 1.0, 0.0))
+        unsolved = solving & ((excess > tolerance) | (excess < -tolerance))
+        left = tl.where(searching, left, tl.where(unsolved, left - 1.0, 0.0))
     return (least, c, one * 0.0, q), excess
 
 

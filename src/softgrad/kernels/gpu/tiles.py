@@ -28,8 +28,8 @@ WARPS = {
     4: {2048: 4, 4096: 8, 8192: 8, 16384: 16},
     8: {1024: 4, 2048: 8, 4096: 16},
 }
-# The same of entmax, which computes in float64 whatever the dtype, mostly squares or else real powers.  It goes
-# over a line that is longer again and again.
+# The same of entmax, which goes over a longer line in a loop, each time that it needs a sum.  It computes in
+# float64 whatever the dtype is: squares at most, or real powers, which take more registers.
 LOOPED = {
     "squares": {1024: 4, 2048: 8, 4096: 8},
     "powers": {1024: 4, 2048: 8},
