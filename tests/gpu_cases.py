@@ -106,9 +106,9 @@ def check_entmax(dtype, device):
     for alpha in (1.5, STEEP) if dtype in LOOPED else ():
         x = np.stack([ROWS[name](LOOPED[dtype]) for name in ("plain", "ties")]).astype(dtype)
         assert_solved(forward(x, alpha), entmax_oracle.entmax(x, alpha))
-    for n, axis in ((20, -1), (37, 0)) if dtype in LOOPED else ((20, -1),):
-        x, exact = hard(n, STEEP, dtype)
-        assert_solved(cases.along(lambda x, axis: forward(x, STEEP, axis=axis), axis, x), exact)
+    for alpha, axis in ((STEEP, -1), (40.0, 0)) if dtype in LOOPED else ((STEEP, -1),):
+        x, exact = hard(20, alpha, dtype)
+        assert_solved(cases.along(lambda x, axis, a=alpha: forward(x, a, axis=axis), axis, x), exact)
 
     x, dy = cases.logits(17, dtype)[::3], cases.gradients(17, dtype)[::3]
     y = forward(x / dtype.type(4), STEEP)
