@@ -1,15 +1,13 @@
-"""What test_gpu.py runs in a process of its own: python gpu_cases.py (cpu | cuda) DTYPE, or sm_90 | sm_80."""
+"""What test_gpu.py runs in a process of its own: python gpu_cases.py (cpu | cuda) DTYPE."""
 
-import os
-import re
-import subprocess
 import sys
-import tempfile
 import warnings
 
+import entmax_oracle
 import ml_dtypes
 import numpy as np
 import torch
+from test_entmax import ROWS, assert_solved, hard
 
 from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
 from softgrad.kernels import gpu
@@ -33,7 +31,12 @@ CHECKS = {
     "memory layouts": (5,),
     "three dimensions": (5,),
 }
-LONGER, IN_PARTS = 257, 20000
+LONGER = 257
+# longer than what is held, by size of an element; and of a double backward, and of entmax
+IN_PARTS = {2: 20000, 4: 20000, 8: 5000}
+DOUBLE_IN_PARTS = {np.dtype(np.float32): 8200, np.dtype(np.float64): 2100}
+LOOPED = {np.dtype(np.float32): 4200, np.dtype(np.float64): 2100}
+STEEP = 3.0
 
 
 def tensor(array, device):
@@ -85,8 +88,45 @@ def check_contract(dtype, device):
                 assert_holds(name, what, check, dtype, n, -1, function)
         assert_holds(name, what, "contract", dtype, 17, 0, function)
         if (name, what) in (("softmax", "forward"), ("softmax", "vjp"), ("log_softmax", "vjp")):
-            for n, axis in ((LONGER, -1), (IN_PARTS, -1), (IN_PARTS, 0)):
+            long = IN_PARTS[dtype.itemsize]
+            for n, axis in ((LONGER, -1), (long, -1), (long, 0)):
                 assert_holds(name, what, "contract", dtype, n, axis, function)
+        if what == "double-backward" and dtype in DOUBLE_IN_PARTS:
+            for axis in (-1, 0) if (name, dtype) == ("softmax", np.float32) else (-1,):
+                assert_holds(name, what, "contract", dtype, DOUBLE_IN_PARTS[dtype], axis, function)
+
+
+def check_entmax(dtype, device):
+    """Long rows, and α beyond 2: as the CPU's (test_entmax.py)."""
+    forward, vjp = on_arrays(gpu.entmax, device), on_arrays(gpu.entmax_vjp, device)
+    for alpha in (1.5, STEEP) if dtype in LOOPED else ():
+        x = np.stack([ROWS[name](LOOPED[dtype]) for name in ("plain", "ties")]).astype(dtype)
+        assert_solved(forward(x, alpha), entmax_oracle.entmax(x, alpha))
+    for alpha, axis in ((STEEP, -1), (40.0, 0)) if dtype in LOOPED else ((STEEP, -1),):
+        x, exact = hard(20, alpha, dtype)
+        assert_solved(cases.along(lambda x, axis, a=alpha: forward(x, a, axis=axis), axis, x), exact)
+
+    x, dy = cases.logits(17, dtype)[::3], cases.gradients(17, dtype)[::3]
+    y = forward(x / dtype.type(4), STEEP)
+    dx, exact = vjp(y, dy, STEEP), entmax_oracle.vjp(y, dy, STEEP)
+    # J 1 = 0: nothing is promised relative to 0 in float64
+    counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype.itemsize < 8)
+    assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
+    if dtype == np.float32:
+        check_options_of_entmax(dtype, device, forward)
+
+
+def check_options_of_entmax(dtype, device, forward):
+    x = np.stack([ROWS[name](19) for name in ("plain", "ties", "spread 1e-8")]).astype(dtype)
+    some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
+    for scale in (-0.7, 0.0, 1e30):
+        found = forward(np.where(some, x, dtype.type(np.nan)), STEEP, scale=scale, where=tensor(some, device))
+        assert_solved(found, entmax_oracle.entmax(x, STEEP, scale=scale, where=some))
+    x[0], x[1, 5] = -np.inf, np.nan
+    assert (forward(x, STEEP)[0] == 0).all()
+    y = forward(x, STEEP, empty="nan")
+    assert np.isnan(y[:2]).all()
+    assert np.isfinite(y[2]).all()
 
 
 # --- options -------------------------------------------------------------------------------------------
@@ -214,131 +254,12 @@ def check_large(device):
         assert torch.equal(gpu.softmax(x, axis=axis, out=x), expected)
 
 
-# --- compiled for a GPU that is not there -----------------------------------------------------------------
-
-
-class Compiled:
-    """In the place of a kernel: compiles instead of launching, and looks at what came out."""
-
-    seen: tuple[str, ...] = ()
-
-    def __init__(self, kernel, architecture):
-        self.kernel, self.architecture = kernel, architecture
-
-    def __getitem__(self, grid):
-        return self.compile
-
-    def typed(self, parameter, value):
-        """The type of an argument, and what the launch would tell the compiler of its value."""
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
-            return "constexpr", value, None
-        if parameter.annotation_type:
-            return parameter.annotation_type, None, None
-        whole = [["tt.divisibility", 16]]
-        if isinstance(value, torch.Tensor):
-            names = {torch.uint8: "u8", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
-            return "*" + names.get(value.dtype, "fp64"), None, whole
-        return "i32" if abs(value) < 2**31 else "i64", None, whole if value % 16 == 0 else None
-
-    def compile(self, *arguments, **options):
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.backends.nvidia.compiler import get_ptxas
-        from triton.compiler import ASTSource
-
-        signature, constants, attributes = {}, {}, {}
-        for i, parameter in enumerate(self.kernel.params):
-            value = arguments[i] if i < len(arguments) else options[parameter.name]
-            each = value if isinstance(value, tuple) and not parameter.is_constexpr else (value,)
-            types = []
-            for j, one in enumerate(each):
-                at = (i, j) if each is value else (i,)
-                kind, constant, attribute = self.typed(parameter, one)
-                types.append(kind)
-                if kind == "constexpr":
-                    constants[at] = constant
-                elif attribute:
-                    attributes[at] = attribute
-            signature[parameter.name] = tuple(types) if each is value else types[0]
-        source = ASTSource(self.kernel, signature, constants, attributes)
-        made = triton.compile(
-            source,
-            target=GPUTarget("cuda", self.architecture, 32),
-            options={k: options[k] for k in ("num_warps", "num_ctas", "enable_fp_fusion") if k in options},
-        )
-        ptx = made.asm["ptx"]
-        with tempfile.NamedTemporaryFile("w", suffix=".ptx", delete=False) as file:
-            file.write(ptx)
-        name = f"sm_{self.architecture}{'a' if self.architecture == 90 else ''}"
-        command = [get_ptxas(self.architecture).path, "-v", f"--gpu-name={name}", file.name, "-o", os.devnull]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-        os.unlink(file.name)
-        spilt = int(re.search(r"(\d+) bytes spill stores", told)[1])
-        registers = int(re.search(r"Used (\d+) registers", told)[1])
-        bytes_loaded = max(
-            int(count or 1) * int(bits) // 8
-            for count, bits in re.findall(r"ld\.global[\w:.]*?(?:\.v(\d))?\.[bsuf](\d+)", ptx)
-        )
-        line = f"{options.get('LINES', 1)}×{options.get('BLOCK', '')} in {options.get('num_warps', 4)} warps"
-        line += f" of {options.get('num_ctas', 1)} blocks"
-        print(f"  {self.kernel.__name__} {line}: {registers} registers, {spilt} bytes spilt", flush=True)
-        Compiled.seen += (self.kernel.__name__,)
-        assert spilt <= 16, "a few bytes of addresses may be, but no data"
-        if "LINES" in options:  # not those that add up the parts
-            assert bytes_loaded == 16
-
-
-# name: (rows, n, dim): one for each size of the table
-SHAPES = {
-    "softmax": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 16384), (64, 262144)],
-    "log_softmax": [(10**4, 4096)],
-    "softmax_vjp": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 8192), (10**4, 16384), (64, 262144)],
-    "log_softmax_vjp": [(10**4, 4096), (64, 262144)],
-    "log_softmax_jvp": [(10**4, 2048)],
-    "sparsemax": [(10**4, 4096)],
-    "entmax": [(10**4, 4096)],
-    "entmax_vjp": [(10**4, 4096)],
-    "softmax_double_backward": [(10**4, 4096)],
-    "entmax_double_backward": [(10**4, 2048)],
-}
-
-
-def compile_all(architecture):
-    from softgrad.kernels.gpu import calls, parts, tiles
-
-    for name in ("softmax", "vjp", "log_vjp", "entmax", "double_backward"):
-        setattr(calls, f"{name}_kernel", Compiled(getattr(calls, f"{name}_kernel"), architecture))
-    for name in ("softmax", "vjp", "log_vjp"):
-        for step in ("sums", "mean" if name == "vjp" else "total", "write"):
-            setattr(parts, f"{name}_{step}", Compiled(getattr(parts, f"{name}_{step}"), architecture))
-    calls.processors = lambda device: 132
-    dtypes = (torch.bfloat16, torch.float32) if architecture == 90 else (torch.float32,)
-    for name, shapes in SHAPES.items():
-        count = {"vjp": 2, "jvp": 2, "backward": 3}.get(name.rpartition("_")[2], 1)
-        for rows, n in shapes:
-            for dtype in dtypes:
-                print(name, (rows, n), dtype)
-                given = [torch.empty(rows, n, dtype=dtype, device="meta") for _ in range(count)]
-                getattr(gpu, name)(*given)
-    x = torch.empty(128, 10**4, dtype=torch.float32, device="meta")
-    gpu.softmax_vjp(x, x, axis=0)
-    if architecture == 90:
-        tiles.CLUSTERS = True
-        for rows, n in ((1000, 32768), (8, 262144)):
-            x = torch.empty(rows, n, dtype=torch.float32, device="meta")
-            gpu.softmax(x)
-            gpu.softmax_vjp(x, x)
-    print(len(Compiled.seen), "kernels compiled")
-
-
 if __name__ == "__main__":
-    if sys.argv[1].startswith("sm_"):
-        compile_all(int(sys.argv[1][3:]))
-    else:
-        warnings.simplefilter("ignore", RuntimeWarning)  # of NaN in the oracle
-        device, dtype = sys.argv[1], np.dtype(sys.argv[2])
-        check_contract(dtype, device)
-        check_options(dtype, device)
-        if dtype == np.float16:
-            check_large(device)
-        print("all checks hold")
+    warnings.simplefilter("ignore", RuntimeWarning)  # of NaN in the oracle
+    device, dtype = sys.argv[1], np.dtype(sys.argv[2])
+    check_contract(dtype, device)
+    check_options(dtype, device)
+    check_entmax(dtype, device)
+    if dtype == np.float16:
+        check_large(device)
+    print("all checks hold")

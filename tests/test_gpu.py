@@ -2,7 +2,8 @@
 is one.
 
 The same cases serve the interpreter and a GPU.  The interpreter is chosen when Triton is first imported, so
-what it runs is in a process of its own (gpu_cases.py), which this file starts once for each dtype.
+what it runs is in processes of their own: gpu_cases.py for each dtype; and gpu_compiled.py, which has a
+driver of its own.
 """
 
 import importlib.util
@@ -21,10 +22,10 @@ triton = pytest.mark.skipif(
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
-def run(*arguments, interpreted):
+def run(file, *arguments, interpreted):
     environment = {**os.environ, "TRITON_INTERPRET": "1" if interpreted else "0"}
     done = subprocess.run(
-        [sys.executable, HERE / "gpu_cases.py", *arguments], env=environment, capture_output=True, text=True
+        [sys.executable, HERE / file, *arguments], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
@@ -33,7 +34,7 @@ def run(*arguments, interpreted):
 @triton
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_interpreted(dtype):
-    assert "checks hold" in run("cpu", dtype, interpreted=True)
+    assert "checks hold" in run("gpu_cases.py", "cpu", dtype, interpreted=True)
 
 
 @pytest.mark.gpu
@@ -43,13 +44,13 @@ def test_on_a_gpu(dtype):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    assert "checks hold" in run("cuda", dtype, interpreted=False)
+    assert "checks hold" in run("gpu_cases.py", "cuda", dtype, interpreted=False)
 
 
 @triton
 @pytest.mark.parametrize("architecture", [90, 80])
 def test_compiled_without_a_spill_and_with_wide_loads(architecture):
-    assert "kernels compiled" in run(f"sm_{architecture}", interpreted=False)
+    assert "kernels compiled" in run("gpu_compiled.py", str(architecture), interpreted=False)
 
 
 def test_softgrad_does_without_triton():

@@ -81,13 +81,13 @@ def plan(
     dtype: torch.dtype,
     device: torch.device,
     weight: int,
-    whole: bool,
+    looped: str | None,
 ) -> Plan | None:
-    """None where the dims can't be walked.  `weight` and `whole` are as for `tiles.tile`."""
+    """None where the dims can't be walked.  `weight` and `looped` are as for `tiles.tile`."""
     found = lines.lines(shape, strides)
     if found is None:
         return None
-    tile = tiles.tile(found, dtype.itemsize, processors(device), weight, whole)
+    tile = tiles.tile(found, dtype.itemsize, processors(device), weight, looped)
     count = found.outer * found.inner
     across = found.outer * -(-found.inner // tile.lines)
     blocks = across if found.across else -(-count // tile.lines)
@@ -97,7 +97,7 @@ def plan(
         steps=found.steps,
         lines=count,
         parts=tile.parts,
-        grid=(blocks * (1 if whole else tile.parts), 1, 1),
+        grid=(blocks * (1 if looped else tile.parts), 1, 1),
         constants={
             "TYPE": lane,
             "WIDE": wide,
@@ -116,7 +116,7 @@ class Walk:
     """Tensors of one shape as lines along the last dim; `outs` are written.
 
     Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results
-    into `outs`.
+    into `outs`.  `weight` and `looped` are as for `tiles.tile`.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class Walk:
         outs: list[Tensor],
         where: Tensor | None,
         weight: int = 1,
-        whole: bool = False,
+        looped: str | None = None,
     ) -> None:
         mask = [] if where is None else [where.view(torch.uint8)]
         self.outs, self.targets = outs, outs
         first = read[0]
-        of = first.shape, first.dtype, first.device, weight, whole
+        of = first.shape, first.dtype, first.device, weight, looped
         found = self.planned([*read, *outs, *mask], *of)
         if found is None:
             read, mask = [t.contiguous() for t in read], [m.contiguous() for m in mask]
@@ -152,7 +152,11 @@ class Walk:
         return plan(shape, tuple([t.stride() for t in tensors]), *more)
 
     def over_tiles(self, kernel: Any, *given: Any, **flags: Any) -> None:
-        """Call a kernel with a program for each tile.  `flags` are constants that are not the plan's."""
+        """Call a kernel with a program for each tile.
+
+        `flags` are what else it is compiled for than the plan: constants, and whatever tells apart calls of
+        which the tensors stand in another order.
+        """
         self.launch(kernel, self.plan.grid, self.plan.options, given, flags)
 
     def over_lines(self, kernel: Any, *given: Any, **flags: Any) -> None:
@@ -212,11 +216,19 @@ def forward(
             walk = Walk([x], [out], where)
             exponentials(walk, sign, abs(scale), nothing, map == "log_softmax")
         else:
-            walk = Walk([x], [out], where, 2, True)
+            way = "steep" if alpha > 2 else name_of(map, alpha)
+            walk = Walk([x], [out], where, looped=looped(way, x.dtype))
             given = [*walk.read, *walk.written, *walk.mask, *walk.plan.form]
             numbers = sign, *in_parts(abs(scale), x.dtype is torch.float64), nothing, alpha
-            walk.over_tiles(entmax_kernel, *given, *numbers, MAP=name_of(map, alpha))
+            walk.over_tiles(entmax_kernel, *given, *numbers, MAP=way)
         walk.done()
+
+
+def looped(way: str, dtype: torch.dtype) -> str:
+    """The table of tiles for the entmax of a MAP."""
+    if dtype is torch.float64:
+        return "float64"
+    return "powers" if way in ("entmax", "steep") else "squares"
 
 
 def exponentials(walk: Walk, sign: float, scale: float, nothing: float, log: bool) -> None:
@@ -237,6 +249,15 @@ def name_of(map: str, alpha: float) -> str:
     return "entmax15" if map == "entmax" and alpha == 1.5 else map
 
 
+def mean_in_parts(walk: Walk, number: int, room: Tensor, lot: Tensor, alpha: float, way: str) -> None:
+    """Leave the means of tensor `number` of those read, with the weights of the first, in `lot`."""
+    form, count = walk.plan.form, walk.plan.parts
+    read = walk.read[:2] + walk.read[2 * number : 2 * number + 2]
+    walk.over_tiles(parts.vjp_sums, *read, *walk.mask, room, *form, count, alpha, MAP=way, number=number)
+    lane = walk.plan.constants["WIDE" if way == "log_softmax" else "TYPE"]
+    walk.over_lines(parts.vjp_mean, room, lot, walk.plan.lines, count, TYPE=lane)
+
+
 def product(
     map: str, y: Tensor, v: Tensor, where: Tensor | None, scale: float, out: Tensor, alpha: float
 ) -> None:
@@ -245,20 +266,16 @@ def product(
         return
     # sums with rounded weights take more registers, and those of log_softmax are wider than y
     weight = {"softmax": 1, "sparsemax": 1, "entmax": 2, "log_softmax": 4}[map]
-    flags = {"SCALED": scale != 1.0, "MAP": name_of(map, alpha)}
+    way, scaled = name_of(map, alpha), scale != 1.0
     with on(y):
         walk = Walk([y, v], [out], where, weight)
         given, form, count = [*walk.read, *walk.written, *walk.mask], walk.plan.form, walk.plan.parts
         if count == 1:
-            walk.over_tiles(vjp_kernel, *given, *form, alpha, scale, **flags)
+            walk.over_tiles(vjp_kernel, *given, *form, alpha, scale, SCALED=scaled, MAP=way)
         else:
             room, lot = walk.room(7)
-            walk.over_tiles(
-                parts.vjp_sums, *walk.read, *walk.mask, room, *form, count, alpha, MAP=flags["MAP"]
-            )
-            lane = walk.plan.constants["WIDE" if map == "log_softmax" else "TYPE"]
-            walk.over_lines(parts.vjp_mean, room, lot, walk.plan.lines, count, TYPE=lane)
-            walk.over_tiles(parts.vjp_write, *given, lot, *form, count, alpha, scale, **flags)
+            mean_in_parts(walk, 1, room, lot, alpha, way)
+            walk.over_tiles(parts.vjp_write, *given, lot, *form, count, alpha, scale, SCALED=scaled, MAP=way)
         walk.done()
 
 
@@ -283,18 +300,23 @@ def log_product(y: Tensor, dy: Tensor, where: Tensor | None, scale: float, out: 
 def double_backward(
     map: str, y: Tensor, dy: Tensor, v: Tensor, grad_x: Tensor, grad_dy: Tensor, scale: float, alpha: float
 ) -> None:
-    """Lines too long for registers raise NotImplementedError."""
     if y.numel() == 0:
         return
     with on(y):
-        walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2, True)
-        given, plan = [*walk.read, *walk.written], walk.plan
-        if plan.parts > 1:
-            raise NotImplementedError(
-                f"double backward of lines of {plan.form[2]} elements: use the formulas"
+        walk = Walk([y, dy, v], [grad_x, grad_dy], None, 2)
+        given, form, count = [*walk.read, *walk.written], walk.plan.form, walk.plan.parts
+        way, scaled = name_of(map, alpha), scale != 1.0
+        if count == 1:
+            walk.over_tiles(double_backward_kernel, *given, *form, alpha, scale, SCALED=scaled, MAP=way)
+        else:
+            room, lot = walk.room(9)
+            if map != "log_softmax":
+                mean_in_parts(walk, 1, room, lot, alpha, way)
+            v_lot = lot[parts.V_MEAN.value * walk.plan.lines :]
+            mean_in_parts(walk, 2, room, v_lot, alpha, way)
+            walk.over_tiles(parts.double_backward_sums, *walk.read, room, lot, *form, count, alpha, MAP=way)
+            walk.over_lines(parts.double_backward_total, room, lot, walk.plan.lines, count)
+            walk.over_tiles(
+                parts.double_backward_write, *given, lot, *form, count, alpha, scale, SCALED=scaled, MAP=way
             )
-        walk.over_tiles(
-            double_backward_kernel, *given, *plan.form, alpha, scale,
-            SCALED=scale != 1.0, MAP=name_of(map, alpha),
-        )  # fmt: skip
         walk.done()

@@ -10,6 +10,9 @@ Of log_softmax, with p = exp(y), they are
 
     grad_dy = v − n
     grad_x  = −Σdy · p ∘ (v − n)
+
+So three sums along the row are all that is needed: of both means, and `total`.  For lines in parts see
+parts.py.
 """
 
 import triton
@@ -23,27 +26,54 @@ from .weights import faintest, slope
 
 
 @triton.jit
-def centred(d, factor, hi, lo, WIDE: tl.constexpr):
-    """factor·d − (hi + lo), in the wider type."""
+def operands(
+    y, y_steps, dy, dy_steps, v, v_steps, tile, alpha,
+    MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """y, s(y), what it lacks, dy and v."""
+    w, rest, d, _ = pair(y, y_steps, dy, dy_steps, None, y_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    _, _, u, _ = pair(y, y_steps, v, v_steps, None, y_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    return load(y, y_steps, tile, 0.0, TYPE, VEC, ACROSS), w, rest, d, u
+
+
+@triton.jit
+def centred(d, mean, WIDE: tl.constexpr):
+    """factor·d − (hi + lo), in the wider type; the mean is as from `safe_mean`."""
+    hi, lo, _, factor = mean
     return ((d * factor).to(WIDE) - hi.to(WIDE)) - lo.to(WIDE)
 
 
 @triton.jit
-def simplex(y, w, rest, d, u, alpha, scale, MAP: tl.constexpr, WIDE: tl.constexpr, ACROSS: tl.constexpr):
-    """Both gradients, of a map whose Jacobian is symmetric."""
-    hi, lo, b, factor = safe_mean(w, rest, d, WIDE, ACROSS)
-    u_hi, u_lo, _, u_factor = safe_mean(w, rest, u, WIDE, ACROSS)
+def factors(given, mean, v_mean, alpha, MAP: tl.constexpr, WIDE: tl.constexpr):
+    """s, and those of p: s′ ∘ (dy − m) and v − n, times the factors of the means."""
+    y, w, rest, d, u = given
     s = w.to(WIDE) if rest is None else w.to(WIDE) + rest.to(WIDE)
-    through = centred(d, factor, hi, lo, WIDE) * slope(y.to(WIDE), s, alpha, MAP)
-    u = centred(u, u_factor, u_hi, u_lo, WIDE)
-    if WIDE == tl.float64:  # long rows with a winner would lose what is left of the others
-        total, lost = exact_row_sum(s * (through * u), s * 0.0, ACROSS)
-        total = total + lost
+    return s, centred(d, mean, WIDE) * slope(y.to(WIDE), s, alpha, MAP), centred(u, v_mean, WIDE)
+
+
+@triton.jit
+def total(given, mean, v_mean, alpha, MAP: tl.constexpr, WIDE: tl.constexpr, ACROSS: tl.constexpr):
+    """⟨s,p⟩ of each row, times the factors of the means, or of log_softmax Σdy; in two parts."""
+    if MAP == "log_softmax":
+        terms = given[3]
     else:
-        total = row_sum(s * (through * u), ACROSS)
+        s, through, u = factors(given, mean, v_mean, alpha, MAP, WIDE)
+        terms = s * (through * u)
+    if WIDE == tl.float64:  # long rows with a winner would lose what is left of the others
+        return exact_row_sum(terms, terms * 0.0, ACROSS)
+    else:
+        whole = row_sum(terms, ACROSS)
+        return whole, tl.zeros_like(whole)
+
+
+@triton.jit
+def simplex(given, mean, v_mean, total, alpha, scale, MAP: tl.constexpr, WIDE: tl.constexpr):
+    """Both gradients, of a map whose Jacobian is symmetric."""
+    s, through, u = factors(given, mean, v_mean, alpha, MAP, WIDE)
+    b = mean[2]
     spread = tl.fma(through, u, -(total / b.to(WIDE)))
-    undo, u_undo = 1.0 / factor.to(WIDE), 1.0 / u_factor.to(WIDE)
-    grad_x, grad_dy = s * (spread * undo * u_undo), s * (u * u_undo)
+    undo, v_undo = 1.0 / mean[3].to(WIDE), 1.0 / v_mean[3].to(WIDE)
+    grad_x, grad_dy = s * (spread * undo * v_undo), s * (u * v_undo)
     if scale is not None:
         grad_x = grad_x * number(scale, WIDE) * number(scale, WIDE)
         grad_dy = grad_dy * number(scale, WIDE)
@@ -52,20 +82,24 @@ def simplex(y, w, rest, d, u, alpha, scale, MAP: tl.constexpr, WIDE: tl.constexp
 
 
 @triton.jit
-def of_log(w, d, u, scale, WIDE: tl.constexpr, ACROSS: tl.constexpr):
-    """Both gradients, of log_softmax; w = exp(y)."""
-    if WIDE == tl.float64:
-        total, lost = exact_row_sum(d, d * 0.0, ACROSS)
-        total = total + lost
-    else:
-        total = row_sum(d, ACROSS)
-    hi, lo, b, factor = safe_mean(w, None, u, WIDE, ACROSS)
-    r = tl.where(w == 0.0, 0.0, centred(u, factor, hi, lo, WIDE))
+def of_log(given, mean, total, scale, WIDE: tl.constexpr):
+    """Both gradients, of log_softmax, given the mean of v and Σdy."""
+    _, w, _, _, u = given  # w = exp(y)
+    _, _, b, factor = mean
+    r = tl.where(w == 0.0, 0.0, centred(u, mean, WIDE))
     grad_dy = product(r, r * 0.0 + 1.0, scale) * (1.0 / factor)
     w = tl.where(w <= faintest(WIDE), 0.0, w)
     grad_x = product(product(w * r, r * 0.0 - total, scale), r * 0.0 + 1.0, scale) * (1.0 / factor)
     some = b != 0.0
     return tl.where(some, grad_x, 0.0), tl.where(some, grad_dy, 0.0)
+
+
+@triton.jit
+def gradients(given, mean, v_mean, total, alpha, scale, MAP: tl.constexpr, WIDE: tl.constexpr):
+    if MAP == "log_softmax":
+        return of_log(given, v_mean, total, scale, WIDE)
+    else:
+        return simplex(given, mean, v_mean, total, alpha, scale, MAP, WIDE)
 
 
 @triton.jit
@@ -75,14 +109,12 @@ def double_backward(
     MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    scale = scale if SCALED else None
     tile = tile_of(tl.program_id(0), 0, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    w, rest, d, _ = pair(y, y_steps, dy, dy_steps, None, y_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
-    _, _, u, _ = pair(y, y_steps, v, v_steps, None, y_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
-    if MAP == "log_softmax":
-        gx, gdy = of_log(w, d, u, scale, WIDE, ACROSS)
-    else:
-        value = load(y, y_steps, tile, 0.0, TYPE, VEC, ACROSS)
-        gx, gdy = simplex(value, w, rest, d, u, alpha, scale, MAP, WIDE, ACROSS)
+    given = operands(y, y_steps, dy, dy_steps, v, v_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    _, w, rest, d, u = given
+    v_mean = safe_mean(w, rest, u, WIDE, ACROSS)
+    mean = v_mean if MAP == "log_softmax" else safe_mean(w, rest, d, WIDE, ACROSS)
+    whole, lost = total(given, mean, v_mean, alpha, MAP, WIDE, ACROSS)
+    gx, gdy = gradients(given, mean, v_mean, whole + lost, alpha, scale if SCALED else None, MAP, WIDE)
     store(grad_x, x_steps, tile, gx.to(TYPE), VEC, ACROSS)
     store(grad_dy, grad_dy_steps, tile, gdy.to(TYPE), VEC, ACROSS)

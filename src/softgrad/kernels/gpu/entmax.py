@@ -3,6 +3,8 @@
 c, at most 1, is how far the largest logit lies above the threshold.  It is found by Newton's method, on the
 row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  It is in
 float64, and kept in two parts, since what is left of many small differences has to add up to 1.
+
+MAP is "sparsemax", "entmax15" for α = 1.5, "steep" for α > 2, or "entmax".
 """
 
 import triton
@@ -77,9 +79,11 @@ def result(v, reference, c, c_lost, least, alpha, scale, MAP: tl.constexpr):
         base = tl.where(outside, 1.0, w)
         y = raised(base, tl.where(outside, 0.0, rest), exponent, tl.fma(exponent, 1.0 - wide, 1.0) * exponent)
         y, s = tl.where(outside, 0.0, y), tl.where(outside, 0.0, y / base)
-        steep, below, there = wide > 2.0, v < reference, v == reference
-        y = tl.where(steep, tl.where(below, 0.0, tl.where(there, least, y)), y)
-        return y, tl.where(steep, tl.where(below, 0.0, tl.where(there, least / c, s)), s)
+        if MAP == "steep":
+            below, there = v < reference, v == reference
+            y = tl.where(below, 0.0, tl.where(there, least, y))
+            s = tl.where(below, 0.0, tl.where(there, least / c, s))
+        return y, s
 
 
 # --- a row -----------------------------------------------------------------------------------------------
@@ -111,13 +115,15 @@ def sums(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """Σy − 1 and Σy^(2−α) of each row, which is v if it is HELD."""
-    upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
-    if not HELD:
-        for start in range(BLOCK, n, BLOCK):
-            v, _, _ = block_of(
+    if HELD:
+        upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
+    else:
+        upper, lower, slope = state[1] * 0.0, state[1] * 0.0, state[1] * 0.0
+        for start in range(0, n, BLOCK):
+            v_there, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
-            more, less, steeper = block_sums(v, state, alpha, scale, MAP, ACROSS)
+            more, less, steeper = block_sums(v_there, state, alpha, scale, MAP, ACROSS)
             upper, lower, slope = upper + more, lower + less, slope + steeper
     return (upper - 1.0) + lower, slope
 
@@ -148,8 +154,7 @@ def descend(
     HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    """c of the rows for α ≤ 2, in two parts, and the last Σy − 1: −1 where a row is empty, NaN where it has
-    NaN."""
+    """The state of the rows for α ≤ 2, and the last Σy − 1: −1 where a row is empty, NaN where it has NaN."""
     tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
     one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
     c, c_lost, excess, unsolved = one, one * 0.0, one, one
@@ -165,7 +170,95 @@ def descend(
         off = (excess > tolerance) | (excess < -tolerance)
         unsolved = tl.where(off & (slope > 0.0), unsolved, 0.0)
         steps += 1
-    return c, c_lost, excess
+    return (top, c, c_lost, c), excess
+
+
+@triton.jit
+def border(top, alpha, scale):
+    """A number that is below all of the support: 1 below `top`, and some; −inf if there is none."""
+    gain = (number(scale[0], tl.float64) + number(scale[1], tl.float64)) * number(scale[2], tl.float64)
+    low = top.to(tl.float64) - (1.0 + 2.0**-20) / (number(alpha, tl.float64) - 1.0) / gain
+    low = (low - tl.abs(low) * 2.0**-20).to(top.dtype)
+    return tl.where(low < top, low, -float("inf"))
+
+
+@triton.jit
+def next_above(
+    v, x, x_steps, where, where_steps, outer, inner, n, sign, low,
+    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """The smallest logit above `low`; inf if there is none."""
+    if HELD:
+        least = row_max(tl.where(v > low, -v, -float("inf")), ACROSS)
+    else:
+        least = tl.zeros_like(low) - float("inf")
+        for start in range(0, n, BLOCK):
+            v_there, _, _ = block_of(
+                x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
+            )
+            least = tl.maximum(least, row_max(tl.where(v_there > low, -v_there, -float("inf")), ACROSS))
+    return -least
+
+
+@triton.jit
+def anchor(
+    v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP: tl.constexpr,
+    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """The state of the rows for α > 2, and the last Σy − 1.
+
+    The smallest logit of the support is found by bisection: with the threshold at a logit in the support,
+    what is above it sums to less than 1.  The unknown is then its y, q.  The others are
+    (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0
+    to 1, so from q = 1 Newton's steps go down to the solution.  (Some rows may be there while others still
+    search.)
+    """
+    tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
+    one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
+    low, high = border(top, alpha, scale), top
+    least = next_above(
+        v, x, x_steps, where, where_steps, outer, inner, n, sign, low, HELD, TYPE, VEC, LINES, BLOCK, ACROSS
+    )
+    q, c, excess, left = one, one, one, one * 100.0  # Newton's steps that are left to a row
+    while tl.max(tl.max(left, axis=1), axis=0) > 0.0:
+        searching = least < high
+        middle = tl.maximum(low * 0.5 + high * 0.5, least)
+        middle = tl.where(searching & (middle < high), middle, least)
+        at = tl.where(searching, 0.0, one)
+        state = (middle, c * at, one * 0.0, q * at)
+        excess, slope = sums(
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP,
+            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+        )  # fmt: skip
+
+        light = excess < 0.0
+        low = tl.where(searching, tl.where(light, low, middle), low)
+        high = tl.where(searching & light, middle, high)
+        least = next_above(
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, low,
+            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+        )  # fmt: skip
+
+        solving = (left > 0.0) & (slope > 0.0) & (at > 0.0)
+        q = tl.maximum(q - tl.where(solving, excess / (slope * (c / q)), 0.0), FAINTEST)
+        c = tl.maximum(raised(q, q * 0.0, number(alpha, tl.float64) - 1.0, 0.0), FAINTEST)
+        unsolved = solving & ((excess > tolerance) | (excess < -tolerance))
+        left = tl.where(searching, left, tl.where(unsolved, left - 1.0, 0.0))
+    return (least, c, one * 0.0, q), excess
+
+
+@triton.jit
+def write(
+    v, here, tile, out, out_steps, state, excess, nothing, alpha, scale,
+    MAP: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    empty = excess == -1.0
+    instead = tl.where(empty, number(nothing, TYPE), excess.to(TYPE))
+    y, _ = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
+    y = tl.where(empty | (excess != excess), instead, y.to(TYPE))
+    store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
 
 
 @triton.jit
@@ -187,21 +280,21 @@ def entmax(
             )
             top = tl.maximum(top, row_max(more, ACROSS))
     top = tl.where(top == -float("inf"), 0.0, top)  # of an empty row
-    c, c_lost, excess = descend(
-        v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
-        HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-    )  # fmt: skip
-    empty = excess == -1.0
-    special = empty | (excess != excess)
-    instead = tl.where(empty, number(nothing, TYPE), excess.to(TYPE))
-    y, _ = result(v, top, c, c_lost, c, alpha, scale, MAP)
-    y = tl.where(special, instead, y.to(TYPE))
-    store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
-    if not HELD:
-        for start in range(BLOCK, n, BLOCK):
+    if MAP == "steep":
+        state, excess = anchor(
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
+            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+        )  # fmt: skip
+    else:
+        state, excess = descend(
+            v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
+            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
+        )  # fmt: skip
+    if HELD:
+        write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
+    else:
+        for start in range(0, n, BLOCK):
             v, here, tile = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
-            y, _ = result(v, top, c, c_lost, c, alpha, scale, MAP)
-            y = tl.where(special, instead, y.to(TYPE))
-            store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
+            write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)

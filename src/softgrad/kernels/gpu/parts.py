@@ -1,13 +1,16 @@
 """Lines in parts: what is too long for the registers of one program, or too few for all of the chip.
 
 Three kernels: one sums each part, one adds up what is found of a line's parts, in their order and in float64,
-whatever program was done first; and one writes.  Each part leaves some numbers in `room`, each line in `lot`:
-float64 arrays of shape (numbers, lines, parts) and (numbers, lines).
+whatever program was done first; and one writes.  (Of a double backward the last sum needs both means: each is
+summed and added up before.)  Each part leaves some numbers in `room`, each line in `lot`: float64 arrays of
+shape (numbers, lines, parts) and (numbers, lines).
 """
 
 import triton
 import triton.language as tl
 
+from .double_backward import gradients, operands
+from .double_backward import total as double_backward_sum
 from .exp import ONE_64, argument, one, power
 from .log_vjp import pair as log_pair
 from .log_vjp import result as log_result
@@ -203,6 +206,14 @@ def vjp_mean(room, lot, lines, parts, TYPE: tl.constexpr, CHUNK: tl.constexpr):
 
 
 @triton.jit
+def kept_mean(lot, tile, outer, inner, first: tl.constexpr, TYPE: tl.constexpr):
+    """What `vjp_mean` left for each line of the tile: hi, lo, ⟨s,1⟩ and the factor."""
+    hi, lo = kept(lot, tile, outer, inner, first), kept(lot, tile, outer, inner, first + 1)
+    b, factor = kept(lot, tile, outer, inner, first + 2), kept(lot, tile, outer, inner, first + 3)
+    return hi.to(TYPE), lo.to(TYPE), b, factor.to(TYPE)
+
+
+@triton.jit
 def vjp_write(
     y, y_steps, dy, dy_steps, out, out_steps, where, where_steps, lot, outer, inner, n, parts,
     alpha: tl.float64, scale: tl.float64, SCALED: tl.constexpr,
@@ -215,8 +226,7 @@ def vjp_write(
     w, _, d, here = pair(
         y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
     )
-    hi, lo = kept(lot, tile, outer, inner, 0).to(w.dtype), kept(lot, tile, outer, inner, 1).to(w.dtype)
-    b, factor = kept(lot, tile, outer, inner, 2), kept(lot, tile, outer, inner, 3).to(w.dtype)
+    hi, lo, b, factor = kept_mean(lot, tile, outer, inner, 0, w.dtype)
     dx = product_result(w, d, hi, lo, b, factor, here, scale if SCALED else None, MAP)
     store(out, out_steps, tile, dx, VEC, ACROSS)
 
@@ -272,3 +282,56 @@ def log_vjp_write(
     far = kept(lot, tile, outer, inner, 2)
     dx = log_result(v, d, factor, near, far, here, scale if SCALED else None, WIDE)
     store(out, out_steps, tile, dx, VEC, ACROSS)
+
+
+# --- the double backward --------------------------------------------------------------------------------
+
+# numbers of a line in `lot`: the mean of dy and that of v, four each, and the total
+MEAN, V_MEAN, TOTAL = tl.constexpr(0), tl.constexpr(4), tl.constexpr(8)
+
+
+@triton.jit
+def double_backward_sums(
+    y, y_steps, dy, dy_steps, v, v_steps, room, lot, outer, inner, n, parts, alpha: tl.float64,
+    MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """The `double_backward.total` of each part, given the means of its line."""
+    part = tl.program_id(0) % parts
+    start = part.to(tl.int64) * BLOCK
+    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    given = operands(y, y_steps, dy, dy_steps, v, v_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    mean = kept_mean(lot, tile, outer, inner, MEAN, given[1].dtype)
+    v_mean = kept_mean(lot, tile, outer, inner, V_MEAN, given[1].dtype)
+    total, lost = double_backward_sum(given, mean, v_mean, alpha, MAP, WIDE, ACROSS)
+    keep(room, tile, outer, inner, part, parts, (total, lost), ACROSS)
+
+
+@triton.jit
+def double_backward_total(room, lot, lines, parts, CHUNK: tl.constexpr):
+    """That of a line."""
+    total, lost = tl.full([1, CHUNK], 0.0, tl.float64), tl.full([1, CHUNK], 0.0, tl.float64)
+    for first in range(0, parts, CHUNK):
+        total, more = two_sum(total, column(room, 0, lines, parts, first, 0.0, CHUNK))
+        lost += more + column(room, 1, lines, parts, first, 0.0, CHUNK)
+    total, lost = exact_row_sum(total, lost, False)
+    leave(lot + TOTAL * tl.cast(lines, tl.int64), lines, (total + lost,))
+
+
+@triton.jit
+def double_backward_write(
+    y, y_steps, dy, dy_steps, v, v_steps, grad_x, x_steps, grad_dy, grad_dy_steps, lot,
+    outer, inner, n, parts, alpha: tl.float64, scale: tl.float64, SCALED: tl.constexpr,
+    MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    part = tl.program_id(0) % parts
+    start = part.to(tl.int64) * BLOCK
+    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    given = operands(y, y_steps, dy, dy_steps, v, v_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
+    mean = kept_mean(lot, tile, outer, inner, MEAN, given[1].dtype)
+    v_mean = kept_mean(lot, tile, outer, inner, V_MEAN, given[1].dtype)
+    total = kept(lot, tile, outer, inner, TOTAL).to(WIDE)
+    gx, gdy = gradients(given, mean, v_mean, total, alpha, scale if SCALED else None, MAP, WIDE)
+    store(grad_x, x_steps, tile, gx.to(TYPE), VEC, ACROSS)
+    store(grad_dy, grad_dy_steps, tile, gdy.to(TYPE), VEC, ACROSS)

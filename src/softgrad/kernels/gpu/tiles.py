@@ -28,6 +28,13 @@ WARPS = {
     4: {2048: 4, 4096: 8, 8192: 8, 16384: 16},
     8: {1024: 4, 2048: 8, 4096: 16},
 }
+# The same of entmax, which goes over a longer line in a loop, each time that it needs a sum.  It computes in
+# float64 whatever the dtype is: squares at most, or real powers, which take more registers.
+LOOPED = {
+    "squares": {1024: 4, 2048: 8, 4096: 8},
+    "powers": {1024: 4, 2048: 8},
+    "float64": {512: 4, 1024: 8, 2048: 16},
+}
 PART = {2: 8192, 4: 8192, 8: 2048}  # of a line in parts: small, since the parts must also fill the chip
 ENOUGH = 2  # programs for each multiprocessor: lines that are fewer, and long, are cut in parts to fill it
 LONG = 16384  # bytes of a line from which that pays for two more launches
@@ -43,28 +50,28 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def tile(found: Lines, itemsize: int, processors: int, weight: int = 1, whole: bool = False) -> Tile:
-    """For what moves `weight` times the operands of a vjp, or holds as many; a `whole` line is not cut for
-    being one of few."""
+def tile(found: Lines, itemsize: int, processors: int, weight: int = 1, looped: str | None = None) -> Tile:
+    """For what moves `weight` times the operands of a vjp, or holds as many; or for what goes over the parts
+    of a line in a loop, by a table of `LOOPED`."""
     n, lines, inner = found.n, found.outer * found.inner, found.inner
-    warps = {size // weight: w for size, w in WARPS[itemsize].items()}
+    warps = LOOPED[looped] if looped else {size // weight: w for size, w in WARPS[itemsize].items()}
     block = power_of_two(n)
     side = 1
     if found.across:
-        # 128 bytes of neighbours, or fewer to hold whole lines: at least 32, of which memory is made, but for
-        # what has to be whole
+        # 128 bytes of neighbours, or fewer to hold whole lines: at least 32, of which memory is made, unless
+        # that takes a loop
         side, least = (min(power_of_two(inner), size // itemsize) for size in (128, 32))
-        least = 1 if whole else least
+        least = 1 if looped else least
         if block * least <= max(warps):
             side = min(side, max(warps) // block)
     enough = ENOUGH * processors * (32 if found.across else 1)
-    few = n * itemsize > LONG and lines < enough and not whole
-    if CLUSTERS and not found.across and weight == 1 and (few or max(warps) < block):
+    few = n * itemsize > LONG and lines < enough and not looped
+    if CLUSTERS and not found.across and not looped and weight == 1 and (few or max(warps) < block):
         share = max(PART[itemsize] // (2 if few else 1), block // MOST_BLOCKS)
         if share <= max(warps):
             return Tile(1, block, warps[share], 1, block // share)
     if few or block * side > max(warps):
-        size = PART[itemsize] // weight
+        size = max(warps) if looped else PART[itemsize] // weight
         block = min(block, size // side)
         return Tile(side, block, warps[size], -(-n // block))
     small = min(warps)
