@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import records as written
 import torch
 from matplotlib.figure import Figure
 
@@ -261,7 +262,7 @@ def main() -> None:
             print(f"{case.name}, {record.implementation}: {told}", flush=True)
             found.records.append(record)
     content = json.loads(as_json(found)) | {"launch_seconds": launch()}
-    Path(sys.argv[1]).write_text(json.dumps(content, indent=1) + "\n")
+    Path(sys.argv[1]).write_text(written.as_text(content))
     Path(sys.argv[2]).write_bytes(picture(found.records))
 
 

@@ -1,5 +1,6 @@
 """What test_gpu.py runs in a process of its own: python gpu_cases.py (cpu | cuda) DTYPE."""
 
+import itertools
 import sys
 import warnings
 
@@ -7,11 +8,16 @@ import entmax_oracle
 import ml_dtypes
 import numpy as np
 import torch
+from contract import off_by
 from test_entmax import ROWS, assert_solved, hard
 
+import softgrad
+from softgrad.family import MAPS as FAMILY
 from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
 from softgrad.kernels import gpu
 from softgrad.testing import again, cases, measures, oracle
+from softgrad.torch import by_formulas, by_triton, compute
+from softgrad.torch.options import Call
 
 MAPS = ("softmax", "log_softmax", "sparsemax", "entmax")
 WHATS = {"forward": "", "vjp": "_vjp", "jvp": "_jvp", "double-backward": "_double_backward"}
@@ -254,6 +260,73 @@ def check_large(device):
         assert torch.equal(gpu.softmax(x, axis=axis, out=x), expected)
 
 
+# --- as softgrad.torch calls them ----------------------------------------------------------------------
+
+
+def check_calls(device):
+    """by_triton.py in float32 beside by_formulas.py in float64, which is tested on tensors of the CPU."""
+    x, dy, u = (tensor(cases.numbers(60, key).reshape(4, 3, 5).astype(np.float32), device) for key in "abc")
+    some = x > -1
+    some[:, 0] = False
+    for map, dims in itertools.product(FAMILY.values(), ((-1,), (-3, -1))):
+        for mask, empty in ((None, "zero"), (some & (x < 1), "nan"), (some & (dy > 0), "zero")):
+            call = Call(map, dims, 0.7, empty)
+            y = by_triton.forward(call, x, mask)
+            assert_as_formulas(call, "forward", y, mask, x)
+            for kind in ("vjp", "jvp") if empty == "zero" else ():
+                hidden = dy if mask is None else torch.where(mask, dy, torch.nan)
+                found = by_triton.product(call.product(kind), y, hidden, mask, None)
+                assert_as_formulas(call.product(kind), "product", found, mask, y, hidden)
+        y = by_triton.forward(call, x, None)
+        assert_as_formulas(call, "double_backward", by_triton.double_backward(call, y, dy, u), None, y, dy, u)
+
+
+def assert_as_formulas(call, what, found, mask, *given):
+    arguments = [t.double() for t in given] + ([] if what == "double_backward" else [mask])
+    expected = getattr(by_formulas, what)(call, *arguments)
+    pairs = [(found, expected)] if torch.is_tensor(found) else zip(found, expected, strict=True)
+    for one, exact in pairs:
+        one, exact = (
+            array(t.movedim(call.dims, tuple(range(-len(call.dims), 0))).flatten(-len(call.dims)))
+            for t in (one, exact)
+        )
+        assert off_by(one, exact.astype(oracle.WIDE)) <= 2, (call, what)
+
+
+def check_results_over_operands(device):
+    """`out` may be an operand, other memory, or memory that overlaps an operand or itself."""
+    call = Call(FAMILY["softmax"], (-1,)).product("vjp")
+    room = tensor(cases.numbers(6006, "room").reshape(1001, 6), device)
+    y, dy = by_triton.forward(call, room[1:], None), torch.roll(room[1:], 1, -1)
+    expected = by_triton.product(call, y, dy, None, None)
+    for place in ("dy", "apart", "a row further", "turned"):
+        room[:1000] = dy
+        out = {
+            "dy": room[:1000],
+            "apart": torch.empty_like(dy),
+            "a row further": room[1:],
+            "turned": room.flatten()[:6000].view(6, 1000).T,
+        }[place]
+        written = out._version
+        assert by_triton.product(call, y, room[:1000], None, out) is out, place
+        assert torch.equal(out, expected), place
+        assert out._version > written
+    assert by_triton.apart(dy, y, dy)
+    assert not by_triton.apart(torch.empty(6, device=device).expand(1000, 6), y)
+
+
+def check_which_room(device):
+    """The kernels are taken where they run, and `explain` says so."""
+    here, x = by_triton.runs_on, torch.ones(2, 3, device=device)
+    by_triton.runs_on = lambda device: True
+    try:
+        ran = softgrad.explain(compute.elsewhere, x, FAMILY["entmax"], "vjp")
+        assert compute.elsewhere(x, FAMILY["softmax"], "forward") is by_triton
+    finally:
+        by_triton.runs_on = here
+    assert [(step.by, step.kernel) for step in ran] == [("triton", "entmax_vjp")], ran
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore", RuntimeWarning)  # of NaN in the oracle
     device, dtype = sys.argv[1], np.dtype(sys.argv[2])
@@ -262,4 +335,8 @@ if __name__ == "__main__":
     check_entmax(dtype, device)
     if dtype == np.float16:
         check_large(device)
+    if dtype == np.float64:
+        check_calls(device)
+        check_results_over_operands(device)
+        check_which_room(device)
     print("all checks hold")

@@ -15,7 +15,7 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
-from softgrad.torch import by_formulas, compute, tensors  # noqa: E402
+from softgrad.torch import by_formulas, by_triton, compute, tensors  # noqa: E402
 from softgrad.torch.options import Call  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
@@ -296,6 +296,38 @@ def test_what_is_refused():
             call()
 
 
+def test_tensors_of_two_devices():
+    """Here on the CPU, and on none; on CUDA it would be two kinds of memory."""
+    x, far = numbers(2, 3), torch.empty(2, 3, device="meta")
+    target = torch.zeros(2, dtype=torch.int64, device="meta")
+    for call in (
+        lambda: st.softmax_vjp(x, far),
+        lambda: st.softmax_double_backward(x, x, far),
+        lambda: st.softmax(x, where=far > 0),
+        lambda: st.softmax(x, out=far),
+        lambda: st.softmax_vjp(far, far, out=x),
+        lambda: st.entropy(far, where=x > 0),
+        lambda: st.cross_entropy(x, target),
+        lambda: st.cross_entropy(x, far),
+        lambda: st.segment_softmax(x, target),
+        lambda: st.segment_softmax_vjp(x, x, target),
+    ):
+        with pytest.raises(RuntimeError, match="must be on one device"):
+            call()
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "a device of CUDA", "Triton", "a C compiler", "Ampere", "CUDA"])
+def test_where_the_kernels_for_gpus_run(monkeypatch, lacks):
+    monkeypatch.setenv("CC", "" if lacks == "a C compiler" else "cc")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if lacks == "Triton" else name)
+    monkeypatch.setattr(torch.version, "hip", "7.0" if lacks == "CUDA" else None)
+    oldest = (7, 5) if lacks == "Ampere" else (8, 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: oldest)
+    device = torch.device("meta" if lacks == "a device of CUDA" else "cuda")
+    assert by_triton.runs_on.__wrapped__(device) == (lacks == "nothing")
+
+
 def test_out():
     x, out = numbers(2, 6), torch.empty(2, 12)[:, ::2]
     assert st.softmax(x, out=out) is out
@@ -413,7 +445,7 @@ def test_which_path_ran():
 
 
 @each_map
-def test_the_formulas_that_cuda_tensors_take(name):
+def test_the_formulas_where_there_are_no_kernels(name):
     """Here on tensors of the CPU, beside the kernels: masks, empty rows, NaN, infinities, in float64."""
     x = numbers(4, 5).double()
     x[0], x[1, 2], x[2, 1], x[3, 0] = -INF, NAN, INF, -INF

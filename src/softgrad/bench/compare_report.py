@@ -20,7 +20,15 @@ from .cases import OPS
 from .compare import DISTURBED, NOISY, Comparison, Record, too_wide
 from .implementations import INTO, NEW
 
-LIBRARIES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX", "jacobian": "Jacobian"}
+LIBRARIES = {
+    "numpy": "NumPy",
+    "scipy": "SciPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "quack": "QuACK",
+    "liger": "Liger",
+    "jacobian": "Jacobian",
+}
 WIDE = 100  # columns of a terminal
 HEADS = (
     "shape",

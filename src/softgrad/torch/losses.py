@@ -26,7 +26,7 @@ from .autograd import differentiable, no_derivative, primals
 from .operators import below, named
 from .options import Call
 from .registration import define
-from .tensors import FLOATS, alike, array, checked, limited, one_dim, plain, wide
+from .tensors import FLOATS, alike, array, checked, limited, one_dim, plain, together, wide
 from .tensors import target as fitting
 
 
@@ -193,6 +193,7 @@ def evaluate(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Loss]:
     """The loss, the gradients of the rows if asked for, and which rows count (None: all)."""
     x, goal = checked(x, "x"), to_tensor(goal)
+    together(x, "x", goal, "target")
     dim = one_dim(axis, x.ndim, "the classes")
     loss_checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:

@@ -16,7 +16,7 @@ from . import by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
 from .operators import below, named
 from .registration import define
-from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, wide, written
+from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, together, wide, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,10 @@ def cut_of(x: Tensor, axis: Any, scale: Any) -> Cut:
 
 
 def offsets_of(offsets: Any, x: Tensor) -> Tensor:
-    return offsets if isinstance(offsets, Tensor) else torch.as_tensor(offsets, device=x.device)
+    if not isinstance(offsets, Tensor):
+        return torch.as_tensor(offsets, device=x.device)
+    together(x, "the tensor", offsets, "offsets")
+    return offsets
 
 
 def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:

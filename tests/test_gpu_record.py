@@ -1,0 +1,73 @@
+"""Of benchmarks/gpu.py what needs no GPU: what is timed, what is told right from wrong, and the picture."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad.torch as st  # noqa: E402
+from softgrad.bench.compare import Record  # noqa: E402
+from softgrad.bench.measure import Spread  # noqa: E402
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    for name in ("gpu", "records"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("gpu")
+
+
+def test_every_shape_of_the_record(bench):
+    shapes = {(c.op, c.dtype, c.shape) for c in bench.cases()}
+    for dtype in ("bfloat16", "float32"):
+        for op in ("softmax", "softmax_vjp"):
+            assert {(op, dtype, (2**28 // n, n)) for n in [2**k for k in range(5, 19)]} < shapes
+            assert {(op, dtype, (rows, 262144)) for rows in (1, 8, 64)} < shapes
+    assert {op for op, _, _ in shapes} >= {"log_softmax_vjp", "sparsemax", "entmax_double_backward"}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("op", ["softmax", "softmax_vjp", "log_softmax_jvp", "entmax_double_backward"])
+def test_what_is_wrong_is_not_timed(bench, dtype, op):
+    case = bench.Case(op, (10, 33), -1, dtype, threads=1, device="cuda")
+    function, y = getattr(st, op), case.what != "forward"
+    given = tuple(torch.randn(10, 33, dtype=bench.DTYPES[dtype]) for _ in range(bench.ARRAYS[case.what][0]))
+    given = (getattr(st, case.map)(given[0]), *given[1:]) if y else given
+    result = function(*given)
+    judged = bench.verdict(case, given, result)
+    assert judged.passed
+    assert judged.eps < 4
+    wrong = result[0] if isinstance(result, tuple) else result
+    wrong[3] *= 2
+    assert not bench.verdict(case, given, result).passed
+
+
+def test_the_picture(bench):
+    def spread(median):
+        return Spread(*[median] * len(Spread.__dataclass_fields__))
+
+    found = [
+        Record("softmax", (2**28 // n, n), -1, "float32", 1, "cuda", name, "new", limit_ratio=spread(share))
+        for n in (64, 4096)
+        for name, share in (("softgrad", 0.9), ("torch", 0.6), ("quack", 0.8), ("liger", 0.5))
+    ]
+    drawn = bench.picture(found).decode()
+    assert drawn.lstrip().startswith("<?xml")
+    assert "softmax, float32: speed beside a copy" in drawn
+    assert drawn.count("QuACK") >= 1
+
+
+def test_without_a_gpu_nothing_is_written(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "a.json"), str(tmp_path / "a.svg")])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        bench.main()
+    assert not list(tmp_path.iterdir())
