@@ -12,7 +12,7 @@ hypothesis.settings.load_profile("repeatable")
 # float64 where a map has a file of its own for it, `make test-all` has.
 RELATIVES = {"double_backward", "log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"}
 LEFT = {
-    "float16": RELATIVES | {"jvp", "layout", "mutants", "reported", "operator", "jacobian"},
+    "float16": RELATIVES | {"jvp", "layout", "mutants", "reported", "operator", "jacobian", "gpu"},
     "bfloat16": RELATIVES,
     "float64": {"family"},
 }

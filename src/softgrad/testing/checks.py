@@ -205,7 +205,7 @@ CHECKS = [
 BY_NAME = {check.name: check for check in CHECKS}
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=320)  # those of all checks of a function, in two dtypes: the next one finds them
 def drawn(
     check: Check, operation: Operation, level: Level, dtype: DType, n: int, seed: int
 ) -> tuple[rows.Rows, Arrays, Arrays]:
