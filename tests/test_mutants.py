@@ -90,7 +90,7 @@ def test_the_right_function_passes(check):
     if check.name == "NaN kept":
         pytest.skip("the oracle takes finite numbers")
     for dtype in cases.DTYPES:
-        for n in (1, *LENGTHS):
+        for n in [n for n in check.lengths if n <= 1000]:
             assert accepts("vjp", check.name, rounded_oracle, dtype, n), (dtype, n)
 
 
