@@ -6,13 +6,18 @@ what it runs is in processes of their own: gpu_cases.py for each dtype; and gpu_
 driver of its own.
 """
 
+import ast
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import softgrad
 
 HERE = Path(__file__).parent
 triton = pytest.mark.skipif(
@@ -51,6 +56,34 @@ def test_on_a_gpu(dtype):
 @pytest.mark.parametrize("architecture", [90, 80])
 def test_compiled_without_a_spill_and_with_wide_loads(architecture):
     assert "kernels compiled" in run("gpu_compiled.py", str(architecture), interpreted=False)
+
+
+# how many of its arguments go to an fma
+FMA = {"tl.fma": 3, "product_plus": 2}
+
+
+@triton
+def test_no_constant_of_an_fma_is_rounded():
+    """Before 3.9 Triton's tl.fma takes a constant for a float32, in float64 too; PyTorch 2.13 brings 3.7."""
+    seen = 0
+    for file in (Path(softgrad.__file__).parent / "kernels" / "gpu").glob("[a-z]*.py"):
+        module = importlib.import_module(f"softgrad.kernels.gpu.{file.stem}")
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            for argument in call.args[: FMA.get(ast.unparse(call.func), 0)]:
+                value = constant(argument, vars(module))
+                assert value is None or value == float(np.float32(value)), f"{file}: {ast.unparse(call)}"
+                seen += 1
+    assert seen > 60
+
+
+def constant(expression, names):
+    """The value of an expression of numbers and constants, and None of any other."""
+    known = {name: value.value for name, value in names.items() if hasattr(value, "value")}
+    try:
+        return float(eval(ast.unparse(expression), {}, known))
+    except (NameError, TypeError):
+        return None
 
 
 def test_softgrad_does_without_triton():

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .sums import number, two_difference
+from .sums import number, product_plus, two_difference
 
 # A power is kept as exp(t)·ONE, so that none is subnormal before it is divided by their sum.
 ONE_32, ONE_64 = tl.constexpr(2.0**64), tl.constexpr(2.0**500)
@@ -32,33 +32,33 @@ def parts(t, rest):
 
 @triton.jit
 def parts32(t, rest):
-    shifted = tl.fma(t, 1.4426950408889634, 12582912.0 + (127 + 64))
+    shifted = product_plus(t, number(LOG2E, t.dtype), 12582912.0 + (127 + 64))
     k = shifted - (12582912.0 + (127 + 64))
-    r = tl.fma(k, -0.6931471824645996, t)
-    r = tl.fma(k, 1.9046542121259336e-09, r) + rest
-    q = tl.fma(r, 0.0013857714366167784, 0.008369199000298977)
-    q = tl.fma(r, q, 0.04166810214519501)
-    q = tl.fma(r, q, 0.16666516661643982)
-    q = tl.fma(r, q, 0.4999999403953552)
+    r = tl.fma(k, number(-0.6931471824645996, k.dtype), t)
+    r = tl.fma(k, number(1.9046542121259336e-09, k.dtype), r) + rest
+    q = product_plus(r, number(0.0013857714366167784, r.dtype), 0.008369199000298977)
+    q = product_plus(r, q, 0.04166810214519501)
+    q = product_plus(r, q, 0.16666516661643982)
+    q = product_plus(r, q, 0.4999999403953552)
     return tl.fma(r * r, q, r), (shifted.to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def parts64(t, rest):
-    shifted = tl.fma(t, 1.4426950408889634, 6755399441055744.0 + (1023 + 500))
+    shifted = product_plus(t, number(LOG2E, t.dtype), 6755399441055744.0 + (1023 + 500))
     k = shifted - (6755399441055744.0 + (1023 + 500))
-    r = tl.fma(k, -0.6931471805599453, t)
-    r = tl.fma(k, -2.3190468138462996e-17, r) + rest
-    q = tl.fma(r, 2.099978970341247e-09, 2.511444937035761e-08)
-    q = tl.fma(r, q, 2.755702847788653e-07)
-    q = tl.fma(r, q, 2.7557227863035842e-06)
-    q = tl.fma(r, q, 2.4801587574256738e-05)
-    q = tl.fma(r, q, 0.00019841269903483414)
-    q = tl.fma(r, q, 0.0013888888888778609)
-    q = tl.fma(r, q, 0.008333333333314041)
-    q = tl.fma(r, q, 0.041666666666666824)
-    q = tl.fma(r, q, 0.16666666666666688)
-    q = tl.fma(r, q, 0.5)
+    r = tl.fma(k, number(-0.6931471805599453, k.dtype), t)
+    r = tl.fma(k, number(-2.3190468138462996e-17, k.dtype), r) + rest
+    q = product_plus(r, number(2.099978970341247e-09, r.dtype), 2.511444937035761e-08)
+    q = product_plus(r, q, 2.755702847788653e-07)
+    q = product_plus(r, q, 2.7557227863035842e-06)
+    q = product_plus(r, q, 2.4801587574256738e-05)
+    q = product_plus(r, q, 0.00019841269903483414)
+    q = product_plus(r, q, 0.0013888888888778609)
+    q = product_plus(r, q, 0.008333333333314041)
+    q = product_plus(r, q, 0.041666666666666824)
+    q = product_plus(r, q, 0.16666666666666688)
+    q = product_plus(r, q, 0.5)
     return tl.fma(r * r, q, r), (shifted.to(tl.int64, bitcast=True) << 52).to(tl.float64, bitcast=True)
 
 

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .exp import ONE_64, power
-from .sums import two_product, two_sum
+from .sums import number, product_plus, two_product, two_sum
 
 ROOT_HALF = tl.constexpr(0x3FE6A09E667F3BCD)  # the bits of √½
 LN2_HI, LN2_LO = tl.constexpr(0.6931471805592082), tl.constexpr(7.371002565167799e-13)  # HI has 40 bits
@@ -28,19 +28,19 @@ def log(w, rest):
     f = m - 1.0
     s = f / (f + 2.0)
     z = s * s
-    p = tl.fma(z, 2 / 21, 2 / 19)
-    p = tl.fma(z, p, 2 / 17)
-    p = tl.fma(z, p, 2 / 15)
-    p = tl.fma(z, p, 2 / 13)
-    p = tl.fma(z, p, 2 / 11)
-    p = tl.fma(z, p, 2 / 9)
-    p = tl.fma(z, p, 2 / 7)
-    p = tl.fma(z, p, 2 / 5)
-    p = tl.fma(z, p, 2 / 3)
+    p = product_plus(z, number(2 / 21, z.dtype), 2 / 19)
+    p = product_plus(z, p, 2 / 17)
+    p = product_plus(z, p, 2 / 15)
+    p = product_plus(z, p, 2 / 13)
+    p = product_plus(z, p, 2 / 11)
+    p = product_plus(z, p, 2 / 9)
+    p = product_plus(z, p, 2 / 7)
+    p = product_plus(z, p, 2 / 5)
+    p = product_plus(z, p, 2 / 3)
     half, half_lost = two_product(f, f * 0.5)
     lead, lost = two_sum(exponent * LN2_HI, f)
     lead, more = two_sum(lead, -half)
-    last = tl.fma(s, tl.fma(z, p, half), tl.fma(exponent, LN2_LO, e - half_lost))
+    last = tl.fma(s, tl.fma(z, p, half), tl.fma(exponent, number(LN2_LO, exponent.dtype), e - half_lost))
     return two_sum(lead, last + (lost + more))
 
 

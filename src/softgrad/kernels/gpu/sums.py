@@ -31,6 +31,18 @@ def two_product(a, b):
     return p, tl.fma(a, b, -p)
 
 
+@triton.jit
+def number(value, TYPE: tl.constexpr):
+    """A number that a kernel was given, or a constant, in the type of what it is to be multiplied with."""
+    return tl.full([1, 1], value, TYPE)
+
+
+@triton.jit
+def product_plus(a, b, constant):
+    """fl(a·b + constant).  By itself tl.fma rounds a constant to float32, before Triton 3.9."""
+    return tl.fma(a, b, number(constant, a.dtype))
+
+
 # --- along the axis of a tile: along each row (1), or across the rows down its columns (0) --------------
 
 
@@ -55,9 +67,3 @@ def exact_row_sum(a, rest, ACROSS: tl.constexpr):
     cut = row_max(tl.abs(a), ACROSS) * (1.5 * 2.0**26)
     upper = (a + cut) - cut
     return two_sum(row_sum(upper, ACROSS), row_sum((a - upper) + rest, ACROSS))
-
-
-@triton.jit
-def number(value, TYPE: tl.constexpr):
-    """A number that a kernel was given, in the type of what it is to be multiplied with."""
-    return tl.full([1, 1], value, TYPE)
