@@ -20,7 +20,7 @@ import triton.language as tl
 
 from .mean import safe_mean
 from .places import load, store, tile_of
-from .sums import exact_row_sum, number, row_sum
+from .sums import exact_row_sum, inverse, number, row_sum
 from .vjp import pair, product
 from .weights import faintest, slope
 
@@ -72,7 +72,7 @@ def simplex(given, mean, v_mean, total, alpha, scale, MAP: tl.constexpr, WIDE: t
     s, through, u = factors(given, mean, v_mean, alpha, MAP, WIDE)
     b = mean[2]
     spread = tl.fma(through, u, -(total / b.to(WIDE)))
-    undo, v_undo = 1.0 / mean[3].to(WIDE), 1.0 / v_mean[3].to(WIDE)
+    undo, v_undo = inverse(mean[3].to(WIDE)), inverse(v_mean[3].to(WIDE))
     grad_x, grad_dy = s * (spread * undo * v_undo), s * (u * v_undo)
     if scale is not None:
         grad_x = grad_x * number(scale, WIDE) * number(scale, WIDE)
@@ -87,9 +87,9 @@ def of_log(given, mean, total, scale, WIDE: tl.constexpr):
     _, w, _, _, u = given  # w = exp(y)
     _, _, b, factor = mean
     r = tl.where(w == 0.0, 0.0, centred(u, mean, WIDE))
-    grad_dy = product(r, r * 0.0 + 1.0, scale) * (1.0 / factor)
+    grad_dy = product(r, r * 0.0 + 1.0, scale) * inverse(factor)
     w = tl.where(w <= faintest(WIDE), 0.0, w)
-    grad_x = product(product(w * r, r * 0.0 - total, scale), r * 0.0 + 1.0, scale) * (1.0 / factor)
+    grad_x = product(product(w * r, r * 0.0 - total, scale), r * 0.0 + 1.0, scale) * inverse(factor)
     some = b != 0.0
     return tl.where(some, grad_x, 0.0), tl.where(some, grad_dy, 0.0)
 

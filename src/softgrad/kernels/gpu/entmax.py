@@ -10,7 +10,7 @@ MAP is "sparsemax", "entmax15" for α = 1.5, "steep" for α > 2, or "entmax".
 import triton
 import triton.language as tl
 
-from .exp import ONE_64, power
+from .exp import inverse_one, power
 from .places import store, tile_of
 from .real_power import log, raised
 from .softmax import logits
@@ -144,7 +144,7 @@ def step(excess, slope, alpha, MAP: tl.constexpr):
         lead, rest = two_sum(excess, 1.0)
         lead, _ = log(lead, rest)
         t = lead * (number(alpha, tl.float64) - 1.0)
-        share = tl.where(t < 2.0**-20, t, 1.0 - power(-t, t * 0.0) * (1.0 / ONE_64))
+        share = tl.where(t < 2.0**-20, t, 1.0 - power(-t, t * 0.0) * inverse_one(tl.float64))
         return share * (excess + 1.0) / slope
 
 

@@ -16,6 +16,11 @@ def one(TYPE: tl.constexpr):
 
 
 @triton.jit
+def inverse_one(TYPE: tl.constexpr):
+    return 2.0**-500 if TYPE == tl.float64 else 2.0**-64
+
+
+@triton.jit
 def parts(t, rest):
     """w and a power of two, (1 + w)·power = exp(t + rest)·ONE, for t ≤ 0 and a `rest` below an ulp of it.
 

@@ -9,7 +9,7 @@ y's.
 import triton
 import triton.language as tl
 
-from .exp import one, parts, power_of
+from .exp import inverse_one, parts, power_of
 from .mean import factor_for
 from .places import load, present, store, tile_of
 from .sums import exact_row_sum, row_max, row_sum
@@ -61,8 +61,8 @@ def result(v, d, factor, near, far, here, scale, WIDE: tl.constexpr):
     total = total + (total - total)  # an inf makes the row NaN
     # powers are kept ONE times too large: p·Σdy may be a number where p is none, or Σdy
     large = (total > 1.0) | (total < -1.0)
-    shrink = tl.where(large, 1.0, 1.0 / one(WIDE)) / factor
-    lift = tl.where(large, 1.0 / one(WIDE), 1.0).to(WIDE)
+    shrink = tl.where(large, 1.0, inverse_one(WIDE)) / factor
+    lift = tl.where(large, inverse_one(WIDE), 1.0).to(WIDE)
     g, others = (total * shrink).to(WIDE), (far * shrink).to(WIDE)
     winner = (near / factor).to(WIDE)
     t, d = v.to(WIDE), d.to(WIDE)

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .double_backward import gradients, operands
 from .double_backward import total as double_backward_sum
-from .exp import ONE_64, argument, one, power
+from .exp import argument, inverse_one, one, power
 from .log_vjp import pair as log_pair
 from .log_vjp import result as log_result
 from .log_vjp import sums as log_sums
@@ -72,8 +72,7 @@ def softmax_sums(
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, _ = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
     top, _, whole, rest = sums(v, scale, WIDE, ACROSS)
-    unit = one(TYPE)
-    whole, rest = whole.to(tl.float64) * (1.0 / unit), rest.to(tl.float64) * (1.0 / unit)
+    whole, rest = whole.to(tl.float64) * inverse_one(TYPE), rest.to(tl.float64) * inverse_one(TYPE)
     top = tl.where((whole == 0.0) & (rest == 0.0), -float("inf"), top)
     keep(room, tile, outer, inner, part, parts, (top, whole, rest), ACROSS)
 
@@ -94,7 +93,7 @@ def softmax_total(
     total, lost = tl.full([1, CHUNK], 0.0, tl.float64), tl.full([1, CHUNK], 0.0, tl.float64)
     for first in range(0, parts, CHUNK):
         t, t_lost = argument(column(room, 0, lines, parts, first, -float("inf"), CHUNK), top, scale)
-        e = power(t, t_lost) * (1.0 / ONE_64)
+        e = power(t, t_lost) * inverse_one(tl.float64)
         whole = column(room, 1, lines, parts, first, 0.0, CHUNK)
         rest = column(room, 2, lines, parts, first, 0.0, CHUNK)
         p, p_lost = two_product(whole, e)
@@ -118,9 +117,9 @@ def softmax_write(
     tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, here = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
     top = kept(lot, tile, outer, inner, 0).to(TYPE)
-    unit = one(tl.float64) if TYPE == tl.float64 else one(tl.float32)
+    unit = one(TYPE)
     whole, rest = kept(lot, tile, outer, inner, 1) * unit, kept(lot, tile, outer, inner, 2) * unit
-    hi, lo, empty = found(whole, rest, unit, nothing, TYPE, WIDE, LOG)
+    hi, lo, empty = found(whole, rest, nothing, TYPE, WIDE, LOG)
     y = result(v, powers(v, top, scale, WIDE), top, hi, lo, empty, here, scale, WIDE, LOG)
     store(out, out_steps, tile, y, VEC, ACROSS)
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .exp import ONE_64, power
+from .exp import inverse_one, power
 from .sums import number, product_plus, two_product, two_sum
 
 ROOT_HALF = tl.constexpr(0x3FE6A09E667F3BCD)  # the bits of √½
@@ -52,4 +52,4 @@ def raised(w, rest, hi, lo):
     """
     lead, more = log(w, rest)
     t, t_lost = two_product(lead, hi)
-    return power(t, t_lost + tl.fma(more, hi, lead * lo)) * (1.0 / ONE_64)
+    return power(t, t_lost + tl.fma(more, hi, lead * lo)) * inverse_one(tl.float64)

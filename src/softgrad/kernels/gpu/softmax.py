@@ -8,7 +8,7 @@ part.
 import triton
 import triton.language as tl
 
-from .exp import LOG2E, argument, one, power
+from .exp import LOG2E, argument, inverse_one, one, power
 from .log_softmax import less, log_of_sum
 from .places import load, present, store, tile_of
 from .sums import number, row_max, row_sum, two_sum
@@ -29,13 +29,13 @@ def logits(
 def powers(v, top, scale, WIDE: tl.constexpr):
     """exp(scale·(v − top))·ONE.  What v − top and its product with the scale lose goes along.
 
-    For 16-bit types float32 has bits to spare: the hardware's exp2 will do.
+    For 16-bit types float32 has bits to spare: the hardware's exp2 will do.  It gives 0 for what is
+    subnormal, so the power is the square of that of one half.
     """
     if WIDE == tl.float32:
-        if scale is None:
-            return tl.exp2((v - top) * LOG2E) * one(tl.float32)
-        else:
-            return tl.exp2(argument(v, top, scale)[0] * LOG2E) * one(tl.float32)
+        t = v - top if scale is None else argument(v, top, scale)[0]
+        half = tl.exp2(t * (0.5 * LOG2E))
+        return (half * one(tl.float32)) * half
     else:
         t, rest = argument(v, top, scale)
         return power(t, rest)
@@ -72,11 +72,11 @@ def inverse_of(total, rest, TYPE: tl.constexpr):
 
 
 @triton.jit
-def found(whole, rest, unit, nothing, TYPE: tl.constexpr, WIDE: tl.constexpr, LOG: tl.constexpr):
+def found(whole, rest, nothing, TYPE: tl.constexpr, WIDE: tl.constexpr, LOG: tl.constexpr):
     """What a row's sum makes of its powers, as hi + lo: 1/sum, or log sum; and whether it is empty."""
     empty = (whole == 0.0) & (rest == 0.0)
     if LOG:  # −inf less `nothing` is its logarithm: −inf for 0, NaN for NaN
-        hi, lo = log_of_sum(whole.to(tl.float64) * (1.0 / unit), rest.to(tl.float64) * (1.0 / unit))
+        hi, lo = log_of_sum(whole.to(tl.float64) * inverse_one(TYPE), rest.to(tl.float64) * inverse_one(TYPE))
         return tl.where(empty, number(nothing, WIDE), hi.to(WIDE)), lo.to(WIDE), empty
     else:
         total, rest = two_sum(whole, rest)
@@ -107,5 +107,5 @@ def softmax(
     scale = (factor, low_part, power_of_two) if SCALED else None
     v, here = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
     top, e, whole, rest = sums(v, scale, WIDE, ACROSS)
-    hi, lo, empty = found(whole, rest, one(TYPE), nothing, TYPE, WIDE, LOG)
+    hi, lo, empty = found(whole, rest, nothing, TYPE, WIDE, LOG)
     store(out, out_steps, tile, result(v, e, top, hi, lo, empty, here, scale, WIDE, LOG), VEC, ACROSS)

@@ -43,6 +43,15 @@ def product_plus(a, b, constant):
     return tl.fma(a, b, number(constant, a.dtype))
 
 
+@triton.jit
+def inverse(a):
+    """1/a rounded to nearest: Triton's own quotients of float32 are off by up to 2 ulp."""
+    if a.dtype == tl.float64:
+        return 1.0 / a
+    else:
+        return tl.div_rn(number(1.0, tl.float32), a)
+
+
 # --- along the axis of a tile: along each row (1), or across the rows down its columns (0) --------------
 
 

@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .mean import safe_mean
 from .places import load, present, store, tile_of
-from .sums import number
+from .sums import inverse, number
 from .weights import lost, weight
 
 
@@ -47,7 +47,7 @@ def result(w, d, hi, lo, b, factor, here, scale, MAP: tl.constexpr):
     """s ∘ (dy − (hi + lo)) · scale; without s of log_softmax, but for what is not there."""
     v = (d * factor - hi) - lo
     s = tl.where(w == 0.0, 0.0, 1.0).to(w.dtype) if MAP == "log_softmax" else w
-    v = product(v, s, scale) * (1.0 / factor)
+    v = product(v, s, scale) * inverse(factor)
     return tl.where(here & (b != 0.0), v, 0.0)
 
 

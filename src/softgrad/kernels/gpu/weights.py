@@ -8,7 +8,7 @@ log_softmax exp(y) takes the place of s, in the wider type.
 import triton
 import triton.language as tl
 
-from .exp import one, power
+from .exp import inverse_one, power
 from .real_power import raised
 from .sums import number
 
@@ -30,7 +30,7 @@ def weight(y, alpha, MAP: tl.constexpr):
         return y
     elif MAP == "log_softmax":
         # what is there weighs something, if next to nothing: 0 says that it is not
-        p = power(y, 0.0) * (1.0 / one(y.dtype))
+        p = power(y, 0.0) * inverse_one(y.dtype)
         return tl.where(y == -float("inf"), 0.0, tl.where(p == 0.0, faintest(y.dtype), p))
     elif MAP == "sparsemax":
         return tl.where(y > 0.0, 1.0, y * 0.0)
