@@ -202,7 +202,6 @@ CHECKS = [
         axis=True,
     ),
 ]
-BY_NAME = {check.name: check for check in CHECKS}
 
 
 @functools.lru_cache(maxsize=320)  # those of all checks of a function, in two dtypes: the next one finds them

@@ -59,14 +59,6 @@ def compile_less(dtype, v, top, scale, hi, lo):
 
 
 @inline
-def kept_logits(x, x_at, where, where_at, tile, k, sign, kept, kept_at, keep):
-    """`logits`, from where the first sweep kept them, if it did."""
-    if keep:
-        return load(kept, kept_at + LANES * k, LANES, 0.0)
-    return logits(x, x_at, where, where_at, tile, k, sign)
-
-
-@inline
 def log_softmax_tile(
     dtype, x, x_at, out, out_at, where, where_at, tile, sign, scale, nothing, kept, kept_at, keep, coming
 ):

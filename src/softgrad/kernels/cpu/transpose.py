@@ -13,7 +13,6 @@ from .memory import first_lanes, joined, load_first, narrow, part_of, place_of, 
 from .vec import LANES, i32
 
 SIDE = 16
-SQUARES = LANES // SIDE
 
 
 def exchanged(builder, vectors):

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Steps = tuple[int, int, int]
 
@@ -47,7 +45,3 @@ def lines(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> Lines
     aligned = [inner, *outer_steps, *along] if across else [n, *outer_steps, *inner_steps]
     steps = tuple(zip(outer_steps, inner_steps, along, strict=True))
     return Lines(outer, inner, n, steps, across, math.gcd(16, *aligned))
-
-
-def of(tensors: Sequence[Any]) -> Lines | None:
-    return lines(tuple(tensors[0].shape), tuple(t.stride() for t in tensors))

@@ -24,6 +24,16 @@ from .vjp import result as product_result
 
 
 @triton.jit
+def tile_of_part(
+    parts, outer, inner, n, VEC: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr
+):
+    """Which part of its lines is this program's, and the tile of that."""
+    part = tl.program_id(0) % parts
+    start = part.to(tl.int64) * BLOCK
+    return part, tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+
+
+@triton.jit
 def keep(room, tile, outer, inner, part, parts, values, ACROSS: tl.constexpr):
     """Put a number for each line of the tile into `room`: a tuple of columns, one after the other."""
     line = tile[0] * inner + tile[1]
@@ -67,9 +77,7 @@ def softmax_sums(
 ):  # fmt: skip
     """max, and both parts of the sum, of each part; −inf where all of it is."""
     scale = (factor, low_part, power_of_two) if SCALED else None
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    part, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, _ = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
     top, _, whole, rest = sums(v, scale, WIDE, ACROSS)
     whole, rest = whole.to(tl.float64) * inverse_one(TYPE), rest.to(tl.float64) * inverse_one(TYPE)
@@ -112,9 +120,7 @@ def softmax_write(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr, LOG: tl.constexpr,
 ):  # fmt: skip
     scale = (factor, low_part, power_of_two) if SCALED else None
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    _, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, here = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
     top = kept(lot, tile, outer, inner, 0).to(TYPE)
     unit = one(TYPE)
@@ -134,9 +140,7 @@ def vjp_sums(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """The largest |dy| of each part, and its `part_sums`, of dy times the factor for it."""
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    part, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     w, rest, d, _ = pair(
         y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
     )
@@ -219,9 +223,7 @@ def vjp_write(
     MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    _, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     w, _, d, here = pair(
         y, y_steps, dy, dy_steps, where, where_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS
     )
@@ -240,9 +242,7 @@ def log_vjp_sums(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """The `log_vjp.sums` of each part."""
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    part, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, d, _ = log_pair(y, y_steps, dy, dy_steps, where, where_steps, tile, TYPE, VEC, ACROSS)
     factor, near, far, rest = log_sums(v, d, ACROSS)
     keep(room, tile, outer, inner, part, parts, (factor, near, far, rest), ACROSS)
@@ -273,9 +273,7 @@ def log_vjp_write(
     TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    _, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     v, d, here = log_pair(y, y_steps, dy, dy_steps, where, where_steps, tile, TYPE, VEC, ACROSS)
     factor, near = kept(lot, tile, outer, inner, 0), kept(lot, tile, outer, inner, 1)
     far = kept(lot, tile, outer, inner, 2)
@@ -296,9 +294,7 @@ def double_backward_sums(
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """The `double_backward.total` of each part, given the means of its line."""
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    part, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     given = operands(y, y_steps, dy, dy_steps, v, v_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
     mean = kept_mean(lot, tile, outer, inner, MEAN, given[1].dtype)
     v_mean = kept_mean(lot, tile, outer, inner, V_MEAN, given[1].dtype)
@@ -324,9 +320,7 @@ def double_backward_write(
     MAP: tl.constexpr, TYPE: tl.constexpr, WIDE: tl.constexpr, VEC: tl.constexpr,
     LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0) % parts
-    start = part.to(tl.int64) * BLOCK
-    tile = tile_of(tl.program_id(0) // parts, start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
+    _, tile = tile_of_part(parts, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
     given = operands(y, y_steps, dy, dy_steps, v, v_steps, tile, alpha, MAP, TYPE, WIDE, VEC, ACROSS)
     mean = kept_mean(lot, tile, outer, inner, MEAN, given[1].dtype)
     v_mean = kept_mean(lot, tile, outer, inner, V_MEAN, given[1].dtype)
