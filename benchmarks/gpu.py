@@ -1,12 +1,14 @@
 """Check and time the Triton kernels on a GPU, beside a device copy, PyTorch, Liger and QuACK.
 
-    python benchmarks/gpu.py RESULTS.json PLOT.svg
+    pip install '.[gpu,plot]'; python benchmarks/gpu.py RESULTS.json PLOT.svg
 
 Shapes fill the chip, or have few rows.  Inputs are rotated so that the second-level cache holds none of
 them, and calls are replayed from CUDA graphs, all of a shape in turns, the copy among them; what a launch
 takes from Python is measured by itself.  A result is timed only if it is right.  Peers are those that are
 installed.  The records are those of `softgrad bench`; a copy, which moves two arrays, is the limit of what
 moves as many.
+
+The results are written after each case, and a run that was cut off goes on where they end.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from matplotlib.figure import Figure
 
 from softgrad.bench import drawing, measure
 from softgrad.bench.cases import ARRAYS, OPS, Case
-from softgrad.bench.compare import Comparison, Record
+from softgrad.bench.compare import Comparison, Record, told
 from softgrad.bench.compare_plot import STYLES
 from softgrad.bench.compare_report import LIBRARIES, as_json
 from softgrad.commands import machine
@@ -41,7 +42,7 @@ SOME = 64, 1024, 4096, 16384, 65536  # for the other maps
 FEW = tuple((rows, n) for rows in (1, 8, 64) for n in (8192, 32768, 262144))
 MAIN = "softmax", "softmax_vjp"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-TOUCHED = 1 << 29  # bytes that are touched before an input comes again: ten times what the cache holds
+TOUCHED = 1 << 28  # bytes that are touched before an input comes again: five times what the cache holds
 JUDGED = 8  # rows that are compared with the exact result
 SAMPLES = 15
 
@@ -50,12 +51,13 @@ Call = Callable[..., Any]
 
 
 def cases() -> Iterator[Case]:
-    for dtype in DTYPES:
-        for op, (map, what) in OPS.items():
-            if what == "jvp" and MAPS[map].jvp == MAPS[map].vjp:
-                continue
-            shapes = [(FILL // n, n) for n in (LENGTHS if op in MAIN else SOME)]
-            for shape in (*shapes, *(FEW if op in MAIN else ())):
+    """What is asked for first."""
+    for op, (map, what) in sorted(OPS.items(), key=lambda item: item[0] not in MAIN):
+        if what == "jvp" and MAPS[map].jvp == MAPS[map].vjp:
+            continue
+        shapes = [(FILL // n, n) for n in (LENGTHS if op in MAIN else SOME)]
+        for shape in (*shapes, *(FEW if op in MAIN else ())):
+            for dtype in DTYPES:
                 yield Case(op, shape, -1, dtype, threads=1, device="cuda")
 
 
@@ -68,7 +70,7 @@ def inputs(case: Case) -> list[Tensors]:
         return torch.randn(case.shape, device="cuda", dtype=kind)
 
     first = normal if case.what == "forward" else lambda: getattr(gpu, case.map)(normal())
-    times = min(64, 1 + TOUCHED // ((read + written) * case.nbytes))
+    times = 1 + TOUCHED // ((read + written) * case.nbytes)
     return [(first(), *(normal() for _ in range(read - 1))) for _ in range(times)]
 
 
@@ -100,19 +102,22 @@ def compiled(function: Call) -> Call:
 
 
 def by_quack(case: Case) -> dict[str, Call]:
+    if case.op not in MAIN:
+        return {}
     module = importlib.import_module("quack.softmax")
-    functions = {"softmax": module.softmax_fwd, "softmax_vjp": lambda y, dy: module.softmax_bwd(dy, y)}
-    return {"quack": functions[case.op]} if case.op in functions else {}
+    if case.op == "softmax":
+        return {"quack": module.softmax_fwd}
+    return {"quack": lambda y, dy: module.softmax_bwd(dy, y)}
 
 
 def by_liger(case: Case) -> dict[str, Call]:
+    if case.op not in MAIN:
+        return {}
     module = importlib.import_module("liger_kernel.ops.softmax")
+    if case.op == "softmax":
+        return {"liger": lambda x: module._softmax_forward(x)[0]}
     settings = module._softmax_forward(torch.zeros(1, case.n, device="cuda", dtype=DTYPES[case.dtype]))[1:]
-    functions = {
-        "softmax": lambda x: module._softmax_forward(x)[0],
-        "softmax_vjp": lambda y, dy: module._softmax_backward(dy, y, *settings),
-    }
-    return {"liger": functions[case.op]} if case.op in functions else {}
+    return {"liger": lambda y, dy: module._softmax_backward(dy, y, *settings)}
 
 
 PEERS = {"torch": by_torch, "quack": by_quack, "liger": by_liger}
@@ -123,8 +128,8 @@ def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
     for name, calls in PEERS.items():
         try:
             found |= calls(case)
-        except ImportError as error:
-            absent[name] = str(error)
+        except Exception as error:  # not installed, or not for this shape
+            absent[name] = told(error)
     return found
 
 
@@ -132,12 +137,12 @@ def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
 
 
 def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
-    """Of the first rows, against the exact result."""
+    """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
-    rows = [array(t[:count]) for t in given]
+    judge = some.judge(tuple(array(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return judging.compared(some.judge(tuple(rows)), tuple(array(t[:count]) for t in results))
+    return judging.compared(judge, tuple(some.rows(array(t[:count])) for t in results))
 
 
 def array(tensor: torch.Tensor) -> Any:
@@ -171,8 +176,7 @@ def replay(call: Call, given: list[Tensors]) -> Callable[[], float]:
 
 def records(case: Case, absent: dict[str, str]) -> list[Record]:
     given = inputs(case)
-    into = torch.empty(case.shape, device="cuda", dtype=DTYPES[case.dtype])
-    replays = {"copy": replay(lambda *one: into.copy_(one[0]), given)}
+    replays = {"copy": replay(lambda *one: one[0].clone(), given)}
     found = {}
     for name, call in implementations(case, absent).items():
         record = Record(**dataclasses.asdict(case), implementation=name, into="new", bytes=case.moved)
@@ -185,7 +189,7 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
                 continue
             replays[name] = replay(call, given)
         except Exception as failure:  # a peer may refuse a shape
-            record.left_out = f"{type(failure).__name__}: {failure}".splitlines()[0][:200]
+            record.left_out = told(failure)
     samples = in_turns(replays)
     share = sum(ARRAYS[case.what]) / 2  # copies that move as much
     limit = [share * s for s in samples.pop("copy")]
@@ -226,7 +230,7 @@ def launch() -> dict[str, float]:
 # --- the record ----------------------------------------------------------------------------------------
 
 
-def picture(found: list[Record]) -> bytes:
+def picture(found: list[dict[str, Any]]) -> bytes:
     """The share of a copy's speed that each reaches on arrays that fill the chip, against n."""
     drawn = Figure(figsize=(13, 8), dpi=120)
     panels = drawn.subplots(2, 2)
@@ -235,8 +239,9 @@ def picture(found: list[Record]) -> bytes:
         for axes, op in zip(row, MAIN, strict=True):
             lines: dict[str, list[tuple[int, float]]] = {}
             for r in found:
-                if (r.op, r.dtype) == (op, dtype) and math.prod(r.shape) == FILL and r.limit_ratio:
-                    lines.setdefault(r.implementation, []).append((r.shape[1], r.limit_ratio.median))
+                rows, n = r["shape"]
+                if (r["op"], r["dtype"], rows * n) == (op, dtype, FILL) and r["limit_ratio"]:
+                    lines.setdefault(r["implementation"], []).append((n, r["limit_ratio"]["median"]))
             for name, points in lines.items():
                 axes.plot(*zip(*points, strict=True), markersize=4, **STYLES[name])
             axes.set(xscale="log", yscale="log", title=f"{op}, {dtype}: speed beside a copy's", xlabel="n")
@@ -248,22 +253,42 @@ def picture(found: list[Record]) -> bytes:
     return drawing.saved(drawn, "svg")
 
 
+def begun(path: Path) -> dict[str, Any]:
+    """What is to be written, with what an earlier run has."""
+    about = machine.environment("torch", "triton", "quack-kernels", "liger-kernel")
+    about = {"gpu": torch.cuda.get_device_name(), **about}
+    content: dict[str, Any] = json.loads(as_json(Comparison(about, quick=False))) | {"launch_seconds": None}
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier["environment"] | {"date": about["date"]} != about:
+            sys.exit(f"{path} was measured on another machine, or with other versions: give another file.")
+        content |= earlier
+    return content
+
+
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device to measure.")
-    about = machine.environment("torch", "triton", "quack-kernels", "liger-kernel")
-    found = Comparison({"gpu": torch.cuda.get_device_name(), **about}, quick=False)
+    path = Path(sys.argv[1])
+    content = begun(path)
+    content["launch_seconds"] = content["launch_seconds"] or launch()
+    done = {(r["op"], r["dtype"], *r["shape"]) for r in content["records"]}
     for case in cases():
-        for record in records(case, found.absent):
+        if (case.op, case.dtype, *case.shape) in done:
+            continue
+        found = Comparison(content["environment"], quick=False, absent=content["absent"])
+        found.records += records(case, found.absent)
+        for record in found.records:
             ratio = record.limit_ratio
-            told = record.left_out if ratio is None else f"{ratio.median:.2f} of a copy"
-            print(f"{case.name}, {record.implementation}: {told}", flush=True)
-            found.records.append(record)
-    content = json.loads(as_json(found)) | {"launch_seconds": launch()}
-    Path(sys.argv[1]).write_text(written.as_text(content))
-    Path(sys.argv[2]).write_bytes(picture(found.records))
+            told_of = record.left_out if ratio is None else f"{ratio.median:.2f} of a copy"
+            print(f"{case.name}, {record.implementation}: {told_of}", flush=True)
+        content["records"] += json.loads(as_json(found))["records"]
+        part = path.with_suffix(".part")
+        part.write_text(written.as_text(content))
+        part.replace(path)  # whole at any time
+    Path(sys.argv[2]).write_bytes(picture(content["records"]))
 
 
 if __name__ == "__main__":

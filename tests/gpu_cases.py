@@ -19,7 +19,7 @@ from softgrad.family import MAPS as FAMILY
 from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
 from softgrad.kernels import gpu
 from softgrad.kernels.gpu.softmax import powers
-from softgrad.testing import again, cases, measures, oracle
+from softgrad.testing import again, cases, maps, measures, oracle
 from softgrad.torch import by_formulas, by_triton, compute
 from softgrad.torch.options import Call
 
@@ -34,6 +34,9 @@ CHECKS = {
     "huge logits": (3,),
     "empty rows": (17,),
     "constant gradient": (3,),
+    "flat rows": (16,),
+    "any size": (2, 17),
+    "broadcast gradient": (5,),
     "NaN kept": (5,),
     "inputs unchanged": (5,),
     "no aliasing": (5,),
@@ -133,6 +136,19 @@ def check_contract(dtype, device):
         if what == "double-backward" and dtype in DOUBLE_IN_PARTS:
             for axis in (-1, 0) if (name, dtype) == ("softmax", np.float32) else (-1,):
                 assert_holds(name, what, "contract", dtype, DOUBLE_IN_PARTS[dtype], axis, function)
+
+
+def check_sizes(dtype, device):
+    """dy near the largest and the smallest normal number, of which Σdy is none."""
+    most = ml_dtypes.finfo(dtype).maxexp
+    x = np.array([[0, 0, 0, 0], [0, -1, -40, 2]]).astype(dtype)
+    for name in MAPS:
+        y = on_arrays(getattr(gpu, name), device)(x)
+        for power in (most - 3, 12 - most):
+            dy = np.array([[3, 3, 2, 1], [3, 2, 3, 3]]).astype(dtype) * dtype.type(2.0**power)
+            found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, dy)
+            (exact,) = maps.operation(name, "vjp").exact(y, dy)
+            assert off_by(found, exact) <= 4, (name, power)
 
 
 @triton.jit
@@ -347,12 +363,13 @@ def check_results_over_operands(device):
     room = tensor(cases.numbers(6006, "room").reshape(1001, 6), device)
     y, dy = by_triton.forward(call, room[1:], None), torch.roll(room[1:], 1, -1)
     expected = by_triton.product(call, y, dy, None, None)
-    for place in ("dy", "apart", "a row further", "turned"):
+    for place in ("dy", "apart", "a row further", "by DLPack", "turned"):
         room[:1000] = dy
         out = {
             "dy": room[:1000],
             "apart": torch.empty_like(dy),
             "a row further": room[1:],
+            "by DLPack": torch.from_dlpack(room[1:]),  # a storage of its own, of the same memory
             "turned": room.flatten()[:6000].view(6, 1000).T,
         }[place]
         written = out._version
@@ -383,6 +400,7 @@ if __name__ == "__main__":
     check_contract(dtype, device)
     check_options(dtype, device)
     check_entmax(dtype, device)
+    check_sizes(dtype, device)
     if dtype == ml_dtypes.bfloat16:
         check_faint_powers(device)
         check_large(device)

@@ -1,7 +1,9 @@
 """Of benchmarks/gpu.py what needs no GPU: what is timed, what is told right from wrong, and the picture."""
 
+import dataclasses
 import importlib
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -37,16 +39,25 @@ def test_every_shape_of_the_record(bench):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("op", ["softmax", "softmax_vjp", "log_softmax_jvp", "entmax_double_backward"])
 def test_what_is_wrong_is_not_timed(bench, dtype, op):
-    case = bench.Case(op, (10, 33), -1, dtype, threads=1, device="cuda")
-    function, y = getattr(st, op), case.what != "forward"
-    given = tuple(torch.randn(10, 33, dtype=bench.DTYPES[dtype]) for _ in range(bench.ARRAYS[case.what][0]))
+    assert_told_from_wrong(bench, bench.Case(op, (10, 33), -1, dtype, threads=1, device="cuda"))
+
+
+@pytest.mark.parametrize("n", [16384, 65536])
+def test_of_long_rows_some_are_looked_at(bench, n):
+    assert_told_from_wrong(bench, bench.Case("softmax_vjp", (10, n), -1, "float32", threads=1, device="cuda"))
+
+
+def assert_told_from_wrong(bench, case):
+    function, y = getattr(st, case.op), case.what != "forward"
+    count, dtype = bench.ARRAYS[case.what][0], bench.DTYPES[case.dtype]
+    given = tuple(torch.randn(case.shape, dtype=dtype) for _ in range(count))
     given = (getattr(st, case.map)(given[0]), *given[1:]) if y else given
     result = function(*given)
     judged = bench.verdict(case, given, result)
     assert judged.passed
     assert judged.eps < 4
     wrong = result[0] if isinstance(result, tuple) else result
-    wrong[3] *= 2
+    wrong[0] *= 2
     assert not bench.verdict(case, given, result).passed
 
 
@@ -55,7 +66,11 @@ def test_the_picture(bench):
         return Spread(*[median] * len(Spread.__dataclass_fields__))
 
     found = [
-        Record("softmax", (2**28 // n, n), -1, "float32", 1, "cuda", name, "new", limit_ratio=spread(share))
+        dataclasses.asdict(
+            Record(
+                "softmax", (2**28 // n, n), -1, "float32", 1, "cuda", name, "new", limit_ratio=spread(share)
+            )
+        )
         for n in (64, 4096)
         for name, share in (("softgrad", 0.9), ("torch", 0.6), ("quack", 0.8), ("liger", 0.5))
     ]
@@ -63,6 +78,33 @@ def test_the_picture(bench):
     assert drawn.lstrip().startswith("<?xml")
     assert "softmax, float32: speed beside a copy" in drawn
     assert drawn.count("QuACK") >= 1
+
+
+def test_a_run_that_was_cut_off_goes_on(bench, monkeypatch, tmp_path):
+    cases, measured = list(bench.cases())[:3], []
+
+    def records(case, absent):
+        measured.append(case)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return [Record(**dataclasses.asdict(case), implementation="softgrad", into="new")]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "one that is not there")
+    for name, value in {"cases": lambda: cases, "records": records, "launch": dict}.items():
+        monkeypatch.setattr(bench, name, value)
+    path, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(path), str(plot)])
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    assert len(json.loads(path.read_text())["records"]) == 2
+    bench.main()
+    assert measured == [*cases, cases[2]]
+    assert [tuple(r["shape"]) for r in json.loads(path.read_text())["records"]] == [c.shape for c in cases]
+    assert plot.exists()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "another")
+    with pytest.raises(SystemExit, match="another machine"):
+        bench.main()
 
 
 def test_without_a_gpu_nothing_is_written(bench, monkeypatch, tmp_path):

@@ -56,8 +56,8 @@ def array(value: Any, name: str) -> Array:
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__dlpack__"):
         raise TypeError(
-            f"{name} is a {kind(value)}; on the CPU softgrad takes NumPy arrays and torch tensors: give "
-            f"numpy.asarray({name}), or all arguments on the GPU if it is there"
+            f"{name} is a {kind(value)}, where NumPy arrays are taken: give numpy.asarray({name}); or, if it "
+            f"is on a GPU, give it to a function (no layer or Jacobian), with all arguments there"
         )
     try:
         result = np.asarray(value)

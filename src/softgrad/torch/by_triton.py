@@ -50,15 +50,28 @@ def product(call: Call, y: Tensor, v: Tensor, where: Tensor | None, out: Tensor 
 
 
 def apart(out: Tensor, *given: Tensor) -> bool:
-    """Whether a kernel can write to `out` while it reads these: it is one of them, or other memory."""
+    """Whether a kernel can write to `out` while it reads these: it is one of them, or other memory.
+
+    By addresses: of tensors that come from elsewhere two storages may be the same memory.
+    """
     if torch._debug_has_internal_overlap(out) != 0:
         return False
-    memory = out.untyped_storage().data_ptr()
-    return all(
-        memory != t.untyped_storage().data_ptr()
-        or (out.data_ptr() == t.data_ptr() and out.stride() == t.stride())
-        for t in given
-    )
+    start, stop = extent(out)
+    for tensor in given:
+        first, last = extent(tensor)
+        same = (first, tensor.stride()) == (start, out.stride())
+        if first < stop and start < last and not same:
+            return False
+    return True
+
+
+def extent(tensor: Tensor) -> tuple[int, int]:
+    """The addresses between which it lies."""
+    start = tensor.data_ptr()
+    if tensor.numel() == 0:
+        return start, start
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + (last + 1) * tensor.element_size()
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,7 +119,7 @@ def sums(
         upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
     else:
         upper, lower, slope = state[1] * 0.0, state[1] * 0.0, state[1] * 0.0
-        for start in range(0, n, BLOCK):
+        for start in range(0, tl.cast(n, tl.int64), BLOCK):
             v_there, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
@@ -193,7 +193,7 @@ def next_above(
         least = row_max(tl.where(v > low, -v, -float("inf")), ACROSS)
     else:
         least = tl.zeros_like(low) - float("inf")
-        for start in range(0, n, BLOCK):
+        for start in range(0, tl.cast(n, tl.int64), BLOCK):
             v_there, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
@@ -274,7 +274,7 @@ def entmax(
     )
     top = row_max(v, ACROSS)
     if not HELD:
-        for start in range(BLOCK, n, BLOCK):
+        for start in range(BLOCK, tl.cast(n, tl.int64), BLOCK):
             more, _, _ = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )
@@ -293,7 +293,7 @@ def entmax(
     if HELD:
         write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
     else:
-        for start in range(0, n, BLOCK):
+        for start in range(0, tl.cast(n, tl.int64), BLOCK):
             v, here, tile = block_of(
                 x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
             )

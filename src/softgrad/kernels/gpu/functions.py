@@ -100,10 +100,12 @@ def forward(
 
     Notes
     -----
+    Autograd does not follow this: `softgrad.torch` is for that.
+
     *Error*: as the functions of `softgrad`: of softmax at most 2 ulp for float32 and float64 where y is a
     normal number, 0.51 ulp for the 16-bit types; in any run the same bits.  *Memory*: the result, and
     three float64 numbers for each part of a line that is cut in parts; of dims that can't be walked as
-    two, or axes that can't as one, a copy.
+    two, or axes that can't as one, a copy; of ``empty="raise"`` two masks.
 
     Examples
     --------
@@ -157,9 +159,9 @@ def product(
 
     Notes
     -----
-    *Error*: at most 2 eps of the norm of each row, 4 for float64, in any run the same bits.  *Memory*:
-    the result, and seven float64 numbers for each part of a line that is cut in parts; copies as for
-    `forward`.
+    *Error*: as the functions of `softgrad`: of softmax at most 2 eps of the norm of each row, 4 for
+    float64; in any run the same bits.  *Memory*: the result, and seven float64 numbers for each part of a
+    line that is cut in parts; copies as for `forward`.
     """
     number = 1.0 if alpha is None else float(alpha)
     out = torch.empty_like(y) if out is None else out

@@ -61,8 +61,8 @@ def result(v, d, factor, near, far, here, scale, WIDE: tl.constexpr):
     total = total + (total - total)  # an inf makes the row NaN
     # powers are kept ONE times too large: p·Σdy may be a number where p is none, or Σdy
     large = (total > 1.0) | (total < -1.0)
-    shrink = tl.where(large, 1.0, inverse_one(WIDE)) / factor
-    lift = tl.where(large, inverse_one(WIDE), 1.0).to(WIDE)
+    shrink = tl.where(large, inverse_one(WIDE), 1.0) / factor
+    lift = tl.where(large, 1.0, inverse_one(WIDE)).to(WIDE)
     g, others = (total * shrink).to(WIDE), (far * shrink).to(WIDE)
     winner = (near / factor).to(WIDE)
     t, d = v.to(WIDE), d.to(WIDE)
