@@ -19,7 +19,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 
 from softgrad.kernels import gpu
-from softgrad.kernels.gpu import calls, double_backward, entmax, log_vjp, parts, softmax, tiles, vjp
+from softgrad.kernels.gpu import calls, double_backward, entmax, log_vjp, parts, softmax, tiles, vjp, walk
 
 launched = []
 
@@ -104,9 +104,9 @@ def call(name, shape, dtype, *more, **options):
         getattr(gpu, name)(*given, *more, **options)
         return [described(one) for one in launched]
 
-    remembered, calls._compiled = calls._compiled, Forgetful()
+    remembered, walk._compiled = walk._compiled, Forgetful()
     expected = launches()
-    calls._compiled = remembered
+    walk._compiled = remembered
     assert expected
     for _ in range(2):  # the second is launched by what is remembered of the first
         assert launches() == expected
@@ -147,7 +147,7 @@ def look(kernel, made, architecture):
 def main(architecture):
     driver.set_active(Driver(architecture))
     calls.on = lambda tensor: contextlib.nullcontext()
-    calls.processors = lambda device: 132
+    walk.processors = lambda device: 132
     dtypes = (torch.bfloat16, torch.float32) if architecture == 90 else (torch.float32,)
     for name, shapes in SHAPES.items():
         for shape in shapes:
@@ -161,7 +161,7 @@ def main(architecture):
         call("log_softmax_double_backward", (64, 262144), torch.float32)
         call("entmax_double_backward", (64, 262144), torch.float32)
         tiles.CLUSTERS = CAN_SUM_IN_CLUSTERS
-        calls.plan.cache_clear()
+        walk.plan.cache_clear()
         for shape in ((1000, 32768), (8, 262144)):
             call("softmax", shape, torch.float32)
             call("softmax_vjp", shape, torch.float32)

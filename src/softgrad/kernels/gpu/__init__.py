@@ -6,7 +6,7 @@ registered operators call these.  CPU tensors are taken where Triton interprets 
 (``TRITON_INTERPRET=1``).
 
 To read on: places.py (what a tile is), sums.py, mean.py, vjp.py; then exp.py and softmax.py; parts.py (long
-lines); lines.py and tiles.py (how a tensor is cut into tiles), calls.py.
+lines); lines.py, tiles.py and walk.py (how tensors are cut into tiles, and kernels launched), calls.py.
 """
 
 from .functions import (
