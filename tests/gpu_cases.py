@@ -149,6 +149,30 @@ def check_sizes(dtype, device):
             found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, dy)
             (exact,) = maps.operation(name, "vjp").exact(y, dy)
             assert off_by(found, exact) <= 4, (name, power)
+    n, small = IN_PARTS[dtype.itemsize], -(3 * most) // 4
+    edge = 900 if most > 128 else 100  # where the factor changes; float16 has no such numbers
+    for name in (
+        ("softmax", "log_softmax") if most > 16 else ()
+    ):  # the factors of parts of a line, which differ
+        x, dy = (cases.numbers(n, name, key)[None] for key in ("x", "dy"))
+        x[0, -1] = 20  # a winner
+        for sizes in ((edge + 3, edge - 6), (small, 0), (small, small + 4)):
+            g = (dy * np.where(np.arange(n) < n // 2, *(2.0**p for p in sizes))).astype(dtype)
+            y = on_arrays(getattr(gpu, name), device)(x.astype(dtype))
+            found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, g)
+            (exact,) = maps.operation(name, "vjp").exact(y, g)
+            assert off_by(found, exact) <= 4, (name, sizes)
+
+
+def check_scale(dtype, device):
+    """To the last bits, where x − max and its product with the scale are rounded."""
+    x = (cases.numbers(100, "x") * 20).reshape(4, 25).astype(dtype)
+    x[:, 0] = 800  # the others are e⁻³⁵ of it
+    for scale in (0.0437, 1.7):
+        found = on_arrays(gpu.softmax, device)(x, scale=scale)
+        exact = softmax.softmax(x.astype(oracle.WIDE) * oracle.WIDE(scale), np)
+        counted = exact >= ml_dtypes.finfo(dtype).smallest_normal
+        assert (np.abs(found - exact)[counted] <= 2 * measures.eps(dtype) * exact[counted]).all()
 
 
 @triton.jit
@@ -401,6 +425,7 @@ if __name__ == "__main__":
     check_options(dtype, device)
     check_entmax(dtype, device)
     check_sizes(dtype, device)
+    check_scale(dtype, device)
     if dtype == ml_dtypes.bfloat16:
         check_faint_powers(device)
         check_large(device)

@@ -42,7 +42,7 @@ def sums(w, rest, d, reference, WIDE: tl.constexpr, ACROSS: tl.constexpr):
 
 
 @triton.jit
-def exact_sums(w, rest, d, reference, top, ACROSS: tl.constexpr):
+def exact_sums(w, rest, d, reference, ACROSS: tl.constexpr):
     """The same in float64 as good as with more digits, each sum in two parts.
 
     Every rounding counts: where one weight is about as large as all others together and its dy about the
@@ -58,18 +58,6 @@ def exact_sums(w, rest, d, reference, top, ACROSS: tl.constexpr):
     a, a_rest = exact_row_sum(p, p_rest, ACROSS)
     b, b_rest = exact_row_sum(w, w_rest, ACROSS)
     return a, a_rest, b, b_rest
-
-
-@triton.jit
-def centre(reference, distance, top, b):
-    """reference + distance as hi + lo.
-
-    Where one weighs more than all others together the mean is so close to it that only the distance from it
-    tells what the others add: then hi is the reference.
-    """
-    hi, lo = two_sum(reference, distance)
-    peaked = top > b * 0.5
-    return tl.where(peaked, reference, hi), tl.where(peaked, distance, lo)
 
 
 @triton.jit
@@ -89,8 +77,8 @@ def part_sums(w, rest, d, WIDE: tl.constexpr, ACROSS: tl.constexpr):
     a, b = sums(w, rest, d, reference, WIDE, ACROSS)
     if w.dtype == tl.float64:
         # the sums above have lost bits, also to the distance of the reference; hi is nearer
-        hi, _ = centre(reference, tl.where(b == 0.0, 0.0, a / b), top, b)
-        a, a_rest, b, b_rest = exact_sums(w, rest, d, hi, top, ACROSS)
+        hi = reference + tl.where(b == 0.0, 0.0, a / b)
+        a, a_rest, b, b_rest = exact_sums(w, rest, d, hi, ACROSS)
         return hi, a, a_rest, b, b_rest, top
     else:
         return reference, a, a * 0.0, b, b * 0.0, top
@@ -99,11 +87,11 @@ def part_sums(w, rest, d, WIDE: tl.constexpr, ACROSS: tl.constexpr):
 @triton.jit
 def mean(w, rest, d, WIDE: tl.constexpr, ACROSS: tl.constexpr):
     """⟨s,dy⟩/⟨s,1⟩ of each row as hi + lo of the type of the lanes, and ⟨s,1⟩."""
-    reference, a, a_rest, b, b_rest, top = part_sums(w, rest, d, WIDE, ACROSS)
+    reference, a, a_rest, b, b_rest, _ = part_sums(w, rest, d, WIDE, ACROSS)
     if w.dtype == tl.float64:
         hi, lo = reference, (a + a_rest) / (b + b_rest)
     else:
-        hi, lo = centre(reference, a / b, top, b)
+        hi, lo = two_sum(reference, a / b)
     head, tail = in_lanes(hi, lo, b, w.dtype)
     return head, tail, b
 

@@ -15,7 +15,7 @@ from .exp import argument, inverse_one, one, power
 from .log_vjp import pair as log_pair
 from .log_vjp import result as log_result
 from .log_vjp import sums as log_sums
-from .mean import centre, factor_for, in_lanes, part_sums
+from .mean import factor_for, in_lanes, part_sums
 from .places import store, tile_of
 from .softmax import found, logits, powers, result, sums
 from .sums import exact_row_sum, row_max, row_sum, two_difference, two_product, two_sum
@@ -200,7 +200,7 @@ def vjp_mean(room, lot, lines, parts, TYPE: tl.constexpr, CHUNK: tl.constexpr):
         best = tl.maximum(best, tl.where(heavy, r, -float("inf")))
     reference = row_max(best, False)
     a, b = sums_about(room, lines, parts, factor, reference, TYPE, CHUNK)
-    hi, lo = centre(reference, a / b, top, b)
+    hi, lo = two_sum(reference, a / b)
     if TYPE == tl.float64:
         a, b = sums_about(room, lines, parts, factor, hi, TYPE, CHUNK)
         lo = a / b
