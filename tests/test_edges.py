@@ -3,8 +3,10 @@
 A refused call says what was given and what to do, and has written nothing.
 """
 
+import tempfile
 import warnings
 
+import dask.array
 import ml_dtypes
 import numpy as np
 import pytest
@@ -347,6 +349,66 @@ def test_options_are_given_by_name(function):
         softmax(np.ones(2), -1)
 
 
+@each_function
+@pytest.mark.parametrize("chunks", [(2, 3), (1, 4), -1], ids=str)
+def test_an_array_of_dask_is_not_computed_in_silence(function, chunks):
+    x = dask.array.ones((4, 6), chunks=chunks)
+    with pytest.raises(
+        TypeError, match=r"^([xy]) is a dask\.Array, where NumPy .*: give \1\.compute\(\); or"
+    ):
+        function(x)
+    function(x.compute())
+
+
+def test_an_array_of_dask_beside_one_of_numpy():
+    y = np.full((4, 6), 1 / 6)
+    with pytest.raises(TypeError, match=r"^dy is a dask\.Array.*dy\.compute\(\)"):
+        softmax_vjp(y, dask.array.ones((4, 6)))
+    with pytest.raises(TypeError, match=r"^y is a dask\.Array.*y\.compute\(\)"):
+        softmax_vjp(dask.array.ones((4, 6)), y)
+
+
+def test_map_blocks_of_dask_is_what_the_error_says():
+    x = cases.numbers(60, "x").reshape(6, 10)
+    y = dask.array.from_array(x, chunks=(2, -1)).map_blocks(softmax)
+    np.testing.assert_array_equal(y.compute(), softmax(x))
+
+
+class Foreign:
+    """An array of a library that has functions of its own for it, and can be converted."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class WithFunctions(Foreign):
+    def __array_function__(self, function, types, arguments, options):
+        return NotImplemented
+
+
+class WithNamespace(Foreign):
+    def __array_namespace__(self, api_version=None):
+        return np
+
+
+@each_function
+@pytest.mark.parametrize("library", [WithFunctions, WithNamespace])
+def test_an_array_of_another_library_is_not_converted_in_silence(function, library):
+    x = np.array([0.25, 0.75])
+    text = rf"^([xy]) is a \w+\.{library.__name__}, where NumPy .*: give numpy\.asarray\(\1\)"
+    with pytest.raises(TypeError, match=text):
+        function(library(x))
+    function(np.asarray(library(x)))
+
+
+def test_what_is_no_array_but_can_be_made_one():
+    """As a Series of pandas."""
+    np.testing.assert_array_equal(softmax(Foreign(np.zeros(2))), [0.5, 0.5])
+
+
 # --- arrays of all sorts -----------------------------------------------------------------------------
 
 
@@ -373,6 +435,13 @@ class Mine(np.ndarray):
     pass
 
 
+def mapped(array):
+    with tempfile.TemporaryFile() as file:
+        result = np.memmap(file, array.dtype, "w+", shape=array.shape)
+    result[...] = array
+    return result
+
+
 # name: an array of the same numbers that lies in memory in another way, or is of another class
 SORTS = {
     "as it is": lambda array: array,
@@ -387,6 +456,7 @@ SORTS = {
     "a matrix": lambda array: array.view(np.matrix),
     "a subclass": lambda array: array.view(Mine),
     "a memoryview": memoryview,
+    "a memmap": mapped,
 }
 WRITEABLE = ["Fortran order", "strided", "reversed", "rows reversed", "columns reversed"]
 

@@ -54,11 +54,25 @@ def array(value: Any, name: str) -> Array:
             f"{name} is a masked array, which softgrad does not take: give {name}.data, "
             f"and where=~numpy.ma.getmaskarray({name}) for the mask"
         )
-    if not isinstance(value, (np.ndarray, np.generic)) and hasattr(value, "__dlpack__"):
-        raise TypeError(
-            f"{name} is a {kind(value)}, where NumPy arrays are taken: give numpy.asarray({name}); or, if it "
-            f"is on a GPU, give it to a function (no layer or Jacobian), with all arguments there"
-        )
+    if not isinstance(value, (np.ndarray, np.generic)):
+        advice = None
+        if hasattr(value, "__dlpack__"):
+            advice = (
+                f"give numpy.asarray({name}); or, if it is on a GPU, give it to a function (no layer or "
+                f"Jacobian), with all arguments there"
+            )
+        elif kind(value).startswith("dask.") and hasattr(value, "__dask_graph__"):
+            advice = (
+                f"give {name}.compute(); or, if no chunk ends along the axis, let dask.array.map_blocks call "
+                f"the function"
+            )
+        # a library with functions of its own for its arrays, and whoever gives one wants one back
+        elif any(
+            hasattr(value, f"__{word}__") for word in ("dask_graph", "array_namespace", "array_function")
+        ):
+            advice = f"give numpy.asarray({name})"
+        if advice is not None:
+            raise TypeError(f"{name} is a {kind(value)}, where NumPy arrays are taken: {advice}")
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists
