@@ -207,11 +207,12 @@ CHECKS = [
 @functools.lru_cache(maxsize=320)  # those of all checks of a function, in two dtypes: the next one finds them
 def drawn(
     check: Check, operation: Operation, level: Level, dtype: DType, n: int, seed: int
-) -> tuple[rows.Rows, Arrays, Arrays]:
+) -> tuple[rows.Rows, Arrays, Arrays, Arrays | None]:
     made = check.build(operation, dtype, n, seed)
     with np.errstate(all="ignore"):
         exact = operation.exact(*made.arguments)
-        return made, exact, operation.allowed(level, made.arguments, exact)
+        beside = operation.terms(made.arguments, exact) if operation.terms and level == "tight" else None
+        return made, exact, operation.allowed(level, made.arguments, exact), beside
 
 
 def case_of(
@@ -223,5 +224,7 @@ def case_of(
     axis: int | None = None,
     seed: int = 0,
 ) -> Case:
-    made, exact, allowed = drawn(check, operation, level, dtype, n, seed)
-    return Case(operation, level, check.judge, made.arguments, exact, allowed, made.labels, axis, check.ndim)
+    made, exact, allowed, beside = drawn(check, operation, level, dtype, n, seed)
+    return Case(
+        operation, level, check.judge, made.arguments, exact, allowed, made.labels, axis, check.ndim, beside
+    )

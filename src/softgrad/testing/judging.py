@@ -17,7 +17,7 @@ import numpy as np
 from ..checks import Array
 from . import cases
 from .cases import DType
-from .measures import eps, gain, info, inner, norm, smallest
+from .measures import eps, gain, info, inner, norm, smallest, worst_ratio
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE
 
@@ -31,8 +31,8 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a check: `worst` is in units of the bound (≤ 1 passes), `eps` in eps of the row's norm (of
-    a forward in ulp); NaN where nothing is measured."""
+    """What came of a check: `worst` is in units of the bound (≤ 1 passes), `eps` in those of
+    `Operation.unit`; NaN where nothing is measured."""
 
     passed: bool
     worst: float = math.nan
@@ -54,6 +54,7 @@ class Case:
     labels: tuple[str, ...]
     axis: int | None = None  # None: the function is called without one
     ndim: int = 2
+    beside: Arrays | None = None  # what tight errors are measured beside: see `Operation.terms`
 
     @property
     def dtype(self) -> DType:
@@ -70,11 +71,24 @@ class Case:
 
     def only(self, row: int) -> Case:
         """The case of one row."""
-        arguments, exact, allowed = (
-            tuple(a[row : row + 1] for a in arrays) for arrays in (self.arguments, self.exact, self.allowed)
+        arguments, exact, allowed, beside = (
+            arrays and tuple(a[row : row + 1] for a in arrays)
+            for arrays in (self.arguments, self.exact, self.allowed, self.beside)
         )
-        labels = (self.labels[row],)
-        return replace(self, arguments=arguments, exact=exact, allowed=allowed, labels=labels)
+        assert arguments and exact and allowed
+        return replace(
+            self,
+            arguments=arguments,
+            exact=exact,
+            allowed=allowed,
+            beside=beside,
+            labels=(self.labels[row],),
+        )
+
+    def of_norms(self) -> Array:
+        """What the norm of each row of the first result may be off by."""
+        first = self.allowed[0]
+        return norm(first) if first.ndim == self.exact[0].ndim else first
 
     def shaped(self, rows: Array) -> Array:
         """Rows as the function is given them, in memory of its own."""
@@ -124,22 +138,30 @@ def told_of(error: Exception) -> str:
 
 
 def errors(case: Case, results: Arrays) -> tuple[Array, Array]:
-    """Of each row the worst error beside what is allowed, and in eps of the norm (ulp of a forward)."""
-    ratios, sizes = [], []
-    for result, exact, allowed in zip(results, case.exact, case.allowed, strict=True):
-        given = result.astype(case.dtype)
-        error = np.where(given == exact, 0, np.abs(given.astype(WIDE) - exact))
-        if case.operation.ulps is not None:
-            size = case.operation.ulps(given, exact).max(axis=-1)
-        else:
-            error = norm(np.maximum(error - smallest(case.dtype) / 2, 0))
-            whole = norm(exact)
-            size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
-        ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
-        ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
-        ratios.append(ratio.max(axis=-1) if case.operation.ulps is not None else ratio)
-        sizes.append(np.where(ratios[-1] == 0, 0, np.where(np.isnan(size), np.inf, size)))
+    """Of each row the worst error beside what is allowed, and in the unit that errors are shown in."""
+    found = [errors_of(case, i, result.astype(case.dtype)) for i, result in enumerate(results)]
+    ratios, sizes = zip(*found, strict=True)
     return np.max(ratios, axis=0), np.max(sizes, axis=0)
+
+
+def errors_of(case: Case, i: int, given: Array) -> tuple[Array, Array]:
+    """The same of one result."""
+    exact, allowed = case.exact[i], case.allowed[i]
+    error = np.where(given == exact, 0, np.abs(given.astype(WIDE) - exact))
+    half = smallest(case.dtype) / 2
+    if allowed.ndim < exact.ndim:
+        error = norm(np.maximum(error - half, 0))
+        whole = norm(exact)
+        size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
+    elif case.operation.ulps is not None:
+        size = case.operation.ulps(given, exact).max(axis=-1)
+    else:
+        assert case.beside is not None
+        size = worst_ratio(np.where(error > half, error - half, 0), case.beside[i] * eps(case.dtype), -1)
+    ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
+    ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
+    ratio = ratio.max(axis=-1) if allowed.ndim == exact.ndim else ratio
+    return ratio, np.where(ratio == 0, 0, np.where(np.isnan(size), np.inf, size))
 
 
 def within(case: Case, fn: Function) -> Verdict:
@@ -194,7 +216,7 @@ def adjoint(case: Case, fn: Function) -> Verdict:
     other = v if forward else u
     gap = abs((inner(found, v) - inner(slope, other)).sum())
     own = (eps(case.dtype) / 2 + 16 * eps(np.dtype(np.float64))) * norm(slope)
-    allowed = 2 * norm((case.allowed[0] + own) * norm(v))
+    allowed = 2 * norm((case.of_norms() + own) * norm(v))
     ratio = float(gap / allowed) if gap else 0.0
     return Verdict(ratio <= 1, math.inf if math.isnan(ratio) else ratio)
 
@@ -205,7 +227,7 @@ def sums_to_zero(case: Case, fn: Function) -> Verdict:
     n = found.shape[-1]
     total = np.abs(found.astype(WIDE).sum(axis=-1))
     left = np.abs(case.exact[0].sum(axis=-1))
-    allowed = np.sqrt(WIDE(n)) * case.allowed[0] + left + n * smallest(case.dtype)
+    allowed = np.sqrt(WIDE(n)) * case.of_norms() + left + n * smallest(case.dtype)
     return worst_of(total / allowed)
 
 

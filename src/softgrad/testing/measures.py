@@ -21,8 +21,18 @@ def eps(dtype: np.dtype[Any]) -> float:
 
 
 def bound(dtype: np.dtype[Any]) -> int:
-    """The error of a vjp that softgrad promises, in eps of the row's norm."""
+    """The error that softgrad promises of a vjp of softmax's relatives, in eps of the row's norm."""
     return 4 if dtype == np.float64 else 2
+
+
+def kernel_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What is computed in: float32 for the 16-bit types."""
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
+def product_bound(dtype: np.dtype[Any]) -> int:
+    """C, the error that softgrad promises of softmax's vjp and jvp, in eps·(|dx*| + y·D) of each element."""
+    return 16 if dtype == np.float64 else 8
 
 
 def forward_bound(dtype: np.dtype[Any]) -> float:
@@ -73,6 +83,72 @@ def row_error(dx: Array, exact: Array, axis: Axis = -1) -> Array:
     ratio = np.ldexp(above / np.where(below == 0, 1, below), above_exponents - below_exponents)
     ratio = np.where(below == 0, np.where(above == 0, 0, np.inf), ratio / eps(dx.dtype))
     return np.where(np.isnan(ratio), np.inf, ratio).squeeze(axis)
+
+
+# --- softmax's vjp and jvp, element by element -------------------------------------------------------
+
+
+def product_terms(y: Array, exact: Array, axis: Axis = -1) -> Array:
+    """|dx*| + y·D, which the error of each element is measured beside; `y` is 0 where it is masked.
+
+    D = ⟨y,|dy−m*|⟩/⟨y,1⟩, how far dy is from its mean on the average, is Σ|dx*|/Σy.
+    """
+    axis = tuple(range(exact.ndim)) if axis is None else axis
+    w, size = y.astype(WIDE), np.abs(exact)
+    total = w.sum(axis, keepdims=True)
+    return np.asarray(size + w * (size.sum(axis, keepdims=True) / np.where(total == 0, 1, total)))
+
+
+def rounded_once(exact: Array, terms: Array, factor: int, dtype: np.dtype[Any]) -> Array:
+    """factor·eps·terms; of a 16-bit type that in float32's eps, and 0.51 ulp for the one rounding."""
+    allowed = factor * eps(kernel_dtype(dtype)) * terms
+    if dtype.itemsize == 2:
+        _, exponents = np.frexp(exact)
+        allowed = allowed + np.ldexp(WIDE(0.51 * eps(dtype)), exponents - 1)
+    return np.asarray(allowed)
+
+
+def lost(y: Array, axis: Axis = -1) -> Array:
+    """What may underflow: half the smallest subnormal in dx itself, and in each of the n products y·dy, by
+    which the mean of dy is off."""
+    axis = tuple(range(y.ndim)) if axis is None else axis
+    w = y.astype(WIDE)
+    total = w.sum(axis, keepdims=True)
+    n = np.ones(y.shape, WIDE).sum(axis, keepdims=True)
+    share = n * w / np.where(total == 0, 1, total)
+    return np.asarray((smallest(y.dtype) + share * smallest(kernel_dtype(y.dtype))) / 2)
+
+
+def product_allowed(y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
+    """The error that softgrad promises of each element of softmax's vjp: `exact` is that of the oracle, with
+    the scale in it."""
+    allowed = rounded_once(exact, product_terms(y, exact, axis), product_bound(y.dtype), y.dtype)
+    return allowed + lost(y, axis) * max(1.0, abs(scale))
+
+
+def worst_ratio(error: Array, beside: Array, axis: Axis) -> Array:
+    """The largest error/beside of each row; 0/0 is 0, and NaN inf."""
+    axis = tuple(range(error.ndim)) if axis is None else axis
+    ratio = np.where(error == 0, 0, error / np.where(beside == 0, np.finfo(WIDE).tiny, beside))
+    return np.asarray(np.where(np.isnan(ratio), np.inf, ratio).max(axis, initial=0))
+
+
+def product_miss(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
+    """The worst |dx − dx*| of each row in units of what softgrad promises: at most 1."""
+    with np.errstate(all="ignore"):
+        return worst_ratio(np.abs(dx.astype(WIDE) - exact), product_allowed(y, exact, axis, scale), axis)
+
+
+def product_error(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
+    """The worst |dx − dx*| / (eps·(|dx*| + y·D)) of each row, what may underflow taken off: C as it is seen
+    (of a 16-bit type nearly all of it is the rounding, 0.5)."""
+    with np.errstate(all="ignore"):
+        error = np.abs(dx.astype(WIDE) - exact)
+        error = np.where(error == 0, 0, np.maximum(error - lost(y, axis) * max(1.0, abs(scale)), 0))
+        return worst_ratio(error, eps(dx.dtype) * product_terms(y, exact, axis), axis)
+
+
+# --- on the average ----------------------------------------------------------------------------------
 
 
 def gain(dx: Array, exact: Array) -> float:

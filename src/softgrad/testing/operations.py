@@ -32,7 +32,7 @@ class Operation:
     # the results, in longdouble
     exact: Callable[..., Arrays]
     # (level, arguments, exact results): the error that each result may have: a number for the norm of each
-    # row, or one for each element where `ulps` is given
+    # row, or one for each element, where `ulps` is given or softgrad's contract is such
     allowed: Callable[[Level, Arrays, Arrays], Arrays]
     # known mistakes, the most usual first
     wrong: Mapping[str, Wrong] = field(default_factory=dict)
@@ -40,11 +40,21 @@ class Operation:
     slope: Callable[[Array, Array], Array] | None = None
     # (result, exact): the error of each element in ulp
     ulps: Callable[[Array, Array], Array] | None = None
+    # (arguments, exact results): what tight errors are measured beside, in eps, element by element, instead
+    # of the norm of the row
+    terms: Callable[[Arrays, Arrays], Arrays] | None = None
     # y where there is nothing
     absent: float = 0.0
     # checks of things that are not so, and such as only softgrad's contract has
     leaves_out: frozenset[str] = frozenset()
     tight_only: frozenset[str] = frozenset()
+
+    def unit(self, level: Level) -> str:
+        """What errors are shown in."""
+        if self.ulps is not None:
+            return "ulp"
+        by_element = level == "tight" and self.terms is not None
+        return "eps·(|dx| + y·D)" if by_element else "eps of the row's norm"
 
     def has(self, check: str, level: Level) -> bool:
         if check in self.leaves_out or (check == "adjoint" and self.slope is None):

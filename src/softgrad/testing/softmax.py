@@ -25,7 +25,20 @@ N_i(y) = y_i·(T_i + ⟨y,T⟩), T = |v|∘(|dy| + Σ y|dy|) + |dy|·Σ y|v|:
 
     ‖grad_x − grad_x*‖ ≤ (12u + 2·n·v + 3·|1/Σy − 1|)·‖N(y)‖ + ‖N(y∘(1 + E)) − N(y)‖
 
-What underflows in a product is lost besides.  Where a product overflows nothing is asked.
+What underflows in a product is lost besides.  Where a product overflows nothing is asked.  What is tight is
+sound: the larger of both bounds is granted.
+
+Tight, of vjp, jvp and grad_dy, element by element (docs/decisions.md has the reasons and the proof), with
+m* = ⟨y,dy⟩/⟨y,1⟩, D = ⟨y,|dy−m*|⟩/⟨y,1⟩ and η the smallest subnormal:
+
+    |dx_i − dx*_i| ≤ C·eps·(|dx*_i| + y_i·D) + (1 + n·y_i/Σy)·η/2
+
+and of grad_x = y∘(p − ⟨y,p⟩/⟨y,1⟩), p = v°∘dy°, where ° takes the mean off, as m* is off dy, in dx*:
+
+    C·eps·y_i·(|p_i| + ⟨y,|p|⟩/⟨y,1⟩ + |v°_i|·D(dy) + |dy°_i|·D(v) + D(dy)·D(v))
+
+and what underflows, which is then multiplied by the other's size.  16-bit types are computed in float32 and
+rounded once: 0.51 ulp and the bound of float32.
 """
 
 from __future__ import annotations
@@ -36,7 +49,19 @@ import numpy as np
 
 from ..checks import Array
 from . import oracle
-from .measures import bound, eps, forward_bound, info, norm, smallest, ulps
+from .measures import (
+    eps,
+    forward_bound,
+    info,
+    lost,
+    norm,
+    product_allowed,
+    product_bound,
+    product_terms,
+    rounded_once,
+    smallest,
+    ulps,
+)
 from .mutants import DOUBLE_BACKWARDS, FORMULAS, SOFTMAXES
 from .operations import Arrays, Level, Operation, What
 from .oracle import WIDE
@@ -96,21 +121,16 @@ def product(y: Array, v: Array) -> Arrays:
     return (oracle.vjp(y, v),)
 
 
-def product_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+def product_within(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
     y, v = arguments
-    return (tight_product(y, v, exact[0]) if level == "tight" else sound_product(y, v),)
+    return (product_allowed(y, exact[0]) if level == "tight" else sound_product(y, v, exact[0]),)
 
 
-def tight_product(y: Array, v: Array, exact: Array) -> Array:
-    allowed = bound(y.dtype) * eps(y.dtype) * norm(exact)
-    if y.dtype != np.float64:
-        return np.asarray(allowed)
-    # in float64 a constant v, for which 0 is exact, may leave something
-    constant = (v == v[..., :1]).all(axis=-1)
-    return np.where(constant, 4 * eps(y.dtype) * np.abs(v[..., 0]) * norm(y), allowed)
+def terms_of_product(arguments: Arrays, exact: Arrays) -> Arrays:
+    return (product_terms(arguments[0], exact[0]),)
 
 
-def sound_product(y: Array, v: Array) -> Array:
+def sound_product(y: Array, v: Array, exact: Array) -> Array:
     n, w, d = y.shape[-1], y.astype(WIDE), np.abs(v.astype(WIDE))
     terms, size = (w * d).sum(axis=-1), norm(w)
 
@@ -120,6 +140,7 @@ def sound_product(y: Array, v: Array) -> Array:
     allowed = (3 * eps(y.dtype) + summing(y.dtype, n)) * norm(majorant(w))
     allowed += norm(majorant(of_logits(w, y.dtype)) - majorant(w)) + beside_one(w) * terms * size
     allowed += underflow(y.dtype) * (n * size + np.sqrt(WIDE(n)))
+    allowed = np.maximum(allowed, norm(product_allowed(y, exact)))
     return unless_overflow(allowed, terms, y.dtype)
 
 
@@ -146,19 +167,47 @@ def slope(y: Array, v: Array) -> Array:
 # --- its own derivative ------------------------------------------------------------------------------
 
 
-def double_backward_allowed(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
-    (y, _, v), (grad_x, grad_dy) = arguments, exact
+def centred(y: Array, v: Array) -> tuple[Array, Array]:
+    """v − ⟨y,v⟩/⟨y,1⟩, and the mean of what that is without signs.  In longdouble, that is all that is
+    needed of what errors are measured beside."""
+    far = v - v[np.arange(len(y)), y.argmax(axis=-1)][:, None]
+    total = y.sum(axis=-1, keepdims=True)
+    total = np.where(total == 0, 1, total)
+    for _ in range(2):
+        far = far - (y * far).sum(axis=-1, keepdims=True) / total
+    return far, (y * np.abs(far)).sum(axis=-1, keepdims=True) / total
+
+
+def curvature_terms(y: Array, dy: Array, v: Array) -> tuple[Array, Array]:
+    """y∘(|p| + ⟨y,|p|⟩ + |v°|·D(dy) + |dy°|·D(v) + D(dy)·D(v)), which the error of grad_x is measured
+    beside: ° takes the mean off, p = v°∘dy°, all means divided by Σy; and the largest |v°| and |dy°|."""
+    w, d, u = (a.astype(WIDE) for a in (y, dy, v))
+    (d, of_d), (u, of_u) = centred(w, d), centred(w, u)
+    p = np.abs(u * d)
+    total = w.sum(axis=-1, keepdims=True)
+    mean = (w * p).sum(axis=-1, keepdims=True) / np.where(total == 0, 1, total)
+    largest = np.maximum(np.abs(u), np.abs(d)).max(axis=-1, keepdims=True)
+    return w * (p + mean + np.abs(u) * of_d + np.abs(d) * of_u + of_d * of_u), largest
+
+
+def curvature_allowed(y: Array, dy: Array, v: Array, grad_x: Array) -> Array:
+    """The error that softgrad promises of each element of grad_x; the scale is 1."""
+    terms, largest = curvature_terms(y, dy, v)
+    allowed = rounded_once(grad_x, terms, product_bound(y.dtype), y.dtype)
+    return np.asarray(allowed + 2 * lost(y) * (1 + largest))
+
+
+def terms_of_both(arguments: Arrays, exact: Arrays) -> Arrays:
+    return curvature_terms(*arguments)[0], product_terms(arguments[0], exact[1])
+
+
+def double_backward_within(level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+    (y, dy, v), (grad_x, grad_dy) = arguments, exact
     n, (w, d, u) = y.shape[-1], (a.astype(WIDE) for a in arguments)
+    tight = curvature_allowed(y, dy, v, grad_x)
     if level == "tight":
-        total = w.sum(axis=-1, keepdims=True)
-        total = np.where(total == 0, 1, total)
-        p = (u - (w * u).sum(axis=-1, keepdims=True) / total) * (
-            d - (w * d).sum(axis=-1, keepdims=True) / total
-        )
-        terms = norm(w * p) + np.abs((w * p).sum(axis=-1)) * norm(w)
-        allowed = eps(y.dtype) * (4 * terms + 2 * norm(grad_x)) + np.sqrt(WIDE(n)) * smallest(y.dtype)
-        products = (np.abs(u) * np.abs(d)).max(axis=-1)
-        return unless_overflow(allowed, products, y.dtype), tight_product(y, v, grad_dy)
+        products = (np.abs(u) * np.abs(d)).max(axis=-1, keepdims=True)
+        return unless_overflow(tight, products, y.dtype), product_allowed(y, grad_dy)
     d, u = np.abs(d), np.abs(u)
 
     def through_y(w: Array) -> Array:
@@ -172,7 +221,8 @@ def double_backward_allowed(level: Level, arguments: Arrays, exact: Arrays) -> A
     allowed = (6 * eps(y.dtype) + 2 * summing(y.dtype, n) + 3 * beside_one(w)) * norm(majorant(w))
     allowed += norm(majorant(of_logits(w, y.dtype)) - majorant(w))
     allowed += underflow(y.dtype) * (n * norm(w) + np.sqrt(WIDE(n))) * (1 + d.max(axis=-1) + u.max(axis=-1))
-    return unless_overflow(allowed, through_y(w).max(axis=-1), y.dtype), sound_product(y, v)
+    allowed = np.maximum(allowed, norm(tight))
+    return unless_overflow(allowed, through_y(w).max(axis=-1), y.dtype), sound_product(y, v, grad_dy)
 
 
 # --- the table ---------------------------------------------------------------------------------------
@@ -188,9 +238,10 @@ OPERATIONS = [
             what,
             lambda x, u, v: (weights(x), u),
             product,
-            product_allowed,
+            product_within,
             FORMULAS,
             slope,
+            terms=terms_of_product,
             tight_only=frozenset({"empty rows"}),
         )
         for what in PRODUCTS
@@ -200,7 +251,8 @@ OPERATIONS = [
         "double-backward",
         lambda x, u, v: (weights(x), u, v),
         oracle.double_backward,
-        double_backward_allowed,
+        double_backward_within,
         DOUBLE_BACKWARDS,
+        terms=terms_of_both,
     ),
 ]
