@@ -1,10 +1,13 @@
 """Of benchmarks/gpu.py what needs no GPU: what is timed, what is told right from wrong, and the picture."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import json
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,18 @@ def test_every_shape_of_the_record(bench):
             assert {(op, dtype, (2**28 // n, n)) for n in [2**k for k in range(5, 19)]} < shapes
             assert {(op, dtype, (rows, 262144)) for rows in (1, 8, 64)} < shapes
     assert {op for op, _, _ in shapes} >= {"log_softmax_vjp", "sparsemax", "entmax_double_backward"}
+
+
+def test_what_is_asked_for_most_comes_first(bench):
+    found = list(bench.cases())
+    assert len({(c.op, c.dtype, c.shape) for c in found}) == len(found)
+    first = 2 * 2 * len(bench.FIRST)
+    assert first <= 20
+    assert {(c.op, c.dtype) for c in found[:first]} == {
+        (op, dtype) for op in ("softmax", "softmax_vjp") for dtype in ("bfloat16", "float32")
+    }
+    ops = [c.op for c in found]
+    assert {"softmax", "softmax_vjp"}.isdisjoint(ops[ops.index("log_softmax") :])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -80,31 +95,77 @@ def test_the_picture(bench):
     assert drawn.count("QuACK") >= 1
 
 
-def test_a_run_that_was_cut_off_goes_on(bench, monkeypatch, tmp_path):
-    cases, measured = list(bench.cases())[:3], []
+@pytest.fixture
+def on_a_gpu(bench, monkeypatch, tmp_path):
+    """Results of three cases, by a GPU that is not there."""
+    cases = list(bench.cases())[:3]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "one that is not there")
+    monkeypatch.setattr(bench, "cases", lambda: iter(cases))
+    monkeypatch.setattr(bench, "launch", dict)
+    path, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(path), str(plot)])
+    handler = signal.getsignal(signal.SIGALRM)
+    yield cases, path, plot
+    signal.signal(signal.SIGALRM, handler)
+
+
+def result(case):
+    return [Record(**dataclasses.asdict(case), implementation="softgrad", into="new")]
+
+
+def shapes(path):
+    return [tuple(r["shape"]) for r in json.loads(path.read_text())["records"]]
+
+
+def test_a_run_that_was_cut_off_goes_on(bench, on_a_gpu, monkeypatch):
+    cases, path, plot = on_a_gpu
+    measured = []
 
     def records(case, absent):
         measured.append(case)
         if len(measured) == 3:
             raise KeyboardInterrupt
-        return [Record(**dataclasses.asdict(case), implementation="softgrad", into="new")]
+        return result(case)
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "one that is not there")
-    for name, value in {"cases": lambda: cases, "records": records, "launch": dict}.items():
-        monkeypatch.setattr(bench, name, value)
-    path, plot = tmp_path / "a.json", tmp_path / "a.svg"
-    monkeypatch.setattr(sys, "argv", ["gpu.py", str(path), str(plot)])
+    monkeypatch.setattr(bench, "records", records)
     with pytest.raises(KeyboardInterrupt):
         bench.main()
-    assert len(json.loads(path.read_text())["records"]) == 2
+    assert len(shapes(path)) == 2
     bench.main()
     assert measured == [*cases, cases[2]]
-    assert [tuple(r["shape"]) for r in json.loads(path.read_text())["records"]] == [c.shape for c in cases]
+    assert shapes(path) == [c.shape for c in cases]
     assert plot.exists()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "another")
     with pytest.raises(SystemExit, match="another machine"):
         bench.main()
+
+
+def test_a_run_ends_with_what_it_has_when_its_time_is_over(bench, on_a_gpu, monkeypatch, capsys):
+    """In the middle of a case, too, though what a peer raises is caught there."""
+    cases, path, plot = on_a_gpu
+
+    def records(case, absent):
+        if case == cases[1]:
+            with contextlib.suppress(Exception):
+                time.sleep(600)
+        return result(case)
+
+    monkeypatch.setattr(bench, "records", records)
+    monkeypatch.setattr(bench, "SECONDS", 0.5)
+    bench.main()
+    assert shapes(path) == [cases[0].shape]
+    assert json.loads(path.read_text())["left_out"] == [c.name for c in cases[1:]]
+    assert plot.exists()
+    printed = capsys.readouterr().out
+    assert "2 cases" in printed
+    assert all(c.name in printed for c in cases[1:])
+    monkeypatch.setattr(bench, "records", lambda case, absent: result(case))
+    monkeypatch.setattr(bench, "SECONDS", 600)
+    bench.main()
+    assert shapes(path) == [c.shape for c in cases]
+    assert json.loads(path.read_text())["left_out"] == []
+    assert "Left out" not in capsys.readouterr().out
 
 
 def test_without_a_gpu_nothing_is_written(bench, monkeypatch, tmp_path):
