@@ -45,10 +45,10 @@ bench: $(VENV)/dev ## all libraries side by side: a table here, plots and a page
 	  --html build/bench/bench.html
 	@echo "The page is build/bench/bench.html, the plots bench.svg beside it, the figures bench.json."
 
-grid: $(VENV)/dev ## measure again what benchmarks/results holds: speed over all sizes and dtypes
+grid: $(VENV)/dev ## measure every bound of benchmarks/bounds.py on an idle machine, in about ten minutes
 	$(BIN)/python benchmarks/grid.py
 
-readme: $(VENV)/dev ## write the tables and the picture of README.md from benchmarks/results
+readme: $(VENV)/dev ## write the tables of README.md and docs/ from benchmarks/results
 	$(BIN)/python benchmarks/readme.py
 
 docs: $(VENV)/dev ## so far the documentation is the docstrings: runs their examples

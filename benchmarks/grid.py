@@ -1,156 +1,313 @@
-"""Speed: softgrad beside PyTorch over a grid of shapes, beside all libraries on some, and what a call costs.
+"""Measure every bound of bounds.py in one run: softgrad beside PyTorch, oneDNN and NumPy, on the CPU.
 
-    python benchmarks/grid.py            writes results/grid.json, in some ten minutes
-    python benchmarks/grid.py --quick    a look, in some two minutes; written only with --output FILE
+    python benchmarks/grid.py            measures, prints, and writes results/grid.json
+    python benchmarks/grid.py --check    prints which bounds results/grid.json meets
+    python benchmarks/grid.py --only vjp --shapes 32x512,64x100:0 --dtypes float32 --seconds 0.2
 
-The records are those of `softgrad bench`: samples taken in turns, ratios of neighbouring samples, and the
-limit of the machine among them.  Between the samples of libraries with more than one thread there is a pause,
-and a call that is not timed: OpenMP's threads go on waiting busily for some milliseconds, which would slow
-down whoever comes next.  What was measured while other processes kept the processors busy is measured again,
-up to three times, and the quietest counts.
+A selection is written only with --json FILE.
+
+What is compared runs in turns, each sample after a call of the same kind that is not timed; a record has the
+medians.  softgrad and PyTorch write into the same memory; NumPy's closed form has all its temporaries.  A
+cell that misses a bound is measured again for four times as long, and the second result counts.  With two
+threads PyTorch has a process of its own, since its waiting threads keep the second core busy; the processes
+take turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Iterator
+import functools
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
+import ml_dtypes
+import numpy as np
 import startup
-from bounds import bounds
+import torch
+from bounds import bounds, name_of
 from records import as_text
 
 import softgrad
-from softgrad import threads as softgrad_threads
-from softgrad.bench import compare, implementations, measure
-from softgrad.bench.cases import Case
+from softgrad.bench import limits, measure
 from softgrad.commands import machine
-from softgrad.commands.progress import Bar
+from softgrad.commands.words import SECONDS, in_words
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results" / "grid.json"
 
 OPS = "softmax", "softmax_vjp"
-DTYPES = "float16", "bfloat16", "float32", "float64"
 LAST = [
-    (32, 512), (256, 512), (1000, 1000), (4096, 4096), (8, 128256), (50000, 64), (200000, 8), (700, 37),
+    (32, 512), (48, 300), (256, 512), (1000, 1000), (4096, 4096), (8, 128256), (50000, 64), (200000, 8),
+    (160000, 10), (300000, 3), (700, 37),
 ]  # fmt: skip
-FIRST = [(1024, 1024), (3000, 4096), (64, 100)]
+FIRST = [(1024, 1024), (3000, 4096), (64, 100), (512, 32)]
 SHAPES = [(shape, -1) for shape in LAST] + [(shape, 0) for shape in FIRST]
-THREADS = 1, 2
+SMALL = [((1, 4), -1), ((2, 4), -1), ((4, 16), -1), ((8, 64), -1)]
+LIMITED = [4096, 4096], "float32"  # measured beside a copy and a triad
+SPINNING = 0.005  # seconds until OpenMP's threads have stopped waiting busily
+BUSY = 0.3  # processors that other processes may use
 
-# Beside all libraries: what the README's first table shows
-TABLE = [
-    ((32, 512), -1, "float64"),
-    ((1000, 1000), -1, "float32"),
-    ((4096, 4096), -1, "float32"),
-    ((8, 128256), -1, "bfloat16"),
-    ((200000, 8), -1, "float32"),
-    ((3000, 4096), 0, "float32"),
-]
-EVERYONE = "softgrad", "numpy", "jacobian", "scipy", "torch", "jax"
-
-EFFORT = compare.Effort(rounds=61, fewest=9, budget=0.6, tries=3)
-QUICK = compare.Effort(rounds=9, fewest=3, budget=0.1, tries=1)
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "neon": "NEON"}  # the widest first
 
 Record = dict[str, Any]
+Array = np.ndarray
+Call = Callable[[], object]
 
 
-def records(effort: compare.Effort, bar: Bar) -> list[Record]:
-    """Every shape, dtype, direction and number of threads."""
-    every = [
-        Case(op, shape, axis, dtype, threads)
-        for threads in THREADS
-        for shape, axis in SHAPES
-        for dtype in DTYPES
-        for op in OPS
-    ]
-    table = [case for case in every if case.threads == 1 and (case.shape, case.axis, case.dtype) in TABLE]
-    others = [case for case in every if case not in table]
-    found = []
-    for cases, names in ((table, EVERYONE), (others, ("softgrad", "torch"))):
-        found += compare.run(compare.Settings(cases, names, effort), {}, bar).records
-    return [dataclasses.asdict(record) for record in found]
+# --- the calls ---------------------------------------------------------------------------------------
 
 
-def kernel_alone(call: measure.Call) -> measure.Call:
-    """The compiled kernel that a call ends in, with the arguments it was given."""
-    seen = []
-    share = softgrad_threads.share
+def by_softgrad(r: Record, out: Array, *given: Array, **options: Any) -> Call:
+    return functools.partial(getattr(softgrad, r["op"]), *given, axis=r["axis"], out=out, **options)
 
-    def spy(kernel: Any, arguments: Any, tiles: int, *rest: Any) -> Any:
-        seen.append((kernel, (*arguments, 0, tiles)))
-        return share(kernel, arguments, tiles, *rest)
 
-    softgrad_threads.share = spy
-    try:
+def by_torch(r: Record, out: Array, *given: Array) -> Call:
+    result, *tensors = map(tensor, (out, *given))
+    if r["op"] == "softmax":
+        return functools.partial(torch.softmax, *tensors, r["axis"], out=result)
+    y, dy = tensors
+    return functools.partial(torch._softmax_backward_data, dy, y, r["axis"], y.dtype, grad_input=result)
+
+
+def by_numpy(r: Record, *given: Array) -> Call:
+    along = {"axis": r["axis"], "keepdims": True}
+
+    def softmax(x: Array) -> Array:
+        e = np.exp(x - x.max(**along))
+        return e / e.sum(**along)
+
+    vjp = lambda y, dy: y * (dy - (y * dy).sum(**along))  # noqa: E731
+    return functools.partial(softmax if r["op"] == "softmax" else vjp, *given)
+
+
+def limit(*arrays: Array) -> Call:
+    """A copy for the forward, a triad for the vjp: the time to move the bytes alone."""
+    words = [limits.words(a) for a in arrays]
+    return functools.partial(limits.copy if len(arrays) == 2 else limits.triad, *words, 1, 0, len(words[0]))
+
+
+def tensor(array: Array) -> Any:
+    """The same memory as PyTorch's."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def given(r: Record, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
+    """x of the forward, y and dy of the vjp."""
+    dtype = np.dtype(getattr(ml_dtypes, r["dtype"], r["dtype"]))
+    random = np.random.default_rng(1)
+    x = (random.standard_normal(r["shape"], np.float32) * np.float32(times)).astype(dtype, copy=False)
+    if r["op"] == "softmax":
+        return (x,)
+    y = np.empty_like(x)
+    by_torch({**r, "op": "softmax"}, y, x)()
+    return y, getattr(random, dy)(r["shape"], np.float32).astype(dtype, copy=False)
+
+
+def pair(r: Record, out: Array, *arrays: Array) -> dict[str, Call]:
+    """softgrad and PyTorch, which give the same."""
+    calls = {"softgrad": by_softgrad(r, out, *arrays), "torch": by_torch(r, out, *arrays)}
+    results = [(call(), out.astype(np.float32))[1] for call in calls.values()]
+    if not np.abs(results[0] - results[1]).max() <= 0.02 * np.abs(results[1]).max():
+        raise SystemExit(f"{name_of(r)}: softgrad and PyTorch give different results")
+    return calls
+
+
+# --- the parts ---------------------------------------------------------------------------------------
+
+
+def cells(
+    part: str, shapes: list[Any], dtypes: tuple[str, ...], ops: tuple[str, ...] = OPS
+) -> Iterator[Record]:
+    for shape, axis in shapes:
+        for dtype in dtypes:
+            for op in ops:
+                yield {"part": part, "op": op, "shape": list(shape), "axis": axis, "dtype": dtype}
+
+
+def measured(r: Record, seconds: float, sample: Callable[[float], measure.Samples]) -> Record:
+    """The record with medians; measured again if it misses a bound."""
+    for budget in (seconds, 4 * seconds):
+        samples = sample(budget)
+        r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
+        ours, first, *_ = samples.values()
+        ratio = measure.spread(measure.ratios(first, ours))
+        r["noise"] = round((ratio.q3 - ratio.q1) / 2 / ratio.median, 4)
+        if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
+            break
+    return r
+
+
+def in_turns(r: Record, seconds: float, calls: dict[str, Call]) -> Record:
+    sample = functools.partial(measure.interleaved, calls, rounds=201, pause=1e-4)
+    return measured(r, seconds, lambda budget: sample(budget=budget))
+
+
+def one_thread(options: argparse.Namespace, op: str) -> Iterator[Record]:
+    for r in cells("grid", options.shapes, options.dtypes, (op,)):
+        arrays = given(r)
+        out = np.zeros_like(arrays[0])
+        calls = pair(r, out, *arrays)
+        if r["dtype"] in ("float32", "float64"):
+            calls["numpy"] = by_numpy(r, *arrays)
+        if op == "softmax" and r["dtype"] == "float32" and r["axis"] == -1:
+            calls["onednn"] = functools.partial(torch.softmax, tensor(*arrays).to_mkldnn(), 1)
+        if (r["shape"], r["dtype"]) == LIMITED:
+            calls["limit"] = limit(*arrays, out)
+        if op == "softmax_vjp":
+            saturated = given(r, times=10.0)
+            calls["uniform"] = by_softgrad(r, out, *given(r, dy="random"))
+            calls["saturated"] = by_softgrad(r, out, *saturated)
+            calls["torch saturated"] = by_torch(r, out, *saturated)
+        yield in_turns(r, options.seconds, calls)
+
+
+def small(options: argparse.Namespace) -> Iterator[Record]:
+    for r in cells("small", SMALL, ("float32", "float64")):
+        arrays = given(r)
+        calls = pair(r, np.zeros_like(arrays[0]), *arrays)
+        yield in_turns(r, options.seconds, calls | {"numpy": by_numpy(r, *arrays)})
+
+
+def masked(options: argparse.Namespace) -> Iterator[Record]:
+    for r in cells("masked", [((1000, 1000), -1)], ("float32",)):
+        arrays = given(r)
+        out, where = np.zeros_like(arrays[0]), np.random.default_rng(3).random(r["shape"]) < 0.5
+        more = {"softgrad": {}, "masked": {"where": where}}
+        calls = {name: by_softgrad(r, out, *arrays, **masks) for name, masks in more.items()}
+        yield in_turns(r, options.seconds, calls)
+
+
+def two_threads(options: argparse.Namespace) -> Iterator[Record]:
+    """Two processes are told the cell, then before each sample the number of threads."""
+    if len(os.sched_getaffinity(0)) < 2:
+        print("two threads: left out, this process has one core")
+        return
+    context, pipes = multiprocessing.get_context("spawn"), {}
+    for library in ("softgrad", "torch"):
+        pipes[library], there = context.Pipe()
+        context.Process(target=serve, args=(library, there), daemon=True).start()
+        there.close()
+    turns = {"softgrad": ("softgrad", 2), "torch": ("torch", 2), "one thread": ("softgrad", 1)}
+
+    def sample(seconds: float) -> measure.Samples:
+        samples: measure.Samples = {name: [] for name in turns}
+        start = time.perf_counter()
+        while len(samples["torch"]) < 5 or time.perf_counter() - start < seconds:
+            for name in list(turns) if len(samples["torch"]) % 2 == 0 else reversed(turns):
+                library, number = turns[name]
+                time.sleep(SPINNING)
+                pipes[library].send(number)
+                samples[name].append(pipes[library].recv())
+        return samples
+
+    for r in cells("threads", options.shapes, options.dtypes):
+        for pipe in pipes.values():
+            pipe.send(r)
+        r["bytes"], _ = [pipe.recv() for pipe in pipes.values()]
+        yield measured(r, options.seconds, sample)
+    for pipe in pipes.values():
+        pipe.send(None)
+
+
+def serve(library: str, pipe: Any) -> None:
+    torch.set_num_threads(2 if library == "torch" else 1)
+    for message in iter(pipe.recv, None):
+        if isinstance(message, dict):
+            arrays = given(message)
+            out, counts = np.zeros_like(arrays[0]), {}
+            call = (by_torch if library == "torch" else by_softgrad)(message, out, *arrays)
+            pipe.send(out.nbytes)
+            continue
+        softgrad.set_num_threads(message)
         call()
-    finally:
-        softgrad_threads.share = share
-    (kernel, arguments), = seen  # fmt: skip
-    return lambda: kernel(*arguments)
+        if message not in counts:
+            counts[message] = measure.calibrated(call, 1e-3)
+        pipe.send(measure.timed(call, counts[message]))
 
 
-def overhead(bar: Bar, budget: float) -> Iterator[Record]:
-    """What Python adds to the kernel, on arrays that take it no time."""
-    bar.phase("Python's share of a call")
-    softgrad.set_num_threads(1)
-    for shape, axis in (((1, 8), -1), ((4, 4), -1), ((4, 4), 0)):
-        for dtype in DTYPES:
-            for op in OPS:
-                case = Case(op, shape, axis, dtype, 1)
-                call = implementations.ready("softgrad", implementations.OUT, case, case.arguments()).call
-                calls = {"call": call, "kernel": kernel_alone(call)}
-                samples = measure.interleaved(calls, rounds=41, budget=budget)
-                pairs = zip(samples["call"], samples["kernel"], strict=True)
-                yield {
-                    "op": op,
-                    "shape": shape,
-                    "axis": axis,
-                    "dtype": dtype,
-                    "seconds": vars(measure.spread([whole - part for whole, part in pairs])),
-                    "call": vars(measure.spread(samples["call"])),
-                    "kernel": vars(measure.spread(samples["kernel"])),
-                }
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
+    "reproduce": startup.reproduce,
+    "import": startup.imports,
+    "first": startup.first_calls,
+    "memory": startup.memory,
+    "small": small,
+    "masked": masked,
+    "forward": functools.partial(one_thread, op="softmax"),
+    "vjp": functools.partial(one_thread, op="softmax_vjp"),
+    "threads": two_threads,
+}
 
 
-def run(quick: bool) -> dict[str, Any]:
-    phases = len(SHAPES) * len(DTYPES) * len(OPS) * len(THREADS)
-    ways = 2 if quick else len(startup.WAYS) * len(startup.DTYPES)
-    with Bar(phases + 2 + ways) as bar:
-        found = {
-            "environment": machine.environment("numpy", "numba", "scipy", "torch", "jax"),
-            "records": records(QUICK if quick else EFFORT, bar),
-            "overhead": list(overhead(bar, 0.05 if quick else 0.25)),
-        }
-        bar.phase("import softgrad")
-        seconds = startup.import_seconds(5 if quick else 15)
-        found["import"] = {"seconds": vars(measure.spread(seconds))}
-        found["first_calls"] = startup.first_calls(quick, bar.phase)
-    return {**found, "bounds": bounds(found)}
+# --- what is printed and written ----------------------------------------------------------------------
+
+
+def line(r: Record) -> str:
+    """A record: softgrad's time, and the others' as multiples of it."""
+    text = f"{r['part']}: {name_of(r)}"
+    if "grown" in r:
+        return f"{text:52} {r['grown'] / 2**20:6.2f} MB"
+    ours = r["seconds"]["softgrad"]
+    others = (f"{name} {t / ours:.2f}" for name, t in r["seconds"].items() if name != "softgrad")
+    return f"{text:52} {in_words(ours, SECONDS):>8}  {'  '.join(others)}"
+
+
+def table(records: list[Record]) -> str:
+    lines = []
+    for b in bounds(records):
+        met = f"missed in {len(b.missed)} of {len(b.values)}" if b.missed else "met"
+        lines += [f"{b.name:60} {b.asked:>10} {b.worst:9.3g}  {met}", *(f"    {text}" for text in b.missed)]
+    return "\n".join(lines)
+
+
+def shapes_of(text: str) -> list[tuple[tuple[int, ...], int]]:
+    """32x512 is along the axis that it has in the grid, 64x100:0 along axis 0."""
+    words = [word.partition(":") for word in text.split(",")]
+    shapes = [tuple(map(int, sizes.split("x"))) for sizes, _, _ in words]
+    axes = [int(axis) if axis else None for _, _, axis in words]
+    return [(s, dict(SHAPES).get(s, -1) if a is None else a) for s, a in zip(shapes, axes, strict=True)]
 
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument(
+        "--check", action="store_true", help="measure nothing; exits with 1 if a bound is missed"
+    )
+    parser.add_argument("--only", type=lambda text: text.split(","), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--shapes", type=shapes_of, default=SHAPES)
+    parser.add_argument("--dtypes", type=lambda text: tuple(text.split(",")), default=startup.DTYPES)
+    parser.add_argument("--seconds", type=float, default=0.25, help="for a cell; 5 rounds at least")
+    parser.add_argument("--json", type=Path, help="where to write, or what to check")
     options = parser.parse_args()
-    result = run(options.quick)
-    output = options.output or (None if options.quick else HERE / "results" / "grid.json")
-    if output is not None:
-        output.parent.mkdir(exist_ok=True)
-        output.write_text(as_text(result))
-    if disturbed := sum(r["others"] > compare.DISTURBED for r in result["records"]):
-        print(f"{disturbed} records were measured beside busy processes: run it again")
-    for r in result["records"]:
-        if r["left_out"]:
-            print(f"left out: {r['implementation']}, {r['op']} {r['shape']} {r['dtype']}: {r['left_out']}")
-    for b in result["bounds"]:
-        print(f"{'met   ' if b['met'] else 'MISSED'} {b['name']}: {b['measured']:.3g}, asked {b['asked']}")
-        for text in b["missed"]:
-            print(f"         {text}")
+    if options.check:
+        records = json.loads((options.json or RESULTS).read_text())["records"]
+        print(table(records))
+        raise SystemExit(any(bound.missed for bound in bounds(records)))
+    start, load, records = time.perf_counter(), os.getloadavg()[0], []
+    if load > BUSY:
+        print(f"{load:.2f} processes were running before: the figures will be off")
+    torch.set_num_threads(1)
+    softgrad.set_num_threads(1)
+    for part in options.only or PARTS:
+        for record in PARTS[part](options):
+            records.append(record)
+            print(line(record), flush=True)
+    whole = not options.only and (options.shapes, options.dtypes) == (SHAPES, startup.DTYPES)
+    if path := options.json or (RESULTS if whole else None):
+        environment = machine.environment("numpy", "numba", "scipy", "torch", "jax")
+        features = llvmlite.binding.get_host_cpu_features()
+        vectors = (name for key, name in VECTORS.items() if features.get(key))
+        environment |= {"instructions": next(vectors, "SSE"), "load": round(load, 2)}
+        path.write_text(as_text({"environment": environment, "records": records}))
+    print(f"\n{table(records)}\n\n{time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

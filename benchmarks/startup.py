@@ -1,79 +1,110 @@
-"""What comes before the first result: the import, and the first call, each in a process of its own."""
+"""What a fresh process tells: the time of the import and of the first call, and the memory of a call."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 import softgrad
 
 IMPORT = """
-import time
-import numpy
+import time, numpy
 start = time.perf_counter()
 import softgrad
 print(time.perf_counter() - start)
 """
 
 FIRST_CALL = """
-import time
-start = time.perf_counter()
-import ml_dtypes, numpy, softgrad
+import time, ml_dtypes, numba, numpy, softgrad
 dtype = numpy.dtype({dtype!r} if {dtype!r} != "bfloat16" else ml_dtypes.bfloat16)
-x, y = numpy.zeros({shape}, dtype), numpy.full({shape}, 0.5, dtype)
-before = time.perf_counter()
-softgrad.{operation}(*(x,) if {operation!r} == "softmax" else (y, x), axis={axis})
-end = time.perf_counter()
-print(end - before, end - start)
+x = y = numpy.full({shape}, 0.5, dtype)
+start = time.perf_counter()
+softgrad.{op}(*(x,) if {op!r} == "softmax" else (y, x), axis={axis})
+print(time.perf_counter() - start)
 """
 
-# (operation, shape, axis) of which there is a kernel of its own: rows, turned rows, columns
-WAYS = [
-    (operation, shape, axis)
-    for operation in ("softmax", "softmax_vjp")
-    for shape, axis in (((32, 512), -1), ((700, 37), -1), ((64, 100), 0))
-]
+# What the system counts as the peak of the process is set back before each call.  The first calls, on arrays
+# of 1 MB, are not counted: they load what was compiled.
+MEMORY = """
+import json, numpy, softgrad
+
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+
+softgrad.set_num_threads(1)
+for n in 256, 4096, 16384:
+    if n <= 4096: records = []
+    room, result = numpy.full((n, 1024), 0.001, numpy.float32), numpy.full((n, 1024), 0, numpy.float32)
+    where = numpy.broadcast_to(numpy.arange(1024) % 2 == 0, room.shape)
+    for layout, step, options in (
+        ("rows", 1, {}), ("columns", 1, {"axis": 0}), ("strided", 2, {}), ("masked", 1, {"where": where})
+    ):
+        x, out = room[:, ::step], result[:, ::step]
+        for op, given in (("softmax", (x,)), ("softmax_vjp", (x, x))):
+            for into, more in (("out", {"out": out}), ("new", {})):
+                open("/proc/self/clear_refs", "w").write("5")
+                before = status("VmRSS")
+                y = getattr(softgrad, op)(*given, **options, **more)
+                grown = status("VmHWM") - before - (y.nbytes if into == "new" else 0)
+                del y
+                records.append({"op": op, "layout": layout, "shape": x.shape, "into": into, "grown": grown})
+print(json.dumps(records))
+"""
+
 DTYPES = "float16", "bfloat16", "float32", "float64"
+# (shape, axis, dtypes) of the first calls: rows, short rows, columns
+FIRST = [((32, 512), -1, DTYPES), ((700, 37), -1, DTYPES[2:3]), ((64, 100), 0, DTYPES[2:3])]
+
+Record = dict[str, Any]
 
 
-def seconds(code: str, **environment: str) -> list[float]:
-    """The numbers that a new interpreter prints."""
+def printed(code: str, **environment: str) -> Any:
+    """What a new interpreter prints, read as JSON."""
     source = os.path.dirname(os.path.dirname(softgrad.__file__))
     variables = {**os.environ, "PYTHONPATH": source, **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
-    )
-    return [float(number) for number in done.stdout.split()]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
 
 
-def import_seconds(repeats: int) -> list[float]:
-    """How long `import softgrad` takes once NumPy is imported."""
-    return [seconds(IMPORT)[0] for _ in range(repeats)]
+def imports(options: argparse.Namespace) -> Iterator[Record]:
+    seconds = statistics.median(printed(IMPORT) for _ in range(9))
+    yield {"part": "import", "op": "import softgrad", "seconds": {"softgrad": seconds}}
 
 
-def first_calls(quick: bool, tell: Callable[[str], None]) -> list[dict[str, object]]:
+def first_calls(options: argparse.Namespace) -> Iterator[Record]:
     """The first call with an empty cache folder, and (the median of three) with what that left there."""
-    records: list[dict[str, object]] = []
-    for operation, shape, axis in WAYS[::3] if quick else WAYS:
-        for dtype in DTYPES[2:3] if quick else DTYPES:
-            tell(f"first call of {operation}, {dtype}, {shape}, axis {axis}")
-            code = FIRST_CALL.format(operation=operation, dtype=dtype, shape=shape, axis=axis)
-            with tempfile.TemporaryDirectory() as folder:
-                cold = seconds(code, NUMBA_CACHE_DIR=folder)
-                warm = sorted(seconds(code, NUMBA_CACHE_DIR=folder) for _ in range(3))[1]
-            for name, (call, total) in (("cold", cold), ("warm", warm)):
-                records.append(
-                    {
-                        "op": f"first {operation}",
-                        "shape": shape,
-                        "axis": axis,
-                        "dtype": dtype,
-                        "cache": name,
-                        "seconds": {"median": call},
-                        "seconds_with_imports": {"median": total},
-                    }
-                )
-    return records
+    for shape, axis, of_shape in FIRST:
+        for dtype in (d for d in of_shape if d in options.dtypes):
+            for op in ("softmax", "softmax_vjp"):
+                code = FIRST_CALL.format(op=op, dtype=dtype, shape=shape, axis=axis)
+                what = {"part": "first call", "op": op, "shape": list(shape), "axis": axis, "dtype": dtype}
+                with tempfile.TemporaryDirectory() as folder:
+                    cold = printed(code, NUMBA_CACHE_DIR=folder)
+                    warm = statistics.median(printed(code, NUMBA_CACHE_DIR=folder) for _ in range(3))
+                for cache, seconds in (("cold", cold), ("warm", warm)):
+                    yield {**what, "cache": cache, "seconds": {"softgrad": seconds}}
+
+
+def memory(options: argparse.Namespace) -> Iterator[Record]:
+    """By how much a process grows in a call, beyond the result, in bytes."""
+    whole = {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
+    printed(MEMORY, **whole)  # compiles
+    for r in printed(MEMORY, **whole):
+        yield {"part": "memory", "dtype": "float32", "axis": -1, **r}
+
+
+def reproduce(options: argparse.Namespace) -> Iterator[Record]:
+    """What `softgrad reproduce` says at its defaults."""
+    code = 'from softgrad.cli import app; app(["reproduce", "--json", "-"])'
+    ways = {way["name"]: way["seconds"]["median"] for way in printed(code)["ways"]}
+    names = {"softgrad": "softgrad.softmax_vjp", "numpy": "closed form, NumPy", "torch": "PyTorch autograd"}
+    seconds = {key: ways[name] for key, name in names.items() if name in ways}
+    yield {"part": "reproduce", "op": "softgrad reproduce", "seconds": seconds}
