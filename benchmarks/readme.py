@@ -1,9 +1,9 @@
-"""Write the figures of README.md and docs/torch.md, and the picture, from the runs in results/.
+"""Write the figures of README.md, docs/benchmarks.md and docs/torch.md from the runs in results/.
 
-None is copied by hand: what lies between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the
-block of that name.
+No figure is copied by hand: the text between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by
+the block of that name.
 
-    python benchmarks/readme.py            writes them, and docs/bench.svg
+    python benchmarks/readme.py            writes them
     python benchmarks/readme.py --check    exits with 1 if that would change them
 """
 
@@ -18,18 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import picture
-from bounds import geometric_mean
+from bounds import bounds, geometric_mean, ratio, shape_of
 
 from softgrad.commands.words import SECONDS, in_words
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-PICTURE = ROOT / "docs" / "bench.svg"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
 DTYPES = "float16", "bfloat16", "float32", "float64"
+
+OPS = "softmax", "softmax_vjp"
+THREADS = {"grid": "one thread", "threads": "two threads"}  # by the part of a record
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -50,17 +51,14 @@ def short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.3g}"
 
 
-def machine(runs: Runs) -> str:
-    return measured_on(runs["grid"])
-
-
 def measured_on(run: Json) -> str:
     found = run["environment"]
+    vectors = f" ({found['instructions']})" if "instructions" in found else ""
     names = {"numpy": "NumPy", "numba": "Numba", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
     names |= {"entmax": "entmax"}
     versions = ", ".join(f"{names[key]} {found[key]}" for key in names if key in found)
     return (
-        f"Measured on {found['date']} with {found['cores']} cores of an {found['cpu']}: "
+        f"Measured on {found['date']} with {found['cores']} cores of an {found['cpu']}{vectors}: "
         f"softgrad {found['softgrad']}, Python {found['python']}, {versions}.\n"
     )
 
@@ -69,7 +67,7 @@ def exactness(runs: Runs) -> str:
     """How many of the hard cases each library misses, and its worst error."""
     found = {(r["operation"], r["dtype"], r["implementation"]): r for r in runs["accuracy"]["records"]}
     lines = []
-    for operation, unit in (("softmax", "ulp"), ("softmax_vjp", "eps")):
+    for operation, unit in zip(OPS, ("ulp", "eps"), strict=True):
         for dtype in DTYPES:
             line = [f"`{operation}` {dtype}, {unit}"]
             for library in LIBRARIES:
@@ -81,64 +79,100 @@ def exactness(runs: Runs) -> str:
     return rows([f"cases missed, of {total} (worst error)", *LIBRARIES.values()], lines)
 
 
+# --- results/grid.json ----------------------------------------------------------------------------------
+
+# The cells of the README's table
+TABLE = [
+    ([32, 512], -1, "float64"),
+    ([1000, 1000], -1, "float32"),
+    ([4096, 4096], -1, "float32"),
+    ([8, 128256], -1, "bfloat16"),
+    ([200000, 8], -1, "float32"),
+    ([3000, 4096], 0, "float32"),
+]
+
+
+def of_part(runs: Runs, part: str, **what: Any) -> list[Json]:
+    records = runs["grid"]["records"]
+    return [r for r in records if r["part"] == part and all(r[key] == value for key, value in what.items())]
+
+
+def times(value: float) -> str:
+    """A ratio, bold where softgrad is the slower one."""
+    return f"{short(value)}×" if value >= 1 else f"**{short(value)}×**"
+
+
 def speed(runs: Runs) -> str:
-    """Each library as it is called: softgrad's time, and the others' as multiples of it."""
-    found: dict[tuple[Any, ...], dict[str, Json]] = {}
-    for r in runs["grid"]["records"]:
-        if r["into"] == "new" and r["threads"] == 1:
-            key = r["op"], tuple(r["shape"]), r["axis"], r["dtype"]
-            found.setdefault(key, {})[r["implementation"]] = r
-    found = {key: by_library for key, by_library in found.items() if "numpy" in by_library}
+    """A dozen cells: softgrad's time, and the others' as multiples of it."""
     lines = []
-    for (op, shape, axis, dtype), by_library in found.items():
-        line = [f"`{op}` {' × '.join(map(str, shape))} {dtype}{', axis 0' if axis == 0 else ''}"]
-        line.append(in_words(by_library["softgrad"]["seconds"]["median"], SECONDS))
-        for library in list(LIBRARIES)[1:]:
-            line.append(beside(by_library.get(library)))
-        lines.append(line)
-    return rows(["into a new array", *LIBRARIES.values()], lines)
-
-
-def beside(r: Json | None) -> str:
-    if r is None or r["ratio"] is None:
-        return "unsound" if r is not None and r["left_out"].startswith("not sound") else "–"
-    return f"{short(r['ratio']['median'])} ×"
+    for shape, axis, dtype in TABLE:
+        for r in of_part(runs, "grid", shape=shape, axis=axis, dtype=dtype):
+            others = [times(ratio(r, peer)) if peer in r["seconds"] else "–" for peer in ("torch", "numpy")]
+            name = f"`{r['op']}` {shape_of(r)}, {dtype}"
+            lines.append([name, in_words(r["seconds"]["softgrad"], SECONDS), *others])
+    return rows(["one thread", "softgrad", "PyTorch", "NumPy"], lines)
 
 
 def beside_pytorch(runs: Runs) -> str:
-    """All cells of the grid: means over the dtypes, and the smallest ratio."""
-    found: dict[tuple[Any, ...], list[float]] = {}
-    for r in runs["grid"]["records"]:
-        if r["into"] == "out" and r["implementation"] == "torch" and r["ratio"] is not None:
-            shape = f"{' × '.join(map(str, r['shape']))}{', axis 0' if r['axis'] == 0 else ''}"
-            found.setdefault((shape, r["op"], r["threads"]), []).append(r["ratio"]["median"])
-    shapes = list(dict.fromkeys(shape for shape, _, _ in found))
-    columns = list(dict.fromkeys((op, threads) for _, op, threads in found))
-    lines = []
-    for shape in shapes:
-        line = [shape]
-        for op, threads in columns:
-            ratios = found[shape, op, threads]
-            line.append(f"{short(geometric_mean(ratios))} ({short(min(ratios))})")
-        lines.append(line)
-    every = [ratio for ratios in found.values() for ratio in ratios]
-    header = [f"`{op}`, {threads} thread{'s' * (threads > 1)}" for op, threads in columns]
-    lost = sum(ratio < 1 for ratio in every)
-    return (
-        rows(["PyTorch's time beside softgrad's", *header], lines)
-        + f"\nEach figure is the geometric mean over the four dtypes, and the smallest of them.  Of all "
-        f"{len(every)} cells the geometric mean is {short(geometric_mean(every))}; softgrad is the slower "
-        f"one in {lost}.\n"
-    )
+    """All cells of the grid in a sentence for each number of threads."""
+    text = ""
+    for part, threads in THREADS.items():
+        if ratios := [ratio(r) for r in of_part(runs, part)]:
+            text += (
+                f"With {threads} PyTorch takes {short(geometric_mean(ratios))} times softgrad's time, "
+                f"the geometric mean of {len(ratios)} cells (from {short(min(ratios))} to "
+                f"{short(max(ratios))}); softgrad is the slower one in {sum(r < 1 for r in ratios)}.\n"
+            )
+    return text
 
 
-def bounds(runs: Runs) -> str:
-    """What softgrad was asked to reach, and what was measured."""
-    lines = [
-        [b["name"], b["asked"], short(b["measured"]), "yes" if b["met"] else "**no**"]
-        for b in runs["grid"]["bounds"]
+def grid(runs: Runs) -> str:
+    """Every cell: a table for each function and number of threads, and one for each other peer and input."""
+
+    def both(r: Json) -> str:
+        return f"{in_words(r['seconds']['softgrad'], SECONDS)}, {times(ratio(r))}"
+
+    tables = [
+        (f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple", of_part(runs, part, op=op), both)
+        for part, threads in THREADS.items()
+        for op in OPS
     ]
-    return rows(["", "asked", "measured", "met"], lines)
+    for peer, name, ours in (
+        ("torch saturated", "PyTorch's time as a multiple, saturated rows (logits ×10)", "saturated"),
+        ("uniform", "the time for dy uniform on (0, 1) as a multiple of that for normal dy", "softgrad"),
+        ("onednn", "oneDNN's time as a multiple", "softgrad"),
+        ("numpy", "the time of NumPy's closed form as a multiple", "softgrad"),
+    ):
+        for op in OPS:
+            cells = [*of_part(runs, "grid", op=op), *of_part(runs, "small", op=op)]
+            cells = [r for r in cells if peer in r["seconds"]]
+            tell = short if peer == "uniform" else times
+            show = lambda r, tell=tell, key=(peer, ours): tell(ratio(r, *key))  # noqa: E731
+            tables.append((f"`{op}`: {name}", cells, show))
+    return "\n".join(f"### {title}\n\n{by_dtype(cells, show)}" for title, cells, show in tables if cells)
+
+
+def by_dtype(cells: list[Json], show: Callable[[Json], str]) -> str:
+    """A line for each shape and a column for each dtype."""
+    found: dict[str, dict[str, str]] = {}
+    for r in cells:
+        found.setdefault(shape_of(r), {})[r["dtype"]] = show(r)
+    dtypes = [dtype for dtype in DTYPES if any(dtype in line for line in found.values())]
+    lines = [[shape, *(line.get(dtype, "–") for dtype in dtypes)] for shape, line in found.items()]
+    return rows(["", *dtypes], lines)
+
+
+def bounds_table(runs: Runs) -> str:
+    """What is asked of softgrad, and what was measured."""
+    lines = []
+    for b in bounds(runs["grid"]["records"]):
+        where = "" if "mean" in b.asked else f": {len(b.missed)} of {len(b.values)}"
+        met = f"**no**{where}" if b.missed else "yes"
+        lines.append([b.name, b.asked, f"{b.worst:.3g}", met])
+    return rows(["", "asked", "worst cell", "met"], lines)
+
+
+# --- results/torch_grid.json ----------------------------------------------------------------------------
 
 
 def torch_speed(runs: Runs) -> str:
@@ -155,13 +189,13 @@ def torch_speed(runs: Runs) -> str:
 def line_of(cell: Json) -> str:
     """The line of the table that a cell goes into: only large tensors do, and the smallest."""
     if cell["what"] != "both":
-        return f"the entmax package, `{cell['map']}` {shape_of(cell)}, {cell['what']}"
+        return f"the entmax package, `{cell['map']}` {sizes_of(cell)}, {cell['what']}"
     size = math.prod(cell["shape"])
-    which = "more than 100,000 numbers" if size > 1e5 else shape_of(cell) if size < 100 else ""
+    which = "more than 100,000 numbers" if size > 1e5 else sizes_of(cell) if size < 100 else ""
     return which and f"PyTorch, `softmax` and `log_softmax`, {which}"
 
 
-def shape_of(cell: Json) -> str:
+def sizes_of(cell: Json) -> str:
     return " × ".join(map(str, cell["shape"]))
 
 
@@ -171,20 +205,25 @@ def ratios(cells: list[Json]) -> str:
     if len(cells) == 1:
         return mean
     low, *_, high = sorted(cells, key=lambda c: c["ratio"])
-    ends = " to ".join(f"{short(c['ratio'])} ({shape_of(c)} {c['dtype']})" for c in (low, high))
+    ends = " to ".join(f"{short(c['ratio'])} ({sizes_of(c)} {c['dtype']})" for c in (low, high))
     return f"{mean}, from {ends}; above 1 in {sum(c['ratio'] > 1 for c in cells)} of {len(cells)}"
 
 
 BLOCKS: dict[str, Callable[[Runs], str]] = {
-    "machine": machine,
+    "machine": lambda runs: measured_on(runs["grid"]),
     "exactness": exactness,
     "speed": speed,
     "beside_pytorch": beside_pytorch,
-    "bounds": bounds,
+    "grid": grid,
+    "bounds": bounds_table,
     "torch_speed": torch_speed,
 }
 # The files, and the blocks that each must have
-NEEDED = {"README.md": ("machine", "exactness", "speed"), "docs/torch.md": ("torch_speed",)}
+NEEDED = {
+    "README.md": ("machine", "exactness", "speed"),
+    "docs/benchmarks.md": ("machine", "grid", "bounds"),
+    "docs/torch.md": ("torch_speed",),
+}
 
 
 def renewed(name: str, text: str, runs: Runs) -> str:
@@ -199,23 +238,20 @@ def renewed(name: str, text: str, runs: Runs) -> str:
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    runs = {path.stem: json.loads(path.read_text()) for path in (HERE / "results").glob("*.json")}
+    paths = {path.stem: path for path in (HERE / "results").glob("*.json")}
+    runs = {name: json.loads(path.read_text()) for name, path in paths.items()}
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in NEEDED}
     new = {name: renewed(name, text, runs) for name, text in texts.items()}
-    grid = runs["grid"]
     if options.check:
-        drawn = f'data-figures="{picture.mark(grid)}"'
-        if not PICTURE.exists() or drawn not in PICTURE.read_text(encoding="utf-8"):
-            sys.exit("docs/bench.svg is not drawn from benchmarks/results: run benchmarks/readme.py")
         for name, text in texts.items():
             if new[name] != text:
                 sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
         return
-    PICTURE.write_bytes(picture.svg(grid))
     for name, text in new.items():
         (ROOT / name).write_text(text, encoding="utf-8")
 
