@@ -1,8 +1,8 @@
 """How many of the hard cases of softgrad.testing.cases each library gets right, and how far off the worst is.
 
 A case is a row: logits × gradient × n × dtype.  softmax is compared with the exact value for the x given
-and counts as missed beyond 2 ulp (float16, bfloat16: 0.51); the vjp with the exact one for the y and dy given,
-and missed where an element is off by more than softgrad.testing's contract, C·eps·(|dx*| + y·D).
+and counts as missed beyond 2 ulp (float16, bfloat16: 0.51); the vjp with the exact one for the y and dy
+given, and missed where an element is off by more than the contract allows, C·eps·(|dx*| + y·D).
 `python benchmarks/accuracy.py` writes results/accuracy.json.
 """
 
