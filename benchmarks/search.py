@@ -3,8 +3,8 @@
     python benchmarks/search.py 5                 for five minutes, half of them in each dtype
     python benchmarks/search.py 1 --seed 1764234  the rows of an earlier run again
 
-Prints the worst row of each dtype, in eps·(|dx*| + y·D), beside the contract's C; the test in tests/test_search.py
-runs the same for a few seconds with fixed seeds.
+Prints the worst row of each dtype, in eps·(|dx*| + y·D), beside the contract's C.  tests/test_search.py runs
+the same for a few seconds with fixed seeds.
 """
 
 import argparse

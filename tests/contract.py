@@ -10,6 +10,15 @@ def assert_holds(check, what, fn, dtype, n, axis=None, map="softmax"):
     assert verdict.passed, verdict
 
 
+def assert_product(dx, y, dy, axis=-1, scale=1.0, where=None):
+    """dx is the vjp (or jvp) of softmax, as near as the contract says; y and dy are finite."""
+    exact = oracle.vjp(y, dy, axis, scale, where)
+    y = y if where is None else np.where(where, y, np.zeros((), y.dtype))
+    assert dx.dtype == y.dtype
+    miss = measures.product_miss(dx, y, exact, axis, scale)
+    assert miss.max(initial=0) <= 1, f"{miss.max():.3g} times what is allowed"
+
+
 def off_by(found, expected, axis=-1):
     """How far off the worst row is, in eps of the dtype and relative to the row's norm; with axis=() each
     number is a row.

@@ -216,3 +216,97 @@ def test_row_error_allows_half_the_smallest_subnormal():
     exact_row = np.array([0.5, 0.25, 1.0], oracle.WIDE) * oracle.WIDE(smallest)
     assert measures.row_error(np.array([0, 0, smallest], np.float32), exact_row) == 0
     assert measures.row_error(np.array([0, smallest, smallest], np.float32), exact_row) > 1
+
+
+# --- softmax's contract, element by element ----------------------------------------------------------
+
+
+def in_fractions(y, dy):
+    """dx*, D and Σy by their definitions."""
+    y, dy = ([Fraction(float(a)) for a in values] for values in (y, dy))
+    total = sum(y)
+    mean = sum(a * b for a, b in zip(y, dy, strict=True)) / total
+    away = sum(a * abs(b - mean) for a, b in zip(y, dy, strict=True)) / total
+    return [a * (b - mean) for a, b in zip(y, dy, strict=True)], away, total
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_product_terms_are_those_of_the_contract(dtype):
+    y, dy = cases.weights(17, dtype), cases.gradients(17, dtype)
+    terms = measures.product_terms(y, oracle.vjp(y, dy))
+    for row in range(len(y)):
+        dx, away, _ = in_fractions(y[row], dy[row])
+        for found, one, weight in zip(terms[row], dx, y[row], strict=True):
+            due = abs(one) + Fraction(float(weight)) * away
+            with mpmath.workprec(4000):
+                assert close(found, mpmath.mpf(due.numerator) / due.denominator, 58)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_product_error_counts_in_eps_of_the_terms(dtype):
+    y = np.array([[0.5, 0.25, 0.25]], dtype)
+    exact_row = oracle.vjp(y, np.array([[1, 2, 4]], dtype))  # −0.5, 0, 0.5; D = 1
+    np.testing.assert_array_equal(measures.product_terms(y, exact_row), [[1, 0.25, 0.75]])
+    off = exact_row.astype(dtype)
+    assert measures.product_error(off, y, exact_row) == 0
+    off[0, 1] = measures.eps(dtype)
+    assert measures.product_error(off, y, exact_row) == pytest.approx(4, rel=1e-2)
+    off[0, 1] = np.nan
+    assert measures.product_error(off, y, exact_row) == measures.product_miss(off, y, exact_row) == np.inf
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_product_miss_is_1_at_the_bound(dtype):
+    """An element where dx* is 0: of a 16-bit type there is float32's bound."""
+    y = np.array([[0.5, 0.25, 0.25]], dtype)
+    exact_row = oracle.vjp(y, np.array([[1, 2, 4]], dtype))
+    small = measures.eps(measures.kernel_dtype(dtype)) * measures.product_bound(dtype) / 4
+    for share, missed in ((0.99, False), (1.2, True)):
+        found = exact_row.astype(oracle.WIDE)
+        found[0, 1] = share * small
+        assert (measures.product_miss(found, y.astype(dtype), exact_row) > 1) == missed
+    if dtype.itemsize == 2:
+        ulp = measures.eps(dtype) / 2  # of a number from 0.5 to 1
+        for share, missed in ((0.5, False), (0.52, True)):
+            found = exact_row.astype(oracle.WIDE)
+            found[0, 2] += share * ulp
+            assert (measures.product_miss(found, y, exact_row) > 1) == missed
+
+
+def test_what_may_underflow_grows_with_the_row():
+    """y = ½ and 999 equal others; dy = 0 and 997·η: in float32 each product rounds to 0."""
+    small = np.finfo(np.float32).smallest_subnormal
+    y, dy = (np.full((1, 1000), value, np.float32) for value in (0.5 / 999, 997 * small))
+    y[0, 0], dy[0, 0] = 0.5, 0
+    exact_row = oracle.vjp(y, dy)
+    assert abs(exact_row[0, 0]) > 240 * small
+    assert measures.product_miss(y * 0, y, exact_row) <= 1
+    assert measures.product_miss(y * 0, y, 4 * exact_row) > 1
+
+
+def test_with_a_scale_all_of_the_bound_is_multiplied():
+    y, dy = cases.weights(33, np.dtype(np.float32)), cases.gradients(33, np.dtype(np.float32))
+    one = measures.product_allowed(y, oracle.vjp(y, dy))
+    for scale in (4.0, -0.25):
+        other = measures.product_allowed(y, oracle.vjp(y, dy, scale=scale), scale=scale)
+        half = measures.lost(y)
+        np.testing.assert_allclose(
+            (other - half * max(1, abs(scale))).astype(float),
+            ((one - half) * abs(scale)).astype(float),
+            1e-12,
+            1e-58,
+        )
+
+
+@pytest.mark.parametrize("axis", [0, (0, 2), None])
+def test_product_error_along_any_axes(axis):
+    y = cases.numbers(24, "y").reshape(2, 3, 4) ** 2
+    dy = cases.numbers(24, "dy").reshape(2, 3, 4)
+    dx, exact_rows = (y * dy).astype(np.float64), oracle.vjp(y, dy, axis)
+    found = measures.product_error(dx, y, exact_rows, axis)
+    order = (1, 0, 2) if axis == (0, 2) else (1, 2, 0) if axis == 0 else (0, 1, 2)
+    kept = {0: (12, 2), (0, 2): (3, 8), None: (1, 24)}[axis]
+    flat = (a.transpose(order).reshape(kept) for a in (dx, y, exact_rows))
+    np.testing.assert_allclose(
+        found.ravel().astype(float), measures.product_error(*flat).astype(float), rtol=1e-12
+    )

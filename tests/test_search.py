@@ -25,7 +25,7 @@ def test_nothing_is_found_beyond_the_contract(dtype, seed):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_it_finds_what_is_wrong_elsewhere(dtype):
-    """In one round of each length: the plain form, a mean that is kept as one number, a start from a far dy."""
+    """The plain form, a mean that is kept as one number, a start from a far dy."""
 
     def plain(y, dy):
         return y * (dy - (y * dy).sum(axis=-1, keepdims=True))

@@ -678,6 +678,25 @@ def test_a_check_that_is_none():
         again("vjp", "no such", n=3)
 
 
+@each_dtype
+@pytest.mark.parametrize("name", ["narrow", "mean in one part"])
+def test_a_mean_that_is_rounded_is_not_tight(name, dtype):
+    """The formula is right, and each element is looked at by itself."""
+    assert "check: contract" in told(
+        check_vjp, mutants.MUTANTS[name], level="tight", dtypes=[dtype], max_n=300
+    )
+
+
+@pytest.mark.parametrize("what", ["vjp", "jvp", "double-backward", "forward"])
+def test_what_is_tight_is_sound(what):
+    for dtype in cases.DTYPES:
+        for n in (1, 2, 17, 257):
+            tight, sound = (again(what, "contract", level=at, dtype=dtype, n=n) for at in ("tight", "sound"))
+            for one, other in zip(tight.allowed, sound.allowed, strict=True):
+                size = one if one.ndim == other.ndim else measures.norm(one)
+                assert (size <= other * (1 + 1e-15)).all()
+
+
 def test_importing_softgrad_does_not_import_it():
     code = "import sys, softgrad; assert 'softgrad.testing' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,30 +2,97 @@
 
 import numpy as np
 import pytest
-from contract import assert_holds
+from contract import assert_holds, assert_product
 
-from softgrad import softmax, softmax_vjp
+from softgrad import softmax, softmax_jvp, softmax_vjp
 from softgrad.testing import cases, check_vjp, measures, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
+LENGTHS = (1, 2, 3, 5, 8, 17, 64, 65, 257, 1000, 4099, 300_000)
 
 
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_contract(dtype, n, axis):
+    """Each kind of logits with each kind of gradient."""
     assert_holds("contract", "vjp", softmax_vjp, dtype, n, axis)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_a_gradient_that_is_not_finite_makes_its_row_nan(dtype, n, axis, bad):
+    """One, at the largest y or the smallest; and no other row."""
+    y, dy = cases.weights(n, dtype)[:12], cases.gradients(n, dtype)[:12].copy()
+    rows = np.arange(0, len(y), 2)
+    places = np.where(rows % 4, y.argmax(axis=-1)[rows], y.argmin(axis=-1)[rows])
+    dy[rows, places] = bad
+    dx = cases.along(softmax_vjp, axis, y, dy)
+    assert np.isnan(dx[rows]).all()
+    others = np.delete(np.arange(len(y)), rows)
+    assert_product(dx[others], y[others], dy[others])
+
+
+@pytest.mark.parametrize("function", [softmax_vjp, softmax_jvp])
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_one_inf_as_it_was_reported(dtype, axis, function):
+    y, dy = np.array([[0.25, 0.75]], dtype), np.array([[np.inf, 0]], dtype)
+    assert np.isnan(cases.along(function, axis, y, dy)).all()
+    assert np.isnan(cases.along(function, axis, y[:, ::-1], dy)).all()
+    for both in ([np.inf, -np.inf], [np.inf, np.inf], [np.nan, np.inf]):
+        assert np.isnan(cases.along(function, axis, y, np.array([both], dtype))).all()
+    # also where the weight is 0
+    assert np.isnan(cases.along(function, axis, np.array([[0, 1]], dtype), dy)).all()
+    # masked it is not there
+    where = np.array([[False, True]]) if axis else np.array([[False], [True]])
+    rows = (y, dy) if axis else (y.T, dy.T)
+    np.testing.assert_array_equal(function(*rows, axis=axis, where=where).ravel(), [0, 0])
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
+def test_a_constant_gradient_gives_exactly_0(dtype, n, axis):
+    y = cases.weights(n, dtype)[:12]
+    small = float(measures.info(dtype).smallest_subnormal)
+    for value in (1, -100, 0.1, 12345.678, 3 * small, 0.9 * float(measures.info(dtype).max)):
+        dx = cases.along(softmax_vjp, axis, y, np.full_like(y, value))
+        assert (dx == 0).all(), value
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", [2, 5, 17, 64, 100, 257, 1000, 4099])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_an_outlier_among_equals(dtype, n, axis):
+    """With y = 1/n every dy is a winner's, and the largest one is far from the mean: to start from it costs
+    n/8 times what is allowed."""
+    y = np.full((5, n), 1 / n, dtype)
+    dy = 1 + cases.numbers(5 * n, "dy").reshape(5, n) / 1000
+    dy[:, n // 2] = n * np.array([0.01, 0.02, 0.1, -0.2, 3])
+    for offset in (0, 1, -3):
+        given = (dy + offset).astype(dtype)
+        assert_product(cases.along(softmax_vjp, axis, y, given), y, given)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("n", [31, 63, 100, 127, 255, 511, 1000])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_equal_weights_are_rounded_alike(dtype, n, axis):
+    """Each addition to Σy rounds the same way, so the errors add up, where a mean is a few times as large as
+    the distances from it."""
+    y = np.repeat((1 / n - np.arange(64)[:, None] * 2.0**-30 / n), n, axis=1).astype(dtype)
+    for offset in (1.5, 2.5, -3.5):
+        dy = (offset + cases.numbers(y.size, "dy", offset).reshape(y.shape)).astype(dtype)
+        assert_product(cases.along(softmax_vjp, axis, y, dy), y, dy)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_every_check(dtype):
     """Those that test_mutants.py shows to reject wrong functions."""
     check_vjp(softmax_vjp, level="tight", dtypes=[dtype], axis=(-1, 0, 1))
-
-
-def assert_row_errors(dx, exact, axis=-1):
-    assert measures.row_error(dx, exact, axis).max() <= measures.bound(dx.dtype)
 
 
 # --- single rows that are known to go wrong elsewhere ------------------------------------------------
@@ -35,7 +102,7 @@ def test_a_saturated_row():
     y = softmax(np.array([20, 0, 0], np.float32))
     dx = softmax_vjp(y, np.array([1, 2, 3], np.float32))
     assert dx[0] == pytest.approx(-6.1834614e-09, rel=3e-7)
-    assert_row_errors(dx, oracle.vjp(y, np.array([1, 2, 3], np.float32)))
+    assert_product(dx, y, np.array([1, 2, 3], np.float32))
 
 
 def test_a_row_with_one_weight_of_1():
@@ -51,9 +118,8 @@ def test_the_winner_anywhere(dtype):
     y = np.full((n, n), 1e-6, dtype)
     np.fill_diagonal(y, 1)
     dy = cases.numbers(n * n, "dy").reshape(n, n).astype(dtype)
-    exact = oracle.vjp(y, dy)
     for axis in (-1, 0):
-        assert_row_errors(cases.along(softmax_vjp, axis, y, dy), exact)
+        assert_product(cases.along(softmax_vjp, axis, y, dy), y, dy)
 
 
 @pytest.mark.parametrize("axis", [-1, 0])
@@ -64,7 +130,7 @@ def test_a_winner_among_equals(dtype, n, axis):
     y = np.full((4, n), 1e-6, dtype)
     y[range(4), [0, 1, n // 2, n - 1]] = 1
     dy = cases.numbers(4 * n, "dy").reshape(4, n).astype(dtype)
-    assert_row_errors(cases.along(softmax_vjp, axis, y, dy), oracle.vjp(y, dy))
+    assert_product(cases.along(softmax_vjp, axis, y, dy), y, dy)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -77,8 +143,8 @@ def test_a_far_gradient_where_y_is_nothing(dtype, place):
     without = softmax_vjp(y, dy)
     for far in (2.0**14, -(2.0**14), 6e4):
         dy[place] = far
-        assert_row_errors(softmax_vjp(y, dy), oracle.vjp(y, dy))
-    assert_row_errors(without, oracle.vjp(y, dy))
+        assert_product(softmax_vjp(y, dy), y, dy)
+    assert_product(without, y, dy)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -87,7 +153,7 @@ def test_a_first_element_with_a_small_weight_and_a_far_gradient(dtype, tiny):
     y = oracle.softmax(cases.numbers(100, "x")).astype(dtype)
     dy = cases.numbers(100, "dy").astype(dtype)
     y[0], dy[0] = tiny, 3e4
-    assert_row_errors(softmax_vjp(y, dy), oracle.vjp(y, dy))
+    assert_product(softmax_vjp(y, dy), y, dy)
 
 
 def test_two_equal_winners():
@@ -96,7 +162,7 @@ def test_two_equal_winners():
         y[0] = y[-1] = 0.5
         for dtype in (FLOAT32, FLOAT64):
             a, b = y.astype(dtype), dy.astype(dtype)
-            assert_row_errors(softmax_vjp(a, b), oracle.vjp(a, b))
+            assert_product(softmax_vjp(a, b), a, b)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -111,7 +177,7 @@ def test_gradients_near_the_largest_number(dtype):
             for axis in (-1, 0):
                 dx = cases.along(softmax_vjp, axis, y[rows], dy[rows])
                 assert np.isfinite(dx).all()
-                assert_row_errors(dx, oracle.vjp(y[rows], dy[rows]))
+                assert_product(dx, y[rows], dy[rows])
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
@@ -119,7 +185,7 @@ def test_gradients_near_the_smallest_number(dtype):
     y, z = cases.weights(33, dtype), cases.gradients(33, dtype)
     for power in (0, 3, 10, 30):
         dy = np.round(z * 2.0**power) * measures.info(dtype).smallest_subnormal
-        assert_row_errors(softmax_vjp(y, dy.astype(dtype)), oracle.vjp(y, dy.astype(dtype)))
+        assert_product(softmax_vjp(y, dy.astype(dtype)), y, dy.astype(dtype))
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -127,9 +193,7 @@ def test_weights_that_do_not_sum_to_1(dtype):
     """The division by ⟨y,1⟩ is part of the formula: what rounding took off y is made up for."""
     y = cases.weights(64, dtype) * dtype.type(0.75)
     dy = cases.gradients(64, dtype)
-    counted = dy[(dy != dy[:, :1]).any(axis=1)]
-    y = y[: len(counted)]
-    assert_row_errors(softmax_vjp(y, counted), oracle.vjp(y, counted))
+    assert_product(softmax_vjp(y, dy), y, dy)
 
 
 def test_a_row_of_zeros_is_an_empty_row():
@@ -158,7 +222,7 @@ def test_axes(dtype, axis):
     shape = 7, 5, 6
     y = oracle.softmax(cases.numbers(210, "x").reshape(shape), axis).astype(dtype)
     dy = cases.numbers(210, "dy").reshape(shape).astype(dtype) + dtype.type(100)
-    assert_row_errors(softmax_vjp(y, dy, axis=axis), oracle.vjp(y, dy, axis), axis or (0, 1, 2))
+    assert_product(softmax_vjp(y, dy, axis=axis), y, dy, axis)
 
 
 def test_no_axis_at_all():
@@ -172,10 +236,7 @@ def test_scale(dtype, scale):
     if dtype == np.float16 and scale == 1e30:
         pytest.skip("the result is beyond the largest number")
     y, dy = cases.weights(100, dtype), cases.gradients(100, dtype)
-    moving = (dy != dy[:, :1]).any(axis=1)
-    dx, exact = softmax_vjp(y, dy, scale=scale)[moving], oracle.vjp(y, dy, scale=scale)[moving]
-    # one more rounding, of half an eps
-    assert measures.row_error(dx, exact).max() <= measures.bound(dtype) + 0.5
+    assert_product(softmax_vjp(y, dy, scale=scale), y, dy, scale=scale)
 
 
 def masked(dtype, n=37):
@@ -187,11 +248,9 @@ def masked(dtype, n=37):
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_where(dtype):
     y, dy, where = masked(dtype)
-    exact = oracle.vjp(y, dy, where=where)
-    counted = (exact != 0).any(axis=1)  # the others are constant where the mask is
     dx = softmax_vjp(y, dy, where=where)
     assert (dx[~where] == 0).all()
-    assert_row_errors(dx[counted], exact[counted])
+    assert_product(dx, y, dy, where=where)
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf, 3e38])
@@ -245,4 +304,4 @@ def test_y_may_be_dy_and_out_as_well():
     expected = softmax_vjp(y, y.copy())
     assert softmax_vjp(y, y, out=y) is y
     np.testing.assert_array_equal(y, expected)
-    assert_row_errors(y, oracle.vjp(cases.weights(37, FLOAT32), cases.weights(37, FLOAT32)))
+    assert_product(y, cases.weights(37, FLOAT32), cases.weights(37, FLOAT32))

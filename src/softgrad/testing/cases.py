@@ -21,8 +21,8 @@ Pair = tuple[str, str]
 DTYPES = list(FLOATS)
 
 # Around the lengths at which a kernel changes its way: vectors of 16 and 32, powers of two, caches.
-SHORT = (1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 37, 64, 100, 127, 129, 255, 257, 512, 1000, 1023)
-MEDIUM = (4096, 4097)
+SHORT = (1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 37, 64, 65, 100, 127, 129, 255, 257, 512, 1000, 1023)
+MEDIUM = (4096, 4097, 4099)
 LONG = (32768, 131073, 300000)
 
 

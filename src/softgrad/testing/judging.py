@@ -75,7 +75,8 @@ class Case:
             arrays and tuple(a[row : row + 1] for a in arrays)
             for arrays in (self.arguments, self.exact, self.allowed, self.beside)
         )
-        assert arguments and exact
+        assert arguments
+        assert exact
         assert allowed
         return replace(
             self,

@@ -103,8 +103,10 @@ def rounded_once(exact: Array, terms: Array, factor: int, dtype: np.dtype[Any]) 
     """factor·eps·terms; of a 16-bit type that in float32's eps, and 0.51 ulp for the one rounding."""
     allowed = factor * eps(kernel_dtype(dtype)) * terms
     if dtype.itemsize == 2:
-        _, exponents = np.frexp(exact)
-        allowed = allowed + np.ldexp(WIDE(0.51 * eps(dtype)), exponents - 1)
+        largest = np.abs(exact) + allowed
+        _, exponents = np.frexp(largest)
+        spacing = np.ldexp(WIDE(eps(dtype)), exponents - 1)
+        allowed = allowed + np.where(largest == 0, 0, WIDE(0.51) * spacing)
     return np.asarray(allowed)
 
 

@@ -49,7 +49,7 @@ class Operation:
     leaves_out: frozenset[str] = frozenset()
     tight_only: frozenset[str] = frozenset()
 
-    def unit(self, level: Level) -> str:
+    def unit(self, level: str) -> str:
         """What errors are shown in."""
         if self.ulps is not None:
             return "ulp"

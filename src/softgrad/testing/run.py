@@ -31,7 +31,7 @@ class Finding:
     dtype: str
     passed: bool
     worst: float  # the worst error in units of the check's own bound (≤ 1 passes); NaN: nothing is measured
-    eps: float  # the same in eps of the row's norm (of a forward: in ulp); NaN: nothing is measured
+    eps: float  # the same in the unit of `Operation.unit`; NaN: nothing is measured
     case: str = ""  # the smallest failing case in words
     reproduce: str = ""  # three lines of code
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake

@@ -1,7 +1,7 @@
 """A search for rows on which a softmax vjp is far off: many kinds at random, then small changes of the worst.
 
-Errors are in eps·(|dx*| + y·D) of an element: see `measures.product_error`.  A search starts from a seed, so a
-row is found again.  benchmarks/search.py runs it for as long as it is told to.
+Errors are in eps·(|dx*| + y·D) of an element: see `measures.product_error`.  A search starts from a seed, so
+a row is found again.  benchmarks/search.py runs it for as long as it is told to.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ class Found:
 # --- y, in float64: any positive numbers, which are divided by their sum -----------------------------
 
 
-def equals(rng: Random, n: int) -> Array:
+def equals(rng: Random, n: int) -> Any:
     """All equal, but for a few eps."""
     return 1 + rng.integers(-2, 3, n) * rng.choice([0, 2.0**-23, 2.0**-52])
 
 
-def spread(rng: Random, n: int) -> Array:
+def spread(rng: Random, n: int) -> Any:
     z: Array = rng.choice([0.1, 1, 3, 10, 25]) * rng.standard_normal(n)
     return np.exp(z - z.max())
 
 
-def one_winner(rng: Random, n: int) -> Array:
+def one_winner(rng: Random, n: int) -> Any:
     y = np.exp(-rng.uniform(0, 60) + rng.standard_normal(n))
     y[rng.integers(n)] = 1
     return y
 
 
-def tied_winners(rng: Random, n: int) -> Array:
+def tied_winners(rng: Random, n: int) -> Any:
     """Some equal or nearly so, and the others tiny."""
     y = np.exp(-rng.choice([1, 5, 16, 30, 60]) * np.ones(n))
     k = rng.integers(1, n + 1)
@@ -71,15 +71,15 @@ def tied_winners(rng: Random, n: int) -> Array:
     return y
 
 
-def two_values(rng: Random, n: int) -> Array:
+def two_values(rng: Random, n: int) -> Any:
     return np.where(rng.random(n) < rng.random(), 1, np.exp(-rng.uniform(0, 40)))
 
 
-def tail(rng: Random, n: int) -> Array:
+def tail(rng: Random, n: int) -> Any:
     return (1 + np.arange(n)) ** -rng.uniform(0.5, 8)
 
 
-def rounded(rng: Random, n: int) -> Array:
+def rounded(rng: Random, n: int) -> Any:
     """As a 16-bit type would have it: many equal, and some 0."""
     y = spread(rng, n)
     return (y / y.sum()).astype(np.float16).astype(np.float64)
@@ -91,45 +91,45 @@ WEIGHTS = (equals, spread, one_winner, tied_winners, two_values, tail, rounded)
 # --- dy, for a y -------------------------------------------------------------------------------------
 
 
-def noise(rng: Random, y: Array) -> Array:
+def noise(rng: Random, y: Array) -> Any:
     return rng.standard_normal(len(y))
 
 
-def far_at_the_largest(rng: Random, y: Array) -> Array:
+def far_at_the_largest(rng: Random, y: Array) -> Any:
     """An outlier with the most weight."""
     dy = 10.0 ** -rng.uniform(0, 6) * rng.standard_normal(len(y))
     dy[y.argmax()] = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-2, 4)
     return dy
 
 
-def far_somewhere(rng: Random, y: Array) -> Array:
+def far_somewhere(rng: Random, y: Array) -> Any:
     dy = far_at_the_largest(rng, y)
     return np.roll(dy, rng.integers(len(y)))
 
 
-def two_sizes(rng: Random, y: Array) -> Array:
+def two_sizes(rng: Random, y: Array) -> Any:
     return np.where(rng.random(len(y)) < rng.random(), 1, 1 + 10.0 ** -rng.uniform(0, 16))
 
 
-def tied_where_y_is(rng: Random, y: Array) -> Array:
+def tied_where_y_is(rng: Random, y: Array) -> Any:
     """The same for all that have weight."""
     return np.where(y > y.max() / 2, rng.standard_normal(), rng.standard_normal(len(y)))
 
 
-def heavy(rng: Random, y: Array) -> Array:
+def heavy(rng: Random, y: Array) -> Any:
     return np.clip(rng.standard_cauchy(len(y)), -1e8, 1e8)
 
 
-def positive(rng: Random, y: Array) -> Array:
+def positive(rng: Random, y: Array) -> Any:
     return np.exp(rng.uniform(0, 4) * rng.standard_normal(len(y)))
 
 
-def against_y(rng: Random, y: Array) -> Array:
+def against_y(rng: Random, y: Array) -> Any:
     """As large as y is small: each product counts."""
     return rng.standard_normal(len(y)) / np.maximum(y, 1e-10)
 
 
-def steps(rng: Random, y: Array) -> Array:
+def steps(rng: Random, y: Array) -> Any:
     """Neighbouring numbers."""
     return 1 + rng.integers(-3, 4, len(y)) * rng.choice([2.0**-23, 2.0**-52])
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..family import MAPS
 from ..testing import Finding
+from ..testing.maps import OPERATIONS
 from . import peers
 from .run import Verdict
 
@@ -41,7 +42,8 @@ def circumstances(verdict: Verdict) -> str:
 
 
 def unit(verdict: Verdict) -> str:
-    return "ulp" if verdict.settings.what == "forward" else "eps of the row's norm"
+    settings = verdict.settings
+    return OPERATIONS[settings.map, settings.what].unit(settings.level)
 
 
 def outcome(verdict: Verdict) -> str:
