@@ -47,7 +47,7 @@ def centred(d, mean, WIDE: tl.constexpr):
 def factors(given, mean, v_mean, alpha, MAP: tl.constexpr, WIDE: tl.constexpr):
     """s, and those of p: s′ ∘ (dy − m) and v − n, times the factors of the means."""
     y, w, rest, d, u = given
-    s = w.to(WIDE) if rest is None else w.to(WIDE) + rest.to(WIDE)
+    s = w.to(WIDE) + rest.to(WIDE)
     return s, centred(d, mean, WIDE) * slope(y.to(WIDE), s, alpha, MAP), centred(u, v_mean, WIDE)
 
 

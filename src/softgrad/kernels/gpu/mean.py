@@ -37,7 +37,7 @@ def heaviest(w, d, ACROSS: tl.constexpr):
 def sums(w, rest, d, reference, WIDE: tl.constexpr, ACROSS: tl.constexpr):
     """⟨s, dy − reference⟩ and ⟨s,1⟩ of each row, s = w + rest."""
     x = d.to(WIDE) - reference
-    s = w.to(WIDE) if rest is None else w.to(WIDE) + rest.to(WIDE)
+    s = w.to(WIDE) + rest.to(WIDE)
     return row_sum(s * x, ACROSS), row_sum(s, ACROSS)
 
 
@@ -50,13 +50,8 @@ def exact_sums(w, rest, d, reference, ACROSS: tl.constexpr):
     """
     x, x_lost = two_difference(d, reference)
     p, p_lost = two_product(w, x)
-    p_rest = tl.fma(w, x_lost, p_lost)
-    w_rest = w * 0.0
-    if rest is not None:
-        p_rest = tl.fma(rest, x, p_rest)
-        w_rest = rest
-    a, a_rest = exact_row_sum(p, p_rest, ACROSS)
-    b, b_rest = exact_row_sum(w, w_rest, ACROSS)
+    a, a_rest = exact_row_sum(p, tl.fma(rest, x, tl.fma(w, x_lost, p_lost)), ACROSS)
+    b, b_rest = exact_row_sum(w, rest, ACROSS)
     return a, a_rest, b, b_rest
 
 

@@ -57,9 +57,9 @@ def general(alpha, y):
 
 @triton.jit
 def lost(y, w, alpha, MAP: tl.constexpr):
-    """s(y) − w for the weights w = s(y) as they were rounded; 0 where w is 0.  None if none is rounded."""
+    """s(y) − w for the weights w = s(y) as they were rounded; 0 where w is 0, and where none is rounded."""
     if MAP == "softmax" or MAP == "sparsemax" or MAP == "log_softmax":
-        return None
+        return w * 0.0  # Triton 3.6 compiles no None in a tuple that is returned
     else:
         if MAP == "entmax15":  # y = (w + rest)² ≈ w² + 2w·rest
             rest = tl.fma(-w, w, y) * 0.5 / w
