@@ -27,15 +27,17 @@ class Map:
     alpha: float | None = None
     parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
     absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
+    plain: bool = False  # whether its kernels are those of `softgrad.cpu`, and named as there
 
 
 SOFTMAX = Map(
     name="softmax",
     layer="Softmax",
     forward="softmax",
-    vjp="vjp",
-    jvp="vjp",
-    double_backward="double_backward",
+    vjp="softmax_vjp",
+    jvp="softmax_vjp",
+    double_backward="softmax_double_backward",
+    plain=True,
 )
 
 LOG_SOFTMAX = Map(

@@ -14,7 +14,7 @@ from .. import checks
 from ..checks import Array
 from ..family import Map
 from ..scaling import in_parts
-from .run import NO_MASK, run
+from .run import NO_MASK, run, run_plain
 
 
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
@@ -30,10 +30,9 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
         result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
     if given.size == 0:
         return out
-    numbers = forward_numbers(map, dtype, factor, nothing)
     if empty == "raise":
         x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
-        if run("any_empty", 0, [x], where, axes, numbers[:1]):
+        if run("any_empty", 0, [x], where, axes, (-1.0 if factor < 0 else 1.0,)):
             raise ValueError(
                 "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' "
                 "or empty='nan', or leave such rows out"
@@ -41,7 +40,10 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
-    run(map.forward, 1, [given, result], where, axes, numbers)
+    if map.plain:
+        run_plain(map.forward, [given, result], where, axes, factor, nothing)
+    else:
+        run(map.forward, 1, [given, result], where, axes, forward_numbers(map, dtype, factor, nothing))
     return out
 
 
@@ -63,7 +65,9 @@ def product(
         out = result = np.empty_like(v)
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
-    if y.size:
+    if map.plain:
+        run_plain(kernel, [y, v, result], where, axes, factor)
+    elif y.size:
         packs = product_packs(map, kernel)
         run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)
     return out
@@ -90,7 +94,10 @@ def double_backward(
     axes = checks.axes(axis, y.ndim)
     factor = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
-    if y.size:
+    if map.plain:
+        run_plain(map.vjp, [y, v, grads[1]], None, axes, factor)
+        run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor)
+    elif y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
     return grads
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks, layout, threads
+from ..cpu import call
 from ..checks import Array
 
 NO_MASK = np.empty(0, np.bool_)
@@ -95,3 +96,30 @@ def run(
     if where is not NO_MASK and not plan.packed:
         arguments.append(None if where is None else where[first])
     return threads.share(kernel, (*arguments, *plan.layout, *numbers), plan.tiles, plan.at_once, last.nbytes)
+
+
+def run_plain(
+    name: str,
+    arrays: Sequence[Array],
+    where: Array | None,
+    axes: tuple[int, ...],
+    scale: float = 1.0,
+    nothing: float = 0.0,
+) -> None:
+    """The operation `name` of `softgrad.cpu` on `arrays` of one shape and dtype, those that are read first."""
+    if arrays[0].ndim == 0:  # counts as one number
+        arrays = [a.reshape(1) for a in arrays]
+        where = None if where is None else where.reshape(1)
+    last = arrays[-1]
+    size = last.itemsize
+    call.run(
+        name,
+        last.dtype.name,
+        last.shape,
+        [a.ctypes.data for a in arrays],
+        [tuple([step // size for step in a.strides]) for a in arrays],
+        axes,
+        None if where is None else (where.ctypes.data, where.strides),
+        scale,
+        nothing,
+    )

@@ -1,0 +1,100 @@
+"""A call on memory, which is checked already: addresses, strides and options.  All array libraries enter here."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import threads
+
+TRUE = np.ones(1, np.bool_)
+NO_MASK = TRUE.ctypes.data
+MOST = 4  # arrays of a call, as in drive.py, which would load Numba
+
+
+@functools.cache
+def loaded() -> tuple[Any, Any, Any]:
+    """The compiled `drive`, which does not hold the GIL; `plan`; the operations.  Numba is loaded here."""
+    with threads.first_use:
+        from . import kernels
+        from .plan import plan
+
+        drive_tiles = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 9)(kernels.driver())
+        return drive_tiles, plan, kernels.OPERATIONS
+
+
+@functools.lru_cache(maxsize=1024)
+def numbers(
+    fill: tuple[float, ...], logits: bool, double: bool, scale: float, nothing: float
+) -> tuple[npt.NDArray[np.float64], bool]:
+    """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
+
+    A scale is given to the kernels as a number of the type that they compute in, and what that lost.  Where it is no
+    normal number of float32, where it is negative, or 0, what is read takes a part of it.
+    """
+    factor, size, absent = 1.0, scale, math.nan
+    smallest, unit = (2.0**-500, 2.0**-512) if double else (2.0**-60, 2.0**-64)
+    if logits:
+        size = abs(scale)
+        factor = math.copysign(1.0, scale)
+        if size == 0:  # what is −inf has no part even so
+            factor, size, absent = 0.0, 1.0, -math.inf
+        elif size < smallest:  # differences that overflow count
+            factor, size = factor * unit, size / unit
+    elif not double and 0 < abs(scale) < 2.0**-100:
+        factor, size = unit, scale / unit
+    rounded = size if double else float(np.float32(size))
+    return np.array([rounded, size - rounded, nothing, factor, absent, *fill]), factor != 1
+
+
+def run(
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    addresses: Sequence[int],
+    strides: Sequence[tuple[int, ...]],
+    axes: tuple[int, ...],
+    where: tuple[int, tuple[int, ...]] | None = None,
+    scale: float = 1.0,
+    nothing: float = 0.0,
+) -> None:
+    """Do the operation `name` of `kernels.OPERATIONS` on arrays of one shape.
+
+    Parameters
+    ----------
+    name, dtype : str
+        The dtype by its name: "bfloat16", for one.
+    shape : tuple of int
+    addresses, strides : sequence
+        Of each array, those that are read first; strides in elements.  One that is written may be one that is read,
+        with the same strides.
+    axes : tuple of int
+        The axes to reduce, from 0 up.
+    where : (int, tuple of int), optional
+        The address of the mask, and its strides.
+    scale : float
+    nothing : float
+        What a row of logits gives that has nothing in it.
+    """
+    elements = math.prod(shape)
+    if elements == 0:
+        return
+    drive_tiles, plan, operations = loaded()
+    operation = operations[name]
+    values, multiply = numbers(operation.fill, operation.logits, dtype == "float64", scale, nothing)
+    read = addresses[: operation.read]
+    moved = tuple([multiply if i < operation.read else a in read for i, a in enumerate(addresses)])
+    mask, mask_strides = where or (NO_MASK, None)
+    made = plan(name, dtype, tuple(shape), tuple(strides), axes, mask_strides, moved)
+    ways = min(threads.threads_for(elements), made.tiles)
+    threads.ran("numba", name, ways)
+    missing = (0,) * (MOST - len(addresses))
+    threads.parallel_for(
+        drive_tiles, (made.address, values.ctypes.data, *addresses, *missing, mask), made.tiles, ways
+    )

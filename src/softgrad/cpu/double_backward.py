@@ -1,0 +1,47 @@
+"""The derivative of the vjp by x, for the cotangent v of its result.
+
+With m = ⟨y,dy⟩/⟨y,1⟩ and w = ⟨y,v⟩/⟨y,1⟩ the means it is J p, p = (v − w)∘(dy − m), that is
+grad_x = y ∘ (p − ⟨y,p⟩/⟨y,1⟩).  The derivative by dy is J v, which is a vjp.
+"""
+
+import numpy as np
+from numba import uint64
+
+from .intrinsics import load, plus, plus_product, store, zero
+from .vjp import BLOCK, centre, extremes
+
+
+def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
+    """`count` rows of n elements, which start a step apart in each array."""
+    n, y_step, dy_step, v_step, x_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(v_step), uint64(x_step)
+    T = type(zero(y))
+    scale = T(numbers[0])
+    for row in range(uint64(count)):
+        at_y, at_dy, at_v, at_x = row * y_step, row * dy_step, row * v_step, row * x_step
+        b = 0.0
+        for k in range(uint64(0), n, uint64(BLOCK)):
+            part = zero(y)
+            for i in range(k, min(k + uint64(BLOCK), n)):
+                part = plus(part, load(y, at_y + i))
+            b += part
+        top, largest, finite = extremes(y, dy, at_y, at_dy, n)
+        _, largest_v, finite_v = extremes(y, v, at_y, at_v, n)
+        if b == 0 or not (finite and finite_v and b < np.inf):
+            for i in range(n):
+                store(grad_x, at_x + i, T(0) if b == 0 else T(np.nan))
+            continue
+        h, ref, q, r = centre(y, dy, at_y, at_dy, n, T(np.nan), b, top, largest)
+        hv, ref_v, q_v, r_v = centre(y, v, at_y, at_v, n, T(np.nan), b, top, largest_v)
+        total = 0.0
+        for k in range(uint64(0), n, uint64(BLOCK)):
+            part = zero(y)
+            for i in range(k, min(k + uint64(BLOCK), n)):
+                d = ((load(dy, at_dy + i) * h - ref) - q) - r
+                u = ((load(v, at_v + i) * hv - ref_v) - q_v) - r_v
+                part = plus_product(part, load(y, at_y + i), d * u)
+            total += part
+        mean = T(total / b)
+        for i in range(n):
+            d = ((load(dy, at_dy + i) * h - ref) - q) - r
+            u = ((load(v, at_v + i) * hv - ref_v) - q_v) - r_v
+            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) / h / hv * scale * scale)

@@ -1,0 +1,121 @@
+"""From tile to tile: what is not contiguous goes through scratch memory, the kernel does the rest.
+
+A *tile* is some neighbouring rows, or some neighbouring columns, of all arrays of a call.  The plan of a call, an array
+of int64, says where they lie; `plan.py` writes it, with the names below.
+"""
+
+import numpy as np
+from numba import int64, njit
+
+from .intrinsics import call, pointer_to
+
+MOST = 4  # arrays that a kernel takes
+TABLES = 32  # float64s that hold what is known of a tile
+
+# what stands where in the numbers of a call; of FILL one for each array
+SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
+
+# what stands where in a plan
+(
+    KERNEL,  # the address of the kernel
+    READ,  # how many arrays it reads; they come first
+    ARRAYS,
+    COLUMNS,  # whether tiles are columns
+    N,  # how many elements are reduced
+    RUN,  # how many of them lie a step apart
+    PER_TILE,  # rows, or columns, at most
+    ALONG,  # rows, or columns, of the innermost kept axis
+    ROOM,  # bytes of scratch memory for the kernel
+    SCRATCH,  # bytes of scratch memory for a tile of an array
+    ITEM,  # bytes of an element there
+    KEPT,  # axes that are kept
+    REDUCED,  # axes that are reduced, beside the run
+    MOVE,  # for each array the function that gathers or scatters it; 0: the kernel works on it as it is
+) = range(14)
+SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
+# then for each array, and the mask, its steps in elements along these axes and along the run, and its bytes an element
+
+
+def drive(plan, numbers, a, b, c, d, where, start, stop):
+    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
+
+    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor, what counts as absent, and what
+    stands in for it in each array.
+    """
+    plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
+    kept, reduced, columns, per_tile = plan[KEPT], plan[REDUCED], plan[COLUMNS], plan[PER_TILE]
+    arrays, n, run, item = plan[ARRAYS], plan[N], plan[RUN], plan[ITEM]
+    steps, fields = SIZES + kept + reduced, kept + reduced + 2
+    memory = np.empty(TABLES + (plan[ROOM] + arrays * plan[SCRATCH]) // 8, np.float64)
+    table = int64(memory.ctypes.data)
+    room = table + 8 * TABLES
+    at, here, step = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0)), pointer_to(table + 128, int64(0))
+    for i in range(MOST):
+        here[i] = step[i] = 0
+    tile = start
+    while tile < stop:
+        at[0], at[1], at[2], at[3], at[MOST] = a, b, c, d, where
+        rest, inner = tile, int64(0)
+        for k in range(kept - 1, -1, -1):
+            index = rest % plan[SIZES + k]
+            rest //= plan[SIZES + k]
+            if k == kept - 1:
+                inner = index * (per_tile if columns else 1)
+                index = inner
+            for i in range(MOST + 1):
+                of_array = steps + i * fields
+                at[i] += index * plan[of_array + k] * plan[of_array + fields - 1]
+        count = min(per_tile, plan[ALONG] - inner) if columns else min(min(per_tile, plan[ALONG] - inner), stop - tile)
+        for i in range(arrays):
+            of_array = steps + i * fields
+            if plan[MOVE + i] == 0:
+                here[i] = at[i]
+                step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
+            else:
+                here[i] = room + plan[ROOM] + i * plan[SCRATCH]
+                step[i] = count if columns else n
+                if i < plan[READ]:
+                    move(plan, values, at, here[i], i, count)
+        call(
+            plan[KERNEL],
+            *(here[0], here[1], here[2], here[3]),
+            *(step[0], step[1], step[2], step[3]),
+            *(n, count, numbers, room),
+        )
+        for i in range(plan[READ], arrays):
+            if plan[MOVE + i] != 0:
+                move(plan, values, at, here[i], i, count)
+        tile += 1 if columns else count
+    memory[0] = 0.0  # until here it is not given back
+
+
+@njit(nogil=True, error_model="numpy")
+def move(plan, values, at, scratch, i, count):
+    """Gather or scatter array i of a tile, a run after the other."""
+    kept, reduced, n, run = plan[KEPT], plan[REDUCED], plan[N], plan[RUN]
+    steps, fields = SIZES + kept + reduced, kept + reduced + 2
+    of_array, of_mask = steps + i * fields, steps + MOST * fields
+    along, down = plan[of_array + kept - 1], plan[of_array + fields - 2]
+    mask_along, mask_down = plan[of_mask + kept - 1], plan[of_mask + fields - 2]
+    rows, elements, target_step = count, run, n
+    if plan[COLUMNS]:
+        along, down, mask_along, mask_down = down, along, mask_down, mask_along
+        rows, elements, target_step = n, count, count
+    for j in range(n // run):
+        rest, source, mask = j, at[i], at[MOST]
+        for k in range(kept + reduced - 1, kept - 1, -1):
+            index = rest % plan[SIZES + k]
+            rest //= plan[SIZES + k]
+            source += index * plan[of_array + k] * plan[of_array + fields - 1]
+            mask += index * plan[of_mask + k]
+        part = scratch + j * run * plan[ITEM]
+        if i < plan[READ]:
+            call(
+                *(plan[MOVE + i], source, along, down, mask, mask_along, mask_down),
+                *(part, target_step, rows, elements, values[FACTOR], values[LOST], values[FILL + i]),
+            )
+        else:
+            call(
+                *(plan[MOVE + i], part, target_step, source, along, down, mask, mask_along, mask_down),
+                *(rows, elements, values[FILL + i]),
+            )

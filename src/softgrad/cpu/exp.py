@@ -1,0 +1,72 @@
+"""The exponential, as scalar code that LLVM vectorises where a loop calls it."""
+
+from numba import types
+from numba.extending import overload
+
+from .intrinsics import fma, power_of_two
+
+LOG2E = 1.4426950408889634
+
+
+def power(t, lost):
+    """exp(t + lost)·ONE for t ≤ 0 and a `lost` below an ulp of it, to 0.9 ulp; 0 where no type holds exp(t).
+
+    With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.  k is read
+    off the bits of t/ln 2 + MAGIC, whose ulp is 1.  ONE, 2⁶⁴ or 2⁵⁰⁰, keeps the results normal numbers until they are
+    divided by their sum.  The coefficients are minimax ones (`tools/exp_polynomial.py`).
+    """
+    raise NotImplementedError("compiled only")
+
+
+def power32(t, lost):
+    T = types.float32
+    shifted = fma(t, T(LOG2E), T(12582912.0 + 127 + 64))
+    k = shifted - T(12582912.0 + 127 + 64)
+    r = fma(k, T(-0.6931471824645996), t) + fma(k, T(1.9046542121259336e-09), lost)
+    q = fma(r, T(0.0013857714366167784), T(0.008369199000298977))
+    q = fma(r, q, T(0.04166810214519501))
+    q = fma(r, q, T(0.16666516661643982))
+    q = fma(r, q, T(0.4999999403953552))
+    w = fma(r * r, q, r)
+    return T(0) if t < T(-104) else (w + T(1)) * power_of_two(shifted, 23)
+
+
+def power64(t, lost):
+    shifted = fma(t, LOG2E, 6755399441055744.0 + (1023 + 500))
+    k = shifted - (6755399441055744.0 + (1023 + 500))
+    r = fma(k, -0.6931471805599453, t) + fma(k, -2.3190468138462996e-17, lost)
+    q = fma(r, 2.099978970341247e-09, 2.511444937035761e-08)
+    q = fma(r, q, 2.755702847788653e-07)
+    q = fma(r, q, 2.7557227863035842e-06)
+    q = fma(r, q, 2.4801587574256738e-05)
+    q = fma(r, q, 0.00019841269903483414)
+    q = fma(r, q, 0.0013888888888778609)
+    q = fma(r, q, 0.008333333333314041)
+    q = fma(r, q, 0.041666666666666824)
+    q = fma(r, q, 0.16666666666666688)
+    q = fma(r, q, 0.5)
+    w = fma(r * r, q, r)
+    return 0.0 if t < -746.0 else (w + 1.0) * power_of_two(shifted, 52)
+
+
+def upper_half(p):
+    """A power as a multiple of 2⁻¹²·ONE, or 2⁻²⁷·ONE: 4,096 of them have a sum without rounding errors."""
+    raise NotImplementedError("compiled only")
+
+
+def upper_half32(p):
+    return (p + types.float32(1.5 * 2.0**75)) - types.float32(1.5 * 2.0**75)
+
+
+def upper_half64(p):
+    return (p + 1.5 * 2.0**525) - 1.5 * 2.0**525
+
+
+@overload(power, jit_options={"error_model": "numpy"})
+def _power(t, lost):
+    return power32 if t == types.float32 else power64
+
+
+@overload(upper_half, jit_options={"error_model": "numpy"})
+def _upper_half(p):
+    return upper_half32 if p == types.float32 else upper_half64

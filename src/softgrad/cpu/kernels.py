@@ -1,0 +1,116 @@
+"""The kernels by name and dtype: compiled when they are first asked for, kept on disk where that can be."""
+
+import functools
+import gc
+import math
+import pathlib
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cfunc, int64, types
+
+from .. import threads
+from . import double_backward, memory, softmax, vjp
+from .drive import MOST, drive
+from .intrinsics import BFLOAT16, FLOAT16
+
+ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row function, and the same for columns if it has one."""
+
+    read: int  # the arrays it reads come first
+    written: int
+    rows: Callable[..., None]
+    columns: Callable[..., None] | None
+    rows_room: Callable[[int, bool], int]  # bytes of scratch memory, for rows of n; narrow is a 16-bit type
+    columns_room: Callable[[int, int, bool], int]  # the same for n and the width of a tile
+    fill: tuple[float, ...]  # what stands for a masked element in each array
+    logits: bool = False  # whether it reads logits, which the scale multiplies before anything else
+
+
+OPERATIONS = {
+    "softmax": Operation(
+        1, 1, softmax.rows, softmax.columns, softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True
+    ),
+    "softmax_vjp": Operation(2, 1, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
+    "softmax_double_backward": Operation(
+        3, 1, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
+    ),
+}
+
+
+@functools.cache
+def stamp() -> int:
+    """A number that changes with any of the kernels' sources (Numba looks at one file only)."""
+    folder = pathlib.Path(__file__).parent
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+
+
+def compiled(function: Callable[..., None], *arguments: Any) -> int:
+    """The address of `function` as machine code for arguments of these Numba types."""
+    options = {"error_model": "numpy"}
+    signature = types.void(*arguments)
+    with threads.first_use:
+        name, collecting = function.__qualname__, gc.isenabled()
+        gc.disable()  # a compiler makes many objects and few rounds of garbage
+        function.__qualname__ = f"{function.__name__}_{stamp():08x}"  # names the file in the cache
+        try:
+            made = cfunc(signature, cache=True, **options)(function)
+        except Exception:
+            # no folder can be written to, or what is in it is damaged: compile for this process alone (what is
+            # wrong with the kernel itself is raised from there)
+            made = cfunc(signature, **options)(function)
+        finally:
+            function.__qualname__ = name
+            if collecting:
+                gc.enable()
+        KEPT.append(made)
+        return int(made.address)
+
+
+KEPT: list[Any] = []  # the machine code goes with these
+
+
+@functools.cache
+def kernel(name: str, columns: bool, dtype: str) -> int:
+    """The address of an operation on the contiguous memory of one type of element."""
+    operation = OPERATIONS[name]
+    function = operation.columns if columns and operation.columns else operation.rows
+    pointers = [types.CPointer(ELEMENT[dtype])] * MOST
+    return compiled(function, *pointers, *[int64] * (MOST + 2), types.CPointer(types.float64), int64)
+
+
+@functools.cache
+def gather(source: str, target: str) -> int:
+    """The address of `memory.gather` between two types of element."""
+    numbers = [types.float64] * 3
+    return compiled(
+        memory.gather,
+        *(types.CPointer(ELEMENT[source]), int64, int64),
+        *(types.CPointer(types.uint8), int64, int64),
+        *(types.CPointer(ELEMENT[target]), int64, int64, int64),
+        *numbers,
+    )
+
+
+@functools.cache
+def scatter(source: str, target: str) -> int:
+    """The address of `memory.scatter` between two types of element."""
+    return compiled(
+        memory.scatter,
+        *(types.CPointer(ELEMENT[source]), int64),
+        *(types.CPointer(ELEMENT[target]), int64, int64),
+        *(types.CPointer(types.uint8), int64, int64),
+        *(int64, int64, types.float64),
+    )
+
+
+@functools.cache
+def driver() -> int:
+    """The address of `drive.drive`."""
+    return compiled(drive, *[int64] * 9)

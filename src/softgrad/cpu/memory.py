@@ -1,0 +1,56 @@
+"""Between the caller's arrays and scratch memory: what has other strides, a mask, or is one of the inputs."""
+
+from numba import int64
+
+from .intrinsics import load, store, zero
+
+
+def gather(source, rows_step, step, where, mask_rows_step, mask_step, target, target_step, rows, n, factor, lost, fill):
+    """`rows` rows of n elements into contiguous memory: factor·source, `fill` for `lost` and where the mask is 0."""
+    T = type(zero(target))
+    factor, lost, fill = T(factor), T(lost), T(fill)
+    target_one = int64(1)
+    if abs(step) > abs(rows_step) and rows > 1:  # neighbours in memory one after the other
+        rows, n = n, rows
+        rows_step, step = step, rows_step
+        mask_rows_step, mask_step = mask_step, mask_rows_step
+        target_step, target_one = target_one, target_step
+    for r in range(rows):
+        at, mask_at, to = r * rows_step, r * mask_rows_step, r * target_step
+        if step == 1 and mask_step == 1 and target_one == 1:
+            for i in range(n):
+                v = load(source, at + i)
+                store(target, to + i, fill if v == lost or load(where, mask_at + i) == 0 else v * factor)
+        elif step == 1 and mask_step == 0 and target_one == 1 and load(where, mask_at) != 0:
+            for i in range(n):
+                v = load(source, at + i)
+                store(target, to + i, fill if v == lost else v * factor)
+        else:
+            for i in range(n):
+                v = load(source, at + i * step)
+                absent = v == lost or load(where, mask_at + i * mask_step) == 0
+                store(target, to + i * target_one, fill if absent else v * factor)
+
+
+def scatter(source, source_step, target, rows_step, step, where, mask_rows_step, mask_step, rows, n, fill):
+    """`rows` rows of n elements from contiguous memory: `fill` where the mask is 0."""
+    T = type(zero(target))
+    fill = T(fill)
+    source_one = int64(1)
+    if abs(step) > abs(rows_step) and rows > 1:
+        rows, n = n, rows
+        rows_step, step = step, rows_step
+        mask_rows_step, mask_step = mask_step, mask_rows_step
+        source_step, source_one = source_one, source_step
+    for r in range(rows):
+        at, mask_at, to = r * source_step, r * mask_rows_step, r * rows_step
+        if step == 1 and mask_step == 1 and source_one == 1:
+            for i in range(n):
+                store(target, to + i, fill if load(where, mask_at + i) == 0 else load(source, at + i))
+        elif step == 1 and mask_step == 0 and source_one == 1 and load(where, mask_at) != 0:
+            for i in range(n):
+                store(target, to + i, load(source, at + i))
+        else:
+            for i in range(n):
+                absent = load(where, mask_at + i * mask_step) == 0
+                store(target, to + i * step, fill if absent else load(source, at + i * source_one))

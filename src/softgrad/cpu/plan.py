@@ -1,0 +1,143 @@
+"""The plan of a call: which kernel, and where the tiles of its arrays lie."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import drive, kernels
+from .drive import MOST
+
+NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
+CHUNK = 2048  # elements of the rows that go through scratch memory at once
+SCRATCH = 1 << 20  # bytes of the columns that do
+NARROW = 8  # so few neighbouring columns are done as rows
+
+Strides = tuple[int, ...]  # in elements
+Axis = tuple[int, Strides]  # a size, and the step along it in each array and the mask
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    table: npt.NDArray[np.int64]  # see `drive`
+    address: int
+    tiles: int  # what threads may share: rows, or tiles of columns
+
+
+def merged(axes: list[Axis]) -> list[Axis]:
+    """Neighbouring axes, outermost first, as few as possible."""
+    result: list[Axis] = []
+    for size, steps in axes:
+        if size == 1:
+            continue
+        if result and all(a == b * size for a, b in zip(result[-1][1], steps, strict=True)):
+            result[-1] = result[-1][0] * size, steps
+        else:
+            result.append((size, steps))
+    return result
+
+
+def sorted_out(
+    shape: tuple[int, ...], strides: tuple[Strides, ...], axes: tuple[int, ...], count: int | None = None
+) -> tuple[list[Axis], list[Axis]]:
+    """The axes that are kept and those that are reduced, at least one of each; the first `count` arrays order them."""
+    order = sorted(range(len(shape)), key=lambda d: -max(abs(steps[d]) for steps in strides[:count]))
+    every = [(d in axes, (shape[d], tuple(steps[d] for steps in strides))) for d in order]
+    one = [(1, (1,) * len(strides))]
+    return tuple(merged([axis for of, axis in every if of is kind]) or one for kind in (False, True))
+
+
+def distance(steps: Strides) -> float:
+    """How far apart the elements of an axis lie; what has a step of 0 tells nothing."""
+    return max(abs(step) or math.inf for step in steps)
+
+
+def are_columns(kept: list[Axis], reduced: list[Axis]) -> bool:
+    """Whether the neighbours of an element in memory belong to other rows."""
+    nearest = min(kept, key=lambda axis: distance(axis[1]))
+    return len(reduced) == 1 and nearest[0] >= NARROW and distance(nearest[1]) < distance(reduced[0][1])
+
+
+@functools.lru_cache(maxsize=4096)
+def plan(
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    strides: tuple[Strides, ...],
+    axes: tuple[int, ...],
+    mask: Strides | None,
+    moved: tuple[bool, ...],
+) -> Plan:
+    """The way through arrays of one shape, which has no 0.
+
+    Parameters
+    ----------
+    name, dtype : str
+        Of the operation, and of the elements.
+    shape : tuple of int
+    strides : tuple of tuple of int
+        Of each array, in elements; those that are read first.
+    axes : tuple of int
+        The axes to reduce.
+    mask : tuple of int, optional
+        The strides of the mask.
+    moved : tuple of bool
+        Which arrays go through scratch memory in any case: an output that is an input as well.
+    """
+    operation = kernels.OPERATIONS[name]
+    count = len(strides)
+    zeros = (0,) * len(shape)
+    walked = (*strides, *[zeros] * (MOST - count), mask or zeros)
+    kept, reduced = sorted_out(shape, walked, axes, count)
+    n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
+    # Chosen by what is read alone: neither `out` nor a mask changes the bits.
+    columns = bool(operation.columns) and are_columns(*sorted_out(shape, strides[: operation.read], axes))
+    columns = columns and len(reduced) == 1
+    if columns:
+        nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
+        kept.remove(nearest)
+        kept.append(nearest)
+    inner, run = kept[-1], reduced[-1]
+    along = [step == 1 for step in (inner if columns else run)[1][:count]]
+    if len(reduced) > 1:
+        along = [False] * count
+    moving = [mask is not None or move or not one for move, one in zip(moved, along, strict=True)]
+    element = dtype
+    if any(moving[: operation.read]) and NAMES[dtype] == 2:
+        element, moving = "float32", [True] * count  # the kernel of float32 does it
+    item, narrow = NAMES[element], NAMES[element] == 2
+
+    width = max(1, CHUNK // n) if any(moving) else inner[0]
+    if columns:
+        held = count * item if any(moving) else 0  # bytes of scratch memory for an element of a tile
+        held += 4 if narrow and operation.read == 1 else 0
+        width = max(1, min(256, SCRATCH // (n * held))) if held else 256
+    room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
+    tiles = -(-inner[0] // width)
+
+    header = [0] * drive.SIZES
+    header[drive.KERNEL] = kernels.kernel(name, columns, element)
+    header[drive.READ], header[drive.ARRAYS], header[drive.COLUMNS] = operation.read, count, columns
+    header[drive.N], header[drive.RUN] = n, run[0]
+    header[drive.PER_TILE], header[drive.ALONG] = width, inner[0]
+    header[drive.ROOM] = -(-room // 8) * 8
+    header[drive.SCRATCH] = -(-n * width * item // 64) * 64 if any(moving) else 0
+    header[drive.ITEM], header[drive.KEPT], header[drive.REDUCED] = item, len(kept), len(reduced) - 1
+    for i in range(count):
+        if moving[i]:
+            to_scratch = i < operation.read
+            header[drive.MOVE + i] = (
+                kernels.gather(dtype, element) if to_scratch else kernels.scatter(element, dtype)
+            )
+    sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
+    sizes += [size for size, _ in reduced[:-1]]
+    fields = [
+        [steps[i] for _, steps in [*kept, *reduced]] + [NAMES[dtype] if i < MOST else 1] for i in range(MOST + 1)
+    ]
+    table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
+    return Plan(table, table.ctypes.data, rows // inner[0] * tiles if columns else rows)
