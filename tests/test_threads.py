@@ -3,6 +3,8 @@
 import concurrent.futures
 import os
 import threading
+import time
+import weakref
 
 import numpy as np
 import processes
@@ -50,6 +52,80 @@ def test_small_arrays_stay_in_the_thread_that_calls(number_of_threads):
     assert len(callers) > 1
 
 
+@pytest.mark.parametrize(("units", "ways"), [(10, 1), (10, 2), (10, 3), (7, 7), (3, 8), (1, 4), (0, 2)])
+def test_parts_of_a_range(units, ways):
+    results = threads.parallel_for(lambda word, *part: (word, part), ("as given",), units, ways)
+    assert {word for word, _ in results} == {"as given"}
+    parts = [part for _, part in results]
+    assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+    assert parts[-1][1] == units
+    assert len(parts) == max(1, min(ways, units))
+    sizes = [stop - start for start, stop in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_parts_are_done_at_the_same_time():
+    """Each waits for the others."""
+    meeting = threading.Barrier(4, timeout=60)
+    results = threads.parallel_for(lambda *part: (meeting.wait(), threading.get_ident()), (), 4, 4)
+    assert len({place for place, _ in results}) == len({ident for _, ident in results}) == 4
+    assert results[0][1] == threading.get_ident()
+
+
+def test_threads_for_so_many_elements(number_of_threads):
+    number_of_threads(3)
+    at = {0: 1, 2**17 - 1: 1, 2**17: 2, 2**18 - 2**16 - 1: 2, 2**18: 3, 2**40: 3}
+    assert {elements: threads.threads_for(elements) for elements in at} == at
+    with threads.at_most(2):
+        assert threads.threads_for(2**40) == 2
+
+
+def idents(*part):
+    return threading.get_ident()
+
+
+def test_a_call_that_finds_the_threads_taken_works_alone():
+    """Of another thread, and of a kernel's own."""
+    meeting = threading.Barrier(3, timeout=60)
+
+    def waits(start, stop):
+        meeting.wait()
+        meeting.wait()
+        return threads.parallel_for(idents, (), 2, 2)
+
+    found = []
+    other = threading.Thread(target=lambda: found.append(threads.parallel_for(waits, (), 2, 2)))
+    other.start()
+    meeting.wait()
+    assert threads.parallel_for(idents, (), 2, 2) == [threading.get_ident()]
+    meeting.wait()
+    other.join(60)
+    ((first, second),) = found
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert len(set(threads.parallel_for(idents, (), 2, 2))) == 2
+
+
+def test_nothing_is_held_when_a_call_is_over():
+    """Neither what a kernel was given nor what it gave, though the threads go on."""
+
+    def gives(a, start, stop):
+        return a[start:stop]
+
+    def fails(a, start, stop):
+        raise MemoryError
+
+    for kernel in (gives, fails):
+        a = np.zeros(10)
+        gone = weakref.ref(a)
+        try:
+            threads.parallel_for(kernel, (a,), 10, 3)
+        except MemoryError:
+            assert kernel is fails
+        del a
+        assert gone() is None
+
+
 def test_an_error_in_a_part_reaches_the_caller(number_of_threads):
     number_of_threads(2)
 
@@ -59,6 +135,137 @@ def test_an_error_in_a_part_reaches_the_caller(number_of_threads):
 
     with pytest.raises(MemoryError, match="other thread"):
         threads.share(fails, (), 10, 1, 2**40)
+
+
+def late(ended, start, stop, first=None):
+    """The part of the caller ends at once, by `first` if that is given, the others after a while."""
+    if start == 0:
+        if first is not None:
+            first()
+    else:
+        time.sleep(0.2)
+        ended.append(start)
+    return start
+
+
+def test_a_call_waits_for_all_its_threads(number_of_threads):
+    ended = []
+    assert threads.parallel_for(late, (ended,), 3, 3) == [0, 1, 2]
+    assert sorted(ended) == [1, 2]
+
+
+def test_a_call_that_fails_waits_for_all_its_threads():
+    ended = []
+
+    def fails(start, stop):
+        late(ended, start, stop, first=lambda: 1 // 0)
+
+    with pytest.raises(ZeroDivisionError):
+        threads.parallel_for(fails, (), 3, 3)
+    assert sorted(ended) == [1, 2]
+
+
+INTERRUPTS = """
+    import os, signal, sys, threading, time
+    from softgrad import threads
+
+    def idents(start, stop):
+        return threading.get_ident()
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_an_interrupted_call_waits_for_all_its_threads():
+    """An interrupt in the caller's own part, and two while it waits for the others."""
+    processes.run(
+        INTERRUPTS
+        + """
+    for where in "own part", "waiting":
+        ended = []
+
+        def works(start, stop):
+            if start == 0:
+                if where == "own part":
+                    signal.raise_signal(signal.SIGINT)
+            else:
+                for _ in range(2):
+                    time.sleep(0.2)
+                    if where == "waiting" and start == 1:
+                        interrupt()
+                time.sleep(0.2)
+                ended.append(start)
+
+        try:
+            threads.parallel_for(works, (), 3, 3)
+        except KeyboardInterrupt:
+            assert sorted(ended) == [1, 2], (where, ended)
+        else:
+            raise AssertionError("no interrupt")
+        assert len(set(threads.parallel_for(idents, (), 3, 3))) == 3
+    """
+    )
+
+
+def test_interrupts_at_every_point():
+    """Wherever the interpreter looks for signals: nothing is at work when the call is over, and the next one
+    has its threads again."""
+    processes.run(
+        INTERRUPTS
+        + """
+    import dis
+
+    names = "RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"
+    LOOKS = {dis.opmap.get(name) for name in names}
+    at_work, left = [], 0
+
+    def interrupted(frame, event, _):
+        global left
+        if frame.f_code.co_filename != threads.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        last = None
+
+        def one(frame, event, _):
+            global left
+            nonlocal last
+            if event == "opcode":
+                if last in LOOKS:
+                    left -= 1
+                    if left == 0:
+                        raise KeyboardInterrupt
+                last = frame.f_code.co_code[frame.f_lasti]
+            return one
+
+        return one
+
+    def works(start, stop):
+        at_work.append(start)
+        time.sleep(0.002)
+        at_work.remove(start)
+        return start, stop
+
+    threads.parallel_for(works, (), 3, 3)
+    points = 0
+    while True:
+        points += 1
+        left, results = points, None
+        sys.settrace(interrupted)
+        try:
+            results = threads.parallel_for(works, (), 3, 3)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert not at_work, points
+        assert results in (None, [(0, 1), (1, 2), (2, 3)]), results
+        assert threads.parallel_for(lambda *part: part, (), 3, 3) == [(0, 1), (1, 2), (2, 3)], points
+        if left > 0:
+            break
+    assert points > 20
+    """
+    )
 
 
 # --- the same bits -----------------------------------------------------------------------------------
@@ -274,7 +481,6 @@ def test_fork_during_the_first_call_of_another_thread(tmp_path, module):
     """,
         module,
         NUMBA_CACHE_DIR=str(tmp_path),
-        timeout=45,
     )
 
 
@@ -404,6 +610,48 @@ def test_use_at_the_end_of_the_interpreter():
 def test_first_use_at_the_end_of_the_interpreter():
     printed = processes.run(SETUP + "    import atexit\n    atexit.register(lambda: print(len(bits())))\n")
     assert printed.split() == [str(4 * 1500 * 1000)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="it is not said how much memory is in use")
+def test_no_thread_can_be_started():
+    """There is no room for its stack."""
+    processes.run(
+        INTERRUPTS
+        + """
+    import resource
+
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+    threading.stack_size(2**30)
+    assert threads.parallel_for(lambda *part: part, (), 10, 3) == [(0, 10)]
+    threading.stack_size(0)
+    assert len(set(threads.parallel_for(idents, (), 3, 3))) == 3
+    """
+    )
+
+
+def test_use_after_the_end_of_the_interpreter():
+    """Modules are taken down, and daemons stand still: who waited for one would wait for ever."""
+    printed = processes.run(
+        SETUP
+        + """
+    class Late:
+        def __init__(self):
+            self.bits, self.expected = bits, bits()
+            self.x, self.softgrad = x, softgrad
+            self.finalizing, self.write = sys.is_finalizing, sys.stdout.write
+
+        def __del__(self):
+            y = self.softgrad.softmax(self.x)
+            if self.finalizing():
+                self.write(str(self.softgrad.softmax_vjp(y, self.x).tobytes() == self.expected))
+
+    late = Late()
+    late.itself = late  # until the end
+    """
+    )
+    assert printed.split() == ["True"]
 
 
 def test_a_thread_that_outlives_the_main_one():
