@@ -160,7 +160,7 @@ def errors_of(case: Case, i: int, given: Array) -> tuple[Array, Array]:
     else:
         assert case.beside is not None
         beside = case.beside[i] * eps(case.dtype)  # 0 where dx* is: the error has no size there
-        size = worst_ratio(np.where((error > half) & (beside > 0), error - half, 0), beside, -1)
+        size = worst_ratio(np.where((error <= half) | (beside == 0), 0, error - half), beside, -1)
     ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
     ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
     ratio = ratio.max(axis=-1) if allowed.ndim == exact.ndim else ratio
