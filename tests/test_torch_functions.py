@@ -88,7 +88,7 @@ def assert_tight(name, what, given, found, dim):
     off = np.abs(result.astype(oracle.WIDE) - exact)
     if result.dtype != arguments[0].dtype:
         off = np.maximum(off - np.abs(exact) * measures.eps(result.dtype) / 2, 0)
-    if operation.ulps is None:
+    if allowed.ndim < off.ndim:
         off = measures.norm(off)
     assert (off <= allowed).all()
 
@@ -438,10 +438,10 @@ def test_which_path_ran():
     x = numbers(3, 4).requires_grad_()
     assert [s.kernel for s in softgrad.explain(st.softmax, x)] == ["softmax"]
     y = st.softmax(x)
-    assert [s.kernel for s in softgrad.explain(y.sum().backward)] == ["vjp"]
+    assert [s.kernel for s in softgrad.explain(y.sum().backward)] == ["softmax_vjp"]
     assert softgrad.explain(torch.softmax, x, -1) == ()
     grads = softgrad.explain(st.softmax_double_backward, y.detach(), y.detach(), y.detach())
-    assert [(s.by, s.kernel) for s in grads] == [("numba", "double_backward")]
+    assert [(s.by, s.kernel) for s in grads] == [("numba", "softmax_vjp"), ("numba", "softmax_double_backward")]
 
 
 @each_map

@@ -38,7 +38,7 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
+seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
 _number: int | None = None
 
 
@@ -122,23 +122,23 @@ def at_most(number: int) -> Iterator[None]:
 @contextlib.contextmanager
 def watched() -> Iterator[list[tuple[str, str, int]]]:
     """What calls ran meanwhile: by what, the name of the kernel, and on how many threads."""
-    global _seen
-    before, _seen = _seen, []
+    global seen
+    before, seen = seen, []
     try:
-        yield _seen
+        yield seen
     finally:
-        _seen = before
+        seen = before
 
 
 def ran(by: str, name: str, number: int = 1) -> None:
     """Tell `watched`, if it is on."""
-    if _seen is not None:
-        _seen.append((by, name, number))
+    if seen is not None:
+        seen.append((by, name, number))
 
 
 def watching() -> bool:
     """Whether `watched` is on."""
-    return _seen is not None
+    return seen is not None
 
 
 class Worker:
@@ -292,7 +292,7 @@ def share(
     parts = 1
     if size >= 2 * SHARE:
         parts = min(_here.number or get_num_threads(), size // SHARE, tiles // at_once)
-    if _seen is not None:
+    if seen is not None:
         ran("numba", kernel.__name__, max(parts, 1))
     if parts < 2:
         return bool(kernel(*arguments, 0, tiles))

@@ -15,6 +15,7 @@ from .. import threads
 
 TRUE = np.ones(1, np.bool_)
 NO_MASK = TRUE.ctypes.data
+SMALL = 1 << 17  # elements of the arrays that pass the gate; beyond, the long way does not count
 MOST = 4  # arrays of a call, as in drive.py, which would load Numba
 
 
@@ -72,8 +73,8 @@ def run(
         The dtype by its name: "bfloat16", for one.
     shape : tuple of int
     addresses, strides : sequence
-        Of each array, those that are read first; strides in elements.  One that is written may be one that is read,
-        with the same strides.
+        Of each array, the one that is written last; strides in elements.  It may be one that is read, with the same
+        strides.
     axes : tuple of int
         The axes to reduce, from 0 up.
     where : (int, tuple of int), optional
@@ -85,16 +86,51 @@ def run(
     elements = math.prod(shape)
     if elements == 0:
         return
-    drive_tiles, plan, operations = loaded()
-    operation = operations[name]
-    values, multiply = numbers(operation.fill, operation.logits, dtype == "float64", scale, nothing)
-    read = addresses[: operation.read]
-    moved = tuple([multiply if i < operation.read else a in read for i, a in enumerate(addresses)])
     mask, mask_strides = where or (NO_MASK, None)
-    made = plan(name, dtype, tuple(shape), tuple(strides), axes, mask_strides, moved)
-    ways = min(threads.threads_for(elements), made.tiles)
+    drive, plan, values = prepared(
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, addresses[-1] in addresses[:-1]
+    )
+    ways = min(threads.threads_for(elements), plan.tiles)
     threads.ran("numba", name, ways)
     missing = (0,) * (MOST - len(addresses))
-    threads.parallel_for(
-        drive_tiles, (made.address, values.ctypes.data, *addresses, *missing, mask), made.tiles, ways
-    )
+    arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
+    threads.parallel_for(drive, arguments, plan.tiles, ways)
+
+
+def prepared(
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    axes: tuple[int, ...],
+    mask: tuple[int, ...] | None,
+    scale: float,
+    nothing: float,
+    in_place: bool,
+) -> tuple[Any, Any, npt.NDArray[np.float64]]:
+    """What does a call: the compiled `drive`, and the plan and the numbers that it takes."""
+    drive, plan, operations = loaded()
+    operation = operations[name]
+    values, multiply = numbers(operation.fill, operation.logits, dtype == "float64", scale, nothing)
+    moved = (*[multiply] * operation.read, in_place)
+    return drive, plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
+
+
+def gate(dtype: str, arrays: int, ndim: int) -> Any:
+    """The function of `contiguous.py` for so many arrays; it now takes those of this dtype and number of axes."""
+    from . import kernels
+
+    return kernels.gate(dtype, arrays, ndim)
+
+
+@functools.cache
+def table(name: str, dtype: str) -> int:
+    """The address of what it needs to know of an operation."""
+    from . import kernels
+
+    made = kernels.table(name, dtype)
+    TABLES.append(made)
+    return int(made.ctypes.data)
+
+
+TABLES: list[npt.NDArray[np.int64]] = []  # whose addresses are in use

@@ -8,7 +8,7 @@ import numpy as np
 from numba import uint64
 
 from .intrinsics import load, plus, plus_product, store, zero
-from .vjp import BLOCK, centre, extremes
+from .vjp import BLOCK, centred_sum, safe_centre
 
 
 def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
@@ -24,24 +24,24 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
             for i in range(k, min(k + uint64(BLOCK), n)):
                 part = plus(part, load(y, at_y + i))
             b += part
-        top, largest, finite = extremes(y, dy, at_y, at_dy, n)
-        _, largest_v, finite_v = extremes(y, v, at_y, at_v, n)
-        if b == 0 or not (finite and finite_v and b < np.inf):
+        if b == 0:
             for i in range(n):
-                store(grad_x, at_x + i, T(0) if b == 0 else T(np.nan))
+                store(grad_x, at_x + i, T(0))
             continue
-        h, ref, q, r = centre(y, dy, at_y, at_dy, n, T(np.nan), b, top, largest)
-        hv, ref_v, q_v, r_v = centre(y, v, at_y, at_v, n, T(np.nan), b, top, largest_v)
+        m = T(centred_sum(y, dy, at_y, at_dy, n, T(1), T(0), T(0)) / b)
+        w = T(centred_sum(y, v, at_y, at_v, n, T(1), T(0), T(0)) / b)
+        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, m, b)
+        h_v, ref_v, q_v, r_v = safe_centre(y, v, at_y, at_v, n, w, b)
         total = 0.0
         for k in range(uint64(0), n, uint64(BLOCK)):
             part = zero(y)
             for i in range(k, min(k + uint64(BLOCK), n)):
                 d = ((load(dy, at_dy + i) * h - ref) - q) - r
-                u = ((load(v, at_v + i) * hv - ref_v) - q_v) - r_v
+                u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
                 part = plus_product(part, load(y, at_y + i), d * u)
             total += part
         mean = T(total / b)
         for i in range(n):
             d = ((load(dy, at_dy + i) * h - ref) - q) - r
-            u = ((load(v, at_v + i) * hv - ref_v) - q_v) - r_v
-            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) / h / hv * scale * scale)
+            u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
+            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) / h / h_v * scale * scale)

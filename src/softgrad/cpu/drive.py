@@ -39,8 +39,8 @@ SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 def drive(plan, numbers, a, b, c, d, where, start, stop):
     """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
 
-    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor, what counts as absent, and what
-    stands in for it in each array.
+    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is read, what
+    counts as absent, and what stands in for it in each array.
     """
     plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
     kept, reduced, columns, per_tile = plan[KEPT], plan[REDUCED], plan[COLUMNS], plan[PER_TILE]
@@ -110,12 +110,14 @@ def move(plan, values, at, scratch, i, count):
             mask += index * plan[of_mask + k]
         part = scratch + j * run * plan[ITEM]
         if i < plan[READ]:
+            factor = values[FACTOR] if i == plan[READ] - 1 else 1.0
             call(
                 *(plan[MOVE + i], source, along, down, mask, mask_along, mask_down),
-                *(part, target_step, rows, elements, values[FACTOR], values[LOST], values[FILL + i]),
+                *(part, target_step, rows, elements, factor, values[LOST], values[FILL + i]),
             )
         else:
             call(
                 *(plan[MOVE + i], part, target_step, source, along, down, mask, mask_along, mask_down),
                 *(rows, elements, values[FILL + i]),
             )
+

@@ -124,6 +124,16 @@ def larger(typing, a, b):
 
 
 @intrinsic
+def choose(typing, condition, a, b):
+    """a if condition else b, without a branch, which might stop a loop from being cut into lanes."""
+
+    def code(context, builder, signature, arguments):
+        return builder.select(*arguments)
+
+    return a(types.boolean, a, a), code
+
+
+@intrinsic
 def fma(typing, a, b, c):
     """a·b + c with one rounding."""
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numba import cfunc, int64, types
+import numpy as np
+from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import double_backward, memory, softmax, vjp
+from . import contiguous, double_backward, memory, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -51,29 +52,52 @@ def stamp() -> int:
     return zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
 
 
-def compiled(function: Callable[..., None], *arguments: Any) -> int:
-    """The address of `function` as machine code for arguments of these Numba types."""
-    options = {"error_model": "numpy"}
-    signature = types.void(*arguments)
+def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any], signature: Any) -> Any:
+    """`function` as machine code: compiled, or read from disk."""
     with threads.first_use:
         name, collecting = function.__qualname__, gc.isenabled()
         gc.disable()  # a compiler makes many objects and few rounds of garbage
         function.__qualname__ = f"{function.__name__}_{stamp():08x}"  # names the file in the cache
         try:
-            made = cfunc(signature, cache=True, **options)(function)
+            return decorator(signature, cache=True, error_model="numpy")(function)
         except Exception:
             # no folder can be written to, or what is in it is damaged: compile for this process alone (what is
             # wrong with the kernel itself is raised from there)
-            made = cfunc(signature, **options)(function)
+            return decorator(signature, error_model="numpy")(function)
         finally:
             function.__qualname__ = name
             if collecting:
                 gc.enable()
-        KEPT.append(made)
-        return int(made.address)
 
 
 KEPT: list[Any] = []  # the machine code goes with these
+
+
+def compiled(function: Callable[..., None], *arguments: Any) -> int:
+    """The address of `function` as machine code for arguments of these Numba types."""
+    KEPT.append(kept_on_disk(cfunc, function, types.void(*arguments)))
+    return int(KEPT[-1].address)
+
+
+GATES = {2: contiguous.two, 3: contiguous.three}
+
+
+SIGNATURES: dict[tuple[str, int], list[Any]] = {}
+
+
+def gate(dtype: str, arrays: int, ndim: int) -> Any:
+    """Numba's function from that many contiguous arrays, of these axes and those of earlier calls, to their kernel."""
+    read, written = (types.Array(ELEMENT[dtype], ndim, "C", readonly=fixed) for fixed in (True, False))
+    signatures = SIGNATURES.setdefault((dtype, arrays), [])
+    signatures.append(types.boolean(*[read] * (arrays - 1), written, int64, types.float64, int64))
+    return kept_on_disk(functools.partial(njit, nogil=True), GATES[arrays], signatures)
+
+
+def table(name: str, dtype: str) -> Any:
+    """What a gate has to know of an operation."""
+    operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
+    room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
+    return np.array([kernel(name, False, dtype), kernel(name, True, dtype), room, 4 if narrow else 0], np.int64)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
+from ..cpu import gate
 from ..family import SOFTMAX
 from .dispatch import library
 
@@ -85,6 +86,10 @@ def softmax(
     >>> softgrad.softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([0.269, 0.731, 0.   ])
     """
+    if where is None and empty == "zero":
+        y = gate.forward("softmax", x, axis, scale, out)
+        if y is not None:
+            return y
     return library(x).maps.forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
@@ -146,6 +151,10 @@ def softmax_vjp(
     >>> softgrad.softmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.0819, -0.022 , -0.0599])
     """
+    if where is None:
+        result = gate.product("softmax_vjp", y, dy, axis, scale, out)
+        if result is not None:
+            return result
     return library(y).maps.vjp(SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
@@ -190,6 +199,10 @@ def softmax_jvp(
     >>> softgrad.softmax_jvp(y, np.array([0.0, 0.0, 1.0])).round(4)
     array([-0.0599, -0.1628,  0.2227])
     """
+    if where is None:
+        result = gate.product("softmax_vjp", y, dx, axis, scale, out)
+        if result is not None:
+            return result
     return library(y).maps.jvp(SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
 
 

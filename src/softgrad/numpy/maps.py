@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import checks
 from ..checks import Array
+from ..cpu import gate
 from ..family import Map
 from ..scaling import in_parts
 from .run import NO_MASK, run, run_plain
@@ -30,9 +31,10 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
         result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
     if given.size == 0:
         return out
-    if empty == "raise":
-        x = given.astype(dtype, copy=False)  # integers: this once, so that nothing is written before
-        if run("any_empty", 0, [x], where, axes, (-1.0 if factor < 0 else 1.0,)):
+    empty_rows = None
+    if empty == "raise" or (map.plain and empty == "nan" and where is not None):
+        empty_rows = rows_of_nothing(given, axes, where, factor)
+        if empty == "raise" and empty_rows.any():
             raise ValueError(
                 "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' "
                 "or empty='nan', or leave such rows out"
@@ -42,9 +44,23 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
         given = result
     if map.plain:
         run_plain(map.forward, [given, result], where, axes, factor, nothing)
+        gate.remember(map.forward, (given, result))
+        if empty_rows is not None:  # what is masked is 0, but for such a row
+            np.copyto(result, nothing, where=empty_rows)
     else:
         run(map.forward, 1, [given, result], where, axes, forward_numbers(map, dtype, factor, nothing))
     return out
+
+
+def rows_of_nothing(x: Array, axes: tuple[int, ...], where: Array | None, scale: float) -> Array:
+    """Where the rows of logits are all −inf, or masked; with axes of length 1."""
+    if x.dtype.kind in "iu":
+        there = np.ones_like(x, bool) if where is None else where
+        return ~there.any(axis=axes, keepdims=True)
+    lost, extreme = (np.inf, np.min) if scale < 0 else (-np.inf, np.max)
+    axis = axes if x.ndim else None
+    masked = {} if where is None else {"where": where}
+    return np.asarray(extreme(x, axis=axis, keepdims=True, initial=lost, **masked) == lost)
 
 
 def forward_numbers(map: Map, dtype: np.dtype[Any], scale: float, nothing: float) -> tuple[float, ...]:
@@ -67,6 +83,7 @@ def product(
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if map.plain:
         run_plain(kernel, [y, v, result], where, axes, factor)
+        gate.remember(kernel, (y, v, result))
     elif y.size:
         packs = product_packs(map, kernel)
         run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)

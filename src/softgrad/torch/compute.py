@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import threads
+from .. import checks, threads
+from ..cpu import call as kernels
 from ..family import Map
 from ..numpy import maps
 from . import by_formulas, by_triton
 from .options import Call
-from .tensors import array, axis_of, limited, optional, written
+from .tensors import array, axis_of, limited, numpy_dtype, optional, written
 
 
 def elsewhere(tensor: Tensor, map: Map, what: str) -> Any:
@@ -34,6 +35,9 @@ def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) 
         y: Tensor = elsewhere(x, call.map, "forward").forward(call, x, where)
         return y
     y = torch.empty_like(x)
+    if call.map.plain and (call.empty == "zero" or (call.empty == "nan" and where is None)):
+        on_kernels(call.map.forward, (x, y), call, where)
+        return y
     given = array(x)
     options = {
         "axis": axis_of(call.dims, x),
@@ -52,12 +56,29 @@ def product(
     if not y.is_cpu:
         result: Tensor = elsewhere(y, call.map, call.kind).product(call, y, v, where, out)
         return result
+    if call.map.plain and out is None:
+        out = torch.empty_like(y)
+        on_kernels(call.map.vjp, (y, v, out), call, where)
+        return out
     out = torch.empty_like(y) if out is None else written(out)
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
     given = array(y)
     options = {"axis": axis_of(call.dims, y), "where": optional(where), "scale": call.scale}
     limited(given.nbytes, multiply, call.map, given, array(v), **options, out=array(out))
     return out
+
+
+def on_kernels(name: str, tensors: tuple[Tensor, ...], call: Call, where: Tensor | None) -> None:
+    """An operation of `softgrad.cpu` on tensors of one shape, the last of which is written."""
+    last = tensors[-1]
+    shape: Any = last.shape if last.ndim else (1,)
+    strides = [tensor.stride() or (1,) for tensor in tensors]
+    axes = tuple([d + len(shape) for d in call.dims])
+    mask = None if where is None else (where.data_ptr(), where.stride() or (1,))
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    dtype, nothing = numpy_dtype(last.dtype).name, checks.EMPTY[call.empty]
+    with threads.at_most(torch.get_num_threads()):
+        kernels.run(name, dtype, tuple(shape), addresses, strides, axes, mask, call.scale, nothing)
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

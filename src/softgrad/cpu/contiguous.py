@@ -1,0 +1,79 @@
+"""Small contiguous NumPy arrays, right from the caller to the kernel: `gate.py` has what this is for.
+
+Numba sees to dtype, layout, alignment and who may write.  What else does not fit is left to the long way.
+"""
+
+import numpy as np
+from numba import int64, njit
+
+from .intrinsics import call, pointer_to
+from .plan import NARROW
+from .vjp import TILE
+
+MOST = 1 << 17  # elements; from here on threads share the work
+ROWS, COLUMNS, ROOM, BYTES = range(4)  # the addresses of the kernels; how much scratch memory, in all and an element
+
+helper = njit(nogil=True, error_model="numpy")
+
+
+@helper
+def done(shape, axis, item, a, b, c, scale, single, table):
+    """Call the kernel for the arrays at addresses a, b, c; whether it could be done so."""
+    if not 2.0**-60 <= scale <= 1e30 or not -len(shape) <= axis < len(shape):
+        return False
+    axis += len(shape) if axis < 0 else 0
+    outer, inner, n = 1, 1, shape[axis]
+    for d in range(len(shape)):
+        outer *= shape[d] if d < axis else 1
+        inner *= shape[d] if d > axis else 1
+    size = outer * n * inner
+    if not 0 < size < MOST or 1 < inner < NARROW or (a | b | c) % item != 0:
+        return False
+    table = pointer_to(table, int64(0))
+    memory = np.empty(8 + (table[ROOM] + table[BYTES] * size) // 8, np.float64)
+    rounded = np.float64(np.float32(scale)) if single else scale
+    memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0
+    numbers = int64(memory.ctypes.data)
+    none, room = int64(0), numbers + 64
+    if inner == 1:
+        call(table[ROWS], a, b, c, none, n, n, n, n, n, outer, numbers, room)
+    else:
+        for i in range(outer):
+            for first in range(0, inner, TILE):
+                at, width = (i * n * inner + first) * item, min(TILE, inner - first)
+                call(
+                    *(table[COLUMNS], a + at, b + at, c + at, none),
+                    *(inner, inner, inner, inner, n, width, numbers, room),
+                )
+    memory[0] = 0.0  # until here it is not given back
+    return True
+
+
+@helper
+def is_contiguous(x):
+    """Numba takes its type for it, and may be wrong where it has taken one array for another."""
+    step = x.itemsize
+    for d in range(x.ndim - 1, -1, -1):
+        if x.shape[d] != 1 and x.strides[d] != step:
+            return False
+        step *= x.shape[d]
+    return True
+
+
+def two(x, y, axis, scale, table):
+    """From x to y, of one shape and in other memory."""
+    a, b = int64(x.ctypes.data), int64(y.ctypes.data)
+    if x.shape != y.shape or not is_contiguous(x) or abs(b - a) < x.size * x.itemsize:
+        return False
+    return done(x.shape, axis, x.itemsize, a, b, int64(0), scale, x.itemsize < 8, table)
+
+
+def three(y, dy, dx, axis, scale, table):
+    """From y and dy to dx."""
+    a, b, c = int64(y.ctypes.data), int64(dy.ctypes.data), int64(dx.ctypes.data)
+    size = y.size * y.itemsize
+    if y.shape != dy.shape or y.shape != dx.shape or abs(c - a) < size or abs(c - b) < size:
+        return False
+    if not is_contiguous(y) or not is_contiguous(dy):
+        return False
+    return done(y.shape, axis, y.itemsize, a, b, c, scale, y.itemsize < 8, table)
