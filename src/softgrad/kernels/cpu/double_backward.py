@@ -5,7 +5,7 @@ With m = ⟨s,dy⟩/⟨s,1⟩ and n = ⟨s,v⟩/⟨s,1⟩ the means,
     grad_dy = s ∘ (v − n)
     grad_x  = s ∘ (p − ⟨s,p⟩/⟨s,1⟩),  p = s′ ∘ (v − n) ∘ (dy − m)
 
-which are J v and J p: the derivative of ⟨v, J dy⟩ by s is (v − n) ∘ (dy − m), and s′ = ds/dy, for softmax 1.
+which are J v and J p: the derivative of ⟨v, J dy⟩ by s is (v − n) ∘ (dy − m), and s′ = ds/dy.
 """
 
 from .buffer import buffer

@@ -9,7 +9,6 @@ from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
 from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
-from .empty import any_empty
 from .entmax import entmax, entmax_packed
 from .log_jvp import log_double_backward, log_jvp
 from .log_softmax import log_softmax, log_softmax_packed
@@ -17,9 +16,7 @@ from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
 from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
-from .softmax import softmax, softmax_packed
 from .sparse_vjp import sparse_vjp, sparse_vjp_packed
-from .vjp import vjp, vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
 NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
@@ -28,17 +25,12 @@ FORM = types.Array(INDEX, 1, "C", readonly=True)
 
 # name: (function, arrays read, arrays written, whether a mask follows, what else, before start and stop)
 KERNELS = {
-    "softmax": (softmax, 1, 1, True, [NUMBER] * 5),
-    "softmax_packed": (softmax_packed, 1, 1, False, [NUMBER] * 5),
     "log_softmax": (log_softmax, 1, 1, True, [NUMBER] * 5),
     "log_softmax_packed": (log_softmax_packed, 1, 1, False, [NUMBER] * 5),
-    "vjp": (vjp, 2, 1, True, [NOTHING, NUMBER]),
-    "vjp_packed": (vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "log_vjp": (log_vjp, 2, 1, True, [NOTHING, NUMBER]),
     "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
     "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
-    "double_backward": (double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
     "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
     "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
@@ -55,7 +47,6 @@ KERNELS = {
     "entmax_vjp": (sparse_vjp, 2, 1, True, [NUMBER, NUMBER]),
     "entmax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [NUMBER, NUMBER]),
     "entmax_double_backward": (double_backward, 3, 2, False, [NUMBER, NUMBER]),
-    "any_empty": (any_empty, 1, 0, True, [NUMBER]),
 }
 
 

@@ -11,7 +11,7 @@ from numba.core import types
 from .buffer import BFLOAT16, FLOAT16
 from .compiling import inline, per_type
 from .memory import load, zeros
-from .places import alive, ask, at, present, row_first, row_max, row_sum, whole
+from .places import alive, at, present, row_first, row_max, row_sum, whole
 from .sums import two_difference, two_product, two_sum, wide_zero
 from .vec import LANES, any_of, as_type_of, by_1, by_2, by_4, by_8, by_16, fma, larger, select, splat
 from .weights import weight
@@ -109,8 +109,8 @@ def add(w, d, reference, a, b, top):
 
 
 @inline
-def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference, coming=None, asked=0):
-    """⟨s, dy − reference⟩, ⟨s,1⟩ and max s of each row; `asked` vectors of `coming` are asked for."""
+def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference):
+    """⟨s, dy − reference⟩, ⟨s,1⟩ and max s of each row."""
     arrays = y, y_at, dy, dy_at, where, where_at
     count, full = tile[0], whole(tile)
     zero = wide_zero(y)
@@ -121,8 +121,6 @@ def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference, co
         middle = max(first, min(stop, full))
         a_block, b_block = zero, zero
         for k in range(first, middle):
-            if k < asked:
-                ask(coming, k)
             w, d = lanes_of(*arrays, k, LANES, alpha, factor)
             a_block, b_block, top = add(w, d, reference, a_block, b_block, top)
         for k in range(middle, stop):
@@ -139,13 +137,13 @@ def sums(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, reference, co
 
 
 @inline
-def sums_about_first(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor, coming=None, asked=0):
+def sums_about_first(y, y_at, dy, dy_at, where, where_at, tile, alpha, factor):
     """The first dy, its weight, and the `sums` with it for the reference."""
     arrays = y, y_at, dy, dy_at, where, where_at, tile
     zero = wide_zero(y)
     w, d = pair(*arrays, 0, alpha, factor)
     reference, first = as_type_of(row_first(d, tile), zero), as_type_of(row_first(w, tile), zero)
-    a, b, top = sums(*arrays, alpha, factor, reference, coming, asked)
+    a, b, top = sums(*arrays, alpha, factor, reference)
     return reference, first, a, b, top
 
 

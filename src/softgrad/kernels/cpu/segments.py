@@ -268,7 +268,6 @@ def segment_vjp(y, dy, out, grid, steps, form, parts, offsets, edges, alpha, sca
                         tile_of_one(sizes[p]),
                         alpha,
                         scale,
-                        None,
                     )
 
 
@@ -305,4 +304,4 @@ def segment_vjp_across(y, dy, out, grid, steps, form, parts, offsets, edges, alp
                         y, y_at, dy, dy_at, out, out_at, tile, s0, d0, reference, mean, alpha, scale
                     )
                     continue
-            vjp_tile(y, y_at, dy, dy_at, out, out_at, None, NOWHERE, tile, alpha, scale, None)
+            vjp_tile(y, y_at, dy, dy_at, out, out_at, None, NOWHERE, tile, alpha, scale)

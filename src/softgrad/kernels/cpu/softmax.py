@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from .buffer import buffer, release
 from .compiling import inline
 from .exp import power
-from .memory import load, scratch, store, zeros
-from .packing import coming_place, pack, span, unpack
-from .places import alive, ask, at, place_of, present, row_max, row_sum, table_of, tile_of
+from .memory import load, store, zeros
+from .places import alive, ask, at, present, row_max, row_sum
 from .sums import add_power, two_difference, two_sum
 from .vec import LANES, as_type_of, double, fma, larger, select, splat
 
@@ -100,89 +98,3 @@ def softmax_tile(
         live = alive(tile, k)
         y = fma(e, hi, e * lo)
         store(out, at(out_at, k), select(present(where, where_at, k, live), y, select(empty, y, 0.0)), live)
-
-
-def softmax(
-    x,
-    out,
-    where,
-    grid,
-    steps,
-    form,
-    spread,
-    mask_spread,
-    across,
-    sign,
-    factor,
-    low_part,
-    power_of_two,
-    nothing,
-    start,
-    stop,
-):
-    """Softmax of the tiles `start` … `stop` − 1 of x into out (see `places`)."""
-    x, out, where = buffer(x), buffer(out), buffer(where)
-    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
-    keep = form[0] * LANES <= KEPT
-    kept = scratch(x, form[0] * LANES if keep else 0)
-    for i in range(start, stop):
-        softmax_tile(
-            x,
-            place_of(i, 0, grid, steps, spread, across),
-            out,
-            place_of(i, 1, grid, steps, spread, across),
-            where,
-            place_of(i, 2, grid, steps, mask_spread, across),
-            tile_of(i, form, across),
-            sign,
-            (factor, low_part, power_of_two),
-            nothing,
-            kept,
-            0,
-            keep,
-            (
-                (x, place_of(i + 1, 0, grid, steps, spread, across)),
-                (out, place_of(i, 1, grid, steps, spread, across)),
-            ),
-        )
-    release(kept)
-
-
-def softmax_packed(
-    x, out, grid, steps, form, group, sign, factor, low_part, power_of_two, nothing, start, stop
-):
-    """The same by way of scratch memory (see `packing`)."""
-    x, out = buffer(x), buffer(out)
-    grid, steps, form = table_of(grid), table_of(steps), (form[0], form[1], form[2])
-    size = span(form[0])
-    at_once = max(group, 1)
-    room = scratch(x, size * at_once)
-    tile = form[0], np.int64(LANES), True
-    i = start
-    while i < stop:
-        tiles = min(at_once, form[2] - i % form[2], stop - i)
-        pack(x, 0, i, grid, steps, form, min(group, tiles), room)
-        for g in range(tiles):
-            packed = size * g, LANES
-            softmax_tile(
-                room,
-                packed,
-                room,
-                packed,
-                None,
-                packed,
-                tile,
-                sign,
-                (factor, low_part, power_of_two),
-                nothing,
-                room,
-                size * g,
-                True,
-                (
-                    (x, coming_place(i + at_once + g, 0, grid, steps, group)),
-                    (out, coming_place(i + g, 1, grid, steps, group)),
-                ),
-            )
-        unpack(room, out, 1, i, grid, steps, form, min(group, tiles))
-        i += tiles
-    release(room)

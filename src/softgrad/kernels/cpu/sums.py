@@ -2,7 +2,7 @@
 
 from numba.core import types
 
-from .buffer import BFLOAT16, FLOAT16, ROOM
+from .buffer import BFLOAT16, FLOAT16
 from .compiling import inline, per_type
 from .memory import zeros
 from .vec import as_type_of, double, fma
@@ -45,17 +45,6 @@ def compile_wide_zero(array):
     if array.dtype in (FLOAT16, BFLOAT16):
         return lambda array: zeros(array)
     return lambda array: double()
-
-
-def wide_scratch(array, size):
-    """Room for `size` numbers of that type; `release` it in the end."""
-    raise NotImplementedError("compiled only")
-
-
-@per_type(wide_scratch)
-def compile_wide_scratch(array, size):
-    room = ROOM[types.float32 if array.dtype in (FLOAT16, BFLOAT16) else types.float64]
-    return lambda array, size: room(size)
 
 
 def add_power(total, rest, e):

@@ -71,8 +71,6 @@ def slope(alpha, y, s):
 
 @per_type(slope)
 def compile_slope(alpha, y, s):
-    if isinstance(alpha, types.NoneType):
-        return lambda alpha, y, s: 1.0
     if isinstance(alpha, types.Integer):
         return lambda alpha, y, s: 0.0
     return lambda alpha, y, s: select(s == 0.0, 0.0, (2.0 - alpha) * s / y)
