@@ -47,7 +47,7 @@ def softmax(
     Returns
     -------
     numpy.ndarray
-        y, of the shape of `x`; `out` if that was given.
+        y, of the shape of `x`; `out` if that was given.  A 0-d `x` gives a NumPy scalar.
 
     Raises
     ------
@@ -63,10 +63,11 @@ def softmax(
     Notes
     -----
     *Error*: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for float16 and
-    bfloat16, for logits of any size: what rounding takes from ``x − max`` is carried into the
-    exponential, and the sum is kept in more than the precision of `x`.
+    bfloat16, for logits of any size.  What rounding takes from ``x − max`` is carried into the exponential,
+    and the sum of the exponentials is kept in two parts.
 
-    *Memory*: the result, and less than 4 MB a thread, whatever the layout.
+    *Memory*: the result; with `out` nothing that grows with the array.  Scratch memory is at most 1 MB a
+    thread, or three rows if those are longer, whatever the layout.
 
     *Other arrays*: of a `torch.Tensor` the result is one, as of `softgrad.torch`.  Of an array on a CUDA
     device that has DLPack, CuPy's for one, it is an array of the same library: PyTorch, which must be
@@ -74,7 +75,7 @@ def softmax(
     functions.
 
     A row with NaN, or with +inf, is all NaN.  An axis of length 0 gives an empty result.  A 0-d array counts
-    as one number (axis −1 or None).
+    as a row of one number (axis −1 or None).
 
     Examples
     --------
@@ -85,6 +86,8 @@ def softmax(
            [1. , 0. ]])
     >>> softgrad.softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([0.269, 0.731, 0.   ])
+    >>> float(softgrad.softmax(3.0))
+    1.0
     """
     if where is None and empty == "zero":
         y = gate.forward("softmax", x, axis, scale, out)
@@ -121,8 +124,8 @@ def softmax_vjp(
     Returns
     -------
     numpy.ndarray
-        dx, of the shape of `y`; `out` if that was given.  Exactly 0 where `where` is False, and in rows whose
-        y is 0 throughout, whatever `dy` holds there.
+        dx, of the shape of `y`; `out` if that was given.  It is exactly 0 where `where` is False, and in rows
+        whose y is 0 throughout, whatever `dy` holds there.  0-d `y` and `dy` give a NumPy scalar.
 
     Raises
     ------
@@ -134,14 +137,28 @@ def softmax_vjp(
     *Formula*: the Jacobian of softmax is ``diag(y) − y yᵀ``; its product with dy needs no matrix.  The
     division by Σy, which is 1 but for rounding, makes a constant dy give 0.
 
-    *Error*: against the exact value of the formula for the given y and dy, for each row,
-    ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element, whatever
-    offset dy has and however peaked y is.  In float64 a `scale` that is no power of two adds a rounding.
+    *Error*: let :math:`m^* = \langle y, dy\rangle / \sum_k y_k` and :math:`dx^* = y \circ (dy - m^*)` be
+    exact for the given, rounded `y` and `dy`, and let D be the average distance of `dy` from its mean.  Then,
+    with η the smallest subnormal number,
 
-    *Memory*: the result, and less than 4 MB a thread.  Of the forward pass only `y` has to be kept.
+    .. math::
+        |dx_i - dx^*_i| \le C\, eps\, (|dx^*_i| + y_i D) + \Bigl(1 + \frac{n\, y_i}{\sum_k y_k}\Bigr)
+        \frac{\eta}{2}, \qquad D = \frac{\sum_k y_k\, |dy_k - m^*|}{\sum_k y_k},
 
-    NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps
-    them out.
+    with C = 8 for float32 and 16 for float64; `scale` multiplies both sides.  float16 and bfloat16 are
+    computed in float32 and rounded once: 0.51 ulp, and the bound of float32.
+
+    In words: dx is exact for a `dy` whose distances from its mean were changed by a few eps of themselves and
+    of their average.  An offset of `dy` and a winner in `y` cost nothing.  A constant `dy` gives exactly 0,
+    unless a product y·dy is subnormal.
+
+    docs/decisions.md proves a C that depends on the number of roundings in a sum alone, not on the values.
+    That 8 and 16 suffice is measured: the worst rows of tests/test_search.py have 6.1 and 4.2.
+
+    *Memory*: as for `softmax`.  Of the forward pass only `y` has to be kept.
+
+    One NaN or inf in `dy` makes its whole row NaN, also where y is 0.  A row whose y is 0 throughout stays 0.
+    What `where` masks has no part.
 
     Examples
     --------
@@ -150,6 +167,14 @@ def softmax_vjp(
     >>> y = softgrad.softmax(np.array([1.0, 2.0, 3.0]))
     >>> softgrad.softmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.0819, -0.022 , -0.0599])
+
+    A large offset of dy costs no digits; NaN spreads over its row; an empty row stays 0:
+
+    >>> softgrad.softmax_vjp(y, np.array([1.0, 0.0, 0.0]) + 2.0**40).round(4)
+    array([ 0.0819, -0.022 , -0.0599])
+    >>> softgrad.softmax_vjp([[0.25, 0.75], [0.0, 0.0]], [[np.inf, 0.0], [np.nan, 0.0]])
+    array([[nan, nan],
+           [ 0.,  0.]])
     """
     if where is None:
         result = gate.product("softmax_vjp", y, dy, axis, scale, out)
@@ -171,8 +196,8 @@ def softmax_jvp(
 
     .. math:: dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr)
 
-    The Jacobian is symmetric, so this is the same product as `softmax_vjp`, which has its arguments, errors,
-    precision and use of memory described.
+    The Jacobian is symmetric, so this is the product of `softmax_vjp`, whose docstring describes errors,
+    precision and memory.
 
     Parameters
     ----------
@@ -184,7 +209,7 @@ def softmax_jvp(
     Returns
     -------
     numpy.ndarray
-        dy, of the shape of `y`.
+        dy, of the shape of `y`; 0-d `y` and `dx` give a NumPy scalar.
 
     Raises
     ------
@@ -229,6 +254,7 @@ def softmax_double_backward(
     Returns
     -------
     grad_x, grad_dy : numpy.ndarray
+        Of the shape of `y`; both are exactly 0 in rows whose y is 0 throughout.
 
     Raises
     ------
@@ -237,10 +263,18 @@ def softmax_double_backward(
 
     Notes
     -----
-    *Error*: grad_dy as `softmax_vjp`.  grad_x is ``y ∘ (p − ⟨y,p⟩)``, ``p = (v − ⟨y,v⟩) ∘ (dy − ⟨y,dy⟩)``;
-    its error in each row is at most 4·eps·(‖y∘p‖₂ + \|⟨y,p⟩\|·‖y‖₂), for float32 2·eps·‖grad_x‖₂ besides.
+    *Error*: grad_dy as `softmax_vjp`.  With :math:`v^\circ` and :math:`dy^\circ` for v and dy less their
+    means, :math:`p = v^\circ \circ dy^\circ`, and D as there,
 
-    *Memory*: the two results.
+    .. math::
+        |grad_{x,i} - grad^*_{x,i}| \le C\, eps\, y_i \Bigl(|p_i| + \frac{\langle y, |p|\rangle}{\sum_k y_k}
+        + |v^\circ_i|\, D(dy) + |dy^\circ_i|\, D(v) + D(dy)\, D(v)\Bigr)
+
+    and what underflow takes, with the same C; `scale` counts twice.  An offset of dy or v costs nothing.
+
+    *Memory*: the two results, and scratch memory of at most 1 MB a thread, or four rows if those are longer.
+
+    One NaN or inf in `dy` makes its row of grad_x NaN, one in `v` its row of both.
 
     Examples
     --------
