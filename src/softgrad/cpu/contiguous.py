@@ -11,7 +11,8 @@ from .plan import NARROW
 from .vjp import TILE
 
 MOST = 1 << 17  # elements; from here on threads share the work
-ROWS, COLUMNS, ROOM, BYTES = range(4)  # the addresses of the kernels; how much scratch memory, in all and an element
+# the addresses of the kernels; how much scratch memory they take, in all and an element
+ROWS, COLUMNS, ROOM, BYTES = range(4)
 
 helper = njit(nogil=True, error_model="numpy")
 

@@ -1,7 +1,7 @@
 """The gate for small contiguous NumPy arrays, which a call of microseconds may pass without all checks.
 
-It opens for a dtype and a number of axes once a call has taken the long way through `softgrad.numpy`, which checks
-everything; and then for each call that `contiguous.py` finds to fit.
+It opens for a dtype and a number of axes once a call has taken the long way through `softgrad.numpy`, which
+checks everything; and then for each call that `contiguous.py` finds to fit.
 """
 
 from __future__ import annotations
@@ -14,66 +14,60 @@ from .. import threads
 from ..checks import FLOATS, Array
 from . import call
 
-# for each operation: by dtype a function of `contiguous.py`, its table, and the dtype it sees, None if the same
-known: dict[str, dict[Any, tuple[Any, int, Any]]] = {"softmax": {}, "softmax_vjp": {}}
+# by dtype: a function of `contiguous.py`, its table, the dtype it sees, None if the same
+Known = dict[Any, tuple[Any, int, Any]]
+SOFTMAX: Known = {}
+SOFTMAX_VJP: Known = {}
+KNOWN = {"softmax": SOFTMAX, "softmax_vjp": SOFTMAX_VJP}
+threads.shortcuts.extend(KNOWN.values())
 opened: set[tuple[str, Any, int]] = set()  # with the number of axes
 
 
-def forward(name: str, x: Any, axis: Any, scale: Any, out: Any) -> Array | None:
-    """The result; None if the call takes the long way."""
-    if x.__class__ is not ndarray:
-        return None
-    try:
+def forward(known: Known, x: Any, axis: Any, scale: Any, out: Any) -> Array | None:
+    """The result; None if the call takes the long way, which finds whatever is wrong."""
+    if x.__class__ is ndarray and axis.__class__ is int and scale.__class__ is float:  # True is a number
         dtype = x.dtype
-        gate, table, bits = known[name][dtype]
-        y = empty(x.shape, dtype) if out is None else out
-        if not (
-            y.__class__ is ndarray
-            and y.dtype is dtype
-            and y.flags.carray
-            and axis.__class__ is int  # True is a number
-            and scale.__class__ is float
-            and threads.seen is None
-        ):
-            return None
-        if bits is None:
-            return y if gate(x, y, axis, scale, table) else None
-        return y if gate(x.view(bits), y.view(bits), axis, scale, table) else None
-    except (AttributeError, KeyError, TypeError):  # whatever is wrong, the long way finds it
-        return None
+        try:
+            gate, table, bits = known[dtype]
+            if out is None:
+                out = empty(x.shape, dtype)
+            elif not (out.__class__ is ndarray and out.dtype is dtype and out.flags.carray):
+                return None
+            if bits is None:
+                return out if gate(x, out, axis, scale, table) else None
+            return out if gate(x.view(bits), out.view(bits), axis, scale, table) else None
+        except (KeyError, TypeError):  # Numba says the latter of what it does not take
+            pass
+    return None
 
 
-def product(name: str, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> Array | None:
+def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> Array | None:
     """The same of an operation that reads two arrays."""
-    if y.__class__ is not ndarray:
-        return None
-    try:
+    if y.__class__ is dy.__class__ is ndarray and axis.__class__ is int and scale.__class__ is float:
         dtype = y.dtype
-        gate, table, bits = known[name][dtype]
-        dx = empty(y.shape, dtype) if out is None else out
-        if not (
-            dy.__class__ is dx.__class__ is ndarray
-            and dy.dtype is dx.dtype is dtype
-            and dx.flags.carray
-            and axis.__class__ is int
-            and scale.__class__ is float
-            and threads.seen is None
-        ):
-            return None
-        if bits is None:
-            return dx if gate(y, dy, dx, axis, scale, table) else None
-        return dx if gate(y.view(bits), dy.view(bits), dx.view(bits), axis, scale, table) else None
-    except (AttributeError, KeyError, TypeError):
-        return None
+        try:
+            gate, table, bits = known[dtype]
+            if out is None:
+                out = empty(y.shape, dtype)
+            elif not (out.__class__ is ndarray and out.dtype is dtype and out.flags.carray):
+                return None
+            if dy.dtype is not dtype:
+                return None
+            if bits is None:
+                return out if gate(y, dy, out, axis, scale, table) else None
+            return out if gate(y.view(bits), dy.view(bits), out.view(bits), axis, scale, table) else None
+        except (KeyError, TypeError):
+            pass
+    return None
 
 
 def remember(name: str, arrays: tuple[Array, ...]) -> None:
     """Open the gate for such arrays."""
     dtype, ndim = arrays[0].dtype, arrays[0].ndim
-    if (name, dtype, ndim) in opened or ndim == 0 or arrays[0].size >= call.SMALL:
+    if (name, dtype, ndim) in opened or ndim == 0 or arrays[0].size >= call.SMALL or threads.watching():
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))
         bits = FLOATS[dtype][1]
         gate = call.gate(dtype.name, len(arrays), ndim)
-        known[name][dtype] = gate, call.table(name, dtype.name), bits if bits != dtype else None
+        KNOWN[name][dtype] = gate, call.table(name, dtype.name), bits if bits != dtype else None

@@ -1,8 +1,8 @@
 """softmax: y = exp(scale·x − max) / Σ exp(scale·x − max).
 
-x − max is rounded, and so is its product with the scale: what they lose is carried into the exponential, but not for
-16-bit types, whose results it does not change.  The powers of a row are kept until their sum is known: in y, or in
-scratch memory where y is of a 16-bit type.
+x − max is rounded, and so is its product with the scale: what they lose is carried into the exponential, but
+not for 16-bit types, whose results it does not change.  The powers of a row are kept until their sum is
+known: in y, or in scratch memory where y is of a 16-bit type.
 """
 
 import numpy as np
