@@ -441,7 +441,10 @@ def test_which_path_ran():
     assert [s.kernel for s in softgrad.explain(y.sum().backward)] == ["softmax_vjp"]
     assert softgrad.explain(torch.softmax, x, -1) == ()
     grads = softgrad.explain(st.softmax_double_backward, y.detach(), y.detach(), y.detach())
-    assert [(s.by, s.kernel) for s in grads] == [("numba", "softmax_vjp"), ("numba", "softmax_double_backward")]
+    assert [(s.by, s.kernel) for s in grads] == [
+        ("numba", "softmax_vjp"),
+        ("numba", "softmax_double_backward"),
+    ]
 
 
 @each_map

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """One map: a row of the table.  Kernels are named as in `softgrad.kernels.cpu.library`."""
+    """One map: a row of the table.  Kernels are named as in `softgrad.kernels.cpu.library`, or in `softgrad.cpu.kernels`."""
 
     name: str
     layer: str
@@ -27,7 +27,7 @@ class Map:
     alpha: float | None = None
     parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
     absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
-    plain: bool = False  # whether its kernels are those of `softgrad.cpu`, and named as there
+    plain: bool = False  # whether its kernels are those of `softgrad.cpu`
 
 
 SOFTMAX = Map(

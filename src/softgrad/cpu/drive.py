@@ -1,7 +1,7 @@
 """From tile to tile: what is not contiguous goes through scratch memory, the kernel does the rest.
 
-A *tile* is some neighbouring rows, or some neighbouring columns, of all arrays of a call.  The plan of a call, an array
-of int64, says where they lie; `plan.py` writes it, with the names below.
+A *tile* is some neighbouring rows, or some neighbouring columns, of all arrays of a call.  The plan of a
+call, an array of int64, says where they lie; `plan.py` writes it, with the names below.
 """
 
 import numpy as np
@@ -33,23 +33,25 @@ SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
     MOVE,  # for each array the function that gathers or scatters it; 0: the kernel works on it as it is
 ) = range(14)
 SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
-# then for each array, and the mask, its steps in elements along these axes and along the run, and its bytes an element
+# then for each array, and the mask, its steps in elements along these axes and along the run, and the bytes
+# of an element
 
 
 def drive(plan, numbers, a, b, c, d, where, start, stop):
     """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
 
-    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is read, what
-    counts as absent, and what stands in for it in each array.
+    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is
+    read, what counts as absent, and what stands in for it in each array.
     """
     plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
     kept, reduced, columns, per_tile = plan[KEPT], plan[REDUCED], plan[COLUMNS], plan[PER_TILE]
-    arrays, n, run, item = plan[ARRAYS], plan[N], plan[RUN], plan[ITEM]
+    arrays, n = plan[ARRAYS], plan[N]
     steps, fields = SIZES + kept + reduced, kept + reduced + 2
     memory = np.empty(TABLES + (plan[ROOM] + arrays * plan[SCRATCH]) // 8, np.float64)
     table = int64(memory.ctypes.data)
     room = table + 8 * TABLES
-    at, here, step = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0)), pointer_to(table + 128, int64(0))
+    at, here = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0))
+    step = pointer_to(table + 128, int64(0))
     for i in range(MOST):
         here[i] = step[i] = 0
     tile = start
@@ -65,7 +67,8 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
             for i in range(MOST + 1):
                 of_array = steps + i * fields
                 at[i] += index * plan[of_array + k] * plan[of_array + fields - 1]
-        count = min(per_tile, plan[ALONG] - inner) if columns else min(min(per_tile, plan[ALONG] - inner), stop - tile)
+        count = min(per_tile, plan[ALONG] - inner)
+        count = count if columns else min(count, stop - tile)
         for i in range(arrays):
             of_array = steps + i * fields
             if plan[MOVE + i] == 0:
@@ -120,4 +123,3 @@ def move(plan, values, at, scratch, i, count):
                 *(plan[MOVE + i], part, target_step, source, along, down, mask, mask_along, mask_down),
                 *(rows, elements, values[FILL + i]),
             )
-

@@ -11,9 +11,10 @@ LOG2E = 1.4426950408889634
 def power(t, lost):
     """exp(t + lost)·ONE for t ≤ 0 and a `lost` below an ulp of it, to 0.9 ulp; 0 where no type holds exp(t).
 
-    With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.  k is read
-    off the bits of t/ln 2 + MAGIC, whose ulp is 1.  ONE, 2⁶⁴ or 2⁵⁰⁰, keeps the results normal numbers until they are
-    divided by their sum.  The coefficients are minimax ones (`tools/exp_polynomial.py`).
+    With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.  k
+    is read off the bits of t/ln 2 + MAGIC, whose ulp is 1.  ONE, 2⁶⁴ or 2⁵⁰⁰, keeps the results
+    normal numbers until they are divided by their sum.  The coefficients are minimax ones
+    (`tools/exp_polynomial.py`).
     """
     raise NotImplementedError("compiled only")
 

@@ -1,9 +1,9 @@
 """What the kernels need beyond Python's arithmetic, as single LLVM instructions.
 
 Kernels are compiled without fastmath, so arithmetic is rounded as it is written.  Only `plus`, `plus_product`
-and `larger` may be reordered, which is what lets LLVM cut the loops that add up, or look for a maximum, into lanes.
-A kernel holds pointers: `load` and `store` convert the 16-bit types, which come as pointers to the integers of
-the same bits (uint16: float16, int16: bfloat16), from and to float32.
+and `larger` may be reordered, which is what lets LLVM cut the loops that add up, or look for a maximum, into
+lanes.  A kernel holds pointers: `load` and `store` convert the 16-bit types, which come as pointers to the
+integers of the same bits (uint16: float16, int16: bfloat16), from and to float32.
 """
 
 from llvmlite import ir
@@ -58,7 +58,7 @@ def store(typing, pointer, index, value):
         elif element == BFLOAT16:
             bits = builder.bitcast(value, I32)
             odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
-            # a NaN has its lower half empty, as what was computed from 16-bit numbers does: it does not overflow
+            # a NaN has its lower half empty, as what was computed from 16-bit numbers: it doesn't overflow
             rounded = builder.add(bits, builder.add(odd, I32(0x7FFF)))
             value = builder.trunc(builder.lshr(rounded, I32(16)), I16)
         apart(builder, "alias.scope", builder.store(value, builder.gep(pointer, [index])))
@@ -97,7 +97,7 @@ def plus(typing, a, b):
 
 @intrinsic
 def plus_product(typing, a, b, c):
-    """a + b·c, of a sum whose order is LLVM's, with one rounding where the machine has such an instruction."""
+    """a + b·c, of a sum whose order is LLVM's, rounded once where the machine has such an instruction."""
 
     def code(context, builder, signature, arguments):
         a, b, c = arguments

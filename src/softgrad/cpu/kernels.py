@@ -61,8 +61,8 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any], si
         try:
             return decorator(signature, cache=True, error_model="numpy")(function)
         except Exception:
-            # no folder can be written to, or what is in it is damaged: compile for this process alone (what is
-            # wrong with the kernel itself is raised from there)
+            # no folder can be written to, or what is in it is damaged: compile for this process alone (what
+            # is wrong with the kernel itself is raised from there)
             return decorator(signature, error_model="numpy")(function)
         finally:
             function.__qualname__ = name
@@ -79,14 +79,12 @@ def compiled(function: Callable[..., None], *arguments: Any) -> int:
     return int(KEPT[-1].address)
 
 
-GATES = {2: contiguous.two, 3: contiguous.three}
-
-
+GATES: dict[int, Callable[..., Any]] = {2: contiguous.two, 3: contiguous.three}
 SIGNATURES: dict[tuple[str, int], list[Any]] = {}
 
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:
-    """Numba's function from that many contiguous arrays, of these axes and those of earlier calls, to their kernel."""
+    """Numba's function from contiguous arrays, of these axes and those of earlier calls, to a kernel."""
     read, written = (types.Array(ELEMENT[dtype], ndim, "C", readonly=fixed) for fixed in (True, False))
     signatures = SIGNATURES.setdefault((dtype, arrays), [])
     signatures.append(types.boolean(*[read] * (arrays - 1), written, int64, types.float64, int64))
@@ -97,7 +95,8 @@ def table(name: str, dtype: str) -> Any:
     """What a gate has to know of an operation."""
     operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
     room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
-    return np.array([kernel(name, False, dtype), kernel(name, True, dtype), room, 4 if narrow else 0], np.int64)
+    rows, columns = kernel(name, False, dtype), kernel(name, True, dtype)
+    return np.array([rows, columns, room, 4 if narrow else 0], np.int64)
 
 
 @functools.cache

@@ -5,8 +5,22 @@ from numba import int64
 from .intrinsics import load, store, zero
 
 
-def gather(source, rows_step, step, where, mask_rows_step, mask_step, target, target_step, rows, n, factor, lost, fill):
-    """`rows` rows of n elements into contiguous memory: factor·source, `fill` for `lost` and where the mask is 0."""
+def gather(
+    source,
+    rows_step,
+    step,
+    where,
+    mask_rows_step,
+    mask_step,
+    target,
+    target_step,
+    rows,
+    n,
+    factor,
+    lost,
+    fill,
+):
+    """`rows` rows of n elements into contiguous memory: factor·source; `fill` for what is lost or masked."""
     T = type(zero(target))
     factor, lost, fill = T(factor), T(lost), T(fill)
     target_one = int64(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,11 +44,12 @@ def merged(axes: list[Axis]) -> list[Axis]:
 def sorted_out(
     shape: tuple[int, ...], strides: tuple[Strides, ...], axes: tuple[int, ...], count: int | None = None
 ) -> tuple[list[Axis], list[Axis]]:
-    """The axes that are kept and those that are reduced, at least one of each; the first `count` arrays order them."""
+    """The axes that are kept and those that are reduced, one or more; the first `count` arrays order them."""
     order = sorted(range(len(shape)), key=lambda d: -max(abs(steps[d]) for steps in strides[:count]))
     every = [(d in axes, (shape[d], tuple(steps[d] for steps in strides))) for d in order]
     one = [(1, (1,) * len(strides))]
-    return tuple(merged([axis for of, axis in every if of is kind]) or one for kind in (False, True))
+    kept, reduced = ([axis for of, axis in every if of is kind] for kind in (False, True))
+    return merged(kept) or one, merged(reduced) or one
 
 
 def distance(steps: Strides) -> float:
@@ -136,8 +136,7 @@ def plan(
             )
     sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
     sizes += [size for size, _ in reduced[:-1]]
-    fields = [
-        [steps[i] for _, steps in [*kept, *reduced]] + [NAMES[dtype] if i < MOST else 1] for i in range(MOST + 1)
-    ]
+    widths = [NAMES[dtype]] * MOST + [1]
+    fields = [[steps[i] for _, steps in [*kept, *reduced]] + [width] for i, width in enumerate(widths)]
     table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
     return Plan(table, table.ctypes.data, rows // inner[0] * tiles if columns else rows)

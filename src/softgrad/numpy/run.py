@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import checks, layout, threads
-from ..cpu import call
 from ..checks import Array
+from ..cpu import call
 
 NO_MASK = np.empty(0, np.bool_)
 
@@ -106,7 +106,7 @@ def run_plain(
     scale: float = 1.0,
     nothing: float = 0.0,
 ) -> None:
-    """The operation `name` of `softgrad.cpu` on `arrays` of one shape and dtype, those that are read first."""
+    """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first."""
     if arrays[0].ndim == 0:  # counts as one number
         arrays = [a.reshape(1) for a in arrays]
         where = None if where is None else where.reshape(1)
