@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import threads
+from . import by_formulas, machine
 
 TRUE = np.ones(1, np.bool_)
 NO_MASK = TRUE.ctypes.data
@@ -86,6 +87,10 @@ def run(
     elements = math.prod(shape)
     if elements == 0:
         return
+    if machine.lacks(dtype):
+        threads.ran("formulas", name)
+        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
+        return
     mask, mask_strides = where or (NO_MASK, None)
     drive, plan, values = prepared(
         name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, addresses[-1] in addresses[:-1]
@@ -118,6 +123,8 @@ def prepared(
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:
     """The function of `contiguous.py` for so many arrays; it now takes those of this dtype and number of axes."""
+    if machine.lacks(dtype):
+        return lambda *arguments: False
     from . import kernels
 
     return kernels.gate(dtype, arrays, ndim)
@@ -126,6 +133,8 @@ def gate(dtype: str, arrays: int, ndim: int) -> Any:
 @functools.cache
 def table(name: str, dtype: str) -> int:
     """The address of what it needs to know of an operation."""
+    if machine.lacks(dtype):
+        return 0
     from . import kernels
 
     made = kernels.table(name, dtype)

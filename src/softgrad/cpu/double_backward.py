@@ -8,7 +8,7 @@ import numpy as np
 from numba import uint64
 
 from .intrinsics import load, plus, plus_product, store, zero
-from .vjp import BLOCK, centred_sum, safe_centre
+from .vjp import BLOCK, safe_centre
 
 
 def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
@@ -28,10 +28,8 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
             for i in range(n):
                 store(grad_x, at_x + i, T(0))
             continue
-        m = T(centred_sum(y, dy, at_y, at_dy, n, T(1), T(0), T(0)) / b)
-        w = T(centred_sum(y, v, at_y, at_v, n, T(1), T(0), T(0)) / b)
-        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, m, b)
-        h_v, ref_v, q_v, r_v = safe_centre(y, v, at_y, at_v, n, w, b)
+        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, b)
+        h_v, ref_v, q_v, r_v = safe_centre(y, v, at_y, at_v, n, b)
         total = 0.0
         for k in range(uint64(0), n, uint64(BLOCK)):
             part = zero(y)
@@ -44,4 +42,4 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
         for i in range(n):
             d = ((load(dy, at_dy + i) * h - ref) - q) - r
             u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
-            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) / h / h_v * scale * scale)
+            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) * T(16) * T(16) * scale * scale)

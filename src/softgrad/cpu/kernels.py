@@ -88,7 +88,7 @@ def gate(dtype: str, arrays: int, ndim: int) -> Any:
     read, written = (types.Array(ELEMENT[dtype], ndim, "C", readonly=fixed) for fixed in (True, False))
     signatures = SIGNATURES.setdefault((dtype, arrays), [])
     signatures.append(types.boolean(*[read] * (arrays - 1), written, int64, types.float64, int64))
-    return kept_on_disk(functools.partial(njit, nogil=True), GATES[arrays], signatures)
+    return kept_on_disk(njit, GATES[arrays], signatures)
 
 
 def table(name: str, dtype: str) -> Any:

@@ -7,16 +7,18 @@ winner, its ties and constants.  docs/decisions.md has the bound and its proof.
 """
 
 import numpy as np
-from numba import njit, uint64
+from numba import int64, njit, uint64
 
 from .intrinsics import choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
 
-BLOCK = 512  # elements of a row that are added up in the working precision; the sums of blocks are added in float64
+CHUNK = 2048  # elements of rows that are done before the careful ones of them are
+BLOCK = 1024  # elements of a row that are added up in the working precision; the sums of blocks are added in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
 TILE = 256  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
 
 helper = njit(nogil=True, error_model="numpy")
+inlined = njit(nogil=True, error_model="numpy", inline="always")
 
 
 @helper
@@ -36,64 +38,73 @@ def is_done(c, s):
 
 
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
-    """`count` rows of n elements, which start a step apart in each array."""
+    """`count` rows of n elements, which start a step apart in each array; the careful ones of some rows follow them."""
     n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
     unit = scale == 1
-    if n <= uint64(BLOCK):
-        for r in range(uint64(count)):
+    left, mean = pointer_to(room, int64(0)), pointer_to(room + 8 * CHUNK, zero(y))
+    weights = pointer_to(room + 16 * CHUNK, 0.0)
+    many = max(uint64(1), uint64(CHUNK) // n)
+    for first in range(uint64(0), uint64(count), many):
+        failed = 0
+        for r in range(first, min(first + many, uint64(count))):
             at_y, at_dy, at_dx = r * y_step, r * dy_step, r * dx_step
-            a, b, c, s = zero(y), zero(y), zero(y), zero(y)
-            for i in range(n):
-                w = load(y, at_y + i)
-                a = plus_product(a, w, load(dy, at_dy + i))
-                b = plus(b, w)
-            m = a / b
-            for i in range(n):
-                d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
-                v = d * w if unit else d * scale * w
-                store(dx, at_dx + i, v)
-                c = plus_product(c, d, w)
-                s = plus(s, abs(v))
-            if not is_done(c * scale, s):
-                careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale)
-        return
-    for r in range(uint64(count)):
-        at_y, at_dy, at_dx = r * y_step, r * dy_step, r * dx_step
-        a, b = 0.0, 0.0
-        k = uint64(0)
-        while k < n:
-            stop = min(k + uint64(BLOCK), n)
-            part, weight = zero(y), zero(y)
-            for i in range(k, stop):
-                w = load(y, at_y + i)
-                part = plus_product(part, w, load(dy, at_dy + i))
-                weight = plus(weight, w)
-            a += part
-            b += weight
-            k = stop
-        m = T(a / b)
-        c, s = 0.0, zero(y)
-        k = uint64(0)
-        while k < n:
-            stop = min(k + uint64(BLOCK), n)
-            part = zero(y)
-            for i in range(k, stop):
-                d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
-                v = d * w if unit else d * scale * w
-                store(dx, at_dx + i, v)
-                part = plus_product(part, d, w)
-                s = plus(s, abs(v))
-            c += part
-            k = stop
-        if not is_done(c * scale, s):
-            careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale)
+            if n <= uint64(BLOCK):
+                part, weight, rest, s = zero(y), zero(y), zero(y), zero(y)
+                for i in range(n):
+                    w = load(y, at_y + i)
+                    part = plus_product(part, w, load(dy, at_dy + i))
+                    weight = plus(weight, w)
+                m = part / weight
+                for i in range(n):
+                    d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
+                    v = d * w if unit else d * scale * w
+                    store(dx, at_dx + i, v)
+                    rest = plus_product(rest, d, w)
+                    s = plus(s, abs(v))
+                left[failed], mean[failed], weights[failed] = r, m, weight
+                failed += 0 if is_done(rest * scale, s) else 1
+                continue
+            a, b, k = 0.0, 0.0, uint64(0)
+            while k < n:
+                stop = min(k + uint64(BLOCK), n)
+                part, weight = zero(y), zero(y)
+                for i in range(k, stop):
+                    w = load(y, at_y + i)
+                    part = plus_product(part, w, load(dy, at_dy + i))
+                    weight = plus(weight, w)
+                a += part
+                b += weight
+                k = stop
+            m = T(a / b)
+            c, s, k = 0.0, zero(y), uint64(0)
+            while k < n:
+                stop = min(k + uint64(BLOCK), n)
+                part = zero(y)
+                for i in range(k, stop):
+                    d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
+                    v = d * w if unit else d * scale * w
+                    store(dx, at_dx + i, v)
+                    part = plus_product(part, d, w)
+                    s = plus(s, abs(v))
+                c += part
+                k = stop
+            left[failed], mean[failed], weights[failed] = r, m, b
+            failed += 0 if is_done(c * scale, s) else 1
+        for j in range(failed):
+            r = uint64(left[j])
+            careful(y, dy, dx, r * y_step, r * dy_step, r * dx_step, n, mean[j], weights[j], scale)
 
 
-@helper
+@inlined
 def centred_sum(y, dy, at_y, at_dy, n, h, ref, q):
     """⟨y, (h·dy − ref) − q⟩."""
+    if n <= uint64(BLOCK):
+        part = zero(y)
+        for i in range(n):
+            part = plus_product(part, load(y, at_y + i), (load(dy, at_dy + i) * h - ref) - q)
+        return np.float64(part)
     total = lost_total = 0.0
     k = uint64(0)
     while k < n:
@@ -107,7 +118,7 @@ def centred_sum(y, dy, at_y, at_dy, n, h, ref, q):
     return total + lost_total
 
 
-@helper
+@inlined
 def centre(y, dy, at_y, at_dy, n, h, m, b):
     """(ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean, of which m is a first estimate.
 
@@ -128,12 +139,30 @@ def centre(y, dy, at_y, at_dy, n, h, m, b):
 
 
 @helper
-def safe_centre(y, dy, at_y, at_dy, n, m, b):
-    """(h, ref, q, r), h a power of two that lets nothing overflow; r is NaN where a dy is not finite."""
+def careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale):
+    """A row that is centred twice; or is empty."""
     T = type(zero(y))
+    if b == 0:
+        for i in range(n):
+            store(dx, at_dx + i, T(0))
+        return
     ref, q, r = centre(y, dy, at_y, at_dy, n, T(1), m, b)
-    if abs(q) + abs(r) < T(np.inf):
-        return T(1), ref, q, r
+    s = zero(y)
+    for i in range(n):
+        v = (((load(dy, at_dy + i) - ref) - q) - r) * scale * load(y, at_y + i)
+        store(dx, at_dx + i, v)
+        s = plus(s, abs(v))
+    if not abs(q) + abs(r) + s < T(np.inf):
+        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, b)
+        for i in range(n):
+            v = (((load(dy, at_dy + i) * h - ref) - q) - r) * load(y, at_y + i)
+            store(dx, at_dx + i, v * scale * (T(1) / h))
+
+
+@helper
+def safe_centre(y, dy, at_y, at_dy, n, b):
+    """(h, ref, q, r) as of `centre`, h a power of two that lets nothing overflow; r is NaN where a dy is not finite."""
+    T = type(zero(y))
     spoilt = zero(y)
     for i in range(n):
         spoilt = plus(spoilt, load(dy, at_dy + i) * T(0))
@@ -141,26 +170,6 @@ def safe_centre(y, dy, at_y, at_dy, n, m, b):
     m = T(centred_sum(y, dy, at_y, at_dy, n, h, T(0), T(0)) / b)
     ref, q, r = centre(y, dy, at_y, at_dy, n, h, m, b)
     return h, ref, q, r + spoilt
-
-
-@helper
-def careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale):
-    """A row that is centred twice; or is empty, or not finite."""
-    T = type(zero(y))
-    if b == 0:
-        for i in range(n):
-            store(dx, at_dx + i, T(0))
-        return
-    h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, m, b)
-    s = zero(y)
-    for i in range(n):
-        v = (((load(dy, at_dy + i) * h - ref) - q) - r) * scale * load(y, at_y + i)
-        store(dx, at_dx + i, v)
-        s = plus(s, abs(v))
-    if h < 1 or not s < T(np.inf):  # scale·dy may have overflowed, which scale·y·dy need not
-        for i in range(n):
-            v = (((load(dy, at_dy + i) * h - ref) - q) - r) * load(y, at_y + i)
-            store(dx, at_dx + i, v * scale * (T(1) / h))
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
@@ -327,7 +336,7 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return 0
+    return 24 * CHUNK
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:

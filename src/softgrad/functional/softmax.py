@@ -90,7 +90,7 @@ def softmax(
     1.0
     """
     if where is None and empty == "zero":
-        y = gate.forward("softmax", x, axis, scale, out)
+        y = gate.forward(gate.SOFTMAX, x, axis, scale, out)
         if y is not None:
             return y
     return library(x).maps.forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
@@ -177,7 +177,7 @@ def softmax_vjp(
            [ 0.,  0.]])
     """
     if where is None:
-        result = gate.product("softmax_vjp", y, dy, axis, scale, out)
+        result = gate.product(gate.SOFTMAX_VJP, y, dy, axis, scale, out)
         if result is not None:
             return result
     return library(y).maps.vjp(SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
@@ -225,7 +225,7 @@ def softmax_jvp(
     array([-0.0599, -0.1628,  0.2227])
     """
     if where is None:
-        result = gate.product("softmax_vjp", y, dx, axis, scale, out)
+        result = gate.product(gate.SOFTMAX_VJP, y, dx, axis, scale, out)
         if result is not None:
             return result
     return library(y).maps.jvp(SOFTMAX, y, dx, axis=axis, where=where, scale=scale, out=out)

@@ -1,0 +1,98 @@
+"""The operations in NumPy, in float64 and with every temporary: where the kernels can't be compiled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..checks import Array
+from ..formulas import softmax as formulas
+
+Where = tuple[int, tuple[int, ...]] | None
+
+
+class Memory:
+    """Memory at an address, as NumPy asks for it."""
+
+    def __init__(self, typestr: str, shape: tuple[int, ...], address: int, strides: tuple[int, ...]) -> None:
+        self.__array_interface__ = {"version": 3, "typestr": typestr, "shape": shape}
+        self.__array_interface__ |= {"data": (address, False), "strides": strides}
+
+
+def view(dtype: str, shape: tuple[int, ...], address: int, strides: tuple[int, ...]) -> Array:
+    """The array there; strides in elements."""
+    of = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
+    steps = tuple([step * of.itemsize for step in strides])
+    return np.asarray(Memory(f"V{of.itemsize}", shape, address, steps)).view(of)
+
+
+def mean(y: Array, v: Array) -> Array:
+    return np.sum(y * v, axis=-1, keepdims=True) / np.sum(y, axis=-1, keepdims=True)
+
+
+def centred(y: Array, v: Array) -> Array:
+    """v less its mean under the weights y, from the winner's, so that an offset costs no digits."""
+    h = 2.0**-4 if np.abs(v).max() > 1e300 else 1.0  # differences may overflow
+    d = v * h - np.take_along_axis(v, np.argmax(y, axis=-1, keepdims=True), -1) * h
+    d = d - mean(y, d)
+    return (d - mean(y, d)) / h
+
+
+def forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
+    if scale == 0:
+        x, scale = np.where(x > -np.inf, x * 0.0, x), 1.0  # NaN stays, −inf has no part
+    x = np.where(there, x * math.copysign(1.0, scale), -np.inf)
+    top = np.max(x, axis=-1, keepdims=True)
+    y: Array = formulas.softmax((x - top) * abs(scale), np)  # a difference may overflow, to −inf
+    return np.where(top == -np.inf, nothing, y)
+
+
+def product(y: Array, dy: Array, scale: float) -> Array:
+    return centred(y, dy) * scale * y
+
+
+def double_backward(y: Array, dy: Array, v: Array, scale: float) -> Array:
+    p = centred(y, dy) * centred(y, v)
+    return (p - mean(y, p)) * y * scale * scale
+
+
+def run(
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    addresses: Sequence[int],
+    strides: Sequence[tuple[int, ...]],
+    axes: tuple[int, ...],
+    where: Where,
+    scale: float,
+    nothing: float,
+) -> None:
+    """What `call.run` does."""
+    last = tuple(range(-len(axes), 0))
+    arrays = [
+        np.moveaxis(view(dtype, shape, address, steps), axes, last)
+        for address, steps in zip(addresses, strides, strict=True)
+    ]
+    n, moved = math.prod(shape[d] for d in axes), arrays[-1].shape
+    read = [array.astype(np.float64).reshape(-1, n) for array in arrays[:-1]]
+    mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
+    there = np.broadcast_to(mask, moved).reshape(-1, n)
+    with np.errstate(all="ignore"):
+        if name == "softmax":
+            result = forward(read[0], there, scale, nothing)
+        else:
+            read = [np.where(there, array, 0.0) for array in read]
+            result = PRODUCTS[name](*read, scale)
+            result[~read[0].any(axis=-1)] = 0  # an empty row
+        result[~there] = 0
+        arrays[-1][...] = result.reshape(moved)
+
+
+PRODUCTS: dict[str, Callable[..., Any]] = {
+    "softmax_vjp": product,
+    "softmax_double_backward": double_backward,
+}
