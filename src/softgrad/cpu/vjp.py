@@ -217,34 +217,19 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
         stop = min(k + uint64(DOWN), n)
         for c in range(width):
             part[c] = T(0)
-        for i in range(k, stop - (stop - k) % four, four):
-            y0, dy0, dx0 = i * y_step, i * dy_step, i * dx_step
-            y1, dy1, dx1 = y0 + y_step, dy0 + dy_step, dx0 + dx_step
-            y2, dy2, dx2 = y1 + y_step, dy1 + dy_step, dx1 + dx_step
-            y3, dy3, dx3 = y2 + y_step, dy2 + dy_step, dx2 + dx_step
+        for i in range(k, stop):
             for c in range(width):
-                v0 = (load(dy, dy0 + c) - m[c]) * scale * load(y, y0 + c)
-                v1 = (load(dy, dy1 + c) - m[c]) * scale * load(y, y1 + c)
-                v2 = (load(dy, dy2 + c) - m[c]) * scale * load(y, y2 + c)
-                v3 = (load(dy, dy3 + c) - m[c]) * scale * load(y, y3 + c)
-                store(dx, dx0 + c, v0)
-                store(dx, dx1 + c, v1)
-                store(dx, dx2 + c, v2)
-                store(dx, dx3 + c, v3)
-                store(part, c, part[c] + ((v0 + v1) + (v2 + v3)))
-                store(s, c, s[c] + ((abs(v0) + abs(v1)) + (abs(v2) + abs(v3))))
-        for i in range(stop - (stop - k) % four, stop):
-            for c in range(width):
-                v = (load(dy, i * dy_step + c) - m[c]) * scale * load(y, i * y_step + c)
+                d, w = load(dy, i * dy_step + c) - m[c], load(y, i * y_step + c)
+                v = d * scale * w
                 store(dx, i * dx_step + c, v)
-                store(part, c, part[c] + v)
+                store(part, c, fma(d, w, part[c]))
                 store(s, c, s[c] + abs(v))
         for c in range(width):
             a[c] += part[c]
         k = stop
     failed = False
     for c in range(width):
-        done = is_done(a[c], s[c])
+        done = is_done(a[c] * scale, s[c])
         s[c] = T(1) if done else T(-1)
         failed |= not done
     if failed and careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
