@@ -5,10 +5,21 @@ grad_x = y ∘ (p − ⟨y,p⟩/⟨y,1⟩).  The derivative by dy is J v, which 
 """
 
 import numpy as np
-from numba import uint64
+from numba import njit, uint64
 
 from .intrinsics import load, plus, plus_product, store, zero
-from .vjp import BLOCK, safe_centre
+from .vjp import BLOCK, centre, centred_sum, safe_centre
+
+
+@njit(nogil=True, error_model="numpy")
+def centred(y, dy, at_y, at_dy, n, b):
+    """(h, ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean."""
+    T = type(zero(y))
+    m = T(centred_sum(y, dy, at_y, at_dy, n, T(1), T(0), T(0)) / b)
+    ref, q, r = centre(y, dy, at_y, at_dy, n, T(1), m, b)
+    if abs(q) + abs(r) < T(np.inf):
+        return T(1), ref, q, r
+    return safe_centre(y, dy, at_y, at_dy, n, b)
 
 
 def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
@@ -28,8 +39,8 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
             for i in range(n):
                 store(grad_x, at_x + i, T(0))
             continue
-        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, b)
-        h_v, ref_v, q_v, r_v = safe_centre(y, v, at_y, at_v, n, b)
+        h, ref, q, r = centred(y, dy, at_y, at_dy, n, b)
+        h_v, ref_v, q_v, r_v = centred(y, v, at_y, at_v, n, b)
         total = 0.0
         for k in range(uint64(0), n, uint64(BLOCK)):
             part = zero(y)
@@ -42,4 +53,4 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
         for i in range(n):
             d = ((load(dy, at_dy + i) * h - ref) - q) - r
             u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
-            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) * T(16) * T(16) * scale * scale)
+            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) * (T(1) / h) * (T(1) / h_v) * scale * scale)
