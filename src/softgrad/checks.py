@@ -45,6 +45,27 @@ def kind(value: Any) -> str:
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
+def of_numpy(value: Any, name: str) -> None:
+    """Refuse the arrays of other libraries: whoever gives one wants one back, and no silent conversion."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return
+    if hasattr(value, "__dlpack__"):
+        advice = (
+            f"give numpy.asarray({name}); or, if it is on a GPU, give it to a function (no layer or "
+            f"Jacobian), with all arguments there"
+        )
+    elif kind(value).startswith("dask.") and hasattr(value, "__dask_graph__"):
+        advice = (
+            f"give {name}.compute(); or, if no chunk ends along the axis, let dask.array.map_blocks call "
+            f"the function"
+        )
+    elif any(hasattr(value, f"__{word}__") for word in ("dask_graph", "array_namespace", "array_function")):
+        advice = f"give numpy.asarray({name})"
+    else:
+        return
+    raise TypeError(f"{name} is a {kind(value)}, where NumPy arrays are taken: {advice}")
+
+
 def array(value: Any, name: str) -> Array:
     """`value` as an aligned array of a dtype in FLOATS, or of integers; a view of it where that is one."""
     if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
@@ -54,25 +75,7 @@ def array(value: Any, name: str) -> Array:
             f"{name} is a masked array, which softgrad does not take: give {name}.data, "
             f"and where=~numpy.ma.getmaskarray({name}) for the mask"
         )
-    if not isinstance(value, (np.ndarray, np.generic)):
-        advice = None
-        if hasattr(value, "__dlpack__"):
-            advice = (
-                f"give numpy.asarray({name}); or, if it is on a GPU, give it to a function (no layer or "
-                f"Jacobian), with all arguments there"
-            )
-        elif kind(value).startswith("dask.") and hasattr(value, "__dask_graph__"):
-            advice = (
-                f"give {name}.compute(); or, if no chunk ends along the axis, let dask.array.map_blocks call "
-                f"the function"
-            )
-        # a library with functions of its own for its arrays, and whoever gives one wants one back
-        elif any(
-            hasattr(value, f"__{word}__") for word in ("dask_graph", "array_namespace", "array_function")
-        ):
-            advice = f"give numpy.asarray({name})"
-        if advice is not None:
-            raise TypeError(f"{name} is a {kind(value)}, where NumPy arrays are taken: {advice}")
+    of_numpy(value, name)
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -219,6 +222,7 @@ def offsets(given: Any, size: int) -> Array:
     """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
+    of_numpy(given, "offsets")
     result = np.asarray(given)
     if result.ndim != 1 or result.size == 0:
         raise ValueError(
@@ -251,6 +255,7 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
         return None
     if isinstance(where, np.ma.MaskedArray):
         raise TypeError("where is a masked array; it takes booleans: give where.filled(False)")
+    of_numpy(where, "where")
     result = np.asarray(where)
     if result.dtype != np.bool_:
         raise TypeError(
