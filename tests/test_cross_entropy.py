@@ -283,13 +283,14 @@ def test_one_class():
 
 
 def test_no_axis_at_all():
-    for target in (0, 1.0):
+    for target in (0, np.float32(1)):
         loss, vjp = cross_entropy_with_vjp(np.float32(3), target, reduction="none")
-        assert loss.shape == vjp().shape == ()
+        assert type(loss) is type(vjp()) is type(vjp(2.0)) is np.float32
         assert loss == vjp() == 0
     out = np.array(7.0)
     assert cross_entropy_with_vjp(3.0, 0, out=out)[1]() is out
     assert out == 0
+    assert vjp(2.0, out=(out := np.array(7, np.float32))) is out
 
 
 # --- layouts -------------------------------------------------------------------------------------------

@@ -335,8 +335,8 @@ def test_the_gradient_for_alpha_along_any_axis():
     found = entmax_alpha_vjp(y, np.where(where, dy, np.nan), axis=(0, 2), where=where)
     rows = [np.moveaxis(np.where(where, a, 0), 1, 0).reshape(5, 24) for a in (y, dy)]
     np.testing.assert_allclose(found, entmax_alpha_vjp(*rows), rtol=1e-12)
-    assert entmax_alpha_vjp(y, dy, axis=None).shape == ()
-    assert entmax_alpha_vjp(np.float32(1), np.float32(3)).shape == ()
+    assert type(entmax_alpha_vjp(y, dy, axis=None)) is y.dtype.type
+    assert type(entmax_alpha_vjp(np.float32(1), np.float32(3))) is np.float32
     np.testing.assert_array_equal(entmax_alpha_vjp(np.empty((3, 0)), np.empty((3, 0))), np.zeros(3))
 
 

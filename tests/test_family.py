@@ -8,7 +8,7 @@ import pytest
 
 import softgrad
 from softgrad import testing
-from softgrad.family import MAPS
+from softgrad.family import MAPS, REDUCTIONS
 from softgrad.testing import cases, measures, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -85,6 +85,50 @@ def test_the_layer_and_with_vjp_give_what_the_functions_give(row):
         np.testing.assert_array_equal(out, dx)
     with pytest.raises(RuntimeError, match=f"{row.layer}.backward"):
         f.layer().backward(dy)
+
+
+@each_map
+@each_dtype
+def test_a_number_gives_a_scalar_as_functions_of_numpy_do(row, dtype):
+    functions, x = face(row), dtype.type(-1) if row.absent else dtype.type(1)
+    y, vjp = functions.with_vjp(x)
+    layer = functions.layer()
+    for result in [
+        *[functions.forward(given) for given in (x, np.array(x))],
+        *[y, vjp(x), vjp(np.array(x)), layer.forward(x), layer.backward(x)],
+        *[function(y, x) for function in (functions.vjp, functions.jvp)],
+        *functions.double(y, x, x),
+    ]:
+        assert type(result) is dtype.type
+    assert y == (0 if row.absent else 1)
+
+    out = np.empty((), dtype)
+    assert functions.forward(x, out=out) is out
+    assert out == y
+    for function in (functions.vjp, functions.jvp):
+        assert function(y, x, out=out) is out
+    assert vjp(x, out=out) is out
+    assert layer.forward(x, out=out) is out
+    assert layer.backward(x, out=out) is out
+    assert functions.with_vjp(x, out=out)[0] is out
+
+
+@pytest.mark.parametrize("row", REDUCTIONS.values(), ids=REDUCTIONS)
+@each_dtype
+def test_a_reduction_of_all_axes_gives_a_scalar(row, dtype):
+    forward, vjp, with_vjp = (getattr(softgrad, row.name + ending) for ending in ("", "_vjp", "_with_vjp"))
+    for x, axis in [(arrays("x", dtype=dtype)[0], None), (np.ones(3, dtype), -1), (dtype.type(1), -1)]:
+        out, dy = np.empty((), dtype), dtype.type(1)
+        for result in (forward(x, axis=axis), with_vjp(x, axis=axis)[0]):
+            assert type(result) is dtype.type
+        assert forward(x, axis=axis, out=out) is out
+        assert with_vjp(x, axis=axis, out=out)[0] is out
+        assert vjp(x, dy, axis=axis).shape == x.shape
+    assert type(vjp(x, dy)) is type(with_vjp(x)[1](dy)) is dtype.type
+    assert vjp(x, dy, out=out) is out
+    assert type(forward(np.empty((0,), dtype))) is dtype.type
+    assert forward(np.ones((1, 3), dtype)).shape == (1,)
+    assert forward(np.ones(3, dtype), keepdims=True).shape == (1,)
 
 
 # --- the checks of softgrad.testing ------------------------------------------------------------------

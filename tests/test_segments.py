@@ -412,9 +412,14 @@ def test_nothing_in_nothing_out(function, dtype, shape, axis, offsets):
 
 
 def test_a_number_is_an_array_of_one():
-    assert segment_softmax(3.0, [0, 1], axis=-1).shape == ()
     assert segment_softmax(3.0, [0, 0, 1], axis=-1) == 1
     assert segment_softmax_vjp(1.0, 3.0, [0, 1], axis=-1) == 0
+    for x in (3.0, np.array(3.0)):
+        assert type(segment_softmax(x, [0, 1], axis=-1)) is np.float64
+        assert type(segment_softmax_vjp(1.0, x, [0, 1], axis=-1)) is np.float64
+    out = np.empty(())
+    assert segment_softmax(3.0, [0, 1], axis=-1, out=out) is out
+    assert segment_softmax_vjp(1.0, 3.0, [0, 1], axis=-1, out=out) is out
 
 
 def test_whole_numbers_become_float64():

@@ -61,7 +61,8 @@ def log_softmax(
     *Memory*: the result, and less than 4 MB a thread, whatever the layout.
 
     A row with NaN, or with +inf, is all NaN (but for what is masked).  An axis of length 0 gives an empty
-    result.  A 0-d array counts as one number (axis −1 or None), whose result is 0.
+    result.  A 0-d array counts as one number (axis −1 or None), whose result is 0, and gives a
+    NumPy scalar.
 
     Examples
     --------

@@ -11,6 +11,7 @@ from .. import checks, family
 from ..checks import Array
 from ..family import Map
 from . import maps
+from .run import returned
 
 # (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; what follows these is below 2⁻⁵⁵ of it for |t| ≤ 1
 SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
@@ -29,7 +30,7 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     y, dy = checks.alike(("y", "dy"), y, dy)
     axes = checks.axes(axis, y.ndim)
     mask = None if where is None else checks.mask(where, y.shape)
-    dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=None)
+    dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=np.empty_like(y))
     support = y != 0
     if mask is not None:
         support &= mask
@@ -43,4 +44,4 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
         terms = np.zeros(y.shape)
         terms[support] = dx[support].astype(np.float64) * (-ratio * log * log)
         total = terms.sum(axis=axes if y.ndim else None)
-        return np.asarray(total, y.dtype)
+        return returned(np.asarray(total, y.dtype), None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import checks, layout, loss_checks, threads
 from ..checks import Array
+from .run import returned
 
 # What the kernel tells of a row, as kernels/cpu/cross_entropy.py numbers it; of weights the last two alone.
 TOP, OTHERS, DISTANCE, TOTAL = range(4)
@@ -148,14 +149,14 @@ def cross_entropy_with_vjp(
     x: Any, target: Any, *, out: Array | None, **options: Any
 ) -> tuple[Any, Callable[..., Array]]:
     loss, made, counted, axis = evaluate(x, target, with_gradient=True, out=out, **options)
-    gradient = cast(Array, made)
+    gradient, kept = cast(Array, made), out
 
     def pullback(dloss: Any = 1.0, *, out: Array | None = None) -> Array:
         factor = loss_checks.of_loss(dloss, np.shape(loss))
         if out is None and factor.ndim == 0 and factor == 1:
-            return gradient
+            return returned(gradient, kept)
         if out is None:
-            out = result = np.empty_like(gradient)
+            result = np.empty_like(gradient)
         else:
             result = checks.target(out, gradient.shape, gradient.dtype, ("dx", "dloss"), gradient, factor)
         if factor.ndim:
@@ -163,6 +164,6 @@ def cross_entropy_with_vjp(
             factor = np.expand_dims(factor, axis)
         with np.errstate(all="ignore"):
             np.multiply(gradient, factor, out=result, dtype=np.float64, casting="unsafe")
-        return out
+        return returned(result, out)
 
     return loss, pullback

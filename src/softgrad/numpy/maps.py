@@ -15,7 +15,7 @@ from ..checks import Array
 from ..cpu import gate
 from ..family import Map
 from ..scaling import in_parts
-from .run import NO_MASK, run, run_plain
+from .run import NO_MASK, returned, run, run_plain
 
 
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
@@ -26,11 +26,11 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     factor = checks.number(scale, dtype)
     nothing = checks.choice(empty)
     if out is None:
-        out = result = np.empty_like(given, dtype)
+        result = np.empty_like(given, dtype)
     else:
         result = checks.target(out, given.shape, dtype, ("x", "where"), given, where)
     if given.size == 0:
-        return out
+        return returned(result, out)
     empty_rows = None
     if empty == "raise" or (map.plain and empty == "nan" and where is not None):
         empty_rows = rows_of_nothing(given, axes, where, factor)
@@ -49,18 +49,21 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
             np.copyto(result, nothing, where=empty_rows)
     else:
         run(map.forward, 1, [given, result], where, axes, forward_numbers(map, dtype, factor, nothing))
-    return out
+    return returned(result, out)
 
 
 def rows_of_nothing(x: Array, axes: tuple[int, ...], where: Array | None, scale: float) -> Array:
     """Where the rows of logits are all −inf, or masked; with axes of length 1."""
+    axis = axes if x.ndim else None
+    found: Array
     if x.dtype.kind in "iu":
         there = np.ones_like(x, bool) if where is None else where
-        return ~there.any(axis=axes, keepdims=True)
+        found = np.asarray(~there.any(axis=axis, keepdims=True))
+        return found
     lost, extreme = (np.inf, np.min) if scale < 0 else (-np.inf, np.max)
-    axis = axes if x.ndim else None
     masked = {} if where is None else {"where": where}
-    return np.asarray(extreme(x, axis=axis, keepdims=True, initial=lost, **masked) == lost)
+    found = np.asarray(extreme(x, axis=axis, keepdims=True, initial=lost, **masked) == lost)
+    return found
 
 
 def forward_numbers(map: Map, dtype: np.dtype[Any], scale: float, nothing: float) -> tuple[float, ...]:
@@ -78,7 +81,7 @@ def product(
     where = None if where is None else checks.mask(where, y.shape)
     factor = checks.number(scale, y.dtype)
     if out is None:
-        out = result = np.empty_like(v)
+        result = np.empty_like(v)
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if map.plain:
@@ -87,7 +90,7 @@ def product(
     elif y.size:
         packs = product_packs(map, kernel)
         run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)
-    return out
+    return returned(result, out)
 
 
 def product_packs(map: Map, kernel: str) -> int:
@@ -116,7 +119,7 @@ def double_backward(
         run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor)
     elif y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
-    return grads
+    return grads if y.ndim or out is not None else (grads[0][()], grads[1][()])
 
 
 def with_vjp(

@@ -14,7 +14,7 @@ from .. import checks
 from ..checks import Array
 from ..family import Reduction
 from ..scaling import in_parts
-from .run import run
+from .run import returned, run
 
 
 def per_element(rows: Array, shape: tuple[int, ...]) -> Array:
@@ -37,16 +37,16 @@ def forward(
     factor = checks.number(scale, given.dtype)
     shape = checks.reduced_shape(given.shape, axes, bool(keepdims))
     if out is None:
-        out = result = np.empty(shape, given.dtype)
+        result = np.empty(shape, given.dtype)
     else:
         result = checks.target(out, shape, given.dtype, ("x", "where"), given, where)
     if given.size == 0:
         result[...] = row.of_nothing
-        return out
+        return returned(result, out)
     kept = result.reshape(checks.reduced_shape(given.shape, axes, True), copy=False)
     arrays = [given, per_element(kept, given.shape)]
     run("reduction", 0, arrays, where, axes, (*factors(factor, given.dtype), row.of_entropy), per_row=1)
-    return out
+    return returned(result, out)
 
 
 def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
@@ -54,14 +54,14 @@ def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, o
     where = None if where is None else checks.mask(where, x.shape)
     factor = checks.number(scale, x.dtype)
     if out is None:
-        out = result = np.empty_like(x)
+        result = np.empty_like(x)
     else:
         result = checks.target(out, x.shape, x.dtype, ("x", "dy", "where"), x, dy, where)
     if x.size:
         arrays = [x, per_element(dy, x.shape), result]
         numbers = *factors(factor, x.dtype), row.of_entropy, factor
         run("reduction_vjp", 0, arrays, where, axes, numbers, per_row=1)
-    return out
+    return returned(result, out)
 
 
 def with_vjp(

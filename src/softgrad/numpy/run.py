@@ -15,6 +15,13 @@ from ..cpu import call
 NO_MASK = np.empty(0, np.bool_)
 
 
+def returned(result: Array, out: Array | None) -> Array:
+    """What a call returns: `out` if that was given; of a 0-d result a scalar, as NumPy's functions do."""
+    if out is not None:
+        return out
+    return result if result.ndim else result[()]
+
+
 @functools.lru_cache(maxsize=1024)
 def route(
     name: str,

@@ -13,6 +13,7 @@ from .. import checks, threads
 from ..checks import Array
 from ..layout import LANES, merged, table
 from ..scaling import in_parts
+from .run import returned
 
 # How many segments share a tile where their elements are neighbours in memory: what was fastest.
 PARTS = {"segment_softmax": 4, "segment_vjp": 2}
@@ -98,11 +99,11 @@ def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -
     offsets = checks.offsets(offsets, given.shape[axis] if given.ndim else 1)
     factor = checks.number(scale, dtype)
     if out is None:
-        out = result = np.empty_like(given, dtype)
+        result = np.empty_like(given, dtype)
     else:
         result = checks.target(out, given.shape, dtype, ("x",), given)
     if given.size == 0:
-        return out
+        return returned(result, out)
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
@@ -110,7 +111,7 @@ def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -
     run(
         "segment_softmax", [given, result], offsets, axis, (sign, *in_parts(abs(factor), dtype == np.float64))
     )
-    return out
+    return returned(result, out)
 
 
 def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -> Array:
@@ -119,10 +120,7 @@ def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, o
     axis = checks.one_axis(axis, y.ndim, "segments")
     offsets = checks.offsets(offsets, y.shape[axis] if y.ndim else 1)
     factor = checks.number(scale, y.dtype)
-    if out is None:
-        out = result = np.empty_like(v)
-    else:
-        result = checks.target(out, y.shape, y.dtype, ("y", name), y, v)
+    result = np.empty_like(v) if out is None else checks.target(out, y.shape, y.dtype, ("y", name), y, v)
     if y.size:
         run("segment_vjp", [y, v, result], offsets, axis, (None, factor))
-    return out
+    return returned(result, out)
