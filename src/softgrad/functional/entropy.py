@@ -44,7 +44,8 @@ def entropy(
     Returns
     -------
     numpy.ndarray
-        One number for each row, of the dtype of `x` (float64 for integers); `out` if that was given.
+        One number for each row, of the dtype of `x` (float64 for integers); `out` if that was given.  Where
+        no axis is left it is a NumPy scalar, as of ``numpy.sum``.
 
     Raises
     ------
