@@ -106,8 +106,8 @@ class SoftmaxJacobian(Operator):
     *Error* of the products: that of `softmax_vjp`, for each vector, or column.  That of the rest stands
     with the methods, with eps for that of the dtype; all but the products are computed in float64.
 
-    *Memory*: `y` is kept, not a copy.  A product takes its result.  Everything else takes a few arrays of
-    float64 of the size of its argument, or of `y`.
+    *Memory*: `y` is kept, not a copy.  A product takes its result and the scratch memory of
+    `softmax_vjp`.  Everything else takes a few arrays of float64 of the size of its argument, or of `y`.
 
     SciPy's solvers take a J without batch axes as it is; for `scipy.sparse.linalg.LinearOperator`\ s there is
     ``scipy.sparse.linalg.aslinearoperator(J)``.
