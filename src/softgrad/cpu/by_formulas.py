@@ -27,11 +27,13 @@ def view(dtype: str, shape: tuple[int, ...], address: int, strides: tuple[int, .
     """The array there; strides in elements."""
     of = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
     steps = tuple([step * of.itemsize for step in strides])
-    return np.asarray(Memory(f"V{of.itemsize}", shape, address, steps)).view(of)
+    array: Array = np.asarray(Memory(f"V{of.itemsize}", shape, address, steps)).view(of)
+    return array
 
 
 def mean(y: Array, v: Array) -> Array:
-    return np.sum(y * v, axis=-1, keepdims=True) / np.sum(y, axis=-1, keepdims=True)
+    result: Array = np.sum(y * v, axis=-1, keepdims=True) / np.sum(y, axis=-1, keepdims=True)
+    return result
 
 
 def centred(y: Array, v: Array) -> Array:

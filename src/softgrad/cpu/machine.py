@@ -1,4 +1,4 @@
-"""What the kernels need of Python and of the processor; without it the formulas do the work (`by_formulas.py`)."""
+"""What the kernels need of Python and of the processor; without it `by_formulas.py` does the work."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 from .. import threads
 
-# What is needed, of which dtypes (none: all), and the functions that LLVM calls where the processor has no such
-# instructions: slow ones, or none that is there.  An x86-64 of 2013 or later has them, as have all 64-bit ARMs.
+# What is needed, of which dtypes (none: all), and the functions that LLVM calls where the processor has no
+# such instruction: slow ones, or none that is there.  An x86-64 of 2013 has them, and so has any 64-bit ARM.
 NEEDS = (
     ("a fused multiply-add (FMA)", (), r"\bfmaf?\b"),
     ("conversions of float16 (F16C)", ("float16",), r"__\w*(?:hfsf2|sfhf2|h2f|f2h)"),
@@ -44,9 +44,10 @@ def lacks(dtype: str) -> str | None:
     code, processor = assembly()
     for what, dtypes, functions in NEEDS:
         if (not dtypes or dtype in dtypes) and re.search(functions, code):
+            other = "another machine or float32" if dtypes else "another machine"
             return (
-                f"the processor that Numba compiles for ({processor}) has no instruction for {what}: use another "
-                f"machine{' or float32' if dtypes else ''}, or correct NUMBA_CPU_NAME and NUMBA_CPU_FEATURES if set"
+                f"the processor that Numba compiles for ({processor}) has no instruction for {what}: "
+                f"use {other}, or correct NUMBA_CPU_NAME and NUMBA_CPU_FEATURES if set"
             )
     return None
 
@@ -66,7 +67,9 @@ def assembly() -> tuple[str, str]:
             if not config.ENABLE_AVX:
                 host.update(dict.fromkeys([key for key in host if key.startswith("avx")], False))
             features = host.flatten()
-        target = binding.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=0)
-        code: str = target.emit_assembly(binding.parse_assembly(PROBE))
+        made_for = binding.Target.from_default_triple().create_target_machine(
+            cpu=name, features=features, opt=0
+        )
+        code: str = made_for.emit_assembly(binding.parse_assembly(PROBE))
         chosen = "the host's" if config.CPU_FEATURES is None else repr(config.CPU_FEATURES)
         return code, f"{name}, features {chosen}"

@@ -1,0 +1,254 @@
+"""What softgrad.cpu asks of a machine: kernels that LLVM vectorises, and what is done without them."""
+
+import collections
+import re
+
+import llvmlite.binding
+import numba
+import numpy as np
+import processes
+import pytest
+
+import softgrad
+from softgrad.cpu import drive, kernels, machine
+
+OPERATIONS = kernels.OPERATIONS
+TWO_WAYS = [
+    (name, columns)
+    for name in OPERATIONS
+    for columns in (False, True)
+    if OPERATIONS[name].columns or not columns
+]
+
+# --- machine code -----------------------------------------------------------------------------------
+
+FLOATING = re.compile(r" f(?:add|sub|mul|div|cmp) |(?:load|store) (?:float|double|half|i16)\b")
+UNROLLED = re.compile(r"\.(?:prol|epil)\b")  # what unrolling leaves over
+
+
+def blocks_of(function):
+    """A function of LLVM's as {label: lines}, and {label: those that may follow}."""
+    blocks, label = collections.defaultdict(list), "entry"
+    for line in function.splitlines()[1:]:
+        found = re.match(r'"?([-\w.$]+)"?:', line)
+        if found:
+            label = found[1]
+        else:
+            blocks[label].append(line)
+    after = {label: re.findall(r'label %"?([-\w.$]+)', "\n".join(lines)) for label, lines in blocks.items()}
+    return blocks, after
+
+
+def innermost_loops(after):
+    """The labels of each loop that has no loop in it."""
+    before = collections.defaultdict(list)
+    for label, following in after.items():
+        for other in following:
+            before[other].append(label)
+    first = next(iter(after))
+    begun, ended, ways, loops = {first}, set(), [(first, iter(after[first]))], collections.defaultdict(set)
+    while ways:  # depth first; a way back to where it came from closes a loop
+        label, following = ways[-1]
+        other = next(following, None)
+        if other is None:
+            ended.add(label)
+            ways.pop()
+        elif other not in begun:
+            begun.add(other)
+            ways.append((other, iter(after[other])))
+        elif other not in ended:
+            loops[other] |= {other}
+            inside = [label]
+            while inside:
+                one = inside.pop()
+                if one not in loops[other]:
+                    loops[other].add(one)
+                    inside += before[one]
+    return [loop for head, loop in loops.items() if not any(o != head and o in loop for o in loops)]
+
+
+def scalar_loops(code):
+    """The innermost loops of floats in optimised LLVM code that it did not cut into vectors.
+
+    LLVM marks the loops of vectors, and those of what is left over.  A call of a function with loops counts.
+    """
+    marks = dict(re.findall(r"^(!\d+) = (.*)$", code, re.M))
+    marked = {mark for mark, what in marks.items() if "llvm.loop.isvectorized" in what}
+    functions = re.findall(r"^define [^@]*@(\S+?)\((.*?)^}", code, re.M | re.S)
+    graphs = [(name, *blocks_of(text)) for name, text in functions]
+    loops = [(name, blocks, innermost_loops(after)) for name, blocks, after in graphs]
+    callers = re.compile("|".join(rf"@{re.escape(name)}\(" for name, _, inside in loops if inside) or "(?!)")
+    found = []
+    for _, blocks, inside in loops:
+        for loop in inside:
+            text = "\n".join(line for label in blocks if label in loop for line in blocks[label])
+            if callers.search(text):
+                continue
+            own = [set(re.findall(r"!\d+", marks[mark])) for mark in re.findall(r"!llvm\.loop (!\d+)", text)]
+            left_over = any(UNROLLED.search(label) for label in loop)
+            if FLOATING.search(text) and not left_over and not any(marked & marks_of for marks_of in own):
+                found.append("\n".join(line for line in text.splitlines() if FLOATING.search(line))[:1000])
+    return found
+
+
+def compiled_anew(function, *arguments):
+    """Optimised LLVM code; of what it has from its cache Numba tells nothing."""
+    code = numba.cfunc(numba.types.void(*arguments), error_model="numpy")(function).inspect_llvm()
+    assert "define " in code
+    return code
+
+
+@pytest.fixture(scope="session")
+def has_vectors():
+    def twice(x, n):
+        for i in range(n):
+            x[i] *= 2.0
+
+    code = compiled_anew(twice, numba.types.CPointer(numba.types.float32), numba.uint64)
+    if scalar_loops(code):
+        pytest.skip(f"LLVM makes no vectors for {llvmlite.binding.get_host_cpu_name()}")
+
+
+def findings(name, columns, dtype):
+    """What is wrong with the loops of a kernel."""
+    operation, element = OPERATIONS[name], numba.types.CPointer(kernels.ELEMENT[dtype])
+    integer, function = numba.int64, operation.columns if columns else operation.rows
+    code = compiled_anew(
+        function,
+        *([element] * drive.MOST + [integer] * (drive.MOST + 2)),
+        *(numba.types.CPointer(numba.float64), integer),
+    )
+    number, memory = ("double", "double") if dtype == "float64" else ("float", "(?:float|half|i16)")
+    expected = {
+        "sums": rf"fadd[a-z ]* <\d+ x {number}>",
+        "products": rf"fmul[a-z ]* <\d+ x {number}>",
+        "maxima": r"@llvm\.(?:vector\.reduce\.)?f?maximum\.v\d+f",
+        "loads": rf"load <\d+ x {memory}>",
+        "stores": rf"store <\d+ x {memory}>",
+    }
+    if name == "softmax":
+        expected["exponentials"] = r"fma\.v\d+f(?s:.*)fma\.v\d+f(?s:.*)(?:shl|mul)[a-z ]* <\d+ x i\d\d>"
+    missing = [f"no {what} in vectors" for what, pattern in expected.items() if not re.search(pattern, code)]
+    return missing + [f"a scalar loop:\n{loop}" for loop in scalar_loops(code)]
+
+
+@pytest.mark.parametrize("dtype", kernels.ELEMENT)
+@pytest.mark.parametrize(("name", "columns"), TWO_WAYS)
+def test_all_loops_are_vectorised(name, columns, dtype, has_vectors, request):
+    if machine.lacks(dtype):
+        pytest.skip(machine.lacks(dtype))
+    # to compile takes seconds, so what was found of these sources is remembered
+    key = f"softgrad/vectors-{name}-{columns}-{dtype}"
+    state = [kernels.stamp(), numba.__version__, *machine.assembly(), softgrad.__file__]
+    before = request.config.cache.get(key, None)
+    found = before[1] if before and before[0] == state else findings(name, columns, dtype)
+    request.config.cache.set(key, [state, found])
+    assert not found, "\n".join(found)
+
+
+# --- machines without -------------------------------------------------------------------------------
+
+LAYOUTS = {
+    "rows": lambda a: (a.reshape(8, 9, 10), -1),
+    "columns": lambda a: (a.reshape(8, 9, 10), 0),
+    "two axes, strided, reversed": lambda a: (a.reshape(8, 9, 10)[::-1, :, ::2], (0, 2)),
+    "all": lambda a: (a.reshape(8, 9, 10).T, None),
+    "a number": lambda a: (a[:1].reshape(()), -1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_formulas_do_what_the_kernels_do(layout, monkeypatch):
+    """Masks, scales, empty rows, rows of NaN, offsets and saturation, in place, two-valued y and all."""
+    rng = np.random.default_rng(0)
+    x, axis = LAYOUTS[layout](rng.normal(size=720) * 30)
+    dy, v = LAYOUTS[layout](rng.normal(size=720) + 1e6)[0], LAYOUTS[layout](rng.normal(size=720))[0]
+    where = rng.random(x.shape) < 0.7
+    x.flat[::90], dy.flat[5::111] = -np.inf, np.inf
+    nothing = np.full_like(x, -np.inf)
+
+    def results():
+        for scale in (1.0, -0.3, 0.0, 1e-310, 1e300):
+            for mask in (None, where, ~where & where):
+                options = {"axis": axis, "where": mask, "scale": scale}
+                for given in (x, nothing):
+                    y = softgrad.softmax(given, **options, empty="nan")
+                    yield y
+                    yield softgrad.softmax_vjp(y, dy, **options)
+                    own = np.array(y, copy=True)
+                    yield softgrad.softmax_vjp(own, v, **options, out=own if own.ndim else None)
+        y = softgrad.softmax(x, axis=axis)
+        yield from softgrad.softmax_double_backward(y, v, v, axis=axis, scale=2.0)
+
+    found, expected = [], []
+    assert softgrad.explain(lambda: expected.extend(results()))[0].by == "numba"
+    monkeypatch.setattr(machine, "lacks", lambda dtype: "everything")
+    steps = softgrad.explain(lambda: found.extend(results()))  # which opens no gate
+    assert {step.by for step in steps} == {"formulas"}
+    for one, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, right, rtol=1e-11, atol=1e-13)
+
+
+WITHOUT = """
+    import sys
+    if sys.argv[1] == "without Numba":
+        sys.modules["numba"] = None
+    import ml_dtypes, numpy as np, softgrad
+    from softgrad.cpu import machine
+    assert "numba.core" not in sys.modules
+    for name in sys.argv[2:]:
+        dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+        x = np.arange(60).reshape(3, 20)[:, ::2].astype(dtype)
+        e = np.exp(x.astype(float) - x[:, -1:].astype(float))
+        y, ways = softgrad.softmax(x), softgrad.explain(softgrad.softmax, x)
+        for _ in range(2):  # the second one would pass the gate
+            assert abs(softgrad.softmax(x.copy()).astype(float) - e / e.sum(1, keepdims=True)).max() < 2e-2
+            assert (softgrad.softmax_vjp(y, np.ones_like(y)) == 0).all()
+        print(name, ways[0].by, machine.lacks(name), sep=" | ")
+"""
+
+
+def told(what, *dtypes, **environment):
+    lines = processes.run(
+        WITHOUT, what, *(dtypes or kernels.ELEMENT), timeout=300, **environment
+    ).splitlines()
+    return {name: (by, lack) for name, by, lack in (line.split(" | ") for line in lines)}
+
+
+def test_without_numba():
+    for by, lack in told("without Numba").values():
+        assert by == "formulas"
+        assert "Numba can't be imported" in lack
+        assert "install" in lack
+
+
+is_x86 = pytest.mark.skipif(
+    "x86" not in llvmlite.binding.get_default_triple(), reason="only an x86-64 may lack what the kernels need"
+)
+
+
+@is_x86
+def test_a_processor_without_fma():
+    for by, lack in told("with Numba", NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="").values():
+        assert by == "formulas"
+        assert re.search(
+            r"\(x86-64, features ''\) .* \(FMA\): use another machine, or .*NUMBA_CPU_NAME", lack
+        )
+
+
+@is_x86
+@pytest.mark.skipif(bool(machine.lacks("float32")), reason="this machine has no FMA")
+def test_a_processor_without_conversions_of_float16():
+    found = told("with Numba", "float16", "float32", NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="+fma,+avx2")
+    by, lack = found.pop("float16")
+    assert by == "formulas"
+    assert re.search(r"\(F16C\): use another machine or float32", lack)
+    assert set(found.values()) == {("numba", "None")}
+
+
+@is_x86
+def test_a_processor_is_known_by_its_name():
+    """Without its features being listed."""
+    code = "from softgrad.cpu import machine; print(machine.lacks('float16'))"
+    assert processes.run(code, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="") == "None\n"
+    assert "NUMBA_DISABLE_JIT" in processes.run(code, NUMBA_DISABLE_JIT="1")
