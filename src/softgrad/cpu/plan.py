@@ -14,7 +14,7 @@ from .drive import MOST
 
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
-SCRATCH = 1 << 20  # bytes of the columns that do
+SCRATCH = 7 << 17  # bytes of the columns that do: with what a kernel needs for itself less than a megabyte
 NARROW = 8  # so few neighbouring columns are done as rows
 
 Strides = tuple[int, ...]  # in elements
