@@ -1,4 +1,4 @@
-"""A call on memory, which is checked already: addresses, strides and options.  All array libraries enter here."""
+"""A call on memory that is checked already: addresses, strides, options.  All array libraries enter here."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def numbers(
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
-    A scale is given to the kernels as a number of the type that they compute in, and what that lost.  Where it is no
-    normal number of float32, where it is negative, or 0, what is read takes a part of it.
+    A scale is given to the kernels as a number of the type that they compute in, and what that lost.  Where
+    it is no normal number of float32, where it is negative, or 0, what is read takes a part of it.
     """
     factor, size, absent = 1.0, scale, math.nan
     smallest, unit = (2.0**-500, 2.0**-512) if double else (2.0**-60, 2.0**-64)
@@ -74,8 +74,8 @@ def run(
         The dtype by its name: "bfloat16", for one.
     shape : tuple of int
     addresses, strides : sequence
-        Of each array, the one that is written last; strides in elements.  It may be one that is read, with the same
-        strides.
+        Of each array, the one that is written last; strides in elements.  It may be one that is read, with
+        the same strides.
     axes : tuple of int
         The axes to reduce, from 0 up.
     where : (int, tuple of int), optional
@@ -92,8 +92,9 @@ def run(
         by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
         return
     mask, mask_strides = where or (NO_MASK, None)
+    in_place = addresses[-1] in addresses[:-1]
     drive, plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, addresses[-1] in addresses[:-1]
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place
     )
     ways = min(threads.threads_for(elements), plan.tiles)
     threads.ran("numba", name, ways)
@@ -122,7 +123,7 @@ def prepared(
 
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:
-    """The function of `contiguous.py` for so many arrays; it now takes those of this dtype and number of axes."""
+    """The function of `contiguous.py` for so many arrays; it now takes this dtype and number of axes, too."""
     if machine.lacks(dtype):
         return lambda *arguments: False
     from . import kernels

@@ -24,7 +24,8 @@ def centred(y, dy, at_y, at_dy, n, b):
 
 def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
     """`count` rows of n elements, which start a step apart in each array."""
-    n, y_step, dy_step, v_step, x_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(v_step), uint64(x_step)
+    n, y_step, dy_step = uint64(n), uint64(y_step), uint64(dy_step)
+    v_step, x_step = uint64(v_step), uint64(x_step)
     T = type(zero(y))
     scale = T(numbers[0])
     for row in range(uint64(count)):
@@ -53,4 +54,5 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
         for i in range(n):
             d = ((load(dy, at_dy + i) * h - ref) - q) - r
             u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
-            store(grad_x, at_x + i, (d * u - mean) * load(y, at_y + i) * (T(1) / h) * (T(1) / h_v) * scale * scale)
+            found = (d * u - mean) * load(y, at_y + i)
+            store(grad_x, at_x + i, found * (T(1) / h) * (T(1) / h_v) * scale * scale)

@@ -1,9 +1,10 @@
 """The product with the Jacobian of softmax, dx = y ∘ (dy − ⟨y,dy⟩/⟨y,1⟩): the vjp, and the jvp.
 
-A row is centred on its mean m as computed, and tested in the same sweep: c = Σ y(dy − m) is what is left of the mean, and
-if |c| ≤ 4·eps·Σ|y(dy − m)| the row is done, as nearly every row of ordinary data is.  The others are `careful`: they
-start from the dy of the winner, the largest y, if that is near the mean, and are centred twice, which is exact for the
-winner, its ties and constants.  docs/decisions.md has the bound and its proof.
+A row is centred on its mean m as computed, and tested in the same sweep: c = Σ y(dy − m) is what is left of
+the mean, and if |c| ≤ 4·eps·Σ|y(dy − m)| the row is done, as nearly every row of ordinary data is.  The
+others are `careful`: they start from the dy of the winner, the largest y, if that is near the mean, and are
+centred twice, which is exact for the winner, its ties and constants.  docs/decisions.md has the bound and its
+proof.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from numba import int64, njit, uint64
 from .intrinsics import choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
 
 CHUNK = 2048  # elements of rows that are done before the careful ones of them are
-BLOCK = 1024  # elements of a row that are added up in the working precision; the sums of blocks are added in float64
+BLOCK = 1024  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
 TILE = 256  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
@@ -38,7 +39,7 @@ def is_done(c, s):
 
 
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
-    """`count` rows of n elements, which start a step apart in each array; the careful ones of some rows follow them."""
+    """`count` rows of n elements, a step apart in each array; the careful ones of some rows follow them."""
     n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
@@ -161,7 +162,7 @@ def careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale):
 
 @helper
 def safe_centre(y, dy, at_y, at_dy, n, b):
-    """(h, ref, q, r) as of `centre`, h a power of two that lets nothing overflow; r is NaN where a dy is not finite."""
+    """(h, ref, q, r) as of `centre`, h a power of two: nothing overflows; r is NaN if a dy is not finite."""
     T = type(zero(y))
     spoilt = zero(y)
     for i in range(n):
@@ -173,7 +174,7 @@ def safe_centre(y, dy, at_y, at_dy, n, b):
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
-    """The same for up to `TILE` columns side by side, of n elements each a step below the last; four are added at a time."""
+    """The same for up to `TILE` columns side by side, n elements a step apart; four are added at a time."""
     n, width, four = uint64(n), uint64(width), uint64(4)
     y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
@@ -263,7 +264,8 @@ def centred_means(y, dy, y_step, dy_step, n, width, h, ref, q, part, total, lost
 def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
     """`careful` for the columns whose s is negative; what the others get is what they had.
 
-    Where s is −2, numbers that overflow are seen to.  Whether that is needed for a column, which then has it, is returned.
+    Where s is −2, numbers that overflow are seen to.  Whether that is needed for a column, which then has it,
+    is returned.
     """
     T = type(zero(y))
     a, b = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
@@ -287,7 +289,7 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
                 store(spoilt, c, spoilt[c] + load(dy, i * dy_step + c) * T(0))
         centred_means(y, dy, y_step, dy_step, n, width, h, q, q, part, a, lost, b, r)
         for c in range(width):
-            m[c] = r[c] if s[c] < T(-1) else m[c]
+            m[c] = choose(s[c] < T(-1), r[c], m[c])
     for i in range(n):
         for c in range(width):
             g = load(dy, i * dy_step + c) * h[c]
