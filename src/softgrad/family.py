@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """One map: a row of the table.  Kernels are named as in `softgrad.kernels.cpu.library`, or in `softgrad.cpu.kernels`."""
+    """One map: a row of the table.  Kernels are named as in `kernels.cpu.library`, or in `cpu.kernels`."""
 
     name: str
     layer: str
