@@ -137,7 +137,7 @@ def test_other_libraries_take_the_same_arrays():
                     assert [r.shape for r in results] == [shape] * len(judge.exact)
                     verdict = compare.judging.compared(judge, tuple(map(case.rows, results)))
                     assert verdict.passed, (op, dtype, name, into, verdict)
-                    assert 0 <= ready.peak() < 100_000
+                    assert 0 <= ready.peak() < 2**20  # softgrad's scratch memory is at most that
     ways = implementations.ways("torch", CASE)
     assert ways == ["out", "new"]
 

@@ -65,6 +65,7 @@ def test_of_long_rows_some_are_looked_at(bench, n):
 def assert_told_from_wrong(bench, case):
     function, y = getattr(st, case.op), case.what != "forward"
     count, dtype = bench.ARRAYS[case.what][0], bench.DTYPES[case.dtype]
+    torch.manual_seed(0)
     given = tuple(torch.randn(case.shape, dtype=dtype) for _ in range(count))
     given = (getattr(st, case.map)(given[0]), *given[1:]) if y else given
     result = function(*given)
