@@ -74,7 +74,7 @@ def test_parts_are_done_at_the_same_time():
 
 def test_threads_for_so_many_elements(number_of_threads):
     number_of_threads(3)
-    at = {0: 1, 2**17 - 1: 1, 2**17: 2, 2**18 - 2**16 - 1: 2, 2**18: 3, 2**40: 3}
+    at = {0: 1, 2**18 - 1: 1, 2**18: 2, 3 * 2**17 - 1: 2, 3 * 2**17: 3, 2**40: 3}
     assert {elements: threads.threads_for(elements) for elements in at} == at
     with threads.at_most(2):
         assert threads.threads_for(2**40) == 2

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 # A share is worth a thread from this many elements or, where `share` is asked, bytes of an array.
-ELEMENTS = 1 << 16
+ELEMENTS = 1 << 17
 SHARE = 1 << 20
 # All shares end at about the same time: to look so often (in some 40 µs) costs less than to be woken.
 YIELDS = 60

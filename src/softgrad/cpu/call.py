@@ -131,16 +131,10 @@ def gate(dtype: str, arrays: int, ndim: int) -> Any:
     return kernels.gate(dtype, arrays, ndim)
 
 
-@functools.cache
 def table(name: str, dtype: str) -> int:
     """The address of what it needs to know of an operation."""
     if machine.lacks(dtype):
         return 0
     from . import kernels
 
-    made = kernels.table(name, dtype)
-    TABLES.append(made)
-    return int(made.ctypes.data)
-
-
-TABLES: list[npt.NDArray[np.int64]] = []  # whose addresses are in use
+    return int(kernels.table(name, dtype).ctypes.data)

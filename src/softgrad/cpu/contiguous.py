@@ -6,8 +6,8 @@ Numba sees to dtype, layout, alignment and who may write.  What else does not fi
 import numpy as np
 from numba import int64, njit
 
+from .drive import NARROW
 from .intrinsics import call, pointer_to
-from .plan import NARROW
 from .vjp import TILE
 
 MOST = 1 << 17  # elements; from here on threads share the work
@@ -31,6 +31,8 @@ def done(shape, axis, item, a, b, c, scale, single, table):
     if not 0 < size < MOST or 1 < inner < NARROW or (a | b | c) % item != 0:
         return False
     table = pointer_to(table, int64(0))
+    if table[ROWS if inner == 1 else COLUMNS] == 0:
+        return False
     memory = np.empty(8 + (table[ROOM] + table[BYTES] * size) // 8, np.float64)
     rounded = np.float64(np.float32(scale)) if single else scale
     memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0

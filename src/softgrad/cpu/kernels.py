@@ -91,12 +91,17 @@ def gate(dtype: str, arrays: int, ndim: int) -> Any:
     return kept_on_disk(njit, GATES[arrays], signatures)
 
 
+TABLES: dict[tuple[str, str], Any] = {}
+
+
 def table(name: str, dtype: str) -> Any:
-    """What a gate has to know of an operation."""
-    operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
-    room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
-    rows, columns = kernel(name, False, dtype), kernel(name, True, dtype)
-    return np.array([rows, columns, room, 4 if narrow else 0], np.int64)
+    """What a gate has to know of an operation; of its kernels those that were asked for, the other one is 0."""
+    made = TABLES.get((name, dtype))
+    if made is None:
+        operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
+        room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
+        made = TABLES[name, dtype] = np.array([0, 0, room, 4 if narrow else 0], np.int64)
+    return made
 
 
 @functools.cache
@@ -105,7 +110,9 @@ def kernel(name: str, columns: bool, dtype: str) -> int:
     operation = OPERATIONS[name]
     function = operation.columns if columns and operation.columns else operation.rows
     pointers = [types.CPointer(ELEMENT[dtype])] * MOST
-    return compiled(function, *pointers, *[int64] * (MOST + 2), types.CPointer(types.float64), int64)
+    address = compiled(function, *pointers, *[int64] * (MOST + 2), types.CPointer(types.float64), int64)
+    table(name, dtype)[contiguous.COLUMNS if columns else contiguous.ROWS] = address
+    return address
 
 
 @functools.cache

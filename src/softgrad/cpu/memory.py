@@ -2,7 +2,7 @@
 
 from numba import int64
 
-from .intrinsics import load, store, zero
+from .intrinsics import choose, load, store, zero
 
 
 def gather(
@@ -31,19 +31,22 @@ def gather(
         target_step, target_one = target_one, target_step
     for r in range(rows):
         at, mask_at, to = r * rows_step, r * mask_rows_step, r * target_step
-        if step == 1 and mask_step == 1 and target_one == 1:
+        if step == 1 and mask_step == 1 and target_one == 1 and factor == 1:
+            for i in range(n):
+                store(target, to + i, choose(load(where, mask_at + i) == 0, fill, load(source, at + i)))
+        elif step == 1 and mask_step == 1 and target_one == 1:
             for i in range(n):
                 v = load(source, at + i)
-                store(target, to + i, fill if v == lost or load(where, mask_at + i) == 0 else v * factor)
+                store(target, to + i, choose((v == lost) | (load(where, mask_at + i) == 0), fill, v * factor))
         elif step == 1 and mask_step == 0 and target_one == 1 and load(where, mask_at) != 0:
             for i in range(n):
                 v = load(source, at + i)
-                store(target, to + i, fill if v == lost else v * factor)
+                store(target, to + i, choose(v == lost, fill, v * factor))
         else:
             for i in range(n):
                 v = load(source, at + i * step)
-                absent = v == lost or load(where, mask_at + i * mask_step) == 0
-                store(target, to + i * target_one, fill if absent else v * factor)
+                absent = (v == lost) | (load(where, mask_at + i * mask_step) == 0)
+                store(target, to + i * target_one, choose(absent, fill, v * factor))
 
 
 def scatter(source, source_step, target, rows_step, step, where, mask_rows_step, mask_step, rows, n, fill):
@@ -60,11 +63,11 @@ def scatter(source, source_step, target, rows_step, step, where, mask_rows_step,
         at, mask_at, to = r * source_step, r * mask_rows_step, r * rows_step
         if step == 1 and mask_step == 1 and source_one == 1:
             for i in range(n):
-                store(target, to + i, fill if load(where, mask_at + i) == 0 else load(source, at + i))
+                store(target, to + i, choose(load(where, mask_at + i) == 0, fill, load(source, at + i)))
         elif step == 1 and mask_step == 0 and source_one == 1 and load(where, mask_at) != 0:
             for i in range(n):
                 store(target, to + i, load(source, at + i))
         else:
             for i in range(n):
                 absent = load(where, mask_at + i * mask_step) == 0
-                store(target, to + i * step, fill if absent else load(source, at + i * source_one))
+                store(target, to + i * step, choose(absent, fill, load(source, at + i * source_one)))

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import drive, kernels
-from .drive import MOST
+from .drive import MOST, NARROW
 
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
 SCRATCH = 7 << 17  # bytes of the columns that do: with what a kernel needs for itself less than a megabyte
-NARROW = 8  # so few neighbouring columns are done as rows
 
 Strides = tuple[int, ...]  # in elements
 Axis = tuple[int, Strides]  # a size, and the step along it in each array and the mask
