@@ -351,3 +351,29 @@ def test_rows_of_one_element(dtype):
             np.testing.assert_array_equal(y.ravel().astype(float), expected)
             dx = softmax_vjp(y, np.full(shape, 3, dtype), axis=axis)
             np.testing.assert_array_equal(dx.ravel().astype(float), np.where(np.isnan(expected), np.nan, 0))
+
+
+@pytest.mark.parametrize("shape", [(40, 100), (1, 100), (40, 1)])
+@each_dtype
+def test_a_mask_that_makes_no_difference_is_not_applied(dtype, shape):
+    """Where y is 0 under it and dy is finite the rows have the bits of a call without one; else it is applied."""
+    rng = np.random.default_rng(2)
+    where = rng.random(shape) < 0.7
+    full = np.broadcast_to(where, (40, 100))
+    x, _, dy = inputs((40, 100), dtype)
+    y = softmax(x, where=where)
+    expected = np.where(full, softmax_vjp(y, dy), np.zeros((), dtype))
+    np.testing.assert_array_equal(softmax_vjp(y, dy, where=where), expected)
+    for junk in (1e-3, np.nan, np.inf, -np.inf):
+        for a, b in (
+            (np.where(full, y, np.array(junk, dtype)), dy),
+            (y, np.where(full, dy, np.array(junk, dtype))),
+        ):
+            found = softmax_vjp(a, b, where=where)
+            assert (found[~full] == 0).all()
+            np.testing.assert_array_equal(found, expected)
+    # a row that is not finite is NaN where it is not masked
+    y[0, full[0].argmax()] = np.nan
+    found = softmax_vjp(y, dy, where=where)
+    assert np.isnan(found[0][full[0]]).all() or not full[0].any()
+    assert (found[~full] == 0).all()

@@ -31,8 +31,9 @@ SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
     ITEM,  # bytes of an element there
     KEPT,  # axes that are kept
     REDUCED,  # axes that are reduced, beside the run
+    AGREE,  # the function that tells whether a mask makes no difference; 0: it is not asked
     MOVE,  # for each array the function that gathers or scatters it; 0: the kernel works on it as it is
-) = range(14)
+) = range(15)
 SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 # then for each array, and the mask, its steps in elements along these axes and along the run, and the bytes
 # of an element
@@ -52,7 +53,7 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
     table = int64(memory.ctypes.data)
     room = table + 8 * TABLES
     at, here = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0))
-    step = pointer_to(table + 128, int64(0))
+    step, answer = pointer_to(table + 128, int64(0)), pointer_to(table + 192, int64(0))
     for i in range(MOST):
         here[i] = step[i] = 0
     tile = start
@@ -70,9 +71,16 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
                 at[i] += index * plan[of_array + k] * plan[of_array + fields - 1]
         count = min(per_tile, plan[ALONG] - inner)
         count = count if columns else min(count, stop - tile)
+        answer[0] = 0
+        if plan[AGREE] != 0:
+            call(
+                *(plan[AGREE], at[0], plan[steps + kept - 1], at[1], plan[steps + fields + kept - 1]),
+                *(at[MOST], plan[steps + MOST * fields + kept - 1], plan[steps + MOST * fields + fields - 2]),
+                *(count, n, table + 192),
+            )
         for i in range(arrays):
             of_array = steps + i * fields
-            if plan[MOVE + i] == 0:
+            if plan[MOVE + i] == 0 or answer[0] != 0:
                 here[i] = at[i]
                 step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
             else:
@@ -87,7 +95,7 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
             *(n, count, numbers, room),
         )
         for i in range(plan[READ], arrays):
-            if plan[MOVE + i] != 0:
+            if plan[MOVE + i] != 0 and answer[0] == 0:
                 move(plan, values, at, here[i], i, count)
         tile += 1 if columns else count
     memory[0] = 0.0  # until here it is not given back

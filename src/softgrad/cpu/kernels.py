@@ -95,7 +95,7 @@ TABLES: dict[tuple[str, str], Any] = {}
 
 
 def table(name: str, dtype: str) -> Any:
-    """What a gate has to know of an operation; of its kernels those that were asked for, the other one is 0."""
+    """What a gate has to know of an operation; a kernel that nothing has asked for is 0 there."""
     made = TABLES.get((name, dtype))
     if made is None:
         operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
@@ -126,6 +126,14 @@ def gather(source: str, target: str) -> int:
         *(types.CPointer(ELEMENT[target]), int64, int64, int64),
         *numbers,
     )
+
+
+@functools.cache
+def agree(dtype: str) -> int:
+    """The address of `memory.agree`."""
+    array = types.CPointer(ELEMENT[dtype])
+    mask = types.CPointer(types.uint8), int64, int64
+    return compiled(memory.agree, array, int64, array, int64, *mask, int64, int64, types.CPointer(int64))
 
 
 @functools.cache

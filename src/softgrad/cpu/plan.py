@@ -106,6 +106,8 @@ def plan(
     if len(reduced) > 1:
         along = [False] * count
     moving = [mask is not None or move or not one for move, one in zip(moved, along, strict=True)]
+    # Where the mask alone moves the arrays of a product, it is asked first whether it makes a difference.
+    asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
     element = dtype
     if any(moving[: operation.read]) and NAMES[dtype] == 2:
         element, moving = "float32", [True] * count  # the kernel of float32 does it
@@ -127,6 +129,8 @@ def plan(
     header[drive.ROOM] = -(-room // 8) * 8
     header[drive.SCRATCH] = -(-n * width * item // 64) * 64 if any(moving) else 0
     header[drive.ITEM], header[drive.KEPT], header[drive.REDUCED] = item, len(kept), len(reduced) - 1
+    if asked and element == dtype:
+        header[drive.AGREE] = kernels.agree(dtype)
     for i in range(count):
         if moving[i]:
             to_scratch = i < operation.read
