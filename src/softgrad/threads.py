@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging  # noqa: F401 (see the hooks for a fork)
 import operator
 import os
 import sys
@@ -266,6 +267,8 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+    # Hooks run from the last to the first: this one must take its lock before that of `logging`, which a thread
+    # that imports Numba waits for.  So that is imported above.
     os.register_at_fork(
         before=first_use.acquire, after_in_parent=first_use.release, after_in_child=first_use.release
     )

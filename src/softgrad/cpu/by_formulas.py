@@ -38,7 +38,7 @@ def mean(y: Array, v: Array) -> Array:
 
 def centred(y: Array, v: Array) -> Array:
     """v less its mean under the weights y, from the winner's, so that an offset costs no digits."""
-    h = 2.0**-4 if np.abs(v).max() > 1e300 else 1.0  # differences may overflow
+    h = np.where(np.abs(v).max(axis=-1, keepdims=True) > 1e300, 2.0**-4, 1.0)  # differences may overflow
     d = v * h - np.take_along_axis(v, np.argmax(y, axis=-1, keepdims=True), -1) * h
     d = d - mean(y, d)
     return (d - mean(y, d)) / h

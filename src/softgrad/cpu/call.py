@@ -27,13 +27,13 @@ def loaded() -> tuple[Any, Any, Any]:
         from . import kernels
         from .plan import plan
 
-        drive_tiles = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 9)(kernels.driver())
+        drive_tiles = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 10)(kernels.driver())
         return drive_tiles, plan, kernels.OPERATIONS
 
 
 @functools.lru_cache(maxsize=1024)
 def numbers(
-    fill: tuple[float, ...], logits: bool, double: bool, scale: float, nothing: float
+    fill: tuple[float, ...], logits: bool, once: bool, double: bool, scale: float, nothing: float
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
@@ -49,7 +49,7 @@ def numbers(
             factor, size, absent = 0.0, 1.0, -math.inf
         elif size < smallest:  # differences that overflow count
             factor, size = factor * unit, size / unit
-    elif not double and 0 < abs(scale) < 2.0**-100:
+    elif once and not double and 0 < abs(scale) < 2.0**-100:
         factor, size = unit, scale / unit
     rounded = size if double else float(np.float32(size))
     return np.array([rounded, size - rounded, nothing, factor, absent, *fill]), factor != 1
@@ -100,7 +100,12 @@ def run(
     threads.ran("numba", name, ways)
     missing = (0,) * (MOST - len(addresses))
     arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
-    threads.parallel_for(drive, arguments, plan.tiles, ways)
+
+    def share(start: int, stop: int) -> None:
+        scratch = np.empty(plan.scratch)  # here, where a lack of memory can be raised
+        drive(*arguments, scratch.ctypes.data, start, stop)
+
+    threads.parallel_for(share, (), plan.tiles, ways)
 
 
 def prepared(
@@ -117,7 +122,8 @@ def prepared(
     """What does a call: the compiled `drive`, and the plan and the numbers that it takes."""
     drive, plan, operations = loaded()
     operation = operations[name]
-    values, multiply = numbers(operation.fill, operation.logits, dtype == "float64", scale, nothing)
+    once = operation.read == 2
+    values, multiply = numbers(operation.fill, operation.logits, once, dtype == "float64", scale, nothing)
     moved = (*[multiply] * operation.read, in_place)
     return drive, plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
 

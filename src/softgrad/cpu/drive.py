@@ -4,7 +4,6 @@ A *tile* is some neighbouring rows, or some neighbouring columns, of all arrays 
 call, an array of int64, says where they lie; `plan.py` writes it, with the names below.
 """
 
-import numpy as np
 from numba import int64, njit
 
 from .intrinsics import call, pointer_to
@@ -39,8 +38,8 @@ SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 # of an element
 
 
-def drive(plan, numbers, a, b, c, d, where, start, stop):
-    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
+def drive(plan, numbers, a, b, c, d, where, memory, start, stop):
+    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`; `memory` is scratch.
 
     `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is
     read, what counts as absent, and what stands in for it in each array.
@@ -49,9 +48,7 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
     kept, reduced, columns, per_tile = plan[KEPT], plan[REDUCED], plan[COLUMNS], plan[PER_TILE]
     arrays, n = plan[ARRAYS], plan[N]
     steps, fields = SIZES + kept + reduced, kept + reduced + 2
-    memory = np.empty(TABLES + (plan[ROOM] + arrays * plan[SCRATCH]) // 8, np.float64)
-    table = int64(memory.ctypes.data)
-    room = table + 8 * TABLES
+    table, room = memory, memory + 8 * TABLES
     at, here = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0))
     step, answer = pointer_to(table + 128, int64(0)), pointer_to(table + 192, int64(0))
     for i in range(MOST):
@@ -98,7 +95,6 @@ def drive(plan, numbers, a, b, c, d, where, start, stop):
             if plan[MOVE + i] != 0 and answer[0] == 0:
                 move(plan, values, at, here[i], i, count)
         tile += 1 if columns else count
-    memory[0] = 0.0  # until here it is not given back
 
 
 @njit(nogil=True, error_model="numpy")

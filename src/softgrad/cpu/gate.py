@@ -36,7 +36,7 @@ def forward(known: Known, x: Any, axis: Any, scale: Any, out: Any) -> Array | No
             if bits is None:
                 return out if gate(x, out, axis, scale, table) else None
             return out if gate(x.view(bits), out.view(bits), axis, scale, table) else None
-        except (KeyError, TypeError):  # Numba says the latter of what it does not take
+        except (KeyError, OverflowError, TypeError):  # Numba says the latter of what it does not take
             pass
     return None
 
@@ -56,7 +56,7 @@ def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> A
             if bits is None:
                 return out if gate(y, dy, out, axis, scale, table) else None
             return out if gate(y.view(bits), dy.view(bits), out.view(bits), axis, scale, table) else None
-        except (KeyError, TypeError):
+        except (KeyError, OverflowError, TypeError):
             pass
     return None
 

@@ -96,12 +96,9 @@ TABLES: dict[tuple[str, str], Any] = {}
 
 def table(name: str, dtype: str) -> Any:
     """What a gate has to know of an operation; a kernel that nothing has asked for is 0 there."""
-    made = TABLES.get((name, dtype))
-    if made is None:
-        operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
-        room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
-        made = TABLES[name, dtype] = np.array([0, 0, room, 4 if narrow else 0], np.int64)
-    return made
+    operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
+    room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
+    return TABLES.setdefault((name, dtype), np.array([0, 0, room, 4 if narrow else 0], np.int64))
 
 
 @functools.cache
@@ -151,4 +148,4 @@ def scatter(source: str, target: str) -> int:
 @functools.cache
 def driver() -> int:
     """The address of `drive.drive`."""
-    return compiled(drive, *[int64] * 9)
+    return compiled(drive, *[int64] * 10)

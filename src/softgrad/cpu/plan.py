@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import drive, kernels
 from .drive import MOST, NARROW
 
+LONG = 256  # rows of which each is asked whether its mask makes a difference
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
 SCRATCH = 7 << 17  # bytes of the columns that do: with what a kernel needs for itself less than a megabyte
@@ -25,6 +26,7 @@ class Plan:
     table: npt.NDArray[np.int64]  # see `drive`
     address: int
     tiles: int  # what threads may share: rows, or tiles of columns
+    scratch: int  # float64s that `drive` needs
 
 
 def merged(axes: list[Axis]) -> list[Axis]:
@@ -108,12 +110,13 @@ def plan(
     moving = [mask is not None or move or not one for move, one in zip(moved, along, strict=True)]
     # Where the mask alone moves the arrays of a product, it is asked first whether it makes a difference.
     asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
+    asked = asked and n >= LONG
     element = dtype
     if any(moving[: operation.read]) and NAMES[dtype] == 2:
         element, moving = "float32", [True] * count  # the kernel of float32 does it
     item, narrow = NAMES[element], NAMES[element] == 2
 
-    width = max(1, CHUNK // n) if any(moving) else inner[0]
+    width = 1 if asked else max(1, CHUNK // n) if any(moving) else inner[0]
     if columns:
         held = count * item if any(moving) else 0  # bytes of scratch memory for an element of a tile
         held += 4 if narrow and operation.read == 1 else 0
@@ -142,4 +145,5 @@ def plan(
     widths = [NAMES[dtype]] * MOST + [1]
     fields = [[steps[i] for _, steps in [*kept, *reduced]] + [width] for i, width in enumerate(widths)]
     table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
-    return Plan(table, table.ctypes.data, rows // inner[0] * tiles if columns else rows)
+    scratch = drive.TABLES + (header[drive.ROOM] + count * header[drive.SCRATCH]) // 8
+    return Plan(table, table.ctypes.data, rows // inner[0] * tiles if columns else rows, scratch)

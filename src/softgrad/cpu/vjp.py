@@ -15,6 +15,7 @@ from .intrinsics import choose, fma, larger, load, plus, plus_product, pointer_t
 CHUNK = 2048  # elements of rows that are done before the careful ones of them are
 BLOCK = 1024  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
+FEW = 16  # the same of what is left of its mean
 TILE = 256  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
 
@@ -215,7 +216,7 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
         a[c] = 0.0
     k = uint64(0)
     while k < n:
-        stop = min(k + uint64(DOWN), n)
+        stop = min(k + uint64(FEW), n)
         for c in range(width):
             part[c] = T(0)
         for i in range(k, stop):
@@ -248,7 +249,20 @@ def centred_means(y, dy, y_step, dy_step, n, width, h, ref, q, part, total, lost
         stop = min(k + uint64(DOWN), n)
         for c in range(width):
             part[c] = T(0)
-        for i in range(k, stop):
+        for i in range(k, stop - (stop - k) % uint64(4), uint64(4)):
+            y0, dy0 = i * y_step, i * dy_step
+            y1, dy1 = y0 + y_step, dy0 + dy_step
+            y2, dy2 = y1 + y_step, dy1 + dy_step
+            y3, dy3 = y2 + y_step, dy2 + dy_step
+            for c in range(width):
+                v0 = (load(dy, dy0 + c) * h[c] - ref[c]) - q[c]
+                v1 = (load(dy, dy1 + c) * h[c] - ref[c]) - q[c]
+                v2 = (load(dy, dy2 + c) * h[c] - ref[c]) - q[c]
+                v3 = (load(dy, dy3 + c) * h[c] - ref[c]) - q[c]
+                p01 = fma(load(y, y0 + c), v0, load(y, y1 + c) * v1)
+                p23 = fma(load(y, y2 + c), v2, load(y, y3 + c) * v3)
+                store(part, c, part[c] + (p01 + p23))
+        for i in range(stop - (stop - k) % uint64(4), stop):
             for c in range(width):
                 v = (load(dy, i * dy_step + c) * h[c] - ref[c]) - q[c]
                 store(part, c, fma(load(y, i * y_step + c), v, part[c]))
