@@ -114,11 +114,12 @@ def functions(device):
 def assert_holds(name, what, check, dtype, n, axis, function):
     case = again(what, check, map=name, level="tight", dtype=dtype, n=n, axis=axis)
     verdict = case.verdict(function)
-    if name == "softmax" and what in ("vjp", "jvp") and not verdict.passed:
-        # These kernels bound the error by the norm of each row (docs/torch.md), not yet element by element.
-        (found,), (exact,) = case.results(function), case.exact
+    if name == "softmax" and what != "forward" and not verdict.passed:
+        # These kernels bound the error by the norm of each row (docs/torch.md), not yet element by element;
+        # of grad_x, which comes before grad_dy, by that of the plain form.
+        found, exact = case.results(function)[-1], case.exact[-1]
         assert measures.row_error(found.astype(case.dtype), exact).max() <= measures.bound(case.dtype), verdict
-        return
+        verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     assert verdict.passed, (name, what, check, n, axis, verdict)
 
 
