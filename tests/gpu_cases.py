@@ -118,7 +118,9 @@ def assert_holds(name, what, check, dtype, n, axis, function):
         # These kernels bound the error by the norm of each row (docs/torch.md), not yet element by element;
         # of grad_x, which comes before grad_dy, by that of the plain form.
         found, exact = case.results(function)[-1], case.exact[-1]
-        assert measures.row_error(found.astype(case.dtype), exact).max() <= measures.bound(case.dtype), verdict
+        assert measures.row_error(found.astype(case.dtype), exact).max() <= measures.bound(case.dtype), (
+            verdict
+        )
         verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     assert verdict.passed, (name, what, check, n, axis, verdict)
 

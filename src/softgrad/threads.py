@@ -267,8 +267,8 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-    # Hooks run from the last to the first: this one must take its lock before that of `logging`, which a thread
-    # that imports Numba waits for.  So that is imported above.
+    # Hooks run from the last to the first: this one must take its lock before that of `logging`, for which a
+    # thread waits that imports Numba.  So that is imported above.
     os.register_at_fork(
         before=first_use.acquire, after_in_parent=first_use.release, after_in_child=first_use.release
     )

@@ -41,7 +41,8 @@ def centred(y: Array, v: Array) -> Array:
     h = np.where(np.abs(v).max(axis=-1, keepdims=True) > 1e300, 2.0**-4, 1.0)  # differences may overflow
     d = v * h - np.take_along_axis(v, np.argmax(y, axis=-1, keepdims=True), -1) * h
     d = d - mean(y, d)
-    return (d - mean(y, d)) / h
+    result: Array = (d - mean(y, d)) / h
+    return result
 
 
 def forward(x: Array, there: Array, scale: float, nothing: float) -> Array:

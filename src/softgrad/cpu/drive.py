@@ -39,7 +39,9 @@ SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 
 
 def drive(plan, numbers, a, b, c, d, where, memory, start, stop):
-    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`; `memory` is scratch.
+    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
+
+    `memory` is scratch.
 
     `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is
     read, what counts as absent, and what stands in for it in each array.
