@@ -129,7 +129,7 @@ def test_float16_is_moved_as_float32_where_it_is_read_from_scratch_memory(way):
 @each_dtype
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_scratch_memory_is_a_megabyte_or_a_row_of_each_array(way, name, dtype):
-    arrays = OPERATIONS[name].read + OPERATIONS[name].written
+    arrays = OPERATIONS[name].read + 1
     for n in (1, 2, 48, 49, 2047, 2049, 30_000, 200_000):
         a, b = of(min(n, 2**15), 600, dtype=dtype), of(300, n, dtype=dtype)
         for view in (a[:, :300].copy(), a[:, ::2], a[:, :3], b.T, b[:6].T, b[:6].T[:, ::2], b[:, ::-1]):

@@ -117,3 +117,28 @@ def test_equal_terms_that_cancel(share, dtype, axis):
     y, dy = y.astype(dtype), dy.astype(dtype)
     dx = cases.along(softmax_vjp, axis, y, dy)
     assert_product(dx, y, dy)
+
+
+def test_columns_of_equal_weights_with_an_outlier():
+    """Sums of 64 equal terms were rounded the same way each time: C = 10.4 in float32."""
+    y = np.full((1000, 8), 1 / 1000, np.float32)
+    dy = np.ones_like(y)
+    dy[640] = -1.1875561
+    assert_product(softmax_vjp(y, dy, axis=0), y, dy, axis=0)
+
+
+def test_a_tiny_scale_counts_twice_in_the_double_backward():
+    """A part of it was given to v, and only once: off by 2**64."""
+    y, far = np.array([0.25, 0.75], np.float32), np.array([0, 2.0**60], np.float32)
+    grad_x, _ = softmax_double_backward(y, far, far, scale=2.0**-101)
+    expected = 2.0**-82 * 0.25 * 0.75 * (0.75 - 0.25)  # y₀·y₁·(y₁ − y₀), an exact number
+    np.testing.assert_array_equal(np.abs(grad_x), np.full(2, expected, np.float32))
+
+
+def test_an_axis_beyond_whole_numbers_of_64_bits():
+    """Once the gate was open, OverflowError came from it."""
+    x = np.ones((3, 4), np.float32)
+    for _ in range(2):
+        softmax(x)
+        with pytest.raises(np.exceptions.AxisError):
+            softmax(x, axis=2**70)

@@ -25,7 +25,6 @@ class Operation:
     """A row function, and the same for columns if it has one."""
 
     read: int  # the arrays it reads come first
-    written: int
     rows: Callable[..., None]
     columns: Callable[..., None] | None
     rows_room: Callable[[int, bool], int]  # bytes of scratch memory, for rows of n; narrow is a 16-bit type
@@ -36,11 +35,11 @@ class Operation:
 
 OPERATIONS = {
     "softmax": Operation(
-        1, 1, softmax.rows, softmax.columns, softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True
+        1, softmax.rows, softmax.columns, softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True
     ),
-    "softmax_vjp": Operation(2, 1, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
+    "softmax_vjp": Operation(2, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
     "softmax_double_backward": Operation(
-        3, 1, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
+        3, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
     ),
 }
 
