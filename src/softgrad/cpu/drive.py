@@ -77,14 +77,16 @@ def drive(plan, numbers, a, b, c, d, where, memory, start, stop):
                 *(at[MOST], plan[steps + MOST * fields + kept - 1], plan[steps + MOST * fields + fields - 2]),
                 *(count, n, table + 192),
             )
+        scratch = room + plan[ROOM]
         for i in range(arrays):
             of_array = steps + i * fields
             if plan[MOVE + i] == 0 or answer[0] != 0:
                 here[i] = at[i]
                 step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
             else:
-                here[i] = room + plan[ROOM] + i * plan[SCRATCH]
+                here[i] = scratch
                 step[i] = count if columns else n
+                scratch += plan[SCRATCH]
                 if i < plan[READ]:
                     move(plan, values, at, here[i], i, count)
         call(

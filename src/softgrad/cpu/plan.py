@@ -118,7 +118,7 @@ def plan(
 
     width = 1 if asked else max(1, CHUNK // n) if any(moving) else inner[0]
     if columns:
-        held = count * item if any(moving) else 0  # bytes of scratch memory for an element of a tile
+        held = sum(moving) * item  # bytes of scratch memory for an element of a tile
         held += 4 if narrow and operation.read == 1 else 0
         width = max(1, min(256, SCRATCH // (n * held))) if held else 256
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
@@ -145,5 +145,5 @@ def plan(
     widths = [NAMES[dtype]] * MOST + [1]
     fields = [[steps[i] for _, steps in [*kept, *reduced]] + [width] for i, width in enumerate(widths)]
     table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
-    scratch = drive.TABLES + (header[drive.ROOM] + count * header[drive.SCRATCH]) // 8
+    scratch = drive.TABLES + (header[drive.ROOM] + sum(moving) * header[drive.SCRATCH]) // 8
     return Plan(table, table.ctypes.data, rows // inner[0] * tiles if columns else rows, scratch)
