@@ -23,6 +23,7 @@ import numpy as np
 # A share is worth a thread from this many elements or, where `share` is asked, bytes of an array.
 ELEMENTS = 1 << 17
 SHARE = 1 << 20
+SHARED = 2 * ELEMENTS  # elements of the arrays that are worth a second thread
 # All shares end at about the same time: to look so often (in some 40 µs) costs less than to be woken.
 YIELDS = 60
 _give_way = os.sched_yield if hasattr(os, "sched_yield") else functools.partial(time.sleep, 0)
@@ -42,6 +43,7 @@ _here = _Here()
 seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
 shortcuts: list[dict[Any, Any]] = []  # by which calls go that tell nothing; `watched` empties them
 _number: int | None = None
+alone = np.array([SHARED])  # below so many elements a call is done by one thread; compiled code reads it
 
 
 def _from_environment() -> int:
@@ -76,9 +78,9 @@ def get_num_threads() -> int:
     >>> softgrad.get_num_threads()
     2
     """
-    global _number
     if _number is None:
-        _number = _from_environment()
+        _set(_from_environment())
+    assert _number is not None
     return _number
 
 
@@ -102,13 +104,18 @@ def set_num_threads(number: int) -> None:
     >>> import softgrad
     >>> softgrad.set_num_threads(1)
     """
-    global _number
     if isinstance(number, bool) or not hasattr(type(number), "__index__") or np.ndim(number):
         raise TypeError(f"set_num_threads takes a whole number, not {type(number).__name__}")
     whole = operator.index(number)
     if whole < 1:
         raise ValueError(f"set_num_threads takes a number from 1 up, not {number}")
-    _number = whole
+    _set(whole)
+
+
+def _set(number: int) -> None:
+    global _number
+    _number = number
+    alone[0] = SHARED if number > 1 else 1 << 62
 
 
 @contextlib.contextmanager

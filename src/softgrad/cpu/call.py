@@ -16,7 +16,6 @@ from . import by_formulas, machine
 
 TRUE = np.ones(1, np.bool_)
 NO_MASK = TRUE.ctypes.data
-SMALL = 1 << 17  # elements of the arrays that pass the gate; beyond, the long way does not count
 MOST = 4  # arrays of a call, as in drive.py, which would load Numba
 
 

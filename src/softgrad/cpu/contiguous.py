@@ -1,4 +1,4 @@
-"""Small contiguous NumPy arrays, right from the caller to the kernel: `gate.py` has what this is for.
+"""Contiguous NumPy arrays, right from the caller to the kernel: `gate.py` has what this is for.
 
 Numba sees to dtype, layout, alignment and who may write.  What else does not fit is left to the long way.
 """
@@ -6,13 +6,14 @@ Numba sees to dtype, layout, alignment and who may write.  What else does not fi
 import numpy as np
 from numba import int64, njit
 
-from .drive import NARROW
-from .intrinsics import call, pointer_to
+from .drive import BUDGET, NARROW
+from .intrinsics import ask, call, pointer_to
 from .vjp import TILE
 
-MOST = 1 << 17  # elements; from here on threads share the work
-# the addresses of the kernels; how much scratch memory they take, in all and an element
-ROWS, COLUMNS, ROOM, BYTES = range(4)
+# the addresses of the kernels; how much scratch memory they take, in all and an element; where it is said how
+# large an array one thread does; and the functions that let go of the GIL and take it again
+ROWS, COLUMNS, ROOM, BYTES, ALONE, LEAVE, ENTER = range(7)
+LONG = 1 << 14  # elements: a call that takes microseconds keeps the GIL
 
 helper = njit(nogil=True, error_model="numpy")
 
@@ -28,26 +29,34 @@ def done(shape, axis, item, a, b, c, scale, single, table):
         outer *= shape[d] if d < axis else 1
         inner *= shape[d] if d > axis else 1
     size = outer * n * inner
-    if not 0 < size < MOST or 1 < inner < NARROW or (a | b | c) % item != 0:
-        return False
     table = pointer_to(table, int64(0))
+    most = pointer_to(table[ALONE], int64(0))[0]
+    if not 0 < size < most or 1 < inner < NARROW or (a | b | c) % item != 0:
+        return False
     if table[ROWS if inner == 1 else COLUMNS] == 0:
         return False
-    memory = np.empty(8 + (table[ROOM] + table[BYTES] * size) // 8, np.float64)
+    width = min(TILE, inner)
+    if table[BYTES] != 0:
+        width = max(1, min(width, BUDGET // (table[BYTES] * n)))
+    memory = np.empty(8 + (table[ROOM] + table[BYTES] * n * width) // 8, np.float64)
     rounded = np.float64(np.float32(scale)) if single else scale
     memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0
     numbers = int64(memory.ctypes.data)
-    none, room = int64(0), numbers + 64
+    none, room, state = int64(0), numbers + 64, int64(0)
+    if size > LONG:
+        state = ask(table[LEAVE])
     if inner == 1:
         call(table[ROWS], a, b, c, none, n, n, n, n, n, outer, numbers, room)
     else:
         for i in range(outer):
-            for first in range(0, inner, TILE):
-                at, width = (i * n * inner + first) * item, min(TILE, inner - first)
+            for first in range(0, inner, width):
+                at, count = (i * n * inner + first) * item, min(width, inner - first)
                 call(
                     *(table[COLUMNS], a + at, b + at, c + at, none),
-                    *(inner, inner, inner, inner, n, width, numbers, room),
+                    *(inner, inner, inner, inner, n, count, numbers, room),
                 )
+    if size > LONG:
+        call(table[ENTER], state)
     memory[0] = 0.0  # until here it is not given back
     return True
 

@@ -10,6 +10,7 @@ from .intrinsics import call, pointer_to
 
 MOST = 4  # arrays that a kernel takes
 NARROW = 8  # fewer neighbouring columns than this are done as rows
+BUDGET = 7 << 17  # bytes of columns in scratch memory; with what a kernel has for itself less than a megabyte
 TABLES = 32  # float64s that hold what is known of a tile
 
 # what stands where in the numbers of a call; of FILL one for each array

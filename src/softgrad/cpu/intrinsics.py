@@ -170,6 +170,17 @@ def call(typing, function, *arguments):
 
 
 @intrinsic
+def ask(typing, function):
+    """The address that the function at an address returns."""
+
+    def code(context, builder, signature, given):
+        kind = ir.FunctionType(I64, [])
+        return builder.call(builder.inttoptr(given[0], kind.as_pointer()), [])
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
 def address_of(typing, pointer):
     """The address that a pointer holds."""
 

@@ -1,5 +1,6 @@
 """The kernels by name and dtype: compiled when they are first asked for, kept on disk where that can be."""
 
+import ctypes
 import functools
 import gc
 import math
@@ -91,13 +92,18 @@ def gate(dtype: str, arrays: int, ndim: int) -> Any:
 
 
 TABLES: dict[tuple[str, str], Any] = {}
+LET_GO = [  # of the GIL, and take it again
+    ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+    for name in ("PyEval_SaveThread", "PyEval_RestoreThread")
+]
 
 
 def table(name: str, dtype: str) -> Any:
     """What a gate has to know of an operation; a kernel that nothing has asked for is 0 there."""
     operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
     room = max(operation.rows_room(1, narrow), operation.columns_room(0, 0, narrow))
-    return TABLES.setdefault((name, dtype), np.array([0, 0, room, 4 if narrow else 0], np.int64))
+    fields = 0, 0, room, 4 if narrow else 0, threads.alone.ctypes.data, *LET_GO
+    return TABLES.setdefault((name, dtype), np.array(fields, np.int64))
 
 
 @functools.cache

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import drive, kernels
-from .drive import MOST, NARROW
+from .drive import BUDGET, MOST, NARROW
 
 LONG = 256  # rows of which each is asked whether its mask makes a difference
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
-SCRATCH = 7 << 17  # bytes of the columns that do: with what a kernel needs for itself less than a megabyte
 
 Strides = tuple[int, ...]  # in elements
 Axis = tuple[int, Strides]  # a size, and the step along it in each array and the mask
@@ -120,7 +119,7 @@ def plan(
     if columns:
         held = sum(moving) * item  # bytes of scratch memory for an element of a tile
         held += 4 if narrow and operation.read == 1 else 0
-        width = max(1, min(256, SCRATCH // (n * held))) if held else 256
+        width = max(1, min(256, BUDGET // (n * held))) if held else 256
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
     tiles = -(-inner[0] // width)
 

@@ -121,7 +121,7 @@ def run_plain(
     size = last.itemsize
     call.run(
         name,
-        last.dtype.name,
+        checks.FLOATS[last.dtype][0],
         last.shape,
         [a.ctypes.data for a in arrays],
         [tuple([step // size for step in a.strides]) for a in arrays],
