@@ -199,3 +199,14 @@ def is_narrow(typing, pointer):
         return context.get_constant(types.boolean, narrow)
 
     return types.boolean(pointer), code
+
+
+@intrinsic
+def bytes_of(typing, pointer):
+    """How many an element has; a constant."""
+    size = pointer.dtype.bitwidth // 8
+
+    def code(context, builder, signature, arguments):
+        return context.get_constant(types.uint64, size)
+
+    return types.uint64(pointer), code

@@ -10,9 +10,10 @@ proof.
 import numpy as np
 from numba import int64, njit, uint64
 
-from .intrinsics import choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
+from .intrinsics import bytes_of, choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
 
-CHUNK = 2048  # elements of rows that are done before the careful ones of them are
+MANY = 512  # rows, at most, that are summed before they are written
+BYTES = 4096  # of these rows in an array; up to four rows may have twice as many
 BLOCK = 1024  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
 FEW = 16  # the same of what is left of its mean
@@ -39,64 +40,78 @@ def is_done(c, s):
     return abs(T(c)) <= T(4) * eps * s and s < T(np.inf)
 
 
+@inlined
+def sums(y, dy, at_y, at_dy, start, stop):
+    """⟨y,dy⟩ and ⟨y,1⟩ of a block of a row."""
+    a, b = zero(y), zero(y)
+    for i in range(start, stop):
+        w = load(y, at_y + i)
+        a = plus_product(a, w, load(dy, at_dy + i))
+        b = plus(b, w)
+    return a, b
+
+
+@inlined
+def write(y, dy, dx, at_y, at_dy, at_dx, start, stop, m, scale, unit):
+    """dx of a block, of the mean m; ⟨y, dy − m⟩ and Σ|dx|."""
+    c, s = zero(y), zero(y)
+    for i in range(start, stop):
+        d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
+        v = d * w if unit else d * scale * w
+        store(dx, at_dx + i, v)
+        c = plus_product(c, d, w)
+        s = plus(s, abs(v))
+    return c, s
+
+
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
-    """`count` rows of n elements, a step apart in each array; the careful ones of some rows follow them."""
+    """`count` rows of n elements, a step apart in each array.
+
+    Some rows are summed, then written, so that none waits for its own mean; the careful ones follow.
+    """
     n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
     unit = scale == 1
-    left, mean = pointer_to(room, int64(0)), pointer_to(room + 8 * CHUNK, zero(y))
-    weights = pointer_to(room + 16 * CHUNK, 0.0)
-    many = max(uint64(1), uint64(CHUNK) // n)
+    a, b = pointer_to(room, 0.0), pointer_to(room + 8 * MANY, 0.0)
+    mean, size = pointer_to(room + 16 * MANY, zero(y)), pointer_to(room + 24 * MANY, zero(y))
+    left = pointer_to(room + 32 * MANY, int64(0))
+    length = n * bytes_of(y)
+    many = min(uint64(MANY), uint64(BYTES) // length)
+    many = max(many, min(uint64(4), uint64(2 * BYTES) // length), uint64(1))
     for first in range(uint64(0), uint64(count), many):
-        failed = 0
-        for r in range(first, min(first + many, uint64(count))):
-            at_y, at_dy, at_dx = r * y_step, r * dy_step, r * dx_step
+        some = min(many, uint64(count) - first)
+        for j in range(some):
+            at_y, at_dy = (first + j) * y_step, (first + j) * dy_step
             if n <= uint64(BLOCK):
-                part, weight, rest, s = zero(y), zero(y), zero(y), zero(y)
-                for i in range(n):
-                    w = load(y, at_y + i)
-                    part = plus_product(part, w, load(dy, at_dy + i))
-                    weight = plus(weight, w)
-                m = part / weight
-                for i in range(n):
-                    d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
-                    v = d * w if unit else d * scale * w
-                    store(dx, at_dx + i, v)
-                    rest = plus_product(rest, d, w)
-                    s = plus(s, abs(v))
-                left[failed], mean[failed], weights[failed] = r, m, weight
-                failed += 0 if is_done(rest * scale, s) else 1
-                continue
-            a, b, k = 0.0, 0.0, uint64(0)
-            while k < n:
-                stop = min(k + uint64(BLOCK), n)
-                part, weight = zero(y), zero(y)
-                for i in range(k, stop):
-                    w = load(y, at_y + i)
-                    part = plus_product(part, w, load(dy, at_dy + i))
-                    weight = plus(weight, w)
-                a += part
-                b += weight
-                k = stop
-            m = T(a / b)
-            c, s, k = 0.0, zero(y), uint64(0)
-            while k < n:
-                stop = min(k + uint64(BLOCK), n)
-                part = zero(y)
-                for i in range(k, stop):
-                    d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
-                    v = d * w if unit else d * scale * w
-                    store(dx, at_dx + i, v)
-                    part = plus_product(part, d, w)
-                    s = plus(s, abs(v))
-                c += part
-                k = stop
-            left[failed], mean[failed], weights[failed] = r, m, b
-            failed += 0 if is_done(c * scale, s) else 1
-        for j in range(failed):
-            r = uint64(left[j])
-            careful(y, dy, dx, r * y_step, r * dy_step, r * dx_step, n, mean[j], weights[j], scale)
+                a[j], b[j] = sums(y, dy, at_y, at_dy, uint64(0), n)
+            else:
+                a[j] = b[j] = 0.0
+                for k in range(uint64(0), n, uint64(BLOCK)):
+                    part, weight = sums(y, dy, at_y, at_dy, k, min(k + uint64(BLOCK), n))
+                    a[j] += part
+                    b[j] += weight
+        for j in range(some):
+            mean[j] = T(a[j] / b[j])
+        for j in range(some):
+            at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
+            if n <= uint64(BLOCK):
+                a[j], size[j] = write(y, dy, dx, at_y, at_dy, at_dx, uint64(0), n, mean[j], scale, unit)
+            else:
+                a[j], size[j] = 0.0, T(0)
+                for k in range(uint64(0), n, uint64(BLOCK)):
+                    stop = min(k + uint64(BLOCK), n)
+                    c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], scale, unit)
+                    a[j] += c
+                    size[j] += s
+        failed = 0
+        for j in range(some):
+            left[failed] = j
+            failed += 0 if is_done(a[j] * scale, size[j]) else 1
+        for f in range(failed):
+            j = uint64(left[f])
+            r = first + j
+            careful(y, dy, dx, r * y_step, r * dy_step, r * dx_step, n, mean[j], b[j], scale)
 
 
 @inlined
@@ -337,7 +352,7 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return 24 * CHUNK
+    return 40 * MANY
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
