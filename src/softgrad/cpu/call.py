@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import threads
-from . import by_formulas, machine
+from . import by_formulas, machine, team
 
 TRUE = np.ones(1, np.bool_)
 NO_MASK = TRUE.ctypes.data
@@ -20,14 +20,21 @@ MOST = 4  # arrays of a call, as in drive.py, which would load Numba
 
 
 @functools.cache
-def loaded() -> tuple[Any, Any, Any]:
-    """The compiled `drive`, which does not hold the GIL; `plan`; the operations.  Numba is loaded here."""
+def loaded() -> tuple[Any, ...]:
+    """`plan`; the operations; the address of the compiled `drive`, it, and what the threads need.
+
+    What is compiled does not hold the GIL.  Numba is loaded here.
+    """
     with threads.first_use:
         from . import kernels
         from .plan import plan
 
-        drive_tiles = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 10)(kernels.driver())
-        return drive_tiles, plan, kernels.OPERATIONS
+        driver, *of_team = kernels.driver(), *kernels.team()
+        prototypes = [ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count) for count in (10, 2, 1, 2)]
+        drive, *compiled = (
+            make(address) for make, address in zip(prototypes, (driver, *of_team), strict=True)
+        )
+        return plan, kernels.OPERATIONS, driver, drive, tuple(compiled)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -92,19 +99,13 @@ def run(
         return
     mask, mask_strides = where or (NO_MASK, None)
     in_place = addresses[-1] in addresses[:-1]
-    drive, plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place
-    )
+    plan, values = prepared(name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place)
     ways = min(threads.threads_for(elements), plan.tiles)
     threads.ran("numba", name, ways)
     missing = (0,) * (MOST - len(addresses))
     arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
-
-    def share(start: int, stop: int) -> None:
-        scratch = np.empty(plan.scratch)  # here, where a lack of memory can be raised
-        drive(*arguments, scratch.ctypes.data, start, stop)
-
-    threads.parallel_for(share, (), plan.tiles, ways)
+    _, _, driver, drive, compiled = loaded()
+    team.team.run(compiled, drive, driver, arguments, plan.scratch, plan.tiles, ways)
 
 
 def prepared(
@@ -117,14 +118,14 @@ def prepared(
     scale: float,
     nothing: float,
     in_place: bool,
-) -> tuple[Any, Any, npt.NDArray[np.float64]]:
-    """What does a call: the compiled `drive`, and the plan and the numbers that it takes."""
-    drive, plan, operations = loaded()
+) -> tuple[Any, npt.NDArray[np.float64]]:
+    """The plan and the numbers of a call."""
+    plan, operations, *_ = loaded()
     operation = operations[name]
     once = operation.read == 2
     values, multiply = numbers(operation.fill, operation.logits, once, dtype == "float64", scale, nothing)
     moved = (*[multiply] * operation.read, in_place)
-    return drive, plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
+    return plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
 
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:

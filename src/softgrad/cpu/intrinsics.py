@@ -6,6 +6,8 @@ lanes.  A kernel holds pointers: `load` and `store` convert the 16-bit types, wh
 integers of the same bits (uint16: float16, int16: bfloat16), from and to float32.
 """
 
+import platform
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -178,6 +180,40 @@ def ask(typing, function):
         return builder.call(builder.inttoptr(given[0], kind.as_pointer()), [])
 
     return types.int64(types.int64), code
+
+
+@intrinsic
+def read_flag(typing, address):
+    """The int64 that another thread writes by `write_flag`, and with it all that was written before."""
+
+    def code(context, builder, signature, given):
+        return builder.load_atomic(builder.inttoptr(given[0], I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def write_flag(typing, address, value):
+    """For `read_flag` of another thread."""
+
+    def code(context, builder, signature, given):
+        builder.store_atomic(given[1], builder.inttoptr(given[0], I64.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def pause(typing):
+    """Let the other thread of a core have it for some cycles."""
+
+    def code(context, builder, signature, given):
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", [], kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), code
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, memory, softmax, vjp
+from . import contiguous, double_backward, memory, serve, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -154,3 +154,13 @@ def scatter(source: str, target: str) -> int:
 def driver() -> int:
     """The address of `drive.drive`."""
     return compiled(drive, *[int64] * 10)
+
+
+@functools.cache
+def team() -> tuple[int, int, int]:
+    """The addresses of `serve.serve`, `serve.begin` and `serve.wait`."""
+    return (
+        compiled(serve.serve, int64, int64),
+        compiled(serve.begin, int64),
+        compiled(serve.wait, int64, int64),
+    )
