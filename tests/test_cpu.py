@@ -50,13 +50,13 @@ def way(monkeypatch):
     for what in ("kernel", "gather", "scatter"):
         monkeypatch.setattr(kernels, what, lambda *which: 1)
 
-    def planned(name, arrays, axes, where=None, in_place=False):
+    def planned(name, arrays, axes, where=None, in_place=False, ways=1):
         dtype, size = arrays[0].dtype, arrays[0].itemsize
         axes = tuple(axis % arrays[0].ndim for axis in axes)
         strides = tuple(tuple(step // size for step in a.strides) for a in arrays)
         moved = (*[False] * (len(arrays) - 1), in_place)
         mask = None if where is None else where.strides
-        result = plan.__wrapped__(name, dtype.name, arrays[0].shape, strides, axes, mask, moved)
+        result = plan.__wrapped__(name, dtype.name, arrays[0].shape, strides, axes, mask, moved, ways)
         table = {key: int(result.table[getattr(drive, key)]) for key in PLAN}
         moved = [bool(result.table[drive.MOVE + i]) for i in range(len(arrays))]
         return {**table, "moved": moved, "tiles": result.tiles}
@@ -77,8 +77,8 @@ EACH = np.broadcast_to(of(256, 1), ROW.shape)
 # (x and y, the axes): (rows or columns, what is moved, n, the length of a run, rows or columns a tile, tiles)
 WAYS = {
     "rows": ([ROW] * 2, (1,), (ROWS, NONE, 512, 512, 256, 256)),
-    "columns": ([of(300, 600)] * 2, (0,), (COLUMNS, NONE, 300, 300, 256, 3)),
-    "rows in Fortran order": ([of(512, 256).T] * 2, (1,), (COLUMNS, NONE, 512, 512, 256, 1)),
+    "columns": ([of(300, 600)] * 2, (0,), (COLUMNS, NONE, 300, 300, 1024, 1)),
+    "rows in Fortran order": ([of(512, 256).T] * 2, (1,), (COLUMNS, NONE, 512, 512, 1024, 1)),
     "columns in Fortran order": ([of(512, 256).T] * 2, (0,), (ROWS, NONE, 256, 256, 512, 512)),
     "one of each order": ([ROW, of(512, 256).T], (1,), (ROWS, [False, True], 512, 512, 4, 256)),
     "every other element": ([of(256, 1024)[:, ::2]] * 2, (1,), (ROWS, BOTH, 512, 512, 4, 256)),
@@ -95,7 +95,7 @@ WAYS = {
     "the outer axes of three": ([of(4, 5, 6)] * 2, (0, 2), (ROWS, BOTH, 24, 6, 85, 5)),
     "the last axes of three": ([of(4, 5, 6)] * 2, (1, 2), (ROWS, NONE, 30, 30, 4, 4)),
     "all axes": ([of(4, 5, 6)] * 2, (0, 1, 2), (ROWS, NONE, 120, 120, 1, 1)),
-    "the axis amid": ([of(3, 50, 300)] * 2, (1,), (COLUMNS, NONE, 50, 50, 256, 6)),
+    "the axis amid": ([of(3, 50, 300)] * 2, (1,), (COLUMNS, NONE, 50, 50, 1024, 3)),
     "few columns": ([of(300, 3)] * 2, (0,), (ROWS, BOTH, 300, 300, 6, 3)),
     "few columns amid": ([of(7, 300, 3)] * 2, (1,), (ROWS, BOTH, 300, 300, 6, 21)),
     "an axis of length 1": ([of(300, 1, 64)] * 2, (1,), (ROWS, NONE, 1, 1, 19200, 19200)),
@@ -113,6 +113,19 @@ def test_the_way_through_memory(way, name):
     assert (masked["COLUMNS"], masked["moved"]) == (found["COLUMNS"], BOTH)
     in_place = way("softmax", arrays, axes, in_place=True)
     assert (in_place["COLUMNS"], in_place["moved"]) == (found["COLUMNS"], [found["moved"][0], True])
+
+
+def test_columns_are_cut_for_threads(way):
+    for size, ways, expected in (
+        (600, 1, (1024, 1)),
+        (600, 2, (320, 2)),
+        (600, 7, (128, 5)),
+        (5000, 2, (1024, 5)),
+    ):
+        found = way("softmax", [of(300, size)] * 2, (0,), ways=ways)
+        assert (found["PER_TILE"], found["tiles"]) == expected
+    found = way("softmax", [of(8, 300, 600)] * 2, (1,), ways=4)
+    assert (found["PER_TILE"], found["tiles"]) == (1024, 8)
 
 
 def test_float16_is_moved_as_float32_where_it_is_read_from_scratch_memory(way):

@@ -99,8 +99,11 @@ def run(
         return
     mask, mask_strides = where or (NO_MASK, None)
     in_place = addresses[-1] in addresses[:-1]
-    plan, values = prepared(name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place)
-    ways = min(threads.threads_for(elements), plan.tiles)
+    ways = threads.threads_for(elements)
+    plan, values = prepared(
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place, ways
+    )
+    ways = min(ways, plan.tiles)
     threads.ran("numba", name, ways)
     missing = (0,) * (MOST - len(addresses))
     arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
@@ -118,6 +121,7 @@ def prepared(
     scale: float,
     nothing: float,
     in_place: bool,
+    ways: int,
 ) -> tuple[Any, npt.NDArray[np.float64]]:
     """The plan and the numbers of a call."""
     plan, operations, *_ = loaded()
@@ -125,7 +129,7 @@ def prepared(
     once = operation.read == 2
     values, multiply = numbers(operation.fill, operation.logits, once, dtype == "float64", scale, nothing)
     moved = (*[multiply] * operation.read, in_place)
-    return plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
+    return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
 
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from . import drive, kernels
 from .drive import BUDGET, MOST, NARROW
+from .vjp import TILE
 
 LONG = 256  # rows of which each is asked whether its mask makes a difference
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
@@ -72,6 +73,7 @@ def plan(
     axes: tuple[int, ...],
     mask: Strides | None,
     moved: tuple[bool, ...],
+    ways: int,
 ) -> Plan:
     """The way through arrays of one shape, which has no 0.
 
@@ -88,6 +90,8 @@ def plan(
         The strides of the mask.
     moved : tuple of bool
         Which arrays go through scratch memory in any case: an output that is an input as well.
+    ways : int
+        How many threads there are for it.
     """
     operation = kernels.OPERATIONS[name]
     count = len(strides)
@@ -115,11 +119,13 @@ def plan(
         element, moving = "float32", [True] * count  # the kernel of float32 does it
     item, narrow = NAMES[element], NAMES[element] == 2
 
-    width = 1 if asked else max(1, CHUNK // n) if any(moving) else inner[0]
+    width = max(1, CHUNK // n) if any(moving) else inner[0]
     if columns:
         held = sum(moving) * item  # bytes of scratch memory for an element of a tile
         held += 4 if narrow and operation.read == 1 else 0
-        width = max(1, min(256, BUDGET // (n * held))) if held else 256
+        width = min(TILE // 4, max(1, BUDGET // (n * held))) if held else TILE
+        if rows // inner[0] < ways:  # a tile for each thread
+            width = min(width, (-(-inner[0] // ways) + 63) // 64 * 64)
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
     tiles = -(-inner[0] // width)
 

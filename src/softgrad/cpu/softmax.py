@@ -14,7 +14,7 @@ from .intrinsics import address_of, fma, is_narrow, larger, load, plus, pointer_
 BLOCK = 1024  # powers whose upper halves are added up in the working precision, without an error
 SHORT = 48  # of rows up to this long, as many as make a CHUNK are done at once
 CHUNK = 2048
-TILE = 256  # columns side by side
+TILE = 1024  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
 
 helper = njit(nogil=True, error_model="numpy")

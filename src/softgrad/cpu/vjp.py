@@ -17,7 +17,7 @@ BYTES = 4096  # of these rows in an array; up to four rows may have twice as man
 BLOCK = 1024  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
 FEW = 16  # the same of what is left of its mean
-TILE = 256  # columns side by side
+TILE = 1024  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
 
 helper = njit(nogil=True, error_model="numpy")
