@@ -14,9 +14,12 @@ from .intrinsics import address_of, fma, is_narrow, larger, load, plus, pointer_
 BLOCK = 1024  # powers whose upper halves are added up in the working precision, without an error
 SHORT = 48  # of rows up to this long, as many as make a CHUNK are done at once
 CHUNK = 2048
+MANY = 32  # longer rows, at most, that are done at once
+GROUP = 2048
 TILE = 1024  # columns side by side
 SECTION = 8 * TILE  # bytes of a number for each of them
 
+inlined = njit(nogil=True, error_model="numpy", inline="always")
 helper = njit(nogil=True, error_model="numpy")
 
 
@@ -44,8 +47,24 @@ def inverse(total, rest, like):
     return high, T((fma(np.float64(-high), whole, 1.0) - high * lost) / whole)
 
 
+@inlined
+def powers(x, e, at_x, at_e, start, stop, top, scale, low, narrow):
+    """Those of a block of a row into e; the sums of their halves."""
+    upper, lower = zero(x), zero(x)
+    for i in range(start, stop):
+        p = power_of(load(x, at_x + i), top, scale, low, narrow)
+        store(e, at_e + i, p)
+        half = upper_half(p)
+        upper = plus(upper, half)
+        lower = plus(lower, p - half)
+    return upper, lower
+
+
 def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
-    """`count` rows of n elements, which start a step apart in each array."""
+    """`count` rows of n elements, which start a step apart in each array.
+
+    Some rows are at the same stage, so that none waits for its own maximum, or sum.
+    """
     n, x_step, y_step = uint64(n), uint64(x_step), uint64(y_step)
     T = type(zero(x))
     scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
@@ -53,37 +72,40 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
         short_rows(x, y, x_step, y_step, n, uint64(count), scale, low, nothing, room)
         return
     narrow = is_narrow(y)
-    e = pointer_to(room if narrow else address_of(y), zero(x))
-    for r in range(uint64(count)):
-        at_x, at_y = r * x_step, r * y_step
-        at_e = uint64(0) if narrow else at_y
-        top = load(x, at_x)
-        for i in range(n):
-            top = larger(top, load(x, at_x + i))
-        if top == T(-np.inf):
-            top = T(0)
-        total, rest = 0.0, 0.0
-        k = uint64(0)
-        while k < n:
-            stop = min(k + uint64(BLOCK), n)
-            upper, lower = zero(x), zero(x)
-            for i in range(k, stop):
-                p = power_of(load(x, at_x + i), top, scale, low, narrow)
-                store(e, at_e + i, p)
-                half = upper_half(p)
-                upper = plus(upper, half)
-                lower = plus(lower, p - half)
-            total += upper
-            rest += lower
-            k = stop
-        if total == 0:  # an empty row
+    total, rest = pointer_to(room, 0.0), pointer_to(room + 8 * MANY, 0.0)
+    top, high = pointer_to(room + 16 * MANY, zero(x)), pointer_to(room + 24 * MANY, zero(x))
+    e = pointer_to(room + 32 * MANY if narrow else address_of(y), zero(x))
+    many = max(uint64(1), min(uint64(MANY), uint64(GROUP) // n))
+    for first in range(uint64(0), uint64(count), many):
+        some = min(many, uint64(count) - first)
+        for j in range(some):
+            at_x = (first + j) * x_step
+            most = load(x, at_x)
             for i in range(n):
-                store(y, at_y + i, nothing)
-        else:
-            high, rest = inverse(total, rest, top)
-            for i in range(n):
-                p = e[at_e + i]
-                store(y, at_y + i, fma(p, high, p * T(rest)))
+                most = larger(most, load(x, at_x + i))
+            top[j] = T(0) if most == T(-np.inf) else most
+        for j in range(some):
+            at_x, at_e = (first + j) * x_step, j * n if narrow else (first + j) * y_step
+            if n <= uint64(BLOCK):
+                total[j], rest[j] = powers(x, e, at_x, at_e, uint64(0), n, top[j], scale, low, narrow)
+            else:
+                total[j] = rest[j] = 0.0
+                for k in range(uint64(0), n, uint64(BLOCK)):
+                    stop = min(k + uint64(BLOCK), n)
+                    upper, lower = powers(x, e, at_x, at_e, k, stop, top[j], scale, low, narrow)
+                    total[j] += upper
+                    rest[j] += lower
+        for j in range(some):
+            high[j], top[j] = inverse(total[j], rest[j], zero(x))
+        for j in range(some):
+            at_y, at_e = (first + j) * y_step, j * n if narrow else (first + j) * y_step
+            if total[j] == 0:  # an empty row
+                for i in range(n):
+                    store(y, at_y + i, nothing)
+            else:
+                for i in range(n):
+                    p = e[at_e + i]
+                    store(y, at_y + i, fma(p, high[j], p * top[j]))
 
 
 @helper
@@ -175,7 +197,7 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return 16 * CHUNK if n <= SHORT else 4 * n if narrow else 0
+    return 16 * CHUNK if n <= SHORT else 32 * MANY + (4 * max(n, GROUP) if narrow else 0)
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
