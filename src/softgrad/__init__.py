@@ -52,7 +52,7 @@ def __getattr__(name: str) -> ModuleType:
     raise AttributeError(f"module 'softgrad' has no attribute {name!r}")
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CrossEntropy",

@@ -185,7 +185,11 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
     if type(axis) is not int and axis is not None:
         try:
-            axis = tuple(map(operator.index, axis)) if type(axis) is tuple else operator.index(axis)
+            given = axis if type(axis) is tuple else (axis,)
+            if any(isinstance(one, bool) for one in given):
+                raise TypeError
+            whole = tuple(map(operator.index, given))
+            axis = whole if type(axis) is tuple else whole[0]
         except TypeError:
             raise TypeError(f"axis={axis!r}: it takes a whole number, a tuple of them, or None") from None
     try:

@@ -274,7 +274,8 @@ def softmax_double_backward(
 
     *Memory*: the two results, and scratch memory of at most 1 MB a thread, or four rows if those are longer.
 
-    One NaN or inf in `dy` makes its row of grad_x NaN, one in `v` its row of both.
+    One NaN or inf in `dy` makes its row of grad_x NaN, one in `v` its row of both.  So does p where it
+    overflows.
 
     Examples
     --------
