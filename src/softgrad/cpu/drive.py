@@ -13,7 +13,7 @@ NARROW = 8  # fewer neighbouring columns than this are done as rows
 TABLES = 32  # float64s that hold what is known of a tile
 
 # what stands where in the numbers of a call; of FILL one for each array
-SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
+SCALE, LOW, NOTHING, FACTOR, LOST, ALPHA, FILL = range(7)
 
 # what stands where in a plan
 (

@@ -15,6 +15,7 @@ from .drive import MOST, NARROW
 LONG = 256  # rows of which each is asked whether its mask makes a difference
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
+LINE = 64  # columns that are gathered into rows at once, at least: what is fetched with one of them
 SCRATCH = 7 << 17  # bytes of the columns that do: with what a kernel needs for itself less than a megabyte
 
 Strides = tuple[int, ...]  # in elements
@@ -97,8 +98,9 @@ def plan(
     kept, reduced = sorted_out(shape, walked, axes, count)
     n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
-    columns = bool(operation.columns) and are_columns(*sorted_out(shape, strides[: operation.read], axes))
-    columns = columns and len(reduced) == 1
+    across = are_columns(*sorted_out(shape, strides[: operation.read], axes)) and len(reduced) == 1
+    fits = operation.columns_room(n, NARROW, NAMES[dtype] == 2) <= SCRATCH
+    columns = bool(operation.columns) and across and fits
     if columns:
         nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
         kept.remove(nearest)
@@ -117,10 +119,11 @@ def plan(
     item, narrow = NAMES[element], NAMES[element] == 2
 
     width = 1 if asked else max(1, CHUNK // n) if any(moving) else inner[0]
-    if columns:
-        held = sum(moving) * item  # bytes of scratch memory for an element of a tile
-        held += 4 if narrow and operation.read == 1 else 0
-        width = max(1, min(256, SCRATCH // (n * held))) if held else 256
+    if across:
+        held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
+        held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
+        most = 256 if columns else max(LINE, width)
+        width = max(1, min(most, SCRATCH // held)) if held else 256
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
     tiles = -(-inner[0] // width)
 
