@@ -64,13 +64,9 @@ def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> A
 def remember(name: str, arrays: tuple[Array, ...]) -> None:
     """Open the gate for such arrays."""
     dtype, ndim = arrays[0].dtype, arrays[0].ndim
-    if (
-        name not in KNOWN
-        or (name, dtype, ndim) in opened
-        or ndim == 0
-        or arrays[0].size >= call.SMALL
-        or threads.watching()
-    ):
+    if name not in KNOWN or (name, dtype, ndim) in opened or ndim == 0:
+        return
+    if arrays[0].size >= call.SMALL or threads.watching():
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))

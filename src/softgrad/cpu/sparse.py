@@ -1,4 +1,7 @@
-"""The products of sparsemax and entmax: those of softmax, with the weights s = y^(2−α) on the support for y."""
+"""The products of sparsemax and entmax: those of softmax with the weights s = y^(2−α) for y.
+
+The gradient for alpha is made of the product.
+"""
 
 import math
 

@@ -24,7 +24,7 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     axes = checks.axes(axis, y.ndim)
     dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=np.empty_like(y))
     if where is not None:
-        y = np.where(checks.mask(where, y.shape), y, np.zeros((), y.dtype))
+        y = np.where(np.asarray(where), y, np.zeros((), y.dtype))
     shape = [1 if d in axes else size for d, size in enumerate(y.shape)]
     total = np.zeros(shape, y.dtype)
     strides = [0 if d in axes else step for d, step in enumerate(total.strides)]

@@ -31,7 +31,8 @@ def kernel_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def product_bound(dtype: np.dtype[Any]) -> int:
-    """C, the error that softgrad promises of a vjp and jvp of softmax, sparsemax and entmax, in eps·(|dx*| + y·D) of each element."""
+    """C, the error that softgrad promises of a vjp and jvp of softmax, sparsemax and entmax, in
+    eps·(|dx*| + y·D) of each element."""
     return 16 if dtype == np.float64 else 8
 
 
@@ -125,8 +126,8 @@ def lost(y: Array, axis: Axis = -1, dtype: np.dtype[Any] | None = None) -> Array
 def product_allowed(
     y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0, dtype: np.dtype[Any] | None = None
 ) -> Array:
-    """The error that softgrad promises of each element of a vjp: `exact` is that of the oracle, with the scale
-    in it; `y` are the weights, which are no array of the `dtype` where the map is another than softmax."""
+    """The error that softgrad promises of each element of a vjp.  `exact` is that of the oracle, with the
+    scale in it.  `y` are the weights; of another map than softmax they are no array of the `dtype`."""
     dtype = dtype or y.dtype
     allowed = rounded_once(exact, product_terms(y, exact, axis), product_bound(dtype), dtype)
     return allowed + lost(y, axis, dtype) * max(1.0, abs(scale))

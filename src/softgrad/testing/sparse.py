@@ -15,7 +15,8 @@ off by a = (k·v + 8u)·c, for entmax besides by what the root makes of an error
 the square of r = c·Σ√y/k: e/(r + √e).  An element is off by (a + e/(r + √e) + 4u·c)/c, times 2√y for entmax,
 and where it is itself less than that, by the square.
 
-Products, sound: as softmax's, with 4u for the root, and divided by Σs as here: (10u + n·v)·‖s∘(|v| + Σ s|v|/Σs)‖.
+Products, sound: as softmax's, with 4u for the root, and divided by Σs as here:
+(10u + n·v)·‖s∘(|v| + Σ s|v|/Σs)‖.
 
 Double backward, sound: sparsemax is made of straight pieces and has none: grad_x = 0.  For entmax, with
 p = w′∘(v − ⟨s,v⟩/Σs)∘(dy − ⟨s,dy⟩/Σs), w′ = 1/(2√y), it is s∘(p − ⟨s,p⟩/Σs), and with the same of
