@@ -20,7 +20,7 @@ from softgrad import (
 )
 from softgrad.formulas import entmax as entmax_formulas
 from softgrad.formulas import sparsemax as sparsemax_formulas
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, measures, oracle, search
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -252,6 +252,19 @@ def test_gradients_that_cancel_in_long_rows(alpha, dtype):
     dx = entmax_vjp(y, dy, alpha)
     assert_product(dx, y, dy, alpha)
     assert (dx[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("alpha", [1.25, 1.5, 2])
+def test_rows_that_are_hard_for_softmax(alpha, dtype):
+    """Ties, tiny losers, outliers and offsets, as the search of test_search.py draws them."""
+    rng = np.random.default_rng(7)
+    for n in (2, 5, 17, 65, 257, 600, 1300):
+        drawn = [search.draw(rng, n, dtype)[1:] for _ in range(40)]
+        y, dy = (np.stack(rows) for rows in zip(*[row for row in drawn if search.usable(*row)], strict=True))
+        for axis in (-1, 0):
+            dx = cases.along(lambda y, dy, axis: entmax_vjp(y, dy, alpha, axis=axis), axis, y, dy)
+            assert_product(dx, y, dy, alpha)
 
 
 @pytest.mark.parametrize("n", [1000, 4100, 300_000])
