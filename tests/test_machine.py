@@ -186,6 +186,14 @@ def test_the_formulas_do_what_the_kernels_do(layout, monkeypatch):
                     yield softgrad.softmax_vjp(own, v, **options, out=own if own.ndim else None)
         y = softgrad.softmax(x, axis=axis)
         yield from softgrad.softmax_double_backward(y, v, v, axis=axis, scale=2.0)
+        for alpha in (1.25, 1.5, 2.0):
+            for mask in (None, where):
+                options = {"axis": axis, "where": mask}
+                y = softgrad.entmax(x, alpha, **options, scale=-0.1, empty="nan")
+                yield y
+                yield softgrad.entmax_vjp(y, dy, alpha, **options)
+                yield softgrad.entmax_alpha_vjp(y, v, alpha, **options)
+            yield from softgrad.entmax_double_backward(y, v, v, alpha, axis=axis, scale=2.0)
 
     found, expected = [], []
     assert softgrad.explain(lambda: expected.extend(results()))[0].by == "numba"

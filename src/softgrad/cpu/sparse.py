@@ -20,6 +20,7 @@ helper = njit(nogil=True, error_model="numpy")
 product, product_of_columns = helper(vjp.rows), helper(vjp.columns)
 
 SHORT = 4096  # bytes of rows that are computed whole
+WEIGHED = 512  # elements of the short rows that are computed at once
 BLOCK = 16  # elements that are looked at together: is one in the support?
 
 # Beyond α = 2 the smallest y weigh most.  Where one weighs this much more than 1 it holds its row's mean in
@@ -85,9 +86,9 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     """
     T = type(zero(y))
     alpha = numbers[ALPHA]
-    many = max(int64(1), int64(vjp.CHUNK) // n)
+    many = max(int64(1), int64(WEIGHED) // n)
     short = n * (8 if is_double(zero(y)) else 4) <= SHORT
-    size = 8 * max(int64(vjp.CHUNK), n)
+    size = 8 * max(int64(WEIGHED), n)
     s, d, places = pointer_to(room, zero(y)), pointer_to(room + size, dy), pointer_to(room + 2 * size, n)
     room += size if short else 3 * size
     if short:
@@ -185,7 +186,7 @@ def alpha_vjp_room(n: int, narrow: bool) -> int:
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return (24 if 8 * n > SHORT else 8) * max(vjp.CHUNK, n) + vjp.rows_room(n, narrow)
+    return (24 if 8 * n > SHORT else 8) * max(WEIGHED, n) + vjp.rows_room(n, narrow)
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
