@@ -96,6 +96,11 @@ def weights(y, alpha):
         return np.array([int(p.man) << (int(p.exp) - unit) if p else 0 for p in powers], object), unit
 
 
+def wide_weights(y, alpha=1.5, axis=-1):
+    """The same in longdouble, along an axis."""
+    return oracle.along_rows(lambda row: oracle.quotient(*weights(row, alpha), 1), y, axis=axis)
+
+
 def vjp(y, dy, alpha=1.5, axis=-1, scale=1.0):
     """scale·(diag(s) − s sᵀ/⟨s,1⟩)·dy for y and dy as given."""
 

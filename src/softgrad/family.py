@@ -54,11 +54,12 @@ LOG_SOFTMAX = Map(
 SPARSEMAX = Map(
     name="sparsemax",
     layer="Sparsemax",
-    forward="sparsemax",
-    vjp="sparsemax_vjp",
-    jvp="sparsemax_vjp",
-    double_backward="sparsemax_double_backward",
+    forward="entmax",
+    vjp="entmax_vjp",
+    jvp="entmax_vjp",
+    double_backward="entmax_double_backward",
     alpha=2,
+    plain=True,
 )
 
 
@@ -76,6 +77,7 @@ def entmax(alpha: float = 1.5) -> Map:
         double_backward="entmax_double_backward",
         alpha=alpha,
         parameters=("alpha",),
+        plain=True,
     )
 
 

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from ..checks import Array
+from ..formulas import entmax as entmax_formulas
 from ..formulas import softmax as formulas
 
 Where = tuple[int, tuple[int, ...]] | None
@@ -45,22 +46,42 @@ def centred(y: Array, v: Array) -> Array:
     return result
 
 
-def forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
+def forward(x: Array, there: Array, scale: float, nothing: float, alpha: float) -> Array:
     if scale == 0:
         x, scale = np.where(x > -np.inf, x * 0.0, x), 1.0  # NaN stays, −inf has no part
     x = np.where(there, x * math.copysign(1.0, scale), -np.inf)
     top = np.max(x, axis=-1, keepdims=True)
-    y: Array = formulas.softmax((x - top) * abs(scale), np)  # a difference may overflow, to −inf
+    z = (x - top) * abs(scale)  # a difference may overflow, to −inf
+    y: Array = formulas.softmax(z, np) if alpha == 1 else entmax_formulas.entmax(z, alpha, np)
     return np.where(top == -np.inf, nothing, y)
 
 
-def product(y: Array, dy: Array, scale: float) -> Array:
+def weights(y: Array, alpha: float) -> Array:
+    """s = y^(2−α) on the support; NaN stays."""
+    s: Array = y if alpha == 1 else np.where(y == 0, 0.0, np.minimum(y ** (2 - alpha), 2.0**500))
+    return s
+
+
+def product(y: Array, dy: Array, scale: float, alpha: float) -> Array:
+    y = weights(y, alpha)
     return centred(y, dy) * scale * y
 
 
-def double_backward(y: Array, dy: Array, v: Array, scale: float) -> Array:
-    p = centred(y, dy) * centred(y, v)
-    return (p - mean(y, p)) * y * scale * scale
+def double_backward(y: Array, dy: Array, v: Array, scale: float, alpha: float) -> Array:
+    s = weights(y, alpha)
+    slope = np.where(y == 0, 0.0, (2 - alpha) * s / y)
+    p = centred(s, dy) * centred(s, v) * slope
+    return (p - mean(s, p)) * s * scale * scale
+
+
+def alpha_vjp(y: Array, dx: Array, scale: float, alpha: float) -> Array:
+    """Σ dx·ψ in each element of a row: see `sparse.psi`."""
+    log = np.log(np.where(y == 0, 1.0, y))
+    t = (alpha - 1) * log
+    series = sum((k + 1) / math.factorial(k + 2) * np.maximum(t, -1) ** k for k in range(18))
+    g = np.where(np.abs(t) < 1, series, (1 - np.exp(t) * (1 - t)) / t**2)
+    result: Array = y * 0 - np.sum(dx * log**2 * g, axis=-1, keepdims=True)
+    return result
 
 
 def run(
@@ -73,6 +94,7 @@ def run(
     where: Where,
     scale: float,
     nothing: float,
+    alpha: float,
 ) -> None:
     """What `call.run` does."""
     last = tuple(range(-len(axes), 0))
@@ -85,11 +107,11 @@ def run(
     mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     with np.errstate(all="ignore"):
-        if name == "softmax":
-            result = forward(read[0], there, scale, nothing)
+        if len(read) == 1:
+            result = forward(read[0], there, scale, nothing, alpha)
         else:
             read = [np.where(there, array, 0.0) for array in read]
-            result = PRODUCTS[name](*read, scale)
+            result = PRODUCTS[name](*read, scale, alpha)
             result[~read[0].any(axis=-1)] = 0  # an empty row
         result[~there] = 0
         arrays[-1][...] = result.reshape(moved)
@@ -98,4 +120,7 @@ def run(
 PRODUCTS: dict[str, Callable[..., Any]] = {
     "softmax_vjp": product,
     "softmax_double_backward": double_backward,
+    "entmax_vjp": product,
+    "entmax_double_backward": double_backward,
+    "entmax_alpha_vjp": alpha_vjp,
 }

@@ -39,7 +39,13 @@ def loaded() -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def numbers(
-    fill: tuple[float, ...], logits: bool, once: bool, double: bool, scale: float, nothing: float
+    fill: tuple[float, ...],
+    logits: bool,
+    once: bool,
+    double: bool,
+    scale: float,
+    nothing: float,
+    alpha: float,
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
@@ -58,7 +64,7 @@ def numbers(
     elif once and not double and 0 < abs(scale) < 2.0**-100:
         factor, size = unit, scale / unit
     rounded = size if double else float(np.float32(size))
-    return np.array([rounded, size - rounded, nothing, factor, absent, *fill]), factor != 1
+    return np.array([rounded, size - rounded, nothing, factor, absent, alpha, *fill]), factor != 1
 
 
 def run(
@@ -71,6 +77,7 @@ def run(
     where: tuple[int, tuple[int, ...]] | None = None,
     scale: float = 1.0,
     nothing: float = 0.0,
+    alpha: float = 1.0,
 ) -> None:
     """Do the operation `name` of `kernels.OPERATIONS` on arrays of one shape.
 
@@ -89,19 +96,21 @@ def run(
     scale : float
     nothing : float
         What a row of logits gives that has nothing in it.
+    alpha : float
+        Of entmax.
     """
     elements = math.prod(shape)
     if elements == 0:
         return
     if machine.lacks(dtype):
         threads.ran("formulas", name)
-        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
+        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, alpha)
         return
     mask, mask_strides = where or (NO_MASK, None)
     in_place = addresses[-1] in addresses[:-1]
     ways = threads.threads_for(elements)
     plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place, ways
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, alpha, in_place, ways
     )
     ways = min(ways, plan.tiles)
     threads.ran("numba", name, ways)
@@ -120,6 +129,7 @@ def prepared(
     mask: tuple[int, ...] | None,
     scale: float,
     nothing: float,
+    alpha: float,
     in_place: bool,
     ways: int,
 ) -> tuple[Any, npt.NDArray[np.float64]]:
@@ -127,7 +137,8 @@ def prepared(
     plan, operations, *_ = loaded()
     operation = operations[name]
     once = operation.read == 2
-    values, multiply = numbers(operation.fill, operation.logits, once, dtype == "float64", scale, nothing)
+    double = dtype == "float64"
+    values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, alpha)
     moved = (*[multiply] * operation.read, in_place)
     return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
 

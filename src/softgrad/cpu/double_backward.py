@@ -22,6 +22,42 @@ def centred(y, dy, at_y, at_dy, n, b):
     return safe_centre(y, dy, at_y, at_dy, n, b)
 
 
+@njit(nogil=True, error_model="numpy")
+def curved(s, dy, v, grad_x, at_s, at_dy, at_v, at_x, n, slope, scale):
+    """grad_x of a row with the weights s; their slope multiplies p, if it is not 1 throughout (None)."""
+    T = type(zero(s))
+    b = 0.0
+    for k in range(uint64(0), n, uint64(BLOCK)):
+        part = zero(s)
+        for i in range(k, min(k + uint64(BLOCK), n)):
+            part = plus(part, load(s, at_s + i))
+        b += part
+    if b == 0:
+        for i in range(n):
+            store(grad_x, at_x + i, T(0))
+        return
+    h, ref, q, r = centred(s, dy, at_s, at_dy, n, b)
+    h_v, ref_v, q_v, r_v = centred(s, v, at_s, at_v, n, b)
+    total = 0.0
+    for k in range(uint64(0), n, uint64(BLOCK)):
+        part = zero(s)
+        for i in range(k, min(k + uint64(BLOCK), n)):
+            d = ((load(dy, at_dy + i) * h - ref) - q) - r
+            u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
+            if slope is not None:
+                u *= load(slope, i)
+            part = plus_product(part, load(s, at_s + i), d * u)
+        total += part
+    mean = T(total / b)
+    for i in range(n):
+        d = ((load(dy, at_dy + i) * h - ref) - q) - r
+        u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
+        if slope is not None:
+            u *= load(slope, i)
+        found = (d * u - mean) * load(s, at_s + i)
+        store(grad_x, at_x + i, found * (T(1) / h) * (T(1) / h_v) * scale * scale)
+
+
 def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
     """`count` rows of n elements, which start a step apart in each array."""
     n, y_step, dy_step = uint64(n), uint64(y_step), uint64(dy_step)
@@ -30,29 +66,4 @@ def rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, r
     scale = T(numbers[0])
     for row in range(uint64(count)):
         at_y, at_dy, at_v, at_x = row * y_step, row * dy_step, row * v_step, row * x_step
-        b = 0.0
-        for k in range(uint64(0), n, uint64(BLOCK)):
-            part = zero(y)
-            for i in range(k, min(k + uint64(BLOCK), n)):
-                part = plus(part, load(y, at_y + i))
-            b += part
-        if b == 0:
-            for i in range(n):
-                store(grad_x, at_x + i, T(0))
-            continue
-        h, ref, q, r = centred(y, dy, at_y, at_dy, n, b)
-        h_v, ref_v, q_v, r_v = centred(y, v, at_y, at_v, n, b)
-        total = 0.0
-        for k in range(uint64(0), n, uint64(BLOCK)):
-            part = zero(y)
-            for i in range(k, min(k + uint64(BLOCK), n)):
-                d = ((load(dy, at_dy + i) * h - ref) - q) - r
-                u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
-                part = plus_product(part, load(y, at_y + i), d * u)
-            total += part
-        mean = T(total / b)
-        for i in range(n):
-            d = ((load(dy, at_dy + i) * h - ref) - q) - r
-            u = ((load(v, at_v + i) * h_v - ref_v) - q_v) - r_v
-            found = (d * u - mean) * load(y, at_y + i)
-            store(grad_x, at_x + i, found * (T(1) / h) * (T(1) / h_v) * scale * scale)
+        curved(y, dy, v, grad_x, at_y, at_dy, at_v, at_x, n, None, scale)

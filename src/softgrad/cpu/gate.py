@@ -64,7 +64,7 @@ def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> A
 def remember(name: str, arrays: tuple[Array, ...]) -> None:
     """Open the gate for such arrays."""
     dtype, ndim = arrays[0].dtype, arrays[0].ndim
-    if (name, dtype, ndim) in opened or ndim == 0 or threads.watching():
+    if name not in KNOWN or (name, dtype, ndim) in opened or ndim == 0 or threads.watching():
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))

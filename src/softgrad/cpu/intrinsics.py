@@ -88,6 +88,14 @@ def pointer_to(typing, address, like):
 
 
 @intrinsic
+def after(typing, pointer, index):
+    """A pointer to pointer[index]."""
+    return pointer(pointer, index), lambda context, builder, signature, arguments: builder.gep(
+        arguments[0], [arguments[1]]
+    )
+
+
+@intrinsic
 def plus(typing, a, b):
     """a + b, of a sum whose order is LLVM's."""
 
@@ -155,6 +163,13 @@ def power_of_two(typing, number, shift):
         return builder.bitcast(builder.shl(bits, builder.trunc(arguments[1], integer)), arguments[0].type)
 
     return number(number, types.int64), code
+
+
+@intrinsic
+def bits(typing, number):
+    """The bits of a float64 as a whole number, or of a whole number as a float64."""
+    result, kind = (types.int64, I64) if number == types.float64 else (types.float64, F64)
+    return result(number), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], kind)
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, memory, serve, softmax, vjp
+from . import contiguous, double_backward, entmax, memory, serve, softmax, sparse, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -41,6 +41,17 @@ OPERATIONS = {
     "softmax_vjp": Operation(2, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
     "softmax_double_backward": Operation(
         3, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
+    ),
+    "entmax": Operation(1, entmax.rows, None, entmax.rows_room, vjp.columns_room, (-math.inf, 0.0), True),
+    "entmax_vjp": Operation(
+        2, sparse.rows, sparse.columns, sparse.rows_room, sparse.columns_room, (0.0, 0.0, 0.0)
+    ),
+    "entmax_alpha_vjp": Operation(
+        2, sparse.alpha_vjp, None, sparse.alpha_vjp_room, vjp.columns_room, (0.0, 0.0, 0.0)
+    ),
+    "entmax_double_backward": Operation(
+        *(3, sparse.double_backward, None, sparse.double_backward_room, vjp.columns_room),
+        (0.0, 0.0, 0.0, 0.0),
     ),
 }
 

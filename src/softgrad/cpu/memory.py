@@ -42,6 +42,9 @@ def gather(
             for i in range(n):
                 v = load(source, at + i)
                 store(target, to + i, choose(v == lost, fill, v * factor))
+        elif mask_step == 0 and load(where, mask_at) != 0 and factor == 1:
+            for i in range(n):
+                store(target, to + i * target_one, load(source, at + i * step))
         else:
             for i in range(n):
                 v = load(source, at + i * step)
@@ -54,6 +57,7 @@ def scatter(source, source_step, target, rows_step, step, where, mask_rows_step,
     T = type(zero(target))
     fill = T(fill)
     source_one = int64(1)
+    n = n if step != 0 else min(n, 1)  # one number for all
     if abs(step) > abs(rows_step) and rows > 1:
         rows, n = n, rows
         rows_step, step = step, rows_step
@@ -67,6 +71,9 @@ def scatter(source, source_step, target, rows_step, step, where, mask_rows_step,
         elif step == 1 and mask_step == 0 and source_one == 1 and load(where, mask_at) != 0:
             for i in range(n):
                 store(target, to + i, load(source, at + i))
+        elif mask_step == 0 and load(where, mask_at) != 0:
+            for i in range(n):
+                store(target, to + i * step, load(source, at + i * source_one))
         else:
             for i in range(n):
                 absent = load(where, mask_at + i * mask_step) == 0

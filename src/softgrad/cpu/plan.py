@@ -16,6 +16,7 @@ from .vjp import TILE
 LONG = 256  # rows of which each is asked whether its mask makes a difference
 NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
+LINE = 64  # columns that are gathered into rows at once, at least: what is fetched with one of them
 
 Strides = tuple[int, ...]  # in elements
 Axis = tuple[int, Strides]  # a size, and the step along it in each array and the mask
@@ -100,8 +101,9 @@ def plan(
     kept, reduced = sorted_out(shape, walked, axes, count)
     n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
-    columns = bool(operation.columns) and are_columns(*sorted_out(shape, strides[: operation.read], axes))
-    columns = columns and len(reduced) == 1
+    across = are_columns(*sorted_out(shape, strides[: operation.read], axes)) and len(reduced) == 1
+    fits = operation.columns_room(n, NARROW, NAMES[dtype] == 2) <= BUDGET
+    columns = bool(operation.columns) and across and fits
     if columns:
         nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
         kept.remove(nearest)
@@ -120,11 +122,12 @@ def plan(
     item, narrow = NAMES[element], NAMES[element] == 2
 
     width = max(1, CHUNK // n) if any(moving) else inner[0]
-    if columns:
-        held = sum(moving) * item  # bytes of scratch memory for an element of a tile
-        held += 4 if narrow and operation.read == 1 else 0
-        width = min(TILE // 4, max(1, BUDGET // (n * held))) if held else TILE
-        if rows // inner[0] < ways:  # a tile for each thread
+    if across:
+        held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
+        held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
+        most = TILE if not held else TILE // 4 if columns else max(LINE, width)
+        width = max(1, min(most, BUDGET // held)) if held else most
+        if columns and rows // inner[0] < ways:  # a tile for each thread
             width = min(width, (-(-inner[0] // ways) + 63) // 64 * 64)
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
     tiles = -(-inner[0] // width)

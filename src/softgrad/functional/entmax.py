@@ -53,10 +53,10 @@ def entmax(
     else but where the dtype can't hold y*, or x is so near to the threshold that rounding can't tell.
 
     *Time*: nothing is sorted.  Only logits within 1/(α−1) of the largest (times the scale) can be in the
-    support; two sweeps over the row collect them, Newton's method (beyond α = 2 after a bisection) finds τ
-    from them, and a third sweep writes y.
+    support; two sweeps over the row collect them, and Newton's method (beyond α = 2 after a bisection) finds
+    τ from them.
 
-    *Memory*: the result, and less than 4 MB a thread, whatever the layout.
+    *Memory*: as for `softmax`, with four rows in place of three.
 
     NaN, infinities, empty and 0-d arrays as for `softmax`.
 
@@ -116,13 +116,17 @@ def entmax_vjp(
     -----
     *Formula*: the Jacobian is ``diag(w) − w wᵀ/Σw``.
 
-    *Error*: against the exact value of the formula for the given y and dy, ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ in each
-    row (float64: 4·eps) and half the smallest subnormal for each element, as for `softmax_vjp`.  In float64,
-    for an alpha other than 1, 1.5 and 2, w is rounded too, which may add 2·eps·‖dx*‖₁·‖w‖₂/‖w‖₁.  Beyond
-    α = 2 the smallest y weigh most: a w counts as 2¹⁰⁰ at most (float64: 2⁵⁰⁰).
+    *Error*: as for `softmax_vjp`, with the exact w of the given `y` in the place of y,
 
-    *Memory*: the result, and less than 4 MB a thread, or 16 bytes (float64: 24) for each element of a row's
-    support if that is more.  Of the forward pass only `y` has to be kept.
+    .. math::
+        |dx_i - dx^*_i| \le C\, eps\, (|dx^*_i| + w_i D) + \Bigl(1 + \frac{n\, w_i}{\sum_k w_k}\Bigr)
+        \frac{\eta}{2}, \qquad D = \frac{\sum_k w_k\, |dy_k - m^*|}{\sum_k w_k},
+
+    with C = 8 for float32 and 16 for float64.  Beyond α = 2 the smallest y weigh most: a w counts as 2¹⁰⁰ at
+    most (float64: 2⁵⁰⁰).  docs/decisions.md has what is proved, and what was seen.
+
+    *Memory*: as for `softmax`, with nine rows in place of three; it is used for the support alone where rows
+    are long.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps
     them out.
@@ -223,11 +227,16 @@ def entmax_double_backward(
 
     Notes
     -----
-    *Error*: grad_dy as `entmax_vjp`.  With p = w′∘(v − n)∘(dy − m) it is grad_x = w∘(p − ⟨w,p⟩/Σw), and its
-    error in each row is at most 4·eps·(‖w∘p‖₂ + \|⟨w,p⟩\|·‖w‖₂/Σw), for float32 2·eps·‖grad_x‖₂
-    besides; in float64, for an alpha other than 1, 1.5 and 2, 4·eps·‖w∘p‖₁·‖w‖₂/Σw besides.
+    *Error*: grad_dy as `entmax_vjp`.  With :math:`v^\circ` and :math:`dy^\circ` for v and dy less their
+    means, and C and D as there,
 
-    *Memory*: the two results.
+    .. math::
+        |grad_{x,i} - grad^*_{x,i}| \le C\, eps\, w_i \Bigl(T_i + \frac{\sum_k w_k T_k}{\sum_k w_k}\Bigr),
+        \quad T = |w'| \circ (|v^\circ| + D(v)) \circ (|dy^\circ| + D(dy))
+
+    and what underflows; `scale` counts twice.
+
+    *Memory*: the two results, and as for `softmax`, with nine rows in place of three.
 
     Examples
     --------
@@ -323,9 +332,10 @@ def entmax_alpha_vjp(
     ``t = (α−1)·log y``, which is (log y)²/2 at α = 1 but for the sign.  What is computed is ⟨dx, ψ⟩ with
     ``dx = entmax_vjp(y, dy)``.
 
-    *Error*: at most 4·eps·‖dx‖₂·‖ψ‖₂ for each row (float64: 8·eps), over the support.
+    *Error*: what that of dx makes of it, Σ|dx − dx*|∘|ψ|, and 4·eps·Σ|dx∘ψ| for each row (float64: 8·eps),
+    over the support.
 
-    *Memory*: the result, dx, and two numbers of float64 for each of y, five for each of the support.
+    *Memory*: the result, dx, and as for `entmax_vjp`; with a mask a copy of y.
 
     A scale makes no difference: it is α's effect at the given y.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,7 @@ from .. import checks, family
 from ..checks import Array
 from ..family import Map
 from . import maps
-from .run import returned
-
-# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; what follows these is below 2⁻⁵⁵ of it for |t| ≤ 1
-SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
+from .run import returned, run_plain
 
 
 def row(alpha: Any) -> Map:
@@ -23,25 +19,16 @@ def row(alpha: Any) -> Map:
 
 
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
-    """Σ dx·ψ for each row: with dx = J dy it is ⟨dy, ∂y/∂α⟩, since ∂y/∂α = J ψ.
-
-    ψ = −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t², which has no trouble at α = 1.
-    """
+    """Σ dx·ψ for each row: with dx = J dy it is ⟨dy, ∂y/∂α⟩, since ∂y/∂α = J ψ (see `cpu.sparse.psi`)."""
     y, dy = checks.alike(("y", "dy"), y, dy)
     axes = checks.axes(axis, y.ndim)
-    mask = None if where is None else checks.mask(where, y.shape)
     dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=np.empty_like(y))
-    support = y != 0
-    if mask is not None:
-        support &= mask
-    with np.errstate(all="ignore"):
-        log = np.log(y[support].astype(np.float64))
-        t = (alpha - 1) * log
-        small = np.abs(t) < 1
-        ratio = np.empty_like(t)
-        ratio[small] = np.polynomial.polynomial.polyval(t[small], SERIES)
-        ratio[~small] = (1 - np.exp(t[~small]) * (1 - t[~small])) / t[~small] ** 2
-        terms = np.zeros(y.shape)
-        terms[support] = dx[support].astype(np.float64) * (-ratio * log * log)
-        total = terms.sum(axis=axes if y.ndim else None)
-        return returned(np.asarray(total, y.dtype), None)
+    if where is not None:
+        y = np.where(np.asarray(where), y, np.zeros((), y.dtype))
+    shape = [1 if d in axes else size for d, size in enumerate(y.shape)]
+    total = np.zeros(shape, y.dtype)
+    strides = [0 if d in axes else step for d, step in enumerate(total.strides)]
+    # the kernel writes the number of a row in each of its elements, which are one
+    each = np.lib.stride_tricks.as_strided(total, y.shape, strides)
+    run_plain("entmax_alpha_vjp", [y, dx, each], None, axes, alpha=alpha)
+    return returned(total.reshape([size for d, size in enumerate(y.shape) if d not in axes]), None)

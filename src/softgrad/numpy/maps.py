@@ -43,7 +43,7 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
         np.copyto(result, given)
         given = result
     if map.plain:
-        run_plain(map.forward, [given, result], where, axes, factor, nothing)
+        run_plain(map.forward, [given, result], where, axes, factor, nothing, map.alpha or 1.0)
         gate.remember(map.forward, (given, result))
         if empty_rows is not None:  # what is masked is 0, but for such a row
             np.copyto(result, nothing, where=empty_rows)
@@ -85,7 +85,7 @@ def product(
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
     if map.plain:
-        run_plain(kernel, [y, v, result], where, axes, factor)
+        run_plain(kernel, [y, v, result], where, axes, factor, alpha=map.alpha or 1.0)
         gate.remember(kernel, (y, v, result))
     elif y.size:
         packs = product_packs(map, kernel)
@@ -115,8 +115,9 @@ def double_backward(
     factor = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
     if map.plain:
-        run_plain(map.vjp, [y, v, grads[1]], None, axes, factor)
-        run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor)
+        alpha = map.alpha or 1.0
+        run_plain(map.vjp, [y, v, grads[1]], None, axes, factor, alpha=alpha)
+        run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor, alpha=alpha)
     elif y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
     return grads if y.ndim or out is not None else (grads[0][()], grads[1][()])

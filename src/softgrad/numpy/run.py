@@ -112,6 +112,7 @@ def run_plain(
     axes: tuple[int, ...],
     scale: float = 1.0,
     nothing: float = 0.0,
+    alpha: float = 1.0,
 ) -> None:
     """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first."""
     if arrays[0].ndim == 0:  # counts as one number
@@ -129,4 +130,5 @@ def run_plain(
         None if where is None else (where.ctypes.data, where.strides),
         scale,
         nothing,
+        alpha,
     )

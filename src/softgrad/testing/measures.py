@@ -31,7 +31,8 @@ def kernel_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def product_bound(dtype: np.dtype[Any]) -> int:
-    """C, the error that softgrad promises of softmax's vjp and jvp, in eps·(|dx*| + y·D) of each element."""
+    """C, the error that softgrad promises of a vjp and jvp of softmax, sparsemax and entmax, in
+    eps·(|dx*| + y·D) of each element."""
     return 16 if dtype == np.float64 else 8
 
 
@@ -110,22 +111,26 @@ def rounded_once(exact: Array, terms: Array, factor: int, dtype: np.dtype[Any]) 
     return np.asarray(allowed)
 
 
-def lost(y: Array, axis: Axis = -1) -> Array:
+def lost(y: Array, axis: Axis = -1, dtype: np.dtype[Any] | None = None) -> Array:
     """What may underflow: half the smallest subnormal in dx itself, and in each of the n products y·dy, by
     which the mean of dy is off."""
+    dtype = dtype or y.dtype
     axis = tuple(range(y.ndim)) if axis is None else axis
     w = y.astype(WIDE)
     total = w.sum(axis, keepdims=True)
     n = np.ones(y.shape, WIDE).sum(axis, keepdims=True)
     share = n * w / np.where(total == 0, 1, total)
-    return np.asarray((smallest(y.dtype) + share * smallest(kernel_dtype(y.dtype))) / 2)
+    return np.asarray((smallest(dtype) + share * smallest(kernel_dtype(dtype))) / 2)
 
 
-def product_allowed(y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
-    """The error that softgrad promises of each element of softmax's vjp: `exact` is that of the oracle, with
-    the scale in it."""
-    allowed = rounded_once(exact, product_terms(y, exact, axis), product_bound(y.dtype), y.dtype)
-    return allowed + lost(y, axis) * max(1.0, abs(scale))
+def product_allowed(
+    y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0, dtype: np.dtype[Any] | None = None
+) -> Array:
+    """The error that softgrad promises of each element of a vjp.  `exact` is that of the oracle, with the
+    scale in it.  `y` are the weights; of another map than softmax they are no array of the `dtype`."""
+    dtype = dtype or y.dtype
+    allowed = rounded_once(exact, product_terms(y, exact, axis), product_bound(dtype), dtype)
+    return allowed + lost(y, axis, dtype) * max(1.0, abs(scale))
 
 
 def worst_ratio(error: Array, beside: Array, axis: Axis) -> Array:
@@ -138,7 +143,9 @@ def worst_ratio(error: Array, beside: Array, axis: Axis) -> Array:
 def product_miss(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
     """The worst |dx − dx*| of each row in units of what softgrad promises: at most 1."""
     with np.errstate(all="ignore"):
-        return worst_ratio(np.abs(dx.astype(WIDE) - exact), product_allowed(y, exact, axis, scale), axis)
+        return worst_ratio(
+            np.abs(dx.astype(WIDE) - exact), product_allowed(y, exact, axis, scale, dx.dtype), axis
+        )
 
 
 def product_error(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
@@ -146,7 +153,7 @@ def product_error(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: flo
     (of a 16-bit type nearly all of it is the rounding, 0.5)."""
     with np.errstate(all="ignore"):
         error = np.abs(dx.astype(WIDE) - exact)
-        error = np.where(error == 0, 0, np.maximum(error - lost(y, axis) * max(1.0, abs(scale)), 0))
+        error = np.where(error == 0, 0, np.maximum(error - lost(y, axis, dx.dtype) * max(1.0, abs(scale)), 0))
         return worst_ratio(error, eps(dx.dtype) * product_terms(y, exact, axis), axis)
 
 

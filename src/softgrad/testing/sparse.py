@@ -15,11 +15,19 @@ off by a = (k·v + 8u)·c, for entmax besides by what the root makes of an error
 the square of r = c·Σ√y/k: e/(r + √e).  An element is off by (a + e/(r + √e) + 4u·c)/c, times 2√y for entmax,
 and where it is itself less than that, by the square.
 
-Products: as softmax's, with 4u for the root, and divided by Σs as here: (10u + n·v)·‖s∘(|v| + Σ s|v|/Σs)‖.
+Products, sound: as softmax's, with 4u for the root, and divided by Σs as here:
+(10u + n·v)·‖s∘(|v| + Σ s|v|/Σs)‖.
 
-Double backward: sparsemax is made of straight pieces and has none: grad_x = 0.  For entmax, with
+Double backward, sound: sparsemax is made of straight pieces and has none: grad_x = 0.  For entmax, with
 p = w′∘(v − ⟨s,v⟩/Σs)∘(dy − ⟨s,dy⟩/Σs), w′ = 1/(2√y), it is s∘(p − ⟨s,p⟩/Σs), and with the same of
 absolute values and sums instead of differences, P, off by (24u + 2·n·v)·‖s∘(P + ⟨s,P⟩/Σs)‖.
+
+Tight, the products are within softmax's contract, with s for y; and with ° for what has its mean taken off,
+and D as there, each element of grad_x within
+
+    C·eps·s_i·(T_i + ⟨s,T⟩/Σs),    T = w′∘(|v°| + D(v))∘(|dy°| + D(dy))
+
+and what underflows.
 """
 
 from __future__ import annotations
@@ -31,11 +39,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Array, Axis
-from .measures import bound, eps, norm, smallest
+from .measures import eps, lost, norm, product_bound, product_terms, rounded_once
+from .measures import product_allowed as promised
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE, along_rows, quotient, whole
 from .relatives import SPARSE_WEIGHTS, sparse_products
-from .softmax import PRODUCTS, summing, underflow, unless_overflow
+from .softmax import PRODUCTS, centred, summing, underflow, unless_overflow
 
 BITS = 256  # of a square root, beside those of its argument
 
@@ -148,34 +157,52 @@ def mean(s: Array, a: Array) -> Array:
 def product_allowed(level: Level, arguments: Arrays, exact: Arrays, beta: int) -> Arrays:
     (y, v), (dx,) = arguments, exact
     s, d = weights_of(y, beta), np.abs(v.astype(WIDE))
+    tight = promised(s, dx, dtype=y.dtype)
     if level == "tight":
-        allowed = bound(y.dtype) * eps(y.dtype) * norm(dx)
-        # in float64 a gradient that is constant on the support, for which 0 is exact, may leave something
-        slack = 4 * eps(y.dtype) * norm(s * d) * (y.dtype == np.float64)
-        return (np.where(norm(dx) <= 2.0**-40 * norm(s * d), slack, allowed),)
+        return (tight,)
     terms = norm(s * (d + mean(s, d)))
     allowed = (5 * eps(y.dtype) + summing(y.dtype, y.shape[-1])) * terms
     allowed += underflow(y.dtype) * y.shape[-1] * (1 + norm(s))
+    allowed = np.maximum(allowed, norm(tight))
     return (unless_overflow(allowed, (s * d).sum(axis=-1), y.dtype),)
+
+
+def terms_of_product(arguments: Arrays, exact: Arrays, beta: int) -> Arrays:
+    return (product_terms(weights_of(arguments[0], beta), exact[0]),)
+
+
+def curvature_terms(y: Array, dy: Array, v: Array, beta: int) -> tuple[Array, Array]:
+    """s∘(T + ⟨s,T⟩/Σs), and the largest factor that multiplies what underflows."""
+    s = weights_of(y, beta)
+    (d, of_d), (u, of_u) = centred(s, dy.astype(WIDE)), centred(s, v.astype(WIDE))
+    slopes = 0.5 / np.where(y > 0, s, np.inf)
+    left, right = np.abs(u) + of_u, np.abs(d) + of_d
+    t = slopes * left * right
+    return s * (t + mean(s, t)), (1 + slopes * (left + right)).max(axis=-1, keepdims=True)
 
 
 def double_backward_allowed(level: Level, arguments: Arrays, exact: Arrays, beta: int) -> Arrays:
     (y, dy, v), (grad_x, grad_dy) = arguments, exact
     (by_product,) = product_allowed(level, (y, v), (grad_dy,), beta)
     if beta == 1:
-        return np.zeros(y.shape[:-1], WIDE), by_product
-    n, s, d, u = y.shape[-1], weights_of(y, beta), dy.astype(WIDE), v.astype(WIDE)
-    slopes = np.where(y > 0, 0.5 / np.where(y > 0, s, 1), 0)
+        return np.zeros(y.shape[:-1] if level == "sound" else y.shape, WIDE), by_product
+    n, s = y.shape[-1], weights_of(y, beta)
+    d, u = np.abs(dy.astype(WIDE)), np.abs(v.astype(WIDE))
+    slopes = 0.5 / np.where(y > 0, s, np.inf)
+    p = slopes * (u + mean(s, u)) * (d + mean(s, d))
+    terms, largest = curvature_terms(y, dy, v, beta)
+    tight = rounded_once(grad_x, terms, product_bound(y.dtype), y.dtype) + 2 * lost(s, -1, y.dtype) * largest
     if level == "tight":
-        p = slopes * (u - mean(s, u)) * (d - mean(s, d))
-        terms = norm(s * p) + np.abs(mean(s, p)[..., 0]) * norm(s)
-        allowed = eps(y.dtype) * (4 * terms + 2 * norm(grad_x)) + np.sqrt(WIDE(n)) * smallest(y.dtype)
-    else:
-        d, u = np.abs(d), np.abs(u)
-        p = slopes * (u + mean(s, u)) * (d + mean(s, d))
-        allowed = (12 * eps(y.dtype) + 2 * summing(y.dtype, n)) * norm(s * (p + mean(s, p)))
-        allowed += underflow(y.dtype) * n * (1 + norm(s)) * (1 + d.max(axis=-1) + u.max(axis=-1))
-    return unless_overflow(allowed, np.abs(p).sum(axis=-1), y.dtype), by_product
+        return unless_overflow(tight, p.max(axis=-1, keepdims=True), y.dtype), by_product
+    allowed = (12 * eps(y.dtype) + 2 * summing(y.dtype, n)) * norm(s * (p + mean(s, p)))
+    allowed += underflow(y.dtype) * n * (1 + norm(s)) * (1 + d.max(axis=-1) + u.max(axis=-1))
+    return unless_overflow(np.maximum(allowed, norm(tight)), np.abs(p).sum(axis=-1), y.dtype), by_product
+
+
+def terms_of_both(arguments: Arrays, exact: Arrays, beta: int) -> Arrays:
+    (y, dy, v), (_, grad_dy) = arguments, exact
+    terms = product_terms(weights_of(y, beta), grad_dy)
+    return (np.zeros_like(terms) if beta == 1 else curvature_terms(y, dy, v, beta)[0]), terms
 
 
 # --- the table ---------------------------------------------------------------------------------------
@@ -203,6 +230,7 @@ def rows_of(map: str, beta: int) -> list[Operation]:
                 lambda y, v: (product(y, v, beta),),
                 functools.partial(product_allowed, beta=beta),
                 sparse_products(beta),
+                terms=functools.partial(terms_of_product, beta=beta),
                 tight_only=frozenset({"empty rows"}),
             )
             for what in PRODUCTS
@@ -213,6 +241,7 @@ def rows_of(map: str, beta: int) -> list[Operation]:
             lambda x, u, v: (y_of(x), u, v),
             functools.partial(double_backward, beta=beta),
             functools.partial(double_backward_allowed, beta=beta),
+            terms=functools.partial(terms_of_both, beta=beta),
         ),
     ]
 

@@ -78,7 +78,8 @@ def on_kernels(name: str, tensors: tuple[Tensor, ...], call: Call, where: Tensor
     addresses = [tensor.data_ptr() for tensor in tensors]
     dtype, nothing = numpy_dtype(last.dtype).name, checks.EMPTY[call.empty]
     with threads.at_most(torch.get_num_threads()):
-        kernels.run(name, dtype, tuple(shape), addresses, strides, axes, mask, call.scale, nothing)
+        given = dtype, tuple(shape), addresses, strides, axes, mask
+        kernels.run(name, *given, call.scale, nothing, call.map.alpha or 1.0)
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

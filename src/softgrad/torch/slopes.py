@@ -11,6 +11,7 @@ there as well.  Where `where` is False, or y is 0 throughout, it is 0.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -114,11 +115,12 @@ def along_alpha(call: Call, y: Tensor, v: Tensor, where: Tensor | None, learnt: 
     return moved(call, s, ds, v)
 
 
-# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ: near t = 0 by its series, as in softgrad.numpy.alpha
+# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; what follows these is below 2⁻⁵⁵ of it for |t| ≤ 1
+SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
+
+
 def psi(y: Tensor, learnt: Tensor) -> Tensor:
     """ψ, with which ∂y/∂α = J ψ: −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t²."""
-    from ..numpy.alpha import SERIES
-
     y = y.double()
     log = torch.where(y > 0, y, 1.0).log()
     t = (learnt.double() - 1) * log

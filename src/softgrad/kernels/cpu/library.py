@@ -8,15 +8,12 @@ from numba.core import types
 from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
 from .cross_entropy import cross_entropy, cross_entropy_packed
-from .double_backward import double_backward
-from .entmax import entmax, entmax_packed
 from .log_jvp import log_double_backward, log_jvp
 from .log_softmax import log_softmax, log_softmax_packed
 from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
 from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
-from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
 NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
@@ -37,16 +34,6 @@ KERNELS = {
     "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
     "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
     "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
-    "sparsemax": (entmax, 1, 1, True, [NUMBER] * 5 + [INDEX]),
-    "sparsemax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 5 + [INDEX]),
-    "sparsemax_vjp": (sparse_vjp, 2, 1, True, [INDEX, NUMBER]),
-    "sparsemax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [INDEX, NUMBER]),
-    "sparsemax_double_backward": (double_backward, 3, 2, False, [INDEX, NUMBER]),
-    "entmax": (entmax, 1, 1, True, [NUMBER] * 6),
-    "entmax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 6),
-    "entmax_vjp": (sparse_vjp, 2, 1, True, [NUMBER, NUMBER]),
-    "entmax_vjp_packed": (sparse_vjp_packed, 2, 1, False, [NUMBER, NUMBER]),
-    "entmax_double_backward": (double_backward, 3, 2, False, [NUMBER, NUMBER]),
 }
 
 
