@@ -123,7 +123,8 @@ def plan(
         held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
         most = 256 if columns else max(LINE, width)
-        width = max(1, min(most, SCRATCH // held)) if held else 256
+        spare = SCRATCH if columns else SCRATCH - operation.rows_room(n, narrow)
+        width = max(1, min(most, spare // held)) if held else 256
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
     tiles = -(-inner[0] // width)
 
