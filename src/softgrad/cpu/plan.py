@@ -125,8 +125,9 @@ def plan(
     if across:
         held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
-        most = TILE if not held else TILE // 4 if columns else max(LINE, width)
-        width = max(1, min(most, BUDGET // held)) if held else most
+        most = (TILE // 4 if any(moving) else TILE) if columns else max(LINE, width)
+        spare = BUDGET if columns else BUDGET - operation.rows_room(n, narrow)
+        width = max(1, min(most, spare // held)) if held else most
         if columns and rows // inner[0] < ways:  # a tile for each thread
             width = min(width, (-(-inner[0] // ways) + 63) // 64 * 64)
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
