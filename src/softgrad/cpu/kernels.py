@@ -13,7 +13,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, memory, softmax, vjp
+from . import contiguous, double_backward, memory, segments, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -148,3 +148,29 @@ def scatter(source: str, target: str) -> int:
 def driver() -> int:
     """The address of `drive.drive`."""
     return compiled(drive, *[int64] * 10)
+
+
+SEGMENTS = {
+    "softmax_rows": segments.softmax_rows,
+    "softmax_columns": segments.softmax_columns,
+    "softmax_vjp_rows": segments.vjp_rows,
+    "softmax_vjp_columns": segments.vjp_columns,
+    "each": segments.each,
+}
+
+
+@functools.cache
+def segment_kernel(name: str, dtype: str) -> int:
+    """The address of a function of `segments.py`."""
+    array = types.CPointer(ELEMENT[dtype])
+    return compiled(
+        SEGMENTS[name],
+        *([array] * segments.MOST + [int64] * segments.MOST),
+        *(types.CPointer(int64), int64, int64, int64, int64, types.CPointer(types.float64), int64, int64),
+    )
+
+
+@functools.cache
+def segment_driver() -> int:
+    """The address of `segments.drive`."""
+    return compiled(segments.drive, *[int64] * 13)

@@ -15,7 +15,6 @@ from .log_softmax import log_softmax, log_softmax_packed
 from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
-from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
 from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
@@ -31,10 +30,6 @@ KERNELS = {
     "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
     "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
-    "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
-    "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
-    "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
-    "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
     "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
     "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
     "sparsemax": (entmax, 1, 1, True, [NUMBER] * 5 + [INDEX]),
