@@ -20,8 +20,11 @@ from softgrad import (
     softmax,
     softmax_vjp,
 )
+from softgrad.cpu import machine
 from softgrad.formulas import segment_softmax as formulas
 from softgrad.testing import cases, measures, mutants, oracle
+from softgrad.testing.search import LENGTHS as SEARCHED
+from softgrad.testing.search import search
 
 NAN, INF = np.nan, np.inf
 FLOAT32 = np.dtype(np.float32)
@@ -206,6 +209,49 @@ def test_a_constant_gradient_gives_0(dtype, width):
     for c in (1.0, -100.0, 0.1):
         left = np.abs(segment_softmax_vjp(y, np.full_like(y, c), offsets).astype(oracle.WIDE))
         assert (left == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [0, 8])
+def test_the_search_finds_nothing_beyond_the_contract(dtype, width):
+    """Rows as segments, or as segments of columns side by side; each beside others of another length."""
+
+    def vjp(y, dy):
+        (count, n), more = y.shape, max(width, 1)
+        lengths = np.tile([n, 3], count)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        own = np.repeat(np.tile([True, False], count), lengths)
+        given = []
+        for rows in (y, dy):
+            rows = rows[np.arange(count * more).reshape(count, more) % count]  # (count, more, n)
+            flat = np.full((len(own), more), 0.5, y.dtype)
+            flat[own] = np.moveaxis(rows, 1, 2).reshape(-1, more)
+            given.append(flat if width else flat[:, 0])
+        dx = segment_softmax_vjp(*given, offsets)[own].reshape(count, n, more)
+        result = np.empty_like(y)
+        result[np.arange(count * more).reshape(count, more) % count] = np.moveaxis(dx, 1, 2)
+        return result
+
+    found = max(itertools.islice(search(vjp, dtype, 0), 2 * len(SEARCHED)), key=lambda found: found.error)
+    assert found.error <= measures.product_bound(np.dtype(dtype)), str(found)
+
+
+@pytest.mark.parametrize("width", [0, 3, 8, 12])
+def test_the_formulas_do_what_the_kernels_do(width, monkeypatch):
+    x, dy = (
+        cases.numbers(40 * max(width, 1), key).reshape(40, -1)[:, : width or None] for key in ("x", "dy")
+    )
+    x[3:7], x[20] = -INF, NAN
+    x, dy, offsets = (x, dy, [0, 3, 7, 7, 19, 40]) if width else (x[:, 0], dy[:, 0], [0, 3, 7, 7, 19, 40])
+    found = []
+    for _ in range(2):
+        y = segment_softmax(x, offsets, scale=-0.5)
+        found.append((y, segment_softmax_vjp(y, dy, offsets, scale=3.0)))
+        monkeypatch.setattr(machine, "lacks", lambda dtype: "everything")
+    steps = softgrad.explain(lambda: segment_softmax(x, offsets))
+    assert {step.by for step in steps} == {"formulas"}
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-15)
 
 
 # --- any offsets, shape, axis and layout -------------------------------------------------------------------

@@ -223,8 +223,9 @@ SIZES = (
 def drive(plan, numbers, a, b, c, where, offsets, edges, blocks, longest, memory, start, stop):
     """Do the units `start` … `stop` − 1 of the arrays at addresses a, b, c.
 
-    A unit is a block of segments, edges[block] … edges[block + 1] − 1, at one place of the kept axes.  `where`
-    is the address of a mask of nothing, `longest` the most rows that go through scratch memory at once.
+    A unit is a block of segments, edges[block] … edges[block + 1] − 1, at one place of the kept axes.
+    `where` is the address of a mask of nothing, `longest` the most rows that go through scratch memory at
+    once.
     """
     plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
     edges, table, cut = (

@@ -68,9 +68,9 @@ def segment_softmax(
     *Error*: as `softmax`: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for
     float16 and bfloat16, for logits of any size.
 
-    *Memory*: the result, 10 bytes for each segment, and a megabyte a thread; nothing is padded.  In place, for
-    16-bit types and where no elements are neighbours in memory, also that of the longest segment, with all
-    numbers that lie side by side.
+    *Memory*: the result, 10 bytes for each segment, and a megabyte a thread; nothing is padded.  In place,
+    for 16-bit types and where no elements are neighbours in memory, also three times that of the longest
+    segment, with up to 256 numbers that lie side by side.
 
     NaN and +inf make their segment NaN, and no other.
 
