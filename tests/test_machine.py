@@ -10,7 +10,7 @@ import processes
 import pytest
 
 import softgrad
-from softgrad.cpu import drive, kernels, machine, segments
+from softgrad.cpu import drive, kernels, machine, secular, segments
 
 OPERATIONS = kernels.OPERATIONS
 TWO_WAYS = [
@@ -161,6 +161,14 @@ def test_all_loops_of_segments_are_vectorised(name, dtype, has_vectors):
     )
     assert not scalar_loops(code)
     assert name == "each" or re.search(r"fmul[a-z ]* <\d+ x (?:float|double)>", code)
+
+
+def test_the_sums_of_the_secular_equation_are_vectorised(has_vectors):
+    if machine.lacks("float64"):
+        pytest.skip(machine.lacks("float64"))
+    array = numba.types.CPointer(numba.float64)
+    code = compiled_anew(secular.eigenvalues, array, array, *[numba.int64] * 6)
+    assert re.search(r"fdiv <\d+ x double>", code)
 
 
 # --- machines without -------------------------------------------------------------------------------

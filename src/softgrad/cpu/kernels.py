@@ -13,7 +13,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, memory, segments, softmax, vjp
+from . import contiguous, double_backward, memory, secular, segments, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -174,3 +174,10 @@ def segment_kernel(name: str, dtype: str) -> int:
 def segment_driver() -> int:
     """The address of `segments.drive`."""
     return compiled(segments.drive, *[int64] * 13)
+
+
+@functools.cache
+def eigenvalues() -> int:
+    """The address of `secular.eigenvalues`."""
+    array = types.CPointer(types.float64)
+    return compiled(secular.eigenvalues, array, array, *[int64] * 6)

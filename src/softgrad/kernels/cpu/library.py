@@ -14,7 +14,6 @@ from .log_jvp import log_double_backward, log_jvp
 from .log_softmax import log_softmax, log_softmax_packed
 from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
-from .secular import eigenvalues
 from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
@@ -71,13 +70,6 @@ def kernel(name, dtype, masked, *ways):
         *rest,
         *(INDEX, INDEX),
     )
-
-
-@functools.cache
-def secular():
-    """The machine code of `eigenvalues`, which takes sorted float64 rows one after the other."""
-    source, target = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
-    return compiled(eigenvalues, source, target, INDEX, INDEX, INDEX)
 
 
 @functools.cache
