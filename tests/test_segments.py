@@ -21,7 +21,6 @@ from softgrad import (
     softmax_vjp,
 )
 from softgrad.cpu import machine
-from softgrad.formulas import segment_softmax as formulas
 from softgrad.testing import cases, measures, mutants, oracle
 from softgrad.testing.search import LENGTHS as SEARCHED
 from softgrad.testing.search import search
@@ -588,18 +587,6 @@ def test_the_vjp_is_the_derivative():
     slope = in_segments(complex_softmax, offsets, 0, x + 1e-100j * v).imag * 1e100
     dx = segment_softmax_vjp(segment_softmax(x, offsets), dy, offsets)
     assert abs((v * dx).sum() - (slope * dy).sum()) <= 1e-14 * np.sqrt((slope**2).sum() * (dy**2).sum())
-
-
-def test_the_formula():
-    x, dy = (cases.numbers(60, key).reshape(30, 2) for key in ("x", "dy"))
-    offsets = [0, 1, 12, 12, 20, 30]
-    y = formulas.segment_softmax(x, offsets, np)
-    exact = in_segments(oracle.softmax, offsets, 0, x)
-    assert (np.abs(y - exact) <= 16 * measures.eps(y.dtype) * exact).all()
-    dx = formulas.segment_vjp(y, dy, offsets, np)
-    exact = in_segments(oracle.vjp, offsets, 0, y, dy)
-    errors = in_segments(lambda *rows, axis: measures.row_error(*rows, axis)[None], offsets, 0, dx, exact)
-    assert errors.max() <= 64
 
 
 # --- memory --------------------------------------------------------------------------------------------
