@@ -10,7 +10,7 @@ hypothesis.settings.load_profile("repeatable")
 # The old kernels take most of the time: each is compiled for each dtype.  The 16-bit types differ from
 # float32 in how they are loaded and stored; what is left out here of softmax's relatives, and float64 where a
 # map has a file of its own for it, `make test-all` has.  Of softmax nothing is left out.
-RELATIVES = {"log_softmax", "entropy", "cross_entropy", "segments", "entmax", "family"}
+RELATIVES = {"log_softmax", "entropy", "cross_entropy", "entmax", "family"}
 LEFT = {
     "float16": RELATIVES | {"layout", "mutants", "operator", "jacobian", "gpu"},
     "bfloat16": RELATIVES,

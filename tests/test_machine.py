@@ -10,7 +10,7 @@ import processes
 import pytest
 
 import softgrad
-from softgrad.cpu import drive, kernels, machine
+from softgrad.cpu import drive, kernels, machine, secular, segments
 
 OPERATIONS = kernels.OPERATIONS
 TWO_WAYS = [
@@ -151,6 +151,31 @@ def test_all_loops_are_vectorised(name, columns, dtype, has_vectors, request):
     found = before[1] if before and before[0] == state else findings(name, columns, dtype)
     request.config.cache.set(key, [state, found])
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", kernels.SEGMENTS)
+def test_all_loops_of_segments_are_vectorised(name, dtype, has_vectors):
+    if machine.lacks(dtype):
+        pytest.skip(machine.lacks(dtype))
+    array = numba.types.CPointer(kernels.ELEMENT[dtype])
+    places, number = numba.types.CPointer(numba.int64), numba.types.CPointer(numba.float64)
+    integers = [numba.int64] * 4
+    code = compiled_anew(
+        kernels.SEGMENTS[name],
+        *([array] * segments.MOST + [numba.int64] * segments.MOST + [places, *integers, number]),
+        *integers[:2],
+    )
+    assert not scalar_loops(code)
+    assert name == "each" or re.search(r"fmul[a-z ]* <\d+ x (?:float|double)>", code)
+
+
+def test_the_sums_of_the_secular_equation_are_vectorised(has_vectors):
+    if machine.lacks("float64"):
+        pytest.skip(machine.lacks("float64"))
+    array = numba.types.CPointer(numba.float64)
+    code = compiled_anew(secular.eigenvalues, array, array, *[numba.int64] * 6)
+    assert re.search(r"fdiv <\d+ x double>", code)
 
 
 # --- machines without -------------------------------------------------------------------------------

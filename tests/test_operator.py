@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import softgrad
 from softgrad import SoftmaxJacobian, threads
+from softgrad.cpu import machine
 from softgrad.numpy.jacobian import total
 from softgrad.testing import cases, measures
 
@@ -329,6 +330,20 @@ def test_the_root_times_its_transpose_is_the_jacobian():
         root @ SoftmaxJacobian([0.25, 0.75]).sqrt().T
 
 
+def test_numpys_functions_take_the_matrix():
+    jacobian = SoftmaxJacobian(softgrad.softmax(cases.numbers(12, "p").reshape(3, 4)))
+    root, dense = jacobian.sqrt(), softgrad.softmax_jacobian(jacobian.y)
+    assert np.allclose(root @ root.T, jacobian)
+    assert np.allclose(root.dense() @ np.asarray(root.T), jacobian)
+    np.testing.assert_array_equal(jacobian, dense)
+    assert np.array(root, np.float32).dtype == np.float32
+    assert np.linalg.norm(jacobian) == np.linalg.norm(dense)
+    with pytest.raises(ValueError, match="copy=False"):
+        np.asarray(jacobian, copy=False)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        dense @ jacobian  # as the product of an operator it is not known what is meant
+
+
 def test_samples_through_the_root_have_the_covariance():
     p = softgrad.softmax(cases.numbers(4, "p"))
     z = cases.numbers(4 * 40000, "z").reshape(40000, 4)
@@ -410,6 +425,16 @@ def test_eigenvalues_of_a_long_row(threads):
             assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * measures.eps(FLOAT64)
     finally:
         softgrad.set_num_threads(before)
+
+
+def test_eigenvalues_without_a_compiler(monkeypatch):
+    y = softgrad.softmax(3 * cases.numbers(60, "p").reshape(3, 20))
+    y[1, 3] = np.nan
+    found = SoftmaxJacobian(y).eigvalsh()
+    monkeypatch.setattr(machine, "lacks", lambda dtype: "everything")
+    steps = softgrad.explain(lambda: SoftmaxJacobian(y).eigvalsh())
+    assert {step.by for step in steps} == {"formulas"}
+    np.testing.assert_allclose(SoftmaxJacobian(y).eigvalsh(), found, rtol=0, atol=1e-15)
 
 
 def test_scipy_takes_it():

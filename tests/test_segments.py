@@ -20,9 +20,10 @@ from softgrad import (
     softmax,
     softmax_vjp,
 )
-from softgrad.formulas import segment_softmax as formulas
-from softgrad.numpy import segments
+from softgrad.cpu import machine
 from softgrad.testing import cases, measures, mutants, oracle
+from softgrad.testing.search import LENGTHS as SEARCHED
+from softgrad.testing.search import search
 
 NAN, INF = np.nan, np.inf
 FLOAT32 = np.dtype(np.float32)
@@ -52,13 +53,16 @@ def in_segments(function, offsets, axis, *arrays, **options):
     return np.moveaxis(np.concatenate(parts), 0, axis)
 
 
-def errors(dx, exact, offsets, axis):
-    """`measures.row_error` of each row of each segment, at each of its elements."""
+def misses(dx, y, exact, offsets, axis, scale=1.0):
+    """The worst error of each row of each segment in units of what softmax's vjp promises: at most 1."""
     return in_segments(
-        lambda dx, exact, axis: np.broadcast_to(measures.row_error(dx, exact, axis), dx.shape),
+        lambda dx, y, exact, axis: np.broadcast_to(
+            measures.product_miss(dx, y, exact, axis, scale), dx.shape
+        ),
         offsets,
         axis,
         dx,
+        y,
         exact,
     )
 
@@ -102,15 +106,10 @@ def check_forward(segment_softmax, dtype, width):
 
 def check_vjp(segment_vjp, dtype, width):
     joined, offsets = hard(dtype, width)
-    dy, exact = joined(cases.gradients), joined(cases.exact_vjp)
-    dx = segment_vjp(joined(cases.weights), dy, offsets)
+    y, dy, exact = joined(cases.weights), joined(cases.gradients), joined(cases.exact_vjp)
+    dx = segment_vjp(y, dy, offsets)
     assert dx.dtype == dtype
-    # in float64 a constant dy may leave something: see `softgrad.testing.softmax.tight_product`
-    constant = in_segments(
-        lambda dy, axis: np.broadcast_to((dy == dy[:1]).all(axis=0), dy.shape), offsets, 0, dy
-    )
-    counted = ~constant if dtype == np.float64 else True
-    assert np.where(counted, errors(dx, exact, offsets, 0), 0).max() <= measures.bound(dtype)
+    assert misses(dx, y, exact, offsets, 0).max() <= 1
 
 
 @each_dtype
@@ -198,7 +197,7 @@ def test_a_first_row_that_has_next_to_no_weight(dtype, width):
     y, dy = (np.tile(np.stack([a] * width, 1) if width else a, [100] + [1] * bool(width)) for a in (y, dy))
     offsets = np.append(np.arange(100)[:, None] * 9 + [0, 3, 6], 900)
     dx = segment_softmax_vjp(y, dy, offsets)
-    assert errors(dx, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= measures.bound(dtype)
+    assert misses(dx, y, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= 1
 
 
 @each_dtype
@@ -208,8 +207,50 @@ def test_a_constant_gradient_gives_0(dtype, width):
     y = joined(cases.weights)
     for c in (1.0, -100.0, 0.1):
         left = np.abs(segment_softmax_vjp(y, np.full_like(y, c), offsets).astype(oracle.WIDE))
-        slack = 4 * measures.eps(dtype) if dtype == np.float64 else 0
-        assert (left <= slack * y.astype(oracle.WIDE) * abs(c)).all()
+        assert (left == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [0, 8])
+def test_the_search_finds_nothing_beyond_the_contract(dtype, width):
+    """Rows as segments, or as segments of columns side by side; each beside others of another length."""
+
+    def vjp(y, dy):
+        (count, n), more = y.shape, max(width, 1)
+        lengths = np.tile([n, 3], count)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        own = np.repeat(np.tile([True, False], count), lengths)
+        given = []
+        for rows in (y, dy):
+            rows = rows[np.arange(count * more).reshape(count, more) % count]  # (count, more, n)
+            flat = np.full((len(own), more), 0.5, y.dtype)
+            flat[own] = np.moveaxis(rows, 1, 2).reshape(-1, more)
+            given.append(flat if width else flat[:, 0])
+        dx = segment_softmax_vjp(*given, offsets)[own].reshape(count, n, more)
+        result = np.empty_like(y)
+        result[np.arange(count * more).reshape(count, more) % count] = np.moveaxis(dx, 1, 2)
+        return result
+
+    found = max(itertools.islice(search(vjp, dtype, 0), 2 * len(SEARCHED)), key=lambda found: found.error)
+    assert found.error <= measures.product_bound(np.dtype(dtype)), str(found)
+
+
+@pytest.mark.parametrize("width", [0, 3, 8, 12])
+def test_the_formulas_do_what_the_kernels_do(width, monkeypatch):
+    x, dy = (
+        cases.numbers(40 * max(width, 1), key).reshape(40, -1)[:, : width or None] for key in ("x", "dy")
+    )
+    x[3:7], x[20] = -INF, NAN
+    x, dy, offsets = (x, dy, [0, 3, 7, 7, 19, 40]) if width else (x[:, 0], dy[:, 0], [0, 3, 7, 7, 19, 40])
+    found = []
+    for _ in range(2):
+        y = segment_softmax(x, offsets, scale=-0.5)
+        found.append((y, segment_softmax_vjp(y, dy, offsets, scale=3.0)))
+        monkeypatch.setattr(machine, "lacks", lambda dtype: "everything")
+    steps = softgrad.explain(lambda: segment_softmax(x, offsets))
+    assert {step.by for step in steps} == {"formulas"}
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-15)
 
 
 # --- any offsets, shape, axis and layout -------------------------------------------------------------------
@@ -275,7 +316,7 @@ def test_as_softmax_of_each_segment(dtype, lengths, before, behind, scale, layou
 
     dx = segment_softmax_vjp(y, dy, offsets, axis=axis - len(shape), scale=scale)
     exact = in_segments(oracle.vjp, offsets, axis, y, dy, scale=scale)
-    assert errors(dx, exact, offsets, axis).max() <= measures.bound(dtype)
+    assert misses(dx, y, exact, offsets, axis, scale).max() <= 1
     loop = in_segments(softmax_vjp, offsets, axis, y, dy, scale=scale)
     for begin, end in itertools.pairwise(map(int, offsets)):
         segment = (*[slice(None)] * axis, slice(begin, end))
@@ -286,26 +327,9 @@ def test_as_softmax_of_each_segment(dtype, lengths, before, behind, scale, layou
     assert segment_softmax(x, offsets, axis=axis, scale=scale, out=out) is out
     np.testing.assert_array_equal(out, y)
     assert segment_softmax_vjp(y, dy, offsets, axis=axis, scale=scale, out=out) is out
-    assert errors(out, exact, offsets, axis).max() <= measures.bound(dtype)
+    assert misses(out, y, exact, offsets, axis, scale).max() <= 1
     np.testing.assert_array_equal(x, given_x)
     np.testing.assert_array_equal(dy, given_dy)
-
-
-def way(array, axis, name="segment_vjp"):
-    found = segments.way(name, array.dtype, array.shape, (array.strides,) * 3, axis)
-    if found is None:
-        return "copied"
-    return found.kernel.py_func.__name__, len(found.layout[3])
-
-
-def test_the_way_that_is_taken():
-    a = np.zeros((10, 40), np.float32)
-    assert way(a, 1) == way(a.T, 0) == way(a[0], 0) == ("segment_vjp", 2)
-    assert way(a, 1, "segment_softmax") == ("segment_softmax", 4)
-    assert way(a, 0) == way(a.T, 1) == way(a[::-1], 0) == ("segment_vjp_across", 1)
-    assert way(a[:, :16], 0) == ("segment_vjp_across", 2)
-    assert way(a[:, :8], 0) == way(a[:, :3], 0) == ("segment_vjp_across", 4)
-    assert way(a[:, ::2], 0) == way(a[0, ::2], 0) == "copied"
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, np.dtype(np.float64)], ids=str)
@@ -563,16 +587,6 @@ def test_the_vjp_is_the_derivative():
     slope = in_segments(complex_softmax, offsets, 0, x + 1e-100j * v).imag * 1e100
     dx = segment_softmax_vjp(segment_softmax(x, offsets), dy, offsets)
     assert abs((v * dx).sum() - (slope * dy).sum()) <= 1e-14 * np.sqrt((slope**2).sum() * (dy**2).sum())
-
-
-def test_the_formula():
-    x, dy = (cases.numbers(60, key).reshape(30, 2) for key in ("x", "dy"))
-    offsets = [0, 1, 12, 12, 20, 30]
-    y = formulas.segment_softmax(x, offsets, np)
-    exact = in_segments(oracle.softmax, offsets, 0, x)
-    assert (np.abs(y - exact) <= 16 * measures.eps(y.dtype) * exact).all()
-    dx = formulas.segment_vjp(y, dy, offsets, np)
-    assert errors(dx, in_segments(oracle.vjp, offsets, 0, y, dy), offsets, 0).max() <= 64
 
 
 # --- memory --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The functions on tensors: what they give, on which path, what they save, and what they refuse."""
 
+import math
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.family import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
-from softgrad.torch import by_formulas, by_triton, compute, tensors  # noqa: E402
+from softgrad.torch import by_formulas, by_triton, compute, segments, tensors  # noqa: E402
 from softgrad.torch.options import Call  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
@@ -190,6 +191,40 @@ def test_segments():
     same_bits(dx, of_arrays)
     batched = torch.func.vmap(lambda row: st.segment_softmax(row, offsets))(x.detach().T)
     assert torch.equal(batched.T, st.segment_softmax(x.detach(), offsets))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(30,), (30, 3)])
+@pytest.mark.parametrize("scale", [1.0, -0.5, 0.0])
+def test_the_formulas_of_segments(dtype, shape, scale):
+    """What tensors on other devices get, here on the CPU: offsets, empty segments, −inf, NaN and all."""
+    offsets, cut = torch.tensor([0, 1, 12, 12, 20, 24, 30]), segments.Cut(-len(shape), scale)
+    x, dy = numbers(*shape, dtype=dtype) * 3, numbers(*shape, dtype=dtype, seed=1) + 1e3
+    x[3], x[20:24], dy[21] = -math.copysign(math.inf, scale), -math.copysign(math.inf, scale), math.nan
+    y = segments.compute(cut, x, offsets)
+    found = segments.store(segments.by_scatter(cut, x, offsets), x, cut.dim)
+    bound = 2 * torch.finfo(dtype).eps + 1e-6 * (dtype == torch.float32)
+    torch.testing.assert_close(found, y, rtol=8 * torch.finfo(dtype).eps, atol=0)
+    dx = segments.compute_product(cut, y, dy, offsets)
+    found = segments.store(segments.product_by_scatter(cut, y, dy, offsets), y, cut.dim)
+    assert (found[20:24] == 0).all()
+    torch.testing.assert_close(found, dx, rtol=bound, atol=bound * float(dx.abs().max()))
+    x[25] = dy[5] = math.nan
+    for one, other in (
+        (segments.by_scatter(cut, x, offsets), segments.compute(cut, x, offsets)),
+        (segments.product_by_scatter(cut, y, dy, offsets), segments.compute_product(cut, y, dy, offsets)),
+    ):
+        assert torch.equal(one.isnan(), other.isnan())
+        assert one.isnan().sum() == math.prod(shape[1:]) * (6 if one.isnan()[25].any() else 11)
+
+
+def test_offsets_for_another_device_are_checked():
+    for offsets in ([0, 3], [0, 5, 2, 6], [1, 6]):
+        with pytest.raises(ValueError, match="^offsets"):
+            segments.seen_to(torch.tensor(offsets), numbers(6, 2), -2)
+    assert (
+        segments.seen_to(torch.tensor([0, 2, 6], dtype=torch.int32), numbers(6, 2), -2).dtype == torch.int64
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

@@ -57,6 +57,12 @@ class Operator(abc.ABC):
         result: Array = self @ np.broadcast_to(np.eye(self.shape[-1], dtype=self.dtype), self.shape)
         return result
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`dense`, so that NumPy's functions take the operator: np.allclose(S @ S.T, J)."""
+        if copy is False:
+            raise ValueError("an operator holds no matrix: its array is made, and copy=False can't be had")
+        return self.dense() if dtype is None else self.dense().astype(dtype, copy=False)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
@@ -109,7 +115,8 @@ class SoftmaxJacobian(Operator):
     *Memory*: `y` is kept, not a copy.  A product takes its result and the scratch memory of
     `softmax_vjp`.  Everything else takes a few arrays of float64 of the size of its argument, or of `y`.
 
-    SciPy's solvers take a J without batch axes as it is; for `scipy.sparse.linalg.LinearOperator`\ s there is
+    NumPy's functions, such as ``np.allclose``, take the operator for its matrix.  SciPy's solvers take a J
+    without batch axes as it is; for `scipy.sparse.linalg.LinearOperator`\ s there is
     ``scipy.sparse.linalg.aslinearoperator(J)``.
 
     Examples

@@ -45,7 +45,7 @@ def numbers(
     double: bool,
     scale: float,
     nothing: float,
-    alpha: float,
+    alpha: float = 1.0,
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
@@ -141,6 +141,39 @@ def prepared(
     values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, alpha)
     moved = (*[multiply] * operation.read, in_place)
     return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
+
+
+@functools.cache
+def loaded_eigenvalues() -> tuple[Any, int]:
+    """The compiled `secular.eigenvalues`, and of how many numbers its rows have a multiple."""
+    with threads.first_use:
+        from . import kernels, secular
+
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernels.eigenvalues()), secular.LANES
+
+
+def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> None:
+    """The eigenvalues of the Jacobian of each row of `p`, which is sorted and has two numbers or more."""
+    n = p.shape[-1]
+    if machine.lacks("float64"):
+        threads.ran("formulas", "eigenvalues")
+        by_formulas.eigenvalues(p, found)
+        return
+    function, lanes = loaded_eigenvalues()
+    rows = np.zeros((p.size // n, -(-n // lanes) * lanes))
+    result = np.zeros_like(rows)
+    rows[:, :n] = p.reshape(-1, n)
+    gaps = p.size // n * (n - 1)
+    ways = min(threads.threads_for(p.size * n), gaps)
+    threads.ran("numba", "eigenvalues", ways)
+
+    def share(start: int, stop: int) -> None:
+        memory = np.empty(3 * lanes)
+        addresses = rows.ctypes.data, result.ctypes.data
+        function(*addresses, n, rows.shape[1], lanes, memory.ctypes.data, start, stop)
+
+    threads.parallel_for(share, (), gaps, ways)
+    found[...] = result[:, :n].reshape(p.shape)
 
 
 def gate(dtype: str, arrays: int, ndim: int) -> Any:

@@ -22,8 +22,21 @@ FLOAT16, BFLOAT16 = types.uint16, types.int16
 def apart(builder, role, instruction):
     """Say that what `load` reads is no memory that `store` writes: no loop has to find out."""
     domain = builder.module.add_metadata(["softgrad"])
-    written = builder.module.add_metadata(["written", domain])
-    instruction.set_metadata(role, builder.module.add_metadata([written]))
+    own, written = (builder.module.add_metadata([name, domain]) for name in ("scratch", "written"))
+    instruction.set_metadata(
+        role, builder.module.add_metadata([written, own] if role == "noalias" else [written])
+    )
+    if role == "alias.scope":
+        instruction.set_metadata("noalias", builder.module.add_metadata([own]))
+    return instruction
+
+
+def scratch(builder, instruction):
+    """Say that it is about scratch memory, which lies apart from what `load` reads and `store` writes."""
+    domain = builder.module.add_metadata(["softgrad"])
+    own, written = (builder.module.add_metadata([name, domain]) for name in ("scratch", "written"))
+    instruction.set_metadata("alias.scope", builder.module.add_metadata([own]))
+    instruction.set_metadata("noalias", builder.module.add_metadata([written]))
     return instruction
 
 
@@ -67,6 +80,27 @@ def store(typing, pointer, index, value):
         return context.get_dummy_value()
 
     return types.void(pointer, index, computed(element)), code
+
+
+@intrinsic
+def kept(typing, pointer, index):
+    """pointer[index], of scratch memory that is written by `keep` alone."""
+
+    def code(context, builder, signature, arguments):
+        return scratch(builder, builder.load(builder.gep(arguments[0], [arguments[1]])))
+
+    return pointer.dtype(pointer, index), code
+
+
+@intrinsic
+def keep(typing, pointer, index, value):
+    """pointer[index] = value, of scratch memory that is read by `kept` alone."""
+
+    def code(context, builder, signature, arguments):
+        scratch(builder, builder.store(arguments[2], builder.gep(arguments[0], [arguments[1]])))
+        return context.get_dummy_value()
+
+    return types.void(pointer, index, pointer.dtype), code
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, entmax, memory, serve, softmax, sparse, vjp
+from . import contiguous, double_backward, entmax, memory, secular, segments, serve, softmax, sparse, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -175,3 +175,36 @@ def team() -> tuple[int, int, int]:
         compiled(serve.begin, int64),
         compiled(serve.wait, int64, int64),
     )
+
+
+SEGMENTS = {
+    "softmax_rows": segments.softmax_rows,
+    "softmax_columns": segments.softmax_columns,
+    "softmax_vjp_rows": segments.vjp_rows,
+    "softmax_vjp_columns": segments.vjp_columns,
+    "each": segments.each,
+}
+
+
+@functools.cache
+def segment_kernel(name: str, dtype: str) -> int:
+    """The address of a function of `segments.py`."""
+    array = types.CPointer(ELEMENT[dtype])
+    return compiled(
+        SEGMENTS[name],
+        *([array] * segments.MOST + [int64] * segments.MOST),
+        *(types.CPointer(int64), int64, int64, int64, int64, types.CPointer(types.float64), int64, int64),
+    )
+
+
+@functools.cache
+def segment_driver() -> int:
+    """The address of `segments.drive`."""
+    return compiled(segments.drive, *[int64] * 13)
+
+
+@functools.cache
+def eigenvalues() -> int:
+    """The address of `secular.eigenvalues`."""
+    array = types.CPointer(types.float64)
+    return compiled(secular.eigenvalues, array, array, *[int64] * 6)

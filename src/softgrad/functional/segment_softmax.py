@@ -68,9 +68,9 @@ def segment_softmax(
     *Error*: as `softmax`: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for
     float16 and bfloat16, for logits of any size.
 
-    *Memory*: the result, 10 bytes for each segment, and less than 4 MB a thread; nothing is padded.  Where
-    neither the elements along `axis` nor those along another axis are neighbours in memory, in `x` and in
-    `out`, both are copied.
+    *Memory*: the result, 10 bytes for each segment, and a megabyte a thread; nothing is padded.  In place,
+    for 16-bit types and where no elements are neighbours in memory, also three times that of the longest
+    segment, with up to 256 numbers that lie side by side.
 
     NaN and +inf make their segment NaN, and no other.
 
@@ -124,9 +124,7 @@ def segment_softmax_vjp(
 
     Notes
     -----
-    *Error*: as `softmax_vjp`: against the exact value of the formula for the given y and dy, for each
-    segment, ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps) and half the smallest subnormal for each element.
-    In float64 a `scale` that is no power of two adds a rounding.
+    *Error*: as `softmax_vjp`, in each segment, whatever lies beside it: a segment gives the same bits alone.
 
     *Memory*: as `segment_softmax`.  Of the forward pass only `y` has to be kept.
 

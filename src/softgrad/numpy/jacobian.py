@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import threads
 from ..checks import Array
+from ..cpu import call
 from ..family import SOFTMAX
 from . import maps
 
@@ -71,17 +71,11 @@ LIFT = 2.0**500  # times this no float64 but 0 is so small that its inverse is o
 
 def eigenvalues(p: Array) -> Array:
     """Those of J, ascending: O(n²) steps for each row, which threads share, and memory O(n)."""
-    n = p.shape[-1]
     p = np.multiply(p, LIFT, order="C")
     p.sort(axis=-1)  # NaN comes last
     found = np.zeros_like(p)
-    if p.size and n > 1:
-        with threads.first_use:
-            from ..kernels.cpu import library
-
-            kernel = library.secular()
-        gaps = p.size // n * (n - 1)
-        threads.share(kernel, (p.reshape(-1), found.reshape(-1), n), gaps, 1, n * p.nbytes)
+    if p.size and p.shape[-1] > 1:
+        call.eigenvalues(p, found)
         found[~np.isfinite(p[..., -1])] = np.nan
     found /= LIFT
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import threads
-from ..formulas import segment_softmax as formulas
+from .. import checks, threads
 from ..numpy import segments
-from . import by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
 from .operators import below, named
 from .registration import define
@@ -38,11 +37,56 @@ def store(found: Tensor, like: Tensor, dim: int) -> Tensor:
     return torch.empty_like(like).copy_(found.movedim(0, dim) if like.ndim else found.reshape(()))
 
 
+def numbered(offsets: Tensor, n: int) -> tuple[Tensor, int]:
+    """The number of each row's segment, and how many segments there are."""
+    segments, lengths = torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff()
+    return torch.repeat_interleave(segments, lengths, output_size=n), len(lengths)
+
+
+def total(rows: Tensor, segment: Tensor, count: int) -> Tensor:
+    """The sum of each segment."""
+    return rows.new_zeros((count, *rows.shape[1:])).index_add(0, segment, rows)
+
+
+def centred(y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
+    """v less its mean by the weights y in its segment, along the first dim."""
+    segment, count = numbered(offsets, len(y))
+    weight = total(y, segment, count)
+    weight = torch.where(weight == 0, 1.0, weight)
+    return v - (total(y * v, segment, count) / weight).index_select(0, segment)
+
+
+def by_scatter(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
+    """y_i = exp(z_i) / Σ_k exp(z_k), z = scale·x: a maximum and a sum scattered to the segments."""
+    x = rows(x, cut.dim)
+    z = torch.where(x == (-math.inf if cut.scale >= 0 else math.inf), -math.inf, x * cut.scale)
+    segment, count = numbered(offsets, len(z))
+    there = segment.reshape(-1, *[1] * (z.ndim - 1)).expand_as(z)
+    top = z.new_full((count, *z.shape[1:]), -math.inf).scatter_reduce(0, there, z, "amax")
+    top = torch.where(top == -math.inf, 0.0, top)
+    e = torch.exp(z - top.index_select(0, segment))
+    weight = total(e, segment, count)
+    return e / torch.where(weight == 0, 1.0, weight).index_select(0, segment)
+
+
+def product_by_scatter(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
+    """scale·y_i·(v_i − mean), centred twice; 0 in a segment without weight, whatever v holds there."""
+    y, v = rows(y, cut.dim), rows(v, cut.dim)
+    segment, count = numbered(offsets, len(y))
+    v = torch.where((total(y, segment, count) == 0).index_select(0, segment), 0.0, v)
+    return cut.scale * y * centred(y, centred(y, v, offsets), offsets)
+
+
+def seen_to(offsets: Tensor, x: Tensor, dim: int) -> Tensor:
+    """The offsets of a tensor on another device, checked: the one time that the device is waited for."""
+    found = checks.offsets(array(offsets.cpu()), x.shape[dim] if x.ndim else 1)
+    return torch.from_numpy(found).to(x.device)
+
+
 def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
     if not x.is_cpu:
         threads.ran("formulas", "segment_softmax")
-        found = formulas.segment_softmax(rows(x, cut.dim) * cut.scale, offsets, by_formulas.xp)
-        return store(found, x, cut.dim)
+        return store(by_scatter(cut, x, seen_to(offsets, x, cut.dim)), x, cut.dim)
     y = torch.empty_like(x)
     given = array(x)
     limited(given.nbytes, segments.softmax, given, array(offsets), **cut.options(), out=array(y))
@@ -52,8 +96,7 @@ def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
 def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor | None = None) -> Tensor:
     if not y.is_cpu:
         threads.ran("formulas", "segment_softmax")
-        found = formulas.segment_vjp(rows(y, cut.dim), rows(v, cut.dim), offsets, by_formulas.xp)
-        found = store(found * cut.scale, y, cut.dim)
+        found = store(product_by_scatter(cut, y, v, seen_to(offsets, y, cut.dim)), y, cut.dim)
         return found if out is None else out.copy_(found)
     out = torch.empty_like(y) if out is None else written(out)
     arrays = array(y), array(v)
@@ -61,18 +104,6 @@ def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor
         arrays[0].nbytes, segments.product, *arrays, "dy", array(offsets), **cut.options(), out=array(out)
     )
     return out
-
-
-def centred(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
-    """v less its mean by the weights y in its segment, along the first dim."""
-    lengths = offsets.diff()
-    segment = torch.repeat_interleave(
-        torch.arange(len(lengths), device=y.device), lengths, output_size=len(y)
-    )
-    empty = y.new_zeros((len(lengths), *y.shape[1:]))
-    total = empty.index_add(0, segment, y)
-    total = torch.where(total == 0, 1.0, total)
-    return v - (empty.index_add(0, segment, y * v) / total).index_select(0, segment)
 
 
 class Segmented(Function):
@@ -129,7 +160,7 @@ class SegmentedProduct(Function):
         to_y = None
         if ctx.needs_input_grad[0]:
             p, a, b = (rows(t, cut.dim) for t in (y, v, g))
-            found = cut.scale * centred(cut, p, a, offsets) * centred(cut, p, b, offsets)
+            found = cut.scale * centred(p, a, offsets) * centred(p, b, offsets)
             to_y = back(found, y, cut.dim)
         return to_y, times(cut, y, g, offsets) if ctx.needs_input_grad[1] else None, None, None
 
@@ -141,10 +172,10 @@ class SegmentedProduct(Function):
         if dy is None:
             return result
         p, a, t = (rows(r, cut.dim) for r in (y, v, dy))
-        less = centred(cut, p, a, offsets)
+        less = centred(p, a, offsets)
         # d(p∘(v − m)) = dp∘(v − m) − p·⟨dp, v − m⟩/⟨p,1⟩: the mean of dp∘(v − m)/p, by the weights p
         share = torch.where(p == 0, 0.0, t * less / torch.where(p == 0, 1.0, p))
-        moved = t * less - p * (share - centred(cut, p, share, offsets))
+        moved = t * less - p * (share - centred(p, share, offsets))
         return result + back(cut.scale * moved, y, cut.dim)
 
     @staticmethod

@@ -12,8 +12,6 @@ from .log_jvp import log_double_backward, log_jvp
 from .log_softmax import log_softmax, log_softmax_packed
 from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
-from .secular import eigenvalues
-from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
 NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
@@ -28,10 +26,6 @@ KERNELS = {
     "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
     "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
     "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
-    "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
-    "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
-    "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
-    "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
     "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
     "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
 }
@@ -63,13 +57,6 @@ def kernel(name, dtype, masked, *ways):
         *rest,
         *(INDEX, INDEX),
     )
-
-
-@functools.cache
-def secular():
-    """The machine code of `eigenvalues`, which takes sorted float64 rows one after the other."""
-    source, target = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
-    return compiled(eigenvalues, source, target, INDEX, INDEX, INDEX)
 
 
 @functools.cache
