@@ -44,11 +44,11 @@ LOG_SOFTMAX = Map(
     name="log_softmax",
     layer="LogSoftmax",
     forward="log_softmax",
-    vjp="log_vjp",
-    jvp="log_jvp",
-    double_backward="log_double_backward",
-    row_tile=16384,
+    vjp="log_softmax_vjp",
+    jvp="log_softmax_jvp",
+    double_backward="log_softmax_double_backward",
     absent=-math.inf,
+    plain=True,
 )
 
 SPARSEMAX = Map(

@@ -156,6 +156,26 @@ def power_of_two(typing, number, shift):
 
 
 @intrinsic
+def bits(typing, number):
+    """The bits of a float64, as an integer."""
+
+    def code(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], I64)
+
+    return types.int64(types.float64), code
+
+
+@intrinsic
+def from_bits(typing, integer):
+    """The float64 of these bits."""
+
+    def code(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], F64)
+
+    return types.float64(types.int64), code
+
+
+@intrinsic
 def call(typing, function, *arguments):
     """Call the kernel at an address."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, memory, softmax, vjp
+from . import contiguous, double_backward, log_products, log_softmax, memory, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -40,6 +40,22 @@ OPERATIONS = {
     "softmax_vjp": Operation(2, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
     "softmax_double_backward": Operation(
         3, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
+    ),
+    "log_softmax": Operation(
+        *(1, log_softmax.rows, log_softmax.columns, log_softmax.rows_room, log_softmax.columns_room),
+        *((-math.inf, -math.inf), True),
+    ),
+    "log_softmax_vjp": Operation(
+        *(2, log_products.rows, log_products.columns, log_products.rows_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0),
+    ),
+    "log_softmax_jvp": Operation(
+        *(2, log_products.jvp_rows, None, log_products.weights_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0),
+    ),
+    "log_softmax_double_backward": Operation(
+        *(3, log_products.double_backward_rows, None, log_products.weights_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0, 0.0),
     ),
 }
 

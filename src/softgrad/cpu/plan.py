@@ -110,7 +110,7 @@ def plan(
     moving = [mask is not None or move or not one for move, one in zip(moved, along, strict=True)]
     # Where the mask alone moves the arrays of a product, it is asked first whether it makes a difference.
     asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
-    asked = asked and n >= LONG
+    asked = asked and n >= LONG and operation.fill[0] == 0
     element = dtype
     if any(moving[: operation.read]) and NAMES[dtype] == 2:
         element, moving = "float32", [True] * count  # the kernel of float32 does it

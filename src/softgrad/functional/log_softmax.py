@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
+from ..cpu import gate
 from ..family import LOG_SOFTMAX
 from .dispatch import library
 
@@ -74,6 +75,10 @@ def log_softmax(
     >>> softgrad.log_softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([-1.313, -0.313,   -inf])
     """
+    if where is None and empty == "zero":
+        y = gate.forward(gate.LOG_SOFTMAX, x, axis, scale, out)
+        if y is not None:
+            return y
     return library(x).maps.forward(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
@@ -138,6 +143,10 @@ def log_softmax_vjp(
     >>> softgrad.log_softmax_vjp(y, np.array([-1.0, 0.0, 0.0])).round(4)
     array([-0.91  ,  0.2447,  0.6652])
     """
+    if where is None:
+        result = gate.product(gate.LOG_SOFTMAX_VJP, y, dy, axis, scale, out)
+        if result is not None:
+            return result
     return library(y).maps.vjp(LOG_SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 

@@ -115,7 +115,7 @@ def double_backward(
     factor = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
     if map.plain:
-        run_plain(map.vjp, [y, v, grads[1]], None, axes, factor)
+        run_plain(map.jvp, [y, v, grads[1]], None, axes, factor)
         run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor)
     elif y.size:
         run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))

@@ -58,7 +58,7 @@ def product(
         return result
     if call.map.plain and out is None:
         out = torch.empty_like(y)
-        on_kernels(call.map.vjp, (y, v, out), call, where)
+        on_kernels(call.map.vjp if call.kind == "vjp" else call.map.jvp, (y, v, out), call, where)
         return out
     out = torch.empty_like(y) if out is None else written(out)
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
