@@ -173,14 +173,18 @@ def test_the_formulas_do_what_the_kernels_do(layout, monkeypatch):
         for scale in (1.0, -0.3, 0.0, 1e-310, 1e300):
             for mask in (None, where, ~where & where):
                 options = {"axis": axis, "where": mask, "scale": scale}
-                for given in (x, nothing):
-                    y = softgrad.softmax(given, **options, empty="nan")
-                    yield y
-                    yield softgrad.softmax_vjp(y, dy, **options)
-                    own = np.array(y, copy=True)
-                    yield softgrad.softmax_vjp(own, v, **options, out=own if own.ndim else None)
-        y = softgrad.softmax(x, axis=axis)
-        yield from softgrad.softmax_double_backward(y, v, v, axis=axis, scale=2.0)
+                for name in ("softmax", "log_softmax"):
+                    forward, vjp, jvp = (getattr(softgrad, name + what) for what in ("", "_vjp", "_jvp"))
+                    for given in (x, nothing):
+                        y = forward(given, **options, empty="nan")
+                        yield y
+                        yield vjp(y, dy, **options)
+                        yield jvp(y, dy, **options)
+                        own = np.array(y, copy=True)
+                        yield vjp(own, v, **options, out=own if own.ndim else None)
+        for name in ("softmax", "log_softmax"):
+            y = getattr(softgrad, name)(x, axis=axis)
+            yield from getattr(softgrad, name + "_double_backward")(y, v, v, axis=axis, scale=2.0)
 
     found, expected = [], []
     assert softgrad.explain(lambda: expected.extend(results()))[0].by == "numba"

@@ -95,8 +95,9 @@ def _upper_half(p):
 def log1p(z):
     """log(1 + z) of a float64 z ≥ 0, to 1.1 ulp.
 
-    1 + z is m·2^k, m from √½ to √2; k is put into the low bits of 2⁵², to be read as a number.  With f = m − 1
-    and s = f/(f + 2), log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest term is exact.
+    1 + z is m·2^k, m from √½ to √2; k is put into the low bits of 2⁵², to be read as a number.  With
+    f = m − 1 and s = f/(f + 2), log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest
+    term is exact.
     """
     whole = 1.0 + z
     lost = z - (whole - 1.0)

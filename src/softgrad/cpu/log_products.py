@@ -80,14 +80,23 @@ def careful(y, dy, dx, at_y, at_dy, at_dx, n, scale):
 
 
 @helper
-def careful_slope(y, dy, total):
-    """`slope` for any y.  exp(y)·total may be a normal number where exp(y), or total/ONE, is none."""
+def times_power(y, total):
+    """(w, c), such that (1 + w)·c is exp(y)·total for any y.
+
+    That may be a normal number where exp(y), or total/ONE, is none.
+    """
     T = type(y)
     one = T(2.0**500 if is_double(y) else 2.0**64)  # `exp.ONE`
     none, large = y < T(-1050 if is_double(y) else -130), abs(total) > T(1)
     w, b = parts(choose(none, T(0), y), T(0))
     b = choose(none, T(0), b)
-    c = (b * choose(large, T(1), T(1) / one)) * choose(large, total * (T(1) / one), total)
+    return w, (b * choose(large, T(1), T(1) / one)) * choose(large, total * (T(1) / one), total)
+
+
+@helper
+def careful_slope(y, dy, total):
+    """`slope` for any y."""
+    w, c = times_power(y, total)
     return fma(-c, w, counted(y, dy) - c)
 
 
@@ -304,8 +313,8 @@ def double_backward_rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, c
             total += total - total
         for i in range(n):
             u = ((load(v, at_v + i) * h - ref) - q) - r
-            found = p[at_p + i] * u * -total * (T(1) / h) * scale * scale * (T(1) / f)
-            store(grad_x, at_x + i, found)
+            w, c = times_power(load(y, at_y + i), total)
+            store(grad_x, at_x + i, fma(-c, w, -c) * u * (T(1) / h) * scale * scale * (T(1) / f))
         if b == 0:
             for i in range(n):
                 store(grad_x, at_x + i, T(0))

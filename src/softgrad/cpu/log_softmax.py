@@ -19,11 +19,18 @@ helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
-def log_of(total, rest, nothing):
-    """log((total + rest)/ONE) in two parts of the type of `nothing`, which is what an empty row gives."""
-    T = type(nothing)
+def log_sum(total, rest, like):
+    """log((total + rest)/ONE)."""
+    T = type(like)
     one = 2.0**500 if T(1) + T(2.0**-52) > T(1) else 2.0**64  # `exp.ONE`
-    log = log1p(((total - one) + rest) * (1.0 / one))
+    return log1p(((total - one) + rest) * (1.0 / one))
+
+
+@helper
+def log_of(total, rest, nothing):
+    """`log_sum` in two parts of the type of `nothing`, which is what an empty row gives."""
+    T = type(nothing)
+    log = log_sum(total, rest, nothing)
     high = T(log)
     return choose(total == 0.0, nothing, high), choose(total == 0.0, nothing, T(log - high))
 
@@ -51,28 +58,7 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
     rests = pointer_to(room + 4 * section, zero(x))
     for first in range(uint64(0), count, many):
         last = min(first + many, count)
-        if n <= uint64(SHORT):
-            short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room + 5 * section)
-        else:
-            for r in range(first, last):
-                at_x, top = r * x_step, load(x, r * x_step)
-                for i in range(n):
-                    top = larger(top, load(x, at_x + i))
-                tops[r - first] = T(0) if top == T(-np.inf) else top
-            for r in range(first, last):
-                at_x, top = r * x_step, tops[r - first]
-                whole = others = lost_others = 0.0
-                for k in range(uint64(0), n, uint64(BLOCK)):
-                    upper, lower = zero(x), zero(x)
-                    for i in range(k, min(k + uint64(BLOCK), n)):
-                        p = power_of(load(x, at_x + i), top, scale, low, narrow)
-                        half = upper_half(p)
-                        upper = plus(upper, half)
-                        lower = plus(lower, p - half)
-                    whole += upper
-                    others, lost = two_sum(others, np.float64(lower))
-                    lost_others += lost
-                total[r - first], rest[r - first] = whole, others + lost_others
+        sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room + 5 * section)
         for j in range(last - first):
             high, more = log_of(load(total, j), load(rest, j), nothing)
             store(highs, j, high)
@@ -85,17 +71,45 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
 
 
 @helper
+def sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room):
+    """Σ exp(t)·ONE of some rows in two parts, and the largest x of each; 0 of an empty row."""
+    if n <= uint64(SHORT):
+        short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room)
+        return
+    for r in range(first, last):
+        tops[r - first] = largest(x, r * x_step, n)
+    for r in range(first, last):
+        at_x, top = r * x_step, tops[r - first]
+        whole = others = lost_others = 0.0
+        for k in range(uint64(0), n, uint64(BLOCK)):
+            upper, lower = zero(x), zero(x)
+            for i in range(k, min(k + uint64(BLOCK), n)):
+                p = power_of(load(x, at_x + i), top, scale, low, narrow)
+                half = upper_half(p)
+                upper = plus(upper, half)
+                lower = plus(lower, p - half)
+            whole += upper
+            others, lost = two_sum(others, np.float64(lower))
+            lost_others += lost
+        total[r - first], rest[r - first] = whole, others + lost_others
+
+
+@helper
+def largest(x, at_x, n):
+    """The largest x of a row; 0 of an empty one."""
+    top = load(x, at_x)
+    for i in range(n):
+        top = larger(top, load(x, at_x + i))
+    return type(top)(0) if top == type(top)(-np.inf) else top
+
+
+@helper
 def short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room):
     """The sums of short rows: the exponential is taken of all of them as if they were one."""
-    T = type(zero(x))
     e, top_of = pointer_to(room, zero(x)), pointer_to(room + 8 * CHUNK, zero(x))
     for r in range(first, last):
         at_x, at_e = r * x_step, (r - first) * n
-        top = load(x, at_x)
-        for i in range(n):
-            top = larger(top, load(x, at_x + i))
-        if top == T(-np.inf):
-            top = T(0)
+        top = largest(x, at_x, n)
         for i in range(n):
             e[at_e + i] = load(x, at_x + i)
             top_of[at_e + i] = top

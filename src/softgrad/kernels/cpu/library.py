@@ -10,9 +10,6 @@ from .compiling import compiled
 from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
 from .entmax import entmax, entmax_packed
-from .log_jvp import log_double_backward, log_jvp
-from .log_softmax import log_softmax, log_softmax_packed
-from .log_vjp import log_vjp, log_vjp_packed
 from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
 from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
@@ -25,12 +22,6 @@ FORM = types.Array(INDEX, 1, "C", readonly=True)
 
 # name: (function, arrays read, arrays written, whether a mask follows, what else, before start and stop)
 KERNELS = {
-    "log_softmax": (log_softmax, 1, 1, True, [NUMBER] * 5),
-    "log_softmax_packed": (log_softmax_packed, 1, 1, False, [NUMBER] * 5),
-    "log_vjp": (log_vjp, 2, 1, True, [NOTHING, NUMBER]),
-    "log_vjp_packed": (log_vjp_packed, 2, 1, False, [NOTHING, NUMBER]),
-    "log_jvp": (log_jvp, 2, 1, True, [NOTHING, NUMBER]),
-    "log_double_backward": (log_double_backward, 3, 2, False, [NOTHING, NUMBER]),
     "segment_softmax": (segment_softmax, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
     "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
     "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
