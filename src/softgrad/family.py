@@ -87,7 +87,7 @@ class Reduction:
     """A function of logits that gives one number for each row: ``<name>``, ``_vjp`` and ``_with_vjp``."""
 
     name: str
-    of_entropy: bool  # or else of the sum of exponentials (see kernels/cpu/reductions.py)
+    of_entropy: bool  # or else of the sum of exponentials (see cpu/reductions.py)
     of_nothing: float  # what an axis of length 0 gives
 
 

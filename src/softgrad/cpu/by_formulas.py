@@ -59,11 +59,40 @@ def forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
     return np.where(there, np.where(some, formulas.softmax(t, np), nothing), 0.0)
 
 
+def log_of_sum(t: Array) -> Array:
+    """log Σ exp(t); of a sure row it is what the others come to."""
+    others = np.sum(np.where(t == 0, 0.0, np.exp(t)), axis=-1, keepdims=True)
+    result: Array = np.log1p(others + (np.sum(t == 0, axis=-1, keepdims=True) - 1))
+    return result
+
+
 def log_forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
     t, some = differences(x, there, scale)
-    others = np.sum(np.where(t == 0, 0.0, np.exp(t)), axis=-1, keepdims=True)
-    ties = np.sum(t == 0, axis=-1, keepdims=True)
-    return np.where(there, np.where(some, t - np.log1p(others + (ties - 1)), np.log(nothing)), -np.inf)
+    return np.where(there, np.where(some, t - log_of_sum(t), np.log(nothing)), -np.inf)
+
+
+def logsumexp(x: Array, there: Array, scale: float, nothing: float) -> Array:
+    t, some = differences(x, there, scale)
+    z = np.where(there & (x * np.sign(scale) != -np.inf), x * scale, -np.inf)
+    top = np.max(z, axis=-1, keepdims=True)
+    return np.where(some, np.where(top == np.inf, top, top + log_of_sum(t)), -np.inf)
+
+
+def entropy(x: Array, there: Array, scale: float, nothing: float) -> Array:
+    t, some = differences(x, there, scale)
+    p = formulas.softmax(t, np)
+    mean = np.sum(np.where(p == 0, 0.0, p * t), axis=-1, keepdims=True)
+    return np.where(some, log_of_sum(t) - mean, 0.0)
+
+
+def logsumexp_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
+    return dy * forward(x, there, scale, 0.0)
+
+
+def entropy_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
+    t, _ = differences(x, there, scale)
+    p = formulas.softmax(t, np)
+    return dy * p * -centred(p, np.where(p == 0, 0.0, t))
 
 
 def log_sum(y: Array, dy: Array) -> tuple[Array, Array, Array]:
@@ -78,8 +107,9 @@ def log_sum(y: Array, dy: Array) -> tuple[Array, Array, Array]:
 def log_product(y: Array, dy: Array, scale: float) -> Array:
     dy, total, h = log_sum(y, dy)
     near = y > -0.34
-    dx = np.where(near, (dy - total) - total * np.expm1(np.where(near, y, 0.0)), dy - total * np.exp(y))
-    return dx * scale * h
+    sure = (dy - total) - total * np.expm1(np.where(near, y, 0.0))
+    dx: Array = np.where(near, sure, dy - total * np.exp(y)) * scale * h
+    return dx
 
 
 def log_tangent(y: Array, dx: Array, scale: float) -> Array:
@@ -115,9 +145,10 @@ def run(
 ) -> None:
     """What `call.run` does."""
     last = tuple(range(-len(axes), 0))
+    dtypes = ["float64" if i == PER_ROW.get(name) else dtype for i in range(len(addresses))]
     arrays = [
-        np.moveaxis(view(dtype, shape, address, steps), axes, last)
-        for address, steps in zip(addresses, strides, strict=True)
+        np.moveaxis(view(of, shape, address, steps), axes, last)
+        for of, address, steps in zip(dtypes, addresses, strides, strict=True)
     ]
     n, moved = math.prod(shape[d] for d in axes), arrays[-1].shape
     read = [array.astype(np.float64).reshape(-1, n) for array in arrays[:-1]]
@@ -125,17 +156,29 @@ def run(
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     with np.errstate(all="ignore"):
         if name in FORWARDS:
-            result = FORWARDS[name](read[0], there, scale, nothing)
+            result = np.broadcast_to(FORWARDS[name](read[0], there, scale, nothing), read[0].shape)
+        elif name in REDUCED:
+            result = REDUCED[name](*read, there, scale)
+            lost = -np.inf if scale >= 0 else np.inf
+            result[(~there | (read[1] == lost)).all(axis=-1)] = 0  # an empty row
+            result[~there] = 0
         else:
             absent = -np.inf if name.startswith("log_softmax") else 0.0  # of y
             read = [np.where(there, array, 0.0 if i else absent) for i, array in enumerate(read)]
             result = PRODUCTS[name](*read, scale)
-            result[(read[0] == absent).all(axis=-1)] = 0  # an empty row
+            result[(read[0] == absent).all(axis=-1)] = 0
             result[~there] = 0
         arrays[-1][...] = result.reshape(moved)
 
 
-FORWARDS: dict[str, Callable[..., Any]] = {"softmax": forward, "log_softmax": log_forward}
+PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0}  # as in kernels.py
+FORWARDS: dict[str, Callable[..., Any]] = {
+    "softmax": forward,
+    "log_softmax": log_forward,
+    "logsumexp": logsumexp,
+    "entropy": entropy,
+}
+REDUCED: dict[str, Callable[..., Any]] = {"logsumexp_vjp": logsumexp_vjp, "entropy_vjp": entropy_vjp}
 PRODUCTS: dict[str, Callable[..., Any]] = {
     "softmax_vjp": product,
     "softmax_double_backward": double_backward,

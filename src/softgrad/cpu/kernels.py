@@ -13,7 +13,7 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, log_products, log_softmax, memory, softmax, vjp
+from . import contiguous, double_backward, log_products, log_softmax, memory, reductions, softmax, vjp
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -30,7 +30,8 @@ class Operation:
     rows_room: Callable[[int, bool], int]  # bytes of scratch memory, for rows of n; narrow is a 16-bit type
     columns_room: Callable[[int, int, bool], int]  # the same for n and the width of a tile
     fill: tuple[float, ...]  # what stands for a masked element in each array
-    logits: bool = False  # whether it reads logits, which the scale multiplies before anything else
+    logits: bool = False  # whether the last it reads are logits, which the scale multiplies first
+    per_row: tuple[int, ...] = ()  # arrays of one float64 a row; their strides along the row are 0
 
 
 OPERATIONS = {
@@ -56,6 +57,22 @@ OPERATIONS = {
     "log_softmax_double_backward": Operation(
         *(3, log_products.double_backward_rows, None, log_products.weights_room, log_products.columns_room),
         (-math.inf, 0.0, 0.0, 0.0),
+    ),
+    "logsumexp": Operation(
+        *(1, reductions.logsumexp_rows, None, reductions.rows_room, reductions.columns_room),
+        *((-math.inf, 0.0), True, (1,)),
+    ),
+    "logsumexp_vjp": Operation(
+        *(2, reductions.logsumexp_vjp_rows, None, reductions.powers_room, reductions.columns_room),
+        *((0.0, -math.inf, 0.0), True, (0,)),
+    ),
+    "entropy": Operation(
+        *(1, reductions.entropy_rows, None, reductions.entropy_room, reductions.columns_room),
+        *((-math.inf, 0.0), True, (1,)),
+    ),
+    "entropy_vjp": Operation(
+        *(2, reductions.entropy_vjp_rows, None, reductions.powers_room, reductions.columns_room),
+        *((0.0, -math.inf, 0.0), True, (0,)),
     ),
 }
 

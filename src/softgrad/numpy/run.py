@@ -112,21 +112,35 @@ def run_plain(
     axes: tuple[int, ...],
     scale: float = 1.0,
     nothing: float = 0.0,
+    shaped: int = -1,
 ) -> None:
-    """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first."""
+    """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first.
+
+    Those are the shape and the dtype of array number `shaped`; others may have one float64 a row, and axes of
+    length 1.
+    """
     if arrays[0].ndim == 0:  # counts as one number
         arrays = [a.reshape(1) for a in arrays]
         where = None if where is None else where.reshape(1)
-    last = arrays[-1]
-    size = last.itemsize
+    like = arrays[shaped]
     call.run(
         name,
-        last.dtype.name,
-        last.shape,
+        like.dtype.name,
+        like.shape,
         [a.ctypes.data for a in arrays],
-        [tuple([step // size for step in a.strides]) for a in arrays],
+        [steps(a, like.shape) for a in arrays],
         axes,
         None if where is None else (where.ctypes.data, where.strides),
         scale,
         nothing,
+    )
+
+
+def steps(a: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides in elements; 0 along axes that are of length 1 where the shape has more."""
+    strides = tuple([step // a.itemsize for step in a.strides])
+    if a.shape == shape:
+        return strides
+    return tuple(
+        [step if one == many else 0 for step, one, many in zip(strides, a.shape, shape, strict=True)]
     )
