@@ -33,7 +33,13 @@ def loaded() -> tuple[Any, Any, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def numbers(
-    fill: tuple[float, ...], logits: bool, once: bool, double: bool, scale: float, nothing: float
+    fill: tuple[float, ...],
+    logits: bool,
+    once: bool,
+    double: bool,
+    scale: float,
+    nothing: float,
+    more: tuple[float, ...] = (),
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
@@ -52,7 +58,8 @@ def numbers(
     elif once and not double and 0 < abs(scale) < 2.0**-100:
         factor, size = unit, scale / unit
     rounded = size if double else float(np.float32(size))
-    return np.array([rounded, size - rounded, nothing, factor, absent, *fill]), factor != 1
+    fill = (*fill, *[0.0] * (MOST - len(fill)))
+    return np.array([rounded, size - rounded, nothing, factor, absent, *fill, *more]), factor != 1
 
 
 def run(
@@ -65,6 +72,7 @@ def run(
     where: tuple[int, tuple[int, ...]] | None = None,
     scale: float = 1.0,
     nothing: float = 0.0,
+    more: tuple[float, ...] = (),
 ) -> None:
     """Do the operation `name` of `kernels.OPERATIONS` on arrays of one shape.
 
@@ -83,18 +91,20 @@ def run(
     scale : float
     nothing : float
         What a row of logits gives that has nothing in it.
+    more : tuple of float
+        Other numbers that the kernel takes.
     """
     elements = math.prod(shape)
     if elements == 0:
         return
     if machine.lacks(dtype):
         threads.ran("formulas", name)
-        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
+        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more)
         return
     mask, mask_strides = where or (NO_MASK, None)
     in_place = addresses[-1] in addresses[:-1]
     drive, plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, in_place, more
     )
     ways = min(threads.threads_for(elements), plan.tiles)
     threads.ran("numba", name, ways)
@@ -118,13 +128,15 @@ def prepared(
     scale: float,
     nothing: float,
     in_place: bool,
+    more: tuple[float, ...] = (),
 ) -> tuple[Any, Any, npt.NDArray[np.float64]]:
     """What does a call: the compiled `drive`, and the plan and the numbers that it takes."""
     drive, plan, operations = loaded()
     operation = operations[name]
     once = operation.read == 2
-    values, multiply = numbers(operation.fill, operation.logits, once, dtype == "float64", scale, nothing)
-    moved = (*[multiply] * operation.read, in_place)
+    double = dtype == "float64"
+    values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, more)
+    moved = (*[multiply] * operation.read, *[False] * (len(strides) - operation.read - 1), in_place)
     return drive, plan(name, dtype, tuple(shape), strides, axes, mask, moved), values
 
 

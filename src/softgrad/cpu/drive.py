@@ -14,6 +14,7 @@ TABLES = 32  # float64s that hold what is known of a tile
 
 # what stands where in the numbers of a call; of FILL one for each array
 SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
+MORE = FILL + MOST  # what else a kernel takes
 
 # what stands where in a plan
 (

@@ -13,7 +13,17 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, log_products, log_softmax, memory, reductions, softmax, vjp
+from . import (
+    contiguous,
+    cross_entropy,
+    double_backward,
+    log_products,
+    log_softmax,
+    memory,
+    reductions,
+    softmax,
+    vjp,
+)
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -73,6 +83,22 @@ OPERATIONS = {
     "entropy_vjp": Operation(
         *(2, reductions.entropy_vjp_rows, None, reductions.powers_room, reductions.columns_room),
         *((0.0, -math.inf, 0.0), True, (0,)),
+    ),
+    "cross_entropy": Operation(
+        *(1, cross_entropy.loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0), True, (1,)),
+    ),
+    "cross_entropy_vjp": Operation(
+        *(1, cross_entropy.rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0), True, (1,)),
+    ),
+    "cross_entropy_of_weights": Operation(
+        *(2, cross_entropy.weighted_loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0), True, (2,)),
+    ),
+    "cross_entropy_of_weights_vjp": Operation(
+        *(2, cross_entropy.weighted_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0, 0.0), True, (2,)),
     ),
 }
 

@@ -113,6 +113,7 @@ def run_plain(
     scale: float = 1.0,
     nothing: float = 0.0,
     shaped: int = -1,
+    more: tuple[float, ...] = (),
 ) -> None:
     """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first.
 
@@ -133,6 +134,7 @@ def run_plain(
         None if where is None else (where.ctypes.data, where.strides),
         scale,
         nothing,
+        more,
     )
 
 
