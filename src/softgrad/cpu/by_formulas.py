@@ -68,12 +68,13 @@ def log_of_sum(t: Array) -> Array:
 
 def log_forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
     t, some = differences(x, there, scale)
-    return np.where(there, np.where(some, t - log_of_sum(t), np.log(nothing)), -np.inf)
+    y: Array = np.where(there, np.where(some, t - log_of_sum(t), np.log(nothing)), -np.inf)
+    return y
 
 
 def logsumexp(x: Array, there: Array, scale: float, nothing: float) -> Array:
     t, some = differences(x, there, scale)
-    z = np.where(there & (x * np.sign(scale) != -np.inf), x * scale, -np.inf)
+    z = np.where(there & (x != (-np.inf if scale >= 0 else np.inf)), x * scale, -np.inf)
     top = np.max(z, axis=-1, keepdims=True)
     return np.where(some, np.where(top == np.inf, top, top + log_of_sum(t)), -np.inf)
 
@@ -92,7 +93,8 @@ def logsumexp_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
 def entropy_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
     t, _ = differences(x, there, scale)
     p = formulas.softmax(t, np)
-    return dy * p * -centred(p, np.where(p == 0, 0.0, t))
+    dx: Array = dy * p * -centred(p, np.where(p == 0, 0.0, t))
+    return dx
 
 
 def log_sum(y: Array, dy: Array) -> tuple[Array, Array, Array]:

@@ -205,8 +205,8 @@ def jvp_bound(y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0, where
 
 
 def lost_mean(y: Array, exact: Array, axis: Axis) -> Any:
-    """What the mean is off by because each p is, by half the smallest subnormal."""
-    size = np.abs(exact).sum(axes_of(y, axis), keepdims=True)
+    """What the mean is off by because each p is, and each product with it, by half the smallest subnormal."""
+    size = (1 + np.abs(exact)).sum(axes_of(y, axis), keepdims=True)
     return smallest(kernel_dtype(y.dtype)) * size
 
 

@@ -7,16 +7,14 @@ from numba.core import types
 
 from .buffer import BFLOAT16, FLOAT16
 from .compiling import compiled
-from .cross_entropy import cross_entropy, cross_entropy_packed
 from .double_backward import double_backward
 from .entmax import entmax, entmax_packed
-from .reductions import reduction, reduction_vjp
 from .secular import eigenvalues
 from .segments import segment_softmax, segment_softmax_across, segment_vjp, segment_vjp_across
 from .sparse_vjp import sparse_vjp, sparse_vjp_packed
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
-NUMBER, INDEX, FLAG, NOTHING = types.float64, types.int64, types.boolean, types.none
+NUMBER, INDEX, NOTHING = types.float64, types.int64, types.none
 TABLE = types.Array(INDEX, 2, "C", readonly=True)
 FORM = types.Array(INDEX, 1, "C", readonly=True)
 
@@ -26,8 +24,6 @@ KERNELS = {
     "segment_softmax_across": (segment_softmax_across, 1, 1, False, [FORM, FORM, *[NUMBER] * 4]),
     "segment_vjp": (segment_vjp, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
     "segment_vjp_across": (segment_vjp_across, 2, 1, False, [FORM, FORM, NOTHING, NUMBER]),
-    "reduction": (reduction, 1, 1, True, [NUMBER] * 4 + [FLAG]),
-    "reduction_vjp": (reduction_vjp, 2, 1, True, [NUMBER] * 4 + [FLAG, NUMBER]),
     "sparsemax": (entmax, 1, 1, True, [NUMBER] * 5 + [INDEX]),
     "sparsemax_packed": (entmax_packed, 1, 1, False, [NUMBER] * 5 + [INDEX]),
     "sparsemax_vjp": (sparse_vjp, 2, 1, True, [INDEX, NUMBER]),
@@ -74,21 +70,3 @@ def secular():
     """The machine code of `eigenvalues`, which takes sorted float64 rows one after the other."""
     source, target = (types.Array(types.float64, 1, "C", readonly=fixed) for fixed in (True, False))
     return compiled(eigenvalues, source, target, INDEX, INDEX, INDEX)
-
-
-@functools.cache
-def cross_entropy_kernel(dtype, weighted, gradient, packed, way):
-    """The same for the cross-entropy, with arrays that may not be there: the weights, and the gradient."""
-    function = cross_entropy_packed if packed else cross_entropy
-    source, target = (types.Array(ELEMENT[dtype], 1, "C", readonly=fixed) for fixed in (True, False))
-    return compiled(
-        function,
-        source,
-        source if weighted else NOTHING,
-        target if gradient else NOTHING,
-        types.Array(NUMBER, 2, "C"),
-        *(TABLE, TABLE, FORM),
-        *([INDEX] if packed else [NOTHING if w is None else INDEX for w in way]),
-        *[NUMBER] * 4,
-        *(INDEX, INDEX),
-    )
