@@ -329,6 +329,8 @@ def on_threads():
 def test_the_same_bits_on_any_number_of_threads_and_in_place(shape, axis, dtype, map, on_threads):
     forward, vjp = getattr(softgrad, map.name), getattr(softgrad, map.vjp)
     x, y, dy = inputs(shape, dtype, axis, map)
+    if map is LOG_SOFTMAX:
+        y.flat[::1009] = -np.inf  # what is done of such a row must not depend on its neighbours
     on_threads(1)
     expected_y, expected_dx = forward(x, axis=axis), vjp(y, dy, axis=axis)
     for number in (1, 2, 3):

@@ -137,18 +137,16 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                 lowest = larger(lowest, -load(y, at_y + i))
         plain = True
         for r in range(first, last):
-            at_dy, total = r * dy_step, 0.0
+            at_dy, total, lost_total = r * dy_step, 0.0, 0.0
             for k in range(uint64(0), n, uint64(BLOCK)):
                 part = zero(y)
                 for i in range(k, min(k + uint64(BLOCK), n)):
                     part = plus(part, load(dy, at_dy + i))
-                total += part
-            totals[r - first] = T(total)
-            plain &= is_plain(T(total), lowest)
-        if not plain:
-            for r in range(first, last):
-                careful(y, dy, dx, r * y_step, r * dy_step, r * dx_step, n, scale)
-        elif flat:
+                total, lost = two_sum(total, np.float64(part))
+                lost_total += lost
+            totals[r - first] = T(total + lost_total)
+            plain &= is_plain(totals[r - first], lowest)
+        if plain and flat:
             for r in range(first, last):
                 for i in range(n):
                     g_of[(r - first) * n + i] = totals[r - first] * unit_power
@@ -156,12 +154,19 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
             for i in range((last - first) * n):
                 v = slope(load(y, at + i), load(dy, at + i), load(g_of, i))
                 store(dx, at + i, v if unit else v * scale)
-        else:
-            for r in range(first, last):
-                at_y, at_dy, at_dx, g = r * y_step, r * dy_step, r * dx_step, totals[r - first] * unit_power
+            continue
+        for r in range(first, last):  # each by itself, so that its bits do not depend on the others
+            at_y, at_dy, at_dx, g = r * y_step, r * dy_step, r * dx_step, totals[r - first] * unit_power
+            if not plain:
+                lowest = zero(y)
                 for i in range(n):
-                    v = slope(load(y, at_y + i), load(dy, at_dy + i), g)
-                    store(dx, at_dx + i, v if unit else v * scale)
+                    lowest = larger(lowest, -load(y, at_y + i))
+                if not is_plain(totals[r - first], lowest):
+                    careful(y, dy, dx, at_y, at_dy, at_dx, n, scale)
+                    continue
+            for i in range(n):
+                v = slope(load(y, at_y + i), load(dy, at_dy + i), g)
+                store(dx, at_dx + i, v if unit else v * scale)
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
@@ -205,8 +210,9 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
     for c in range(width):
         part[c] = T(total[c] + lost_total[c])
         plain &= is_plain(part[c], lowest)
-        part[c] *= unit_power
     if plain:
+        for c in range(width):
+            part[c] *= unit_power
         for i in range(n):
             for c in range(width):
                 v = slope(load(y, i * y_step + c), load(dy, i * dy_step + c), part[c])
@@ -217,12 +223,20 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
 
 @helper
 def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
-    """`careful` for all columns of a tile."""
+    """`careful` for the columns of a tile; plain ones, of which total/ONE is known, get what they would alone."""
     T = type(zero(y))
+    g, lowest = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
+    unit_power = T(2.0**-500 if is_double(scale) else 2.0**-64)
     total, lost_total = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
     part, h = pointer_to(room + 2 * SECTION, zero(y)), pointer_to(room + 3 * SECTION, zero(y))
     for c in range(width):
-        h[c] = T(1)
+        h[c], g[c], lowest[c] = T(1), part[c], T(0)
+    for i in range(n):
+        for c in range(width):
+            store(lowest, c, larger(lowest[c], -load(y, i * y_step + c)))
+    for c in range(width):
+        lowest[c] = T(1) if is_plain(g[c], lowest[c]) else T(0)
+        g[c] *= unit_power
     again = True
     while again:
         for c in range(width):
@@ -249,8 +263,9 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
             h[c] = T(2.0**-64) if large else h[c]
     for i in range(n):
         for c in range(width):
-            v = careful_slope(load(y, i * y_step + c), load(dy, i * dy_step + c) * h[c], part[c])
-            store(dx, i * dx_step + c, v * scale * (T(1) / h[c]))
+            w, d = load(y, i * y_step + c), load(dy, i * dy_step + c)
+            v = careful_slope(w, d * h[c], part[c]) * scale * (T(1) / h[c])
+            store(dx, i * dx_step + c, choose(lowest[c] == T(1), slope(w, d, g[c]) * scale, v))
 
 
 @inlined
@@ -325,7 +340,7 @@ def rows_room(n: int, narrow: bool) -> int:
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return 4 * SECTION
+    return 6 * SECTION
 
 
 def weights_room(n: int, narrow: bool) -> int:
