@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 
 import softgrad
-from softgrad import softmax, softmax_double_backward, softmax_jvp, softmax_vjp
+from softgrad import (
+    log_softmax,
+    log_softmax_double_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    softmax,
+    softmax_double_backward,
+    softmax_jvp,
+    softmax_vjp,
+)
 from softgrad.cpu import call, drive, kernels
 from softgrad.cpu.plan import plan
-from softgrad.family import SOFTMAX
+from softgrad.family import LOG_SOFTMAX, SOFTMAX
 from softgrad.numpy import maps
 
 OPERATIONS = kernels.OPERATIONS
 DTYPES = [np.dtype(getattr(ml_dtypes, name) if name == "bfloat16" else name) for name in kernels.ELEMENT]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+each_map = pytest.mark.parametrize("map", [SOFTMAX, LOG_SOFTMAX], ids=lambda map: map.name)
 
 
 def numbers(shape, dtype, seed=0):
@@ -26,12 +36,12 @@ def numbers(shape, dtype, seed=0):
     return values.astype(dtype)
 
 
-def inputs(shape, dtype, axis=-1):
+def inputs(shape, dtype, axis=-1, map=SOFTMAX):
     """(x, y, dy)"""
     x = numbers(shape, dtype)
     return (
         x,
-        maps.forward(SOFTMAX, x, axis=axis, where=None, scale=1.0, empty="zero", out=None),
+        maps.forward(map, x, axis=axis, where=None, scale=1.0, empty="zero", out=None),
         numbers(shape, dtype, 1),
     )
 
@@ -173,9 +183,10 @@ def long_calls(monkeypatch):
 def long_way(name, arrays, **options):
     """What the long way makes of a call, which opens the gate as well."""
     options = {"axis": -1, "where": None, "scale": 1.0, "out": None, **options}
-    if name == "softmax":
-        return maps.forward(SOFTMAX, *arrays, empty="zero", **options)
-    return maps.vjp(SOFTMAX, *arrays, **options)
+    map = LOG_SOFTMAX if name.startswith("log_") else SOFTMAX
+    if name == map.name:
+        return maps.forward(map, *arrays, empty="zero", **options)
+    return maps.vjp(map, *arrays, **options)
 
 
 SCALES = 1.0, 0.125, 1 / math.sqrt(96), -3.0
@@ -185,22 +196,23 @@ SHAPES = [
 ]
 
 
+@each_map
 @each_dtype
-def test_the_gate_gives_the_bits_of_the_long_way(dtype, long_calls):
+def test_the_gate_gives_the_bits_of_the_long_way(dtype, map, long_calls):
+    forward, vjp = getattr(softgrad, map.name), getattr(softgrad, map.vjp)
+    jvp = softmax_jvp if map is SOFTMAX else vjp  # log_softmax's jvp has no gate
     for shape, axis in SHAPES:
-        x, y, dy = inputs(shape, dtype, axis)
+        x, y, dy = inputs(shape, dtype, axis, map)
         for scale in SCALES:
             options = {"axis": axis, "scale": scale}
-            expected_y, expected_dx = (
-                long_way("softmax", [x], **options),
-                long_way("softmax_vjp", [y, dy], **options),
-            )
+            expected_y = long_way(map.name, [x], **options)
+            expected_dx = long_way(map.vjp, [y, dy], **options)
             long_calls.clear()
-            found = [softmax(x, **options), softmax(x, **options, out=np.empty_like(x))]
+            found = [forward(x, **options), forward(x, **options, out=np.empty_like(x))]
             for one in found:
                 assert_same_bits(one, expected_y)
-            found = [softmax_vjp(y, dy, **options), softmax_jvp(y, dy, **options)]
-            for one in (*found, softmax_vjp(y, dy, **options, out=np.empty_like(y))):
+            found = [vjp(y, dy, **options), jvp(y, dy, **options)]
+            for one in (*found, vjp(y, dy, **options, out=np.empty_like(y))):
                 assert_same_bits(one, expected_dx)
             assert len(long_calls) == (5 if scale < 0 else 0), (shape, axis, scale)
 
@@ -274,9 +286,10 @@ OTHER = {
 @pytest.mark.parametrize("name", OTHER)
 def test_what_the_gate_leaves_to_the_long_way(name, long_calls):
     (y, dy), options, error = OTHER[name]
-    long_way("softmax", [X]), long_way("softmax_vjp", [X, X])
-    for function, arrays in ((softmax, [y]), (softmax_vjp, [y, dy])):
-        if function is softmax and ("dy" in name or (name == "masked" and error is None)):
+    functions = (softmax, [y]), (softmax_vjp, [y, dy]), (log_softmax, [y]), (log_softmax_vjp, [y, dy])
+    for function, arrays in functions:
+        long_way(function.__name__, [X] * len(arrays))
+        if function in (softmax, log_softmax) and ("dy" in name or (name == "masked" and error is None)):
             continue
         given = {**options}
         before = [np.array(a, copy=True) for a in (*arrays, given.get("out", 0))]
@@ -318,6 +331,7 @@ def on_threads():
     softgrad.set_num_threads(before)
 
 
+@each_map
 @each_dtype
 @pytest.mark.parametrize(
     ("shape", "axis"),
@@ -330,27 +344,35 @@ def on_threads():
         ((100_000, 3), 0),
     ],
 )
-def test_the_same_bits_on_any_number_of_threads_and_in_place(shape, axis, dtype, on_threads):
-    x, y, dy = inputs(shape, dtype, axis)
+def test_the_same_bits_on_any_number_of_threads_and_in_place(shape, axis, dtype, map, on_threads):
+    forward, vjp = getattr(softgrad, map.name), getattr(softgrad, map.vjp)
+    x, y, dy = inputs(shape, dtype, axis, map)
+    if map is LOG_SOFTMAX:
+        y.flat[::1009] = -np.inf  # what is done of such a row must not depend on its neighbours
     on_threads(1)
-    expected_y, expected_dx = softmax(x, axis=axis), softmax_vjp(y, dy, axis=axis)
+    expected_y, expected_dx = forward(x, axis=axis), vjp(y, dy, axis=axis)
     for number in (1, 2, 3):
         on_threads(number)
-        (step,) = softgrad.explain(softmax, x, axis=axis)
+        (step,) = softgrad.explain(forward, x, axis=axis)
         assert step.threads <= number
         assert number == 1 or step.threads > 1
-        assert_same_bits(softmax(x, axis=axis), expected_y)
-        assert_same_bits(softmax_vjp(y, dy, axis=axis), expected_dx)
+        assert_same_bits(forward(x, axis=axis), expected_y)
+        assert_same_bits(vjp(y, dy, axis=axis), expected_dx)
         own, own_y, own_dy = x.copy(), y.copy(), dy.copy()
-        assert_same_bits(softmax(own, axis=axis, out=own), expected_y)
-        assert_same_bits(softmax_vjp(own_y, dy, axis=axis, out=own_y), expected_dx)
-        assert_same_bits(softmax_vjp(y, own_dy, axis=axis, out=own_dy), expected_dx)
+        assert_same_bits(forward(own, axis=axis, out=own), expected_y)
+        assert_same_bits(vjp(own_y, dy, axis=axis, out=own_y), expected_dx)
+        assert_same_bits(vjp(y, own_dy, axis=axis, out=own_dy), expected_dx)
 
 
 @each_dtype
-@pytest.mark.parametrize("function", [softmax, softmax_vjp, softmax_double_backward])
-def test_nothing_gives_nothing(function, dtype):
-    count = {softmax: 1, softmax_vjp: 2, softmax_double_backward: 3}[function]
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        *[(softmax, 1), (softmax_vjp, 2), (softmax_double_backward, 3)],
+        *[(log_softmax, 1), (log_softmax_vjp, 2), (log_softmax_jvp, 2), (log_softmax_double_backward, 3)],
+    ],
+)
+def test_nothing_gives_nothing(function, count, dtype):
     for shape in ((0,), (3, 0), (0, 3), (2, 0, 3), (0, 0)):
         for axis in range(-len(shape), len(shape)):
             for _ in range(2):  # the second one would pass the gate

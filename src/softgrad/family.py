@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """One map: a row of the table.  Kernels are named as in `kernels.cpu.library`, or in `cpu.kernels`."""
+    """One map: a row of the table.  Kernels are named as in `cpu.kernels`."""
 
     name: str
     layer: str
@@ -22,12 +22,14 @@ class Map:
     vjp: str
     jvp: str
     double_backward: str
-    row_tile: int | None = None  # bytes of a tile of rows that its vjp turns, at most (see layout.py)
-    # of the weights s = y^(2−α), its type as kernels/cpu/weights.py reads it: None is softmax, 1; an int is 2
     alpha: float | None = None
     parameters: tuple[str, ...] = ()  # what the functions take besides the options of all
     absent: float = 0.0  # what y is where there is nothing: masked, −inf, or all of an empty row
-    plain: bool = False  # whether its kernels are those of `softgrad.cpu`
+
+    @property
+    def more(self) -> tuple[float, ...]:
+        """What its kernels take beside the numbers of all."""
+        return () if self.alpha is None else (float(self.alpha),)
 
 
 SOFTMAX = Map(
@@ -37,17 +39,15 @@ SOFTMAX = Map(
     vjp="softmax_vjp",
     jvp="softmax_vjp",
     double_backward="softmax_double_backward",
-    plain=True,
 )
 
 LOG_SOFTMAX = Map(
     name="log_softmax",
     layer="LogSoftmax",
     forward="log_softmax",
-    vjp="log_vjp",
-    jvp="log_jvp",
-    double_backward="log_double_backward",
-    row_tile=16384,
+    vjp="log_softmax_vjp",
+    jvp="log_softmax_jvp",
+    double_backward="log_softmax_double_backward",
     absent=-math.inf,
 )
 
@@ -59,7 +59,6 @@ SPARSEMAX = Map(
     jvp="entmax_vjp",
     double_backward="entmax_double_backward",
     alpha=2,
-    plain=True,
 )
 
 
@@ -77,7 +76,6 @@ def entmax(alpha: float = 1.5) -> Map:
         double_backward="entmax_double_backward",
         alpha=alpha,
         parameters=("alpha",),
-        plain=True,
     )
 
 
@@ -89,7 +87,7 @@ class Reduction:
     """A function of logits that gives one number for each row: ``<name>``, ``_vjp`` and ``_with_vjp``."""
 
     name: str
-    of_entropy: bool  # or else of the sum of exponentials (see kernels/cpu/reductions.py)
+    of_entropy: bool  # or else of the sum of exponentials (see cpu/reductions.py)
     of_nothing: float  # what an axis of length 0 gives
 
 

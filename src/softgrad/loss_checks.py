@@ -60,8 +60,8 @@ def weights_or_classes(
             )
         if ignore_index is not None:
             raise ValueError(
-                "ignore_index is for targets that are classes; this one holds weights: give rows of zeros "
-                "where a row is not to count, or leave it out"
+                "ignore_index is for targets that are classes; this one holds weights, and all of its rows "
+                "count: leave out the rows that are not to, of x as well"
             )
         return target, target, None
     if target.shape != rows:

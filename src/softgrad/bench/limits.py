@@ -19,8 +19,6 @@ from .cases import ARRAYS, Arrays, Case
 from .measure import Call
 
 ENOUGH = 1 << 23  # bytes that a call should move at least, or the call itself is what takes the time
-LINE = 8  # words of 8 bytes in a cache line, where the shares of threads are cut
-FOR_ALL = 1 << 60  # bytes, as told to `threads.share`: for so many no thread is spared
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def on_cpu(case: Case, arguments: Arrays) -> dict[str, Limit]:
 
     def limit(kernel: Any, *arrays: Array) -> Limit:
         given = (*arrays, times)
-        call = lambda: threads.share(kernel, given, len(out), LINE, FOR_ALL)  # noqa: E731
+        call = lambda: threads.parallel_for(kernel, given, len(out), threads.get_num_threads())  # noqa: E731
         return Limit(call, times / share(case))
 
     if case.what == "forward":

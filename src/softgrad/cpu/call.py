@@ -45,7 +45,7 @@ def numbers(
     double: bool,
     scale: float,
     nothing: float,
-    alpha: float = 1.0,
+    more: tuple[float, ...] = (),
 ) -> tuple[npt.NDArray[np.float64], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
@@ -64,7 +64,8 @@ def numbers(
     elif once and not double and 0 < abs(scale) < 2.0**-100:
         factor, size = unit, scale / unit
     rounded = size if double else float(np.float32(size))
-    return np.array([rounded, size - rounded, nothing, factor, absent, alpha, *fill]), factor != 1
+    fill = (*fill, *[0.0] * (MOST - len(fill)))
+    return np.array([rounded, size - rounded, nothing, factor, absent, *fill, *more]), factor != 1
 
 
 def run(
@@ -77,7 +78,7 @@ def run(
     where: tuple[int, tuple[int, ...]] | None = None,
     scale: float = 1.0,
     nothing: float = 0.0,
-    alpha: float = 1.0,
+    more: tuple[float, ...] = (),
 ) -> None:
     """Do the operation `name` of `kernels.OPERATIONS` on arrays of one shape.
 
@@ -96,21 +97,21 @@ def run(
     scale : float
     nothing : float
         What a row of logits gives that has nothing in it.
-    alpha : float
-        Of entmax.
+    more : tuple of float
+        Other numbers that the kernel takes.
     """
     elements = math.prod(shape)
     if elements == 0:
         return
     if machine.lacks(dtype):
         threads.ran("formulas", name)
-        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, alpha)
+        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more)
         return
     mask, mask_strides = where or (NO_MASK, None)
     in_place = addresses[-1] in addresses[:-1]
     ways = threads.threads_for(elements)
     plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, alpha, in_place, ways
+        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, more, in_place, ways
     )
     ways = min(ways, plan.tiles)
     threads.ran("numba", name, ways)
@@ -129,7 +130,7 @@ def prepared(
     mask: tuple[int, ...] | None,
     scale: float,
     nothing: float,
-    alpha: float,
+    more: tuple[float, ...],
     in_place: bool,
     ways: int,
 ) -> tuple[Any, npt.NDArray[np.float64]]:
@@ -138,8 +139,8 @@ def prepared(
     operation = operations[name]
     once = operation.read == 2
     double = dtype == "float64"
-    values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, alpha)
-    moved = (*[multiply] * operation.read, in_place)
+    values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, more)
+    moved = (*[multiply] * operation.read, *[False] * (len(strides) - operation.read - 1), in_place)
     return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
 
 

@@ -14,7 +14,9 @@ BUDGET = 7 << 17  # bytes of columns in scratch memory; with what a kernel has f
 TABLES = 32  # float64s that hold what is known of a tile
 
 # what stands where in the numbers of a call; of FILL one for each array
-SCALE, LOW, NOTHING, FACTOR, LOST, ALPHA, FILL = range(7)
+SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
+MORE = FILL + MOST  # what else a kernel takes
+ALPHA = MORE  # of entmax
 
 # what stands where in a plan
 (

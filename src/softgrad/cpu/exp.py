@@ -1,15 +1,15 @@
-"""The exponential, as scalar code that LLVM vectorises where a loop calls it."""
+"""The exponential and the logarithm, as scalar code that LLVM vectorises where a loop calls it."""
 
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
-from .intrinsics import fma, power_of_two
+from .intrinsics import bits, choose, fma, power_of_two
 
 LOG2E = 1.4426950408889634
 
 
-def power(t, lost):
-    """exp(t + lost)·ONE for t ≤ 0 and a `lost` below an ulp of it, to 0.9 ulp; 0 where no type holds exp(t).
+def parts(t, lost):
+    """(w, b), such that (1 + w)·b = exp(t + lost)·ONE for LEAST ≤ t ≤ 0 and a `lost` below an ulp of it.
 
     With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.  k
     is read off the bits of t/ln 2 + MAGIC, whose ulp is 1.  ONE, 2⁶⁴ or 2⁵⁰⁰, keeps the results
@@ -19,7 +19,12 @@ def power(t, lost):
     raise NotImplementedError("compiled only")
 
 
-def power32(t, lost):
+def power(t, lost):
+    """exp(t + lost)·ONE, to 0.9 ulp; 0 where no type holds exp(t)."""
+    raise NotImplementedError("compiled only")
+
+
+def parts32(t, lost):
     T = types.float32
     shifted = fma(t, T(LOG2E), T(12582912.0 + 127 + 64))
     k = shifted - T(12582912.0 + 127 + 64)
@@ -28,11 +33,15 @@ def power32(t, lost):
     q = fma(r, q, T(0.04166810214519501))
     q = fma(r, q, T(0.16666516661643982))
     q = fma(r, q, T(0.4999999403953552))
-    w = fma(r * r, q, r)
-    return T(0) if t < T(-104) else (w + T(1)) * power_of_two(shifted, 23)
+    return fma(r * r, q, r), power_of_two(shifted, 23)
 
 
-def power64(t, lost):
+def power32(t, lost):
+    w, b = parts(t, lost)
+    return types.float32(0) if t < types.float32(-104) else (w + types.float32(1)) * b
+
+
+def parts64(t, lost):
     shifted = fma(t, LOG2E, 6755399441055744.0 + (1023 + 500))
     k = shifted - (6755399441055744.0 + (1023 + 500))
     r = fma(k, -0.6931471805599453, t) + fma(k, -2.3190468138462996e-17, lost)
@@ -46,8 +55,12 @@ def power64(t, lost):
     q = fma(r, q, 0.041666666666666824)
     q = fma(r, q, 0.16666666666666688)
     q = fma(r, q, 0.5)
-    w = fma(r * r, q, r)
-    return 0.0 if t < -746.0 else (w + 1.0) * power_of_two(shifted, 52)
+    return fma(r * r, q, r), power_of_two(shifted, 52)
+
+
+def power64(t, lost):
+    w, b = parts(t, lost)
+    return 0.0 if t < -746.0 else (w + 1.0) * b
 
 
 def upper_half(p):
@@ -63,6 +76,11 @@ def upper_half64(p):
     return (p + 1.5 * 2.0**525) - 1.5 * 2.0**525
 
 
+@overload(parts, jit_options={"error_model": "numpy"})
+def _parts(t, lost):
+    return parts32 if t == types.float32 else parts64
+
+
 @overload(power, jit_options={"error_model": "numpy"})
 def _power(t, lost):
     return power32 if t == types.float32 else power64
@@ -71,3 +89,33 @@ def _power(t, lost):
 @overload(upper_half, jit_options={"error_model": "numpy"})
 def _upper_half(p):
     return upper_half32 if p == types.float32 else upper_half64
+
+
+@njit(nogil=True, error_model="numpy")
+def log1p(z):
+    """log(1 + z) of a float64 z ≥ 0, to 1.1 ulp.
+
+    1 + z is m·2^k, m from √½ to √2; k is put into the low bits of 2⁵², to be read as a number.  With
+    f = m − 1 and s = f/(f + 2), log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest
+    term is exact.
+    """
+    whole = 1.0 + z
+    lost = z - (whole - 1.0)
+    k = bits((bits(whole) >> 52) | 0x4330000000000000) - (2.0**52 + 1023)
+    m = bits((bits(whole) & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000)
+    large = m > 1.4142135623730951
+    k, f = choose(large, k + 1.0, k), choose(large, m * 0.5, m) - 1.0
+    s = f / (f + 2.0)
+    square, half = s * s, f * f * 0.5
+    r = fma(square, 2 / 23, 2 / 21)
+    r = fma(square, r, 2 / 19)
+    r = fma(square, r, 2 / 17)
+    r = fma(square, r, 2 / 15)
+    r = fma(square, r, 2 / 13)
+    r = fma(square, r, 2 / 11)
+    r = fma(square, r, 2 / 9)
+    r = fma(square, r, 2 / 7)
+    r = fma(square, r, 2 / 5)
+    r = fma(square, r, 2 / 3) * square
+    near = half - fma(s, half + r, k * 1.9082149292705877e-10)
+    return fma(k, 0.6931471803691238, f - near) + lost / whole

@@ -18,7 +18,14 @@ from . import call
 Known = dict[Any, tuple[Any, int, Any]]
 SOFTMAX: Known = {}
 SOFTMAX_VJP: Known = {}
-KNOWN = {"softmax": SOFTMAX, "softmax_vjp": SOFTMAX_VJP}
+LOG_SOFTMAX: Known = {}
+LOG_SOFTMAX_VJP: Known = {}
+KNOWN = {
+    "softmax": SOFTMAX,
+    "softmax_vjp": SOFTMAX_VJP,
+    "log_softmax": LOG_SOFTMAX,
+    "log_softmax_vjp": LOG_SOFTMAX_VJP,
+}
 threads.shortcuts.extend(KNOWN.values())
 opened: set[tuple[str, Any, int]] = set()  # with the number of axes
 
@@ -62,7 +69,7 @@ def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> A
 
 
 def remember(name: str, arrays: tuple[Array, ...]) -> None:
-    """Open the gate for such arrays."""
+    """Open the gate for such arrays, if the operation has one."""
     dtype, ndim = arrays[0].dtype, arrays[0].ndim
     if name not in KNOWN or (name, dtype, ndim) in opened or ndim == 0 or threads.watching():
         return

@@ -73,8 +73,9 @@ def store(typing, pointer, index, value):
         elif element == BFLOAT16:
             bits = builder.bitcast(value, I32)
             odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
-            # a NaN has its lower half empty, as what was computed from 16-bit numbers: it doesn't overflow
             rounded = builder.add(bits, builder.add(odd, I32(0x7FFF)))
+            kept = builder.or_(bits, I32(0x400000))  # of a NaN, which would overflow
+            rounded = builder.select(builder.fcmp_unordered("uno", value, value), kept, rounded)
             value = builder.trunc(builder.lshr(rounded, I32(16)), I16)
         apart(builder, "alias.scope", builder.store(value, builder.gep(pointer, [index])))
         return context.get_dummy_value()

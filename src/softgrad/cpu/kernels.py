@@ -14,7 +14,22 @@ import numpy as np
 from numba import cfunc, int64, njit, types
 
 from .. import threads
-from . import contiguous, double_backward, entmax, memory, secular, segments, serve, softmax, sparse, vjp
+from . import (
+    contiguous,
+    cross_entropy,
+    double_backward,
+    entmax,
+    log_products,
+    log_softmax,
+    memory,
+    reductions,
+    secular,
+    segments,
+    serve,
+    softmax,
+    sparse,
+    vjp,
+)
 from .drive import MOST, drive
 from .intrinsics import BFLOAT16, FLOAT16
 
@@ -31,7 +46,8 @@ class Operation:
     rows_room: Callable[[int, bool], int]  # bytes of scratch memory, for rows of n; narrow is a 16-bit type
     columns_room: Callable[[int, int, bool], int]  # the same for n and the width of a tile
     fill: tuple[float, ...]  # what stands for a masked element in each array
-    logits: bool = False  # whether it reads logits, which the scale multiplies before anything else
+    logits: bool = False  # whether the last it reads are logits, which the scale multiplies first
+    per_row: tuple[int, ...] = ()  # arrays of one float64 a row; their strides along the row are 0
 
 
 OPERATIONS = {
@@ -52,6 +68,54 @@ OPERATIONS = {
     "entmax_double_backward": Operation(
         *(3, sparse.double_backward, None, sparse.double_backward_room, vjp.columns_room),
         (0.0, 0.0, 0.0, 0.0),
+    ),
+    "log_softmax": Operation(
+        *(1, log_softmax.rows, log_softmax.columns, log_softmax.rows_room, log_softmax.columns_room),
+        *((-math.inf, -math.inf), True),
+    ),
+    "log_softmax_vjp": Operation(
+        *(2, log_products.rows, log_products.columns, log_products.rows_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0),
+    ),
+    "log_softmax_jvp": Operation(
+        *(2, log_products.jvp_rows, None, log_products.weights_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0),
+    ),
+    "log_softmax_double_backward": Operation(
+        *(3, log_products.double_backward_rows, None, log_products.weights_room, log_products.columns_room),
+        (-math.inf, 0.0, 0.0, 0.0),
+    ),
+    "logsumexp": Operation(
+        *(1, reductions.logsumexp_rows, None, reductions.rows_room, reductions.columns_room),
+        *((-math.inf, 0.0), True, (1,)),
+    ),
+    "logsumexp_vjp": Operation(
+        *(2, reductions.logsumexp_vjp_rows, None, reductions.powers_room, reductions.columns_room),
+        *((0.0, -math.inf, 0.0), True, (0,)),
+    ),
+    "entropy": Operation(
+        *(1, reductions.entropy_rows, None, reductions.entropy_room, reductions.columns_room),
+        *((-math.inf, 0.0), True, (1,)),
+    ),
+    "entropy_vjp": Operation(
+        *(2, reductions.entropy_vjp_rows, None, reductions.powers_room, reductions.columns_room),
+        *((0.0, -math.inf, 0.0), True, (0,)),
+    ),
+    "cross_entropy": Operation(
+        *(1, cross_entropy.loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0), True, (1,)),
+    ),
+    "cross_entropy_vjp": Operation(
+        *(1, cross_entropy.rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0), True, (1,)),
+    ),
+    "cross_entropy_of_weights": Operation(
+        *(2, cross_entropy.weighted_loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0), True, (2,)),
+    ),
+    "cross_entropy_of_weights_vjp": Operation(
+        *(2, cross_entropy.weighted_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *((0.0, 0.0, 0.0, 0.0), True, (2,)),
     ),
 }
 

@@ -113,12 +113,15 @@ def plan(
     if len(reduced) > 1:
         along = [False] * count
     moving = [mask is not None or move or not one for move, one in zip(moved, along, strict=True)]
+    for i in operation.per_row:
+        moving[i] = False
     # Where the mask alone moves the arrays of a product, it is asked first whether it makes a difference.
     asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
-    asked = asked and n >= LONG
+    asked = asked and n >= LONG and operation.fill[0] == 0 and not operation.per_row
     element = dtype
     if any(moving[: operation.read]) and NAMES[dtype] == 2:
-        element, moving = "float32", [True] * count  # the kernel of float32 does it
+        element = "float32"  # the kernel of float32 does it
+        moving = [i not in operation.per_row for i in range(count)]
     item, narrow = NAMES[element], NAMES[element] == 2
 
     width = max(1, CHUNK // n) if any(moving) else inner[0]
@@ -151,7 +154,7 @@ def plan(
             )
     sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
     sizes += [size for size, _ in reduced[:-1]]
-    widths = [NAMES[dtype]] * MOST + [1]
+    widths = [8 if i in operation.per_row else NAMES[dtype] for i in range(MOST)] + [1]
     fields = [[steps[i] for _, steps in [*kept, *reduced]] + [width] for i, width in enumerate(widths)]
     table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
     scratch = drive.TABLES + (header[drive.ROOM] + sum(moving) * header[drive.SCRATCH]) // 8

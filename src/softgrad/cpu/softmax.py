@@ -24,17 +24,24 @@ helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
-def power_of(x, top, scale, low, narrow):
-    """exp((scale + low)·(x − top))·ONE."""
+def argument(x, top, scale, low, narrow):
+    """(scale + low)·(x − top), and what rounding took from it."""
     d = x - top
     if narrow:
-        return power(d * scale, type(x)(0))
+        return d * scale, type(x)(0)
     z = d - x
     lost = (x - (d - z)) - (top + z)
     if scale == 1 and low == 0:
-        return power(d, lost)
+        return d, lost
     t = d * scale
-    return power(t, fma(d, scale, -t) + fma(d, low, lost * scale))
+    return t, fma(d, scale, -t) + fma(d, low, lost * scale)
+
+
+@helper
+def power_of(x, top, scale, low, narrow):
+    """exp((scale + low)·(x − top))·ONE."""
+    t, lost = argument(x, top, scale, low, narrow)
+    return power(t, lost)
 
 
 @helper

@@ -70,7 +70,7 @@ def cross_entropy(
     negative.  It is computed as :math:`\sum t'_i (\max x - x_i) + \log(1 + r) \sum t'_i`, r being what
     exp(x − max x) adds up to without the maximum.  Rows are added up in float64, in one order.
 
-    *Memory*: up to 80 bytes a row, and less than 4 MB a thread; nothing of the size of `x`.
+    *Memory*: up to 80 bytes a row, and scratch as for `softmax`; nothing of the size of `x`.
 
     A weight of 0 counts for nothing, also where x is −inf (PyTorch has NaN there); any other makes the loss
     inf.  A row with NaN, with +inf, or with nothing but −inf is NaN.  The mean of no rows is NaN, as in
@@ -148,7 +148,7 @@ def cross_entropy_with_vjp(
     A `dloss` other than 1 multiplies the rounded gradient: it adds a rounding, and brings back nothing of
     what was too small for the dtype of x (to scale a float16 loss, give x in float32).
 
-    *Memory*: the gradient if `out` is not given, up to 80 bytes a row, and less than 4 MB a thread.  Nothing
+    *Memory*: the gradient if `out` is not given, up to 80 bytes a row, and scratch as for `softmax`.  Nothing
     but the gradient is kept; neither `x` nor `target` is needed for the ``vjp``.
 
     Rows that do not count have the gradient 0, whatever `x`, or a `dloss` for each row, holds there.  Where x

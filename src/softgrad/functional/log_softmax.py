@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
+from ..cpu import gate
 from ..family import LOG_SOFTMAX
 from .dispatch import library
 
@@ -58,7 +59,8 @@ def log_softmax(
     for logits of any size.  Where one element has nearly all of the weight, its y, which is nearly 0, is
     not 0 but what the others come to: as exact as a number can be, to 3 ulp.
 
-    *Memory*: the result, and less than 4 MB a thread, whatever the layout.
+    *Memory*: the result; scratch memory is at most 1 MB a thread, or three rows if those are longer, whatever
+    the layout.
 
     A row with NaN, or with +inf, is all NaN (but for what is masked).  An axis of length 0 gives an empty
     result.  A 0-d array counts as one number (axis −1 or None), whose result is 0, and gives a
@@ -74,6 +76,10 @@ def log_softmax(
     >>> softgrad.log_softmax([1.0, 2.0, np.nan], where=[True, True, False]).round(3)
     array([-1.313, -0.313,   -inf])
     """
+    if where is None and empty == "zero":
+        y = gate.forward(gate.LOG_SOFTMAX, x, axis, scale, out)
+        if y is not None:
+            return y
     return library(x).maps.forward(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
@@ -119,14 +125,16 @@ def log_softmax_vjp(
     a number in its dy is not added to the sum.  (The formula's limit is dx = dy; then dx would not sum to 0,
     and a row of −inf had a gradient.)
 
-    *Error*: against the exact value of the formula for the given y and dy, for each row,
-    ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps), half the smallest subnormal for each element, and
-    u·\|Σdy\|·‖exp(y)‖₂.  u is how well exp(y) and Σdy are known: 2⁻²³ for float16 and bfloat16, 2⁻⁵² for
-    float32, 2⁻⁵⁰, which is 4·eps, for float64, since nothing wider is there to compute it in.  This counts
-    where dx is hardly anything beside dy, because dy is nearly exp(y)·Σdy throughout; where one exp(y) is
-    above 3/4, only for the others.
+    *Error*: with p = exp(y), against the exact dx* of the formula for the given y and dy,
 
-    *Memory*: the result, and less than 4 MB a thread.  Of the forward pass only `y` has to be kept.
+    .. math:: |dx_i - dx^*_i| \le 4\, eps\, \Bigl(|dx^*_i| + |dy_i| + p_i \sum_k |dy_k|\Bigr)
+
+    and half the smallest subnormal; `scale` multiplies both sides.  float16 and bfloat16 are computed in
+    float32 and rounded once: 0.51 ulp, and the bound of float32.  A sure row, one p nearly 1, keeps its
+    digits where the sum of dy is exact, since 1 − p is found as 1 − exp(y), to all of its digits.  A p below
+    exp(−130), of float64 exp(−1050), counts as 0.
+
+    *Memory*: as for `log_softmax`.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN; ``where`` keeps them out.
 
@@ -138,6 +146,10 @@ def log_softmax_vjp(
     >>> softgrad.log_softmax_vjp(y, np.array([-1.0, 0.0, 0.0])).round(4)
     array([-0.91  ,  0.2447,  0.6652])
     """
+    if where is None:
+        result = gate.product(gate.LOG_SOFTMAX_VJP, y, dy, axis, scale, out)
+        if result is not None:
+            return result
     return library(y).maps.vjp(LOG_SOFTMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
 
@@ -178,10 +190,13 @@ def log_softmax_jvp(
 
     *Formula*: the division by Σ exp(y), which is 1 but for the rounding of y, makes a constant dx give 0.
 
-    *Error*: with m the mean that is subtracted, for each row, ‖dy − dy*‖₂ ≤ 2·eps·‖dy*‖₂ (float64: 4·eps),
-    half the smallest subnormal for each element, and √n·u·Σ exp(y)·\|dx − m\| for the error of the mean, u as
-    for `log_softmax_vjp`: it counts where elements of next to no weight are more than the others and are
-    all near m.
+    *Error*: with p = exp(y), m* the exact mean that is subtracted, and D = ⟨p,\|dx − m*\|⟩/⟨p,1⟩, how far dx
+    is from it on the average,
+
+    .. math:: |dy_i - dy^*_i| \le C\, eps\, (|dy^*_i| + D)
+
+    and what may underflow, with C = 8 for float32 and 16 for float64, as for `softmax_vjp`; a constant dx
+    gives exactly 0.
 
     *Memory*: the result.
 
@@ -228,8 +243,11 @@ def log_softmax_double_backward(
 
     Notes
     -----
-    *Error*: grad_dy is `log_softmax_jvp` (y, v), to the last bit.  grad_x is off by at most 4·eps·‖grad_x‖₂
-    in each row, half the smallest subnormal for each element, and \|Σdy\|·‖p‖₂ times what the mean is off.
+    *Error*: grad_dy is `log_softmax_jvp` (y, v), to the last bit.  With D as there, grad_x is off by at most
+
+    .. math:: C\, eps\, p_i \sum_k |dy_k|\; (|v_i - m^*| + D)
+
+    and what may underflow, with the same C; `scale` counts twice.
 
     *Memory*: the two results.
 

@@ -52,8 +52,8 @@ def logsumexp(
 
     Notes
     -----
-    *Error*: at most 2 ulp of max(\|result\|, 1) for float32 and float64, 0.51 of them for float16 and
-    bfloat16, for logits of any size.
+    *Error*: at most 2 ulp of max(\|result\|, \|s·max x\|, 1) for float32 and float64, 0.51 of them for
+    float16 and bfloat16, for logits of any size.
 
     A row that has nothing in it (all −inf, or all masked, or an axis of length 0) gives −inf, the logarithm
     of 0.  A row with +inf gives +inf, one with NaN gives NaN.
@@ -115,8 +115,8 @@ def logsumexp_vjp(
     of x.  From the result, as exp(x − result), it would be off by what rounding took from the result, at
     1000 up to 256 eps; and a saved softmax is another array of the size of x.
 
-    *Error*: for each row, ‖dx − dx*‖₂ ≤ 2·eps·‖dx*‖₂ (float64: 4·eps), and half the smallest subnormal
-    for each element.
+    *Error*: at most 4·eps of each element, and the smallest subnormal; float16 and bfloat16 are rounded once,
+    0.51 ulp.  A p below the smallest subnormal is 0, and so is dx.
 
     *Memory*: the result.
 

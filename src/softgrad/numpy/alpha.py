@@ -10,7 +10,7 @@ from .. import checks, family
 from ..checks import Array
 from ..family import Map
 from . import maps
-from .run import returned, run_plain
+from .run import returned, run
 
 
 def row(alpha: Any) -> Map:
@@ -30,5 +30,5 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     strides = [0 if d in axes else step for d, step in enumerate(total.strides)]
     # the kernel writes the number of a row in each of its elements, which are one
     each = np.lib.stride_tricks.as_strided(total, y.shape, strides)
-    run_plain("entmax_alpha_vjp", [y, dx, each], None, axes, alpha=alpha)
+    run("entmax_alpha_vjp", [y, dx, each], None, axes, more=(alpha,))
     return returned(total.reshape([size for d, size in enumerate(y.shape) if d not in axes]), None)

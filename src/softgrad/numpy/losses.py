@@ -5,58 +5,30 @@ What the arguments mean is said in `softgrad.functional`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 
-from .. import checks, layout, loss_checks, threads
+from .. import checks, loss_checks
 from ..checks import Array
-from .run import returned
+from .run import returned, run
 
-# What the kernel tells of a row, as kernels/cpu/cross_entropy.py numbers it; of weights the last two alone.
+# What the kernel tells of a row, as cpu/cross_entropy.py numbers it; of weights the last two alone.
 TOP, OTHERS, DISTANCE, TOTAL = range(4)
 
 
-@functools.lru_cache(maxsize=1024)
-def route(
-    weighted: bool,
-    gradient: bool,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    strides: tuple[tuple[int, ...], ...],
-    axis: int,
-) -> tuple[Callable[..., Any], layout.Plan, tuple[int, ...]]:
-    """The compiled kernel for a call, its plan, and the axes that are kept in the order it walks them."""
-    code, _, itemsize = checks.FLOATS[dtype]
-    plan = layout.plan(shape, strides, (axis,), itemsize, 1 + weighted, False)
-    with threads.first_use:
-        from ..kernels.cpu import library
-
-        kernel = library.cross_entropy_kernel(code, weighted, gradient, plan.packed, plan.way)
-    return kernel, plan, tuple(a for a in layout.order(shape, strides) if a != axis)
-
-
-def run(
+def told(
     x: Array, weights: Array | None, gradient: Array | None, axis: int, numbers: tuple[float, ...]
 ) -> Array:
     """What the kernel tells of the rows of x: four arrays without the axis.  It writes `gradient`, if any."""
-    arrays = x, weights, gradient
-    strides = tuple(x.strides if a is None else a.strides for a in arrays)
-    kernel, plan, kept = route(weights is not None, gradient is not None, x.dtype, x.shape, strides, axis)
-    bits = checks.FLOATS[x.dtype][1]
-    arguments = [None if a is None else a[plan.first].view(bits) for a in arrays]
-    # a tile is one row, or LANES side by side, of which the last tile may have fewer
-    beside = plan.packed or plan.way[2] is not None
-    found = np.empty((4, plan.tiles * (layout.LANES if beside else 1)))
-    threads.share(kernel, (*arguments, found, *plan.layout, *numbers), plan.tiles, plan.at_once, x.nbytes)
-    if beside:
-        _, width, tiles = plan.layout[2]
-        found = found.reshape(4, -1, tiles * layout.LANES)[:, :, :width]
-    found = found.reshape(4, *(x.shape[a] for a in kept))
-    return found.transpose(0, *(1 + np.argsort(kept)))
+    found = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
+    arrays = [a for a in (x, weights, found[..., 0], gradient) if a is not None]
+    name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
+    name = name if gradient is None else f"{name}_vjp"
+    run(name, arrays, None, (axis,), shaped=0, more=numbers)
+    return np.moveaxis(found.squeeze(axis), -1, 0)
 
 
 def of_classes(
@@ -75,7 +47,7 @@ def of_classes(
     share, even, smoothing, divisor = numbers
     index = np.expand_dims(classes, axis)
     d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
-    found = run(x, None, gradient, axis, numbers)
+    found = told(x, None, gradient, axis, numbers)
     d, others = d - found[TOP], found[OTHERS]
     losses: Array = np.log1p(others)
     losses = losses + found[DISTANCE] if smoothing else losses
@@ -95,7 +67,7 @@ def of_weights(
 ) -> Array:
     """The same for targets that are weights; of these the kernel knows all."""
     share, _, smoothing, _ = numbers
-    found = run(x, weights, gradient, axis, numbers)
+    found = told(x, weights, gradient, axis, numbers)
     losses: Array = found[DISTANCE] + (share * found[TOTAL] + smoothing) * np.log1p(found[OTHERS])
     return losses
 

@@ -14,8 +14,7 @@ from .. import checks
 from ..checks import Array
 from ..cpu import gate
 from ..family import Map
-from ..scaling import in_parts
-from .run import NO_MASK, returned, run, run_plain
+from .run import returned, run
 
 
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
@@ -32,7 +31,7 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     if given.size == 0:
         return returned(result, out)
     empty_rows = None
-    if empty == "raise" or (map.plain and empty == "nan" and where is not None):
+    if empty == "raise" or (empty == "nan" and where is not None):
         empty_rows = rows_of_nothing(given, axes, where, factor)
         if empty == "raise" and empty_rows.any():
             raise ValueError(
@@ -42,13 +41,10 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
-    if map.plain:
-        run_plain(map.forward, [given, result], where, axes, factor, nothing, map.alpha or 1.0)
-        gate.remember(map.forward, (given, result))
-        if empty_rows is not None:  # what is masked is 0, but for such a row
-            np.copyto(result, nothing, where=empty_rows)
-    else:
-        run(map.forward, 1, [given, result], where, axes, forward_numbers(map, dtype, factor, nothing))
+    run(map.forward, [given, result], where, axes, factor, nothing, more=map.more)
+    gate.remember(map.forward, (given, result))
+    if empty_rows is not None:  # what is masked is 0, but for such a row
+        np.copyto(result, nothing, where=empty_rows)
     return returned(result, out)
 
 
@@ -66,12 +62,6 @@ def rows_of_nothing(x: Array, axes: tuple[int, ...], where: Array | None, scale:
     return found
 
 
-def forward_numbers(map: Map, dtype: np.dtype[Any], scale: float, nothing: float) -> tuple[float, ...]:
-    """What the kernel takes for the scale, for an empty row, and for alpha."""
-    numbers = -1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype == np.float64), nothing
-    return numbers if map.alpha is None else (*numbers, map.alpha)
-
-
 def product(
     map: Map, kernel: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Array | None
 ) -> Array:
@@ -84,18 +74,9 @@ def product(
         result = np.empty_like(v)
     else:
         result = checks.target(out, y.shape, y.dtype, ("y", name, "where"), y, v, where)
-    if map.plain:
-        run_plain(kernel, [y, v, result], where, axes, factor, alpha=map.alpha or 1.0)
-        gate.remember(kernel, (y, v, result))
-    elif y.size:
-        packs = product_packs(map, kernel)
-        run(kernel, packs, [y, v, result], where, axes, (map.alpha, factor), row_tile=map.row_tile)
+    run(kernel, [y, v, result], where, axes, factor, more=map.more)
+    gate.remember(kernel, (y, v, result))
     return returned(result, out)
-
-
-def product_packs(map: Map, kernel: str) -> int:
-    """How many arrays it packs; a jvp of its own has no packed form."""
-    return 2 if kernel == map.vjp else 0
 
 
 def vjp(map: Map, y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
@@ -114,12 +95,8 @@ def double_backward(
     axes = checks.axes(axis, y.ndim)
     factor = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
-    if map.plain:
-        alpha = map.alpha or 1.0
-        run_plain(map.vjp, [y, v, grads[1]], None, axes, factor, alpha=alpha)
-        run_plain(map.double_backward, [y, dy, v, grads[0]], None, axes, factor, alpha=alpha)
-    elif y.size:
-        run(map.double_backward, 0, [y, dy, v, *grads], NO_MASK, axes, (map.alpha, factor))
+    run(map.jvp, [y, v, grads[1]], None, axes, factor, more=map.more)
+    run(map.double_backward, [y, dy, v, grads[0]], None, axes, factor, more=map.more)
     return grads if y.ndim or out is not None else (grads[0][()], grads[1][()])
 
 

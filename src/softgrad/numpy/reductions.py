@@ -13,19 +13,7 @@ import numpy as np
 from .. import checks
 from ..checks import Array
 from ..family import Reduction
-from ..scaling import in_parts
 from .run import returned, run
-
-
-def per_element(rows: Array, shape: tuple[int, ...]) -> Array:
-    """A view of this shape in which each element of a row is the row's one: axes of length 1 get stride 0."""
-    strides = tuple(0 if size == 1 else stride for size, stride in zip(rows.shape, rows.strides, strict=True))
-    return np.lib.stride_tricks.as_strided(rows, shape, strides)
-
-
-def factors(scale: float, dtype: np.dtype[Any]) -> tuple[float, ...]:
-    """The sign of the scale, and its size as the kernels take it."""
-    return (-1.0 if scale < 0 else 1.0, *in_parts(abs(scale), dtype == np.float64))
 
 
 def forward(
@@ -43,9 +31,10 @@ def forward(
     if given.size == 0:
         result[...] = row.of_nothing
         return returned(result, out)
-    kept = result.reshape(checks.reduced_shape(given.shape, axes, True), copy=False)
-    arrays = [given, per_element(kept, given.shape)]
-    run("reduction", 0, arrays, where, axes, (*factors(factor, given.dtype), row.of_entropy), per_row=1)
+    found = np.empty(checks.reduced_shape(given.shape, axes, True))
+    run(row.name, [given, found], where, axes, factor, shaped=0)
+    with np.errstate(over="ignore"):
+        np.copyto(result, found.reshape(shape), casting="unsafe")
     return returned(result, out)
 
 
@@ -58,9 +47,9 @@ def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, o
     else:
         result = checks.target(out, x.shape, x.dtype, ("x", "dy", "where"), x, dy, where)
     if x.size:
-        arrays = [x, per_element(dy, x.shape), result]
-        numbers = *factors(factor, x.dtype), row.of_entropy, factor
-        run("reduction_vjp", 0, arrays, where, axes, numbers, per_row=1)
+        with np.errstate(all="ignore"):
+            times = np.asarray(dy.astype(np.float64) * factor)
+        run(f"{row.name}_vjp", [times, x, result], where, axes, factor)
     return returned(result, out)
 
 

@@ -159,6 +159,7 @@ def errors_of(case: Case, i: int, given: Array) -> tuple[Array, Array]:
         size = case.operation.ulps(given, exact).max(axis=-1)
     else:
         assert case.beside is not None
+        error = np.where(allowed == np.inf, 0, error)
         beside = case.beside[i] * eps(case.dtype)  # 0 where dx* is: the error has no size there
         size = worst_ratio(np.where((error <= half) | (beside == 0), 0, error - half), beside, -1)
     ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))

@@ -3,7 +3,8 @@
 The oracle is longdouble in two parts: t = x − max with what its rounding took, and the logarithm of Σ exp(t)
 by log1p, the largest left out.
 
-*Tight* is what softgrad promises; *sound* the worst case of the closed forms, u and v as in softmax.py:
+*Tight* is what softgrad promises, element by element; *sound* the worst case of the closed forms, u and v as
+in softmax.py:
 
 Forward, t − log Σ exp(t): t is off by u·g, g = −t, the sum by ⟨p, u·g⟩ + 6u + n·v + u of itself, which is
 what its logarithm is off by, besides 6u of itself; and the difference is rounded.
@@ -31,12 +32,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Array, Axis
-from .measures import bound, eps, forward_bound, info, norm, smallest
+from .measures import (
+    eps,
+    forward_bound,
+    info,
+    kernel_dtype,
+    norm,
+    product_bound,
+    rounded_once,
+    smallest,
+)
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE, two_product, two_sum
 from .relatives import LOG_JVPS, LOG_SOFTMAXES, LOG_VJPS
 from .softmax import slope as softmax_slope
 from .softmax import summing, underflow, unless_overflow
+
+VJP_BOUND = 4  # in eps·(|dx*| + |dy| + p·Σ|dy|) of each element
 
 # --- the oracle --------------------------------------------------------------------------------------
 
@@ -137,11 +149,6 @@ def forward_allowed(level: Level, given: Arrays, exact: Arrays) -> Arrays:
     return (np.maximum(u * rounding + summing(x.dtype, x.shape[-1]), tight),)
 
 
-def known(dtype: np.dtype[Any]) -> float:
-    """How well exp(y) and Σdy are known while softgrad computes the vjp."""
-    return {2: 2.0**-23, 4: 2.0**-52, 8: 2.0**-50}[dtype.itemsize]
-
-
 def off(y: Array, p: Array) -> Array:
     """F, of each element."""
     u = eps(y.dtype) / 2
@@ -156,34 +163,83 @@ def lost(dtype: np.dtype[Any], n: int, size: Any) -> Any:
     return underflow(dtype) * np.sqrt(WIDE(n)) * (1 + size)
 
 
+def vjp_terms(y: Array, dy: Array, exact: Array, axis: Axis = -1, where: Any = None) -> Array:
+    """|dx*| + |dy| + p·Σ|dy|, which the error of each element is measured beside."""
+    there = (y != -np.inf) & (True if where is None else where)
+    d = np.where(there, np.abs(dy.astype(WIDE)), 0)
+    p = np.where(there, powers(y), 0)
+    return np.asarray(np.abs(exact) + d + p * d.sum(axes_of(y, axis), keepdims=True))
+
+
+def vjp_bound(
+    y: Array, dy: Array, exact: Array, axis: Axis = -1, scale: float = 1.0, where: Any = None
+) -> Array:
+    """The error that softgrad promises of each element of the vjp; `exact` has the scale in it."""
+    terms = vjp_terms(y, dy, exact / (scale or 1.0), axis, where) * abs(WIDE(scale))
+    allowed = rounded_once(exact, terms, VJP_BOUND, y.dtype)
+    return np.asarray(allowed + underflows(y) * max(1.0, abs(scale)))
+
+
+def underflows(y: Array) -> Any:
+    """Half the smallest subnormal in the result, and in what is rounded to it."""
+    return (smallest(y.dtype) + smallest(kernel_dtype(y.dtype))) / 2
+
+
+def mean_size(y: Array, exact: Array, axis: Axis, where: Any = None) -> Array:
+    """D = ⟨p,|dx − m*|⟩/⟨p,1⟩, how far dx is from its mean on the average."""
+    p = np.where((y != -np.inf) & (True if where is None else where), powers(y), 0)
+    total = p.sum(axes_of(y, axis), keepdims=True)
+    size = (p * np.abs(exact)).sum(axes_of(y, axis), keepdims=True)
+    return np.asarray(size / np.where(total == 0, 1, total))
+
+
+def jvp_terms(y: Array, exact: Array, axis: Axis = -1, where: Any = None) -> Array:
+    """|dy*| + D, which the error of each element is measured beside."""
+    return np.asarray(np.abs(exact) + mean_size(y, exact, axis, where))
+
+
+def jvp_bound(y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0, where: Any = None) -> Array:
+    """The error that softgrad promises of each element of the jvp; `exact` has the scale in it."""
+    allowed = rounded_once(exact, jvp_terms(y, exact, axis, where), product_bound(y.dtype), y.dtype)
+    return np.asarray(allowed + underflows(y) * max(1.0, abs(scale)) + lost_mean(y, exact, axis))
+
+
+def lost_mean(y: Array, exact: Array, axis: Axis) -> Any:
+    """What the mean is off by because each p is, and each product with it, by half the smallest subnormal."""
+    size = (1 + np.abs(exact)).sum(axes_of(y, axis), keepdims=True)
+    return smallest(kernel_dtype(y.dtype)) * size
+
+
 def vjp_allowed(level: Level, given: Arrays, exact: Arrays) -> Arrays:
     (y, dy), (dx,) = given, exact
     n, p, d = y.shape[-1], powers(y), np.abs(dy.astype(WIDE))
+    tight = vjp_bound(y, dy, dx)
     if level == "tight":
-        total = np.abs(np.where(y == -np.inf, 0, dy.astype(WIDE)).sum(axis=-1))
-        allowed = bound(y.dtype) * eps(y.dtype) * norm(dx) + known(y.dtype) * total * norm(p)
-        return (unless_overflow(allowed + lost_tight(y), np.abs(dx).max(axis=-1), y.dtype),)
+        return (unless_overflow(tight, np.abs(dx), y.dtype),)
     terms = d.sum(axis=-1)
     allowed = eps(y.dtype) * (norm(d) + terms * norm(p)) + terms * norm(p * off(y, p))
-    return (unless_overflow(allowed + lost(y.dtype, n, terms), terms, y.dtype),)
-
-
-def lost_tight(y: Array) -> Any:
-    return np.sqrt(WIDE(y.shape[-1])) * smallest(y.dtype)
+    allowed = np.maximum(allowed + lost(y.dtype, n, terms), norm(tight))
+    return (unless_overflow(allowed, terms, y.dtype),)
 
 
 def jvp_allowed(level: Level, given: Arrays, exact: Arrays) -> Arrays:
     (y, dx), (dy,) = given, exact
     n, p, d = y.shape[-1], powers(y), np.abs(dx.astype(WIDE))
+    tight = jvp_bound(y, dy)
     if level == "tight":
-        spread = (p * np.abs(dy)).sum(axis=-1)
-        allowed = bound(y.dtype) * eps(y.dtype) * norm(dy) + np.sqrt(WIDE(n)) * known(y.dtype) * spread
-        moving = (dx != dx[..., :1]).any(axis=-1)
-        return (np.where(moving, allowed + lost_tight(y), 0),)
+        moving = (dx != dx[..., :1]).any(axis=-1, keepdims=True)
+        return (np.where(moving, tight, 0),)
     terms = (p * d).sum(axis=-1)
     mean = np.sqrt(WIDE(n)) * (p * d * off(y, p)).sum(axis=-1)
     allowed = eps(y.dtype) * (norm(d) + np.sqrt(WIDE(n)) * terms) + mean
-    return (unless_overflow(allowed + lost(y.dtype, n, terms), d.max(axis=-1), y.dtype),)
+    allowed = np.maximum(allowed + lost(y.dtype, n, terms), norm(tight))
+    return (unless_overflow(allowed, d.max(axis=-1), y.dtype),)
+
+
+def double_backward_terms(y: Array, dy: Array, grad_dy: Array) -> Array:
+    """p·Σ|dy|·(|v − m*| + D(v)), which the error of grad_x is measured beside."""
+    d = np.where(y == -np.inf, 0, np.abs(dy.astype(WIDE)))
+    return np.asarray(powers(y) * d.sum(axis=-1, keepdims=True) * jvp_terms(y, grad_dy))
 
 
 def double_backward_allowed(level: Level, given: Arrays, exact: Arrays) -> Arrays:
@@ -191,14 +247,19 @@ def double_backward_allowed(level: Level, given: Arrays, exact: Arrays) -> Array
     (by_jvp,) = jvp_allowed(level, (y, v), (grad_dy,))
     n, p, d, u = y.shape[-1], powers(y), np.abs(dy.astype(WIDE)), np.abs(v.astype(WIDE))
     sum_of_dy = d.sum(axis=-1)
+    terms = double_backward_terms(y, dy, grad_dy)
+    tight = rounded_once(grad_x, terms, product_bound(y.dtype), y.dtype)
+    tight = (
+        tight + underflows(y) * (1 + np.abs(grad_dy)) + lost_mean(y, grad_dy, -1) * p * sum_of_dy[..., None]
+    )
     if level == "tight":
-        spread = np.sqrt(WIDE(n)) * known(y.dtype) * (p * np.abs(grad_dy)).sum(axis=-1)
-        allowed = 4 * eps(y.dtype) * norm(grad_x) + sum_of_dy * norm(p) * spread + lost_tight(y)
-    else:
-        centred = u + (p * u).sum(axis=-1, keepdims=True)
-        factors = off(y, p) + 2 * eps(y.dtype) + summing(y.dtype, n)
-        mean = norm(p) * (p * u * off(y, p)).sum(axis=-1)
-        allowed = sum_of_dy * (norm(p * centred * factors) + mean) + lost(y.dtype, n, sum_of_dy)
+        size = sum_of_dy[..., None] * u.max(axis=-1, keepdims=True)
+        return unless_overflow(tight, size, y.dtype), by_jvp
+    centred = u + (p * u).sum(axis=-1, keepdims=True)
+    factors = off(y, p) + 2 * eps(y.dtype) + summing(y.dtype, n)
+    mean = norm(p) * (p * u * off(y, p)).sum(axis=-1)
+    allowed = sum_of_dy * (norm(p * centred * factors) + mean) + lost(y.dtype, n, sum_of_dy)
+    allowed = np.maximum(allowed, norm(tight))
     return unless_overflow(allowed, sum_of_dy * u.max(axis=-1), y.dtype), by_jvp
 
 
@@ -243,6 +304,8 @@ OPERATIONS = [
         vjp_allowed,
         LOG_VJPS,
         slope,
+        terms=lambda given, exact: (vjp_terms(given[0], given[1], exact[0]),),
+        beside="|dx| + |dy| + p·Σ|dy|",
         absent=-np.inf,
         leaves_out=frozenset({"constant gradient"}),
         tight_only=TIGHT_ONLY,
@@ -255,6 +318,8 @@ OPERATIONS = [
         jvp_allowed,
         LOG_JVPS,
         slope,
+        terms=lambda given, exact: (jvp_terms(given[0], exact[0]),),
+        beside="|dy| + D",
         absent=-np.inf,
         leaves_out=frozenset({"sums to 0"}),
         tight_only=TIGHT_ONLY,
@@ -265,6 +330,11 @@ OPERATIONS = [
         lambda x, u, v: (logs(x), u, v),
         double_backward,
         double_backward_allowed,
+        terms=lambda given, exact: (
+            double_backward_terms(given[0], given[1], exact[1]),
+            jvp_terms(given[0], exact[1]),
+        ),
+        beside="p·Σ|dy|·(|v°| + D)",
         absent=-np.inf,
         tight_only=TIGHT_ONLY,
     ),

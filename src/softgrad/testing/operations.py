@@ -43,6 +43,7 @@ class Operation:
     # (arguments, exact results): what tight errors are measured beside, in eps, element by element, instead
     # of the norm of the row
     terms: Callable[[Arrays, Arrays], Arrays] | None = None
+    beside: str = "|dx| + y·D"  # the terms in words
     # y where there is nothing
     absent: float = 0.0
     # checks of things that are not so, and such as only softgrad's contract has
@@ -54,7 +55,7 @@ class Operation:
         if self.ulps is not None:
             return "ulp"
         by_element = level == "tight" and self.terms is not None
-        return "eps·(|dx| + y·D)" if by_element else "eps of the row's norm"
+        return f"eps·({self.beside})" if by_element else "eps of the row's norm"
 
     def has(self, check: str, level: Level) -> bool:
         if check in self.leaves_out or (check == "adjoint" and self.slope is None):

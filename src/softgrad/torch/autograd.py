@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-from . import compute, operators, quick, slopes
+from . import compute, operators, slopes
 from .options import Call
 from .tensors import plain
 
@@ -73,31 +73,13 @@ def primals(*tensors: Any) -> list[Any]:
     return [None if tensor is None else forward_ad.unpack_dual(tensor).primal for tensor in tensors]
 
 
-def on_memory(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
-    if where is None and learnt is None and x.is_cpu:
-        y = quick.forward(call, x)
-        if y is not None:
-            return y
-    return compute.forward(call, x, where, learnt)
-
-
-def product_on_memory(
-    y: Tensor, v: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call
-) -> Tensor:
-    if where is None and learnt is None and y.is_cpu:
-        result = quick.product(call, y, v)
-        if result is not None:
-            return result
-    return compute.product(call, y, v, where, learnt)
-
-
 class Forward(Function):
     """y = map(x)."""
 
     @staticmethod
     def forward(x: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
         if plain(x):
-            return on_memory(x, where, learnt, call)
+            return compute.forward(call, x, where, learnt)
         return operators.below(operators.forward_op(call), operators.of_forward(call, x, where, learnt))
 
     @staticmethod
@@ -165,7 +147,7 @@ class Product(Function):
     @staticmethod
     def forward(y: Tensor, v: Tensor, where: Tensor | None, learnt: Tensor | None, call: Call) -> Tensor:
         if plain(y, v):
-            return product_on_memory(y, v, where, learnt, call)
+            return compute.product(call, y, v, where, learnt)
         return operators.below(operators.product_op(call), operators.of_product(call, y, v, where, learnt))
 
     @staticmethod
@@ -235,7 +217,7 @@ def forward(call: Call, x: Tensor, where: Tensor | None = None, learnt: Tensor |
     if torch._C._are_functorch_transforms_active():
         return Forward.apply(x, where, learnt, call)
     if no_derivative(x, learnt) and plain(x):
-        return on_memory(x, where, learnt, call)
+        return compute.forward(call, x, where, learnt)
     return apply_forward(x, where, learnt, call)
 
 
@@ -247,7 +229,7 @@ def product(
     if torch._C._are_functorch_transforms_active():
         return Product.apply(y, v, where, learnt, call)
     if no_derivative(y, v, learnt) and plain(y, v):
-        return product_on_memory(y, v, where, learnt, call)
+        return compute.product(call, y, v, where, learnt)
     return apply_product(y, v, where, learnt, call)
 
 

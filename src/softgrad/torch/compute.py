@@ -35,7 +35,7 @@ def forward(call: Call, x: Tensor, where: Tensor | None, learnt: Tensor | None) 
         y: Tensor = elsewhere(x, call.map, "forward").forward(call, x, where)
         return y
     y = torch.empty_like(x)
-    if call.map.plain and (call.empty == "zero" or (call.empty == "nan" and where is None)):
+    if call.empty == "zero" or (call.empty == "nan" and where is None):
         on_kernels(call.map.forward, (x, y), call, where)
         return y
     given = array(x)
@@ -56,9 +56,9 @@ def product(
     if not y.is_cpu:
         result: Tensor = elsewhere(y, call.map, call.kind).product(call, y, v, where, out)
         return result
-    if call.map.plain and out is None:
+    if out is None:
         out = torch.empty_like(y)
-        on_kernels(call.map.vjp, (y, v, out), call, where)
+        on_kernels(call.map.vjp if call.kind == "vjp" else call.map.jvp, (y, v, out), call, where)
         return out
     out = torch.empty_like(y) if out is None else written(out)
     multiply = maps.vjp if call.kind == "vjp" else maps.jvp
@@ -79,7 +79,7 @@ def on_kernels(name: str, tensors: tuple[Tensor, ...], call: Call, where: Tensor
     dtype, nothing = numpy_dtype(last.dtype).name, checks.EMPTY[call.empty]
     with threads.at_most(torch.get_num_threads()):
         given = dtype, tuple(shape), addresses, strides, axes, mask
-        kernels.run(name, *given, call.scale, nothing, call.map.alpha or 1.0)
+        kernels.run(name, *given, call.scale, nothing, call.map.more)
 
 
 def double_backward(call: Call, y: Tensor, dy: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,0 @@
-"""The CPU kernels, in Numba.  Read `vec`, then `places`, then `vjp`."""
