@@ -113,7 +113,7 @@ def run(
     """
     n, size = shape[axis], BYTES[dtype]
     if machine.lacks(dtype):
-        threads.ran("formulas", name)
+        threads.ran("formulas", f"segment_{name}")
         for begin, end in pairwise(offsets.tolist()):
             part = (*shape[:axis], end - begin, *shape[axis + 1 :])
             there = [a + begin * steps[axis] * size for a, steps in zip(addresses, strides, strict=True)]
@@ -126,7 +126,9 @@ def run(
     from . import segments
 
     block = max(1, BLOCK // found.width)
-    edges = np.searchsorted(offsets[:-1], np.arange(0, n + block, block))
+    edges = np.zeros(2, np.int64)
+    if n > block:
+        edges = np.searchsorted(offsets[:-1], np.arange(0, n + block, block))
     edges[-1] = len(offsets) - 1
     blocks = len(edges) - 1
     longest = max(segments.CHUNK // found.width, 0 if found.direct else int(np.diff(offsets).max()))
@@ -138,7 +140,7 @@ def run(
     arguments += offsets.ctypes.data, edges.ctypes.data, blocks, longest
     units = blocks * found.places
     ways = min(threads.threads_for(math.prod(shape)), units)
-    threads.ran("numba", name, ways)
+    threads.ran("numba", f"segment_{name}", ways)
     drive = loaded()
 
     def share(start: int, stop: int) -> None:

@@ -289,6 +289,8 @@ def move(plan, values, memory, where, scratch, size, begin, rows, width, i, stop
         count, n, rows_step, step = rows, width, along, across
         if plan[COLUMNS] == 0:
             count, n, rows_step, step = int64(1), rows, int64(0), along
+        elif along == width:  # rows without gaps are one long row
+            count, n = int64(1), rows * width
         none = int64(0)
         if i < plan[READ]:
             factor = values[3] if i == plan[READ] - 1 else 1.0

@@ -18,10 +18,10 @@ def run(name: str, arrays: Sequence[Array], offsets: Array, axis: int, scale: fl
     if arrays[-1].ndim == 0:  # counts as one number
         arrays = [a.reshape(1) for a in arrays]
     last = arrays[-1]
-    size = last.itemsize
+    dtype, _, size = checks.FLOATS[last.dtype]
     done = segment_call.run(
         name,
-        last.dtype.name,
+        dtype,
         last.shape,
         [a.ctypes.data for a in arrays],
         [tuple([step // size for step in a.strides]) for a in arrays],
