@@ -223,7 +223,7 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
 
 @helper
 def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
-    """`careful` for the columns of a tile; plain ones, whose total/ONE is known, get what they had."""
+    """`careful` for the columns of a tile; plain ones get the bits that they would have alone."""
     T = type(zero(y))
     g, lowest = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
     unit_power = T(2.0**-500 if is_double(scale) else 2.0**-64)
