@@ -8,26 +8,30 @@ import processes
 import pytest
 
 import softgrad
-from softgrad.cpu import call, team
+from softgrad.cpu import team
 
 softgrad.softmax(np.zeros((2, 2)))  # or the interrupts would meet the import of Numba
-FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 10)
+FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
 
-def run(function, units, ways, arguments=(0,) * 7, of=None):
-    """``function(*arguments, memory, start, stop)`` for parts of range(units)."""
-    compiled = FUNCTION(function)
-    address = ctypes.cast(compiled, ctypes.c_void_p).value
-    (of or team.team).run(call.loaded()[-1], compiled, address, arguments, 8, units, ways)
+def run(function, units, ways, given=(0,)):
+    """``function(given, memory, start, stop)`` for parts of range(units)."""
+    made = FUNCTION(function)
+    team.run(ctypes.cast(made, ctypes.c_void_p).value, given, 8, units, ways)
 
 
 @pytest.mark.parametrize(("units", "ways"), [(10, 1), (10, 2), (10, 3), (7, 7), (8, 3), (4, 1)])
 def test_parts_of_a_range(units, ways):
     seen = []
-    run(lambda *given: seen.append(given), units, ways, arguments=(1, 2, 3, 4, 5, 6, 7))
-    assert {given[:7] for given in seen} == {(1, 2, 3, 4, 5, 6, 7)}
-    assert len({given[7] for given in seen}) == ways  # each has scratch memory of its own
-    parts = sorted(given[8:] for given in seen)
+    numbers = ctypes.POINTER(ctypes.c_int64)
+
+    def tell(given, *rest):
+        seen.append((tuple(ctypes.cast(given, numbers)[:3]), *rest))
+
+    run(tell, units, ways, given=(1, 2, 3))
+    assert {of[0] for of in seen} == {(1, 2, 3)}
+    assert len({of[1] for of in seen}) == ways  # each has scratch memory of its own
+    parts = sorted(of[2:] for of in seen)
     assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
     assert (len(parts), parts[-1][1]) == (ways, units)
     sizes = [stop - start for start, stop in parts]
@@ -71,12 +75,12 @@ def test_a_call_that_finds_the_threads_taken_works_alone():
     other = threading.Thread(target=lambda: run(waits, 2, 2))
     other.start()
     meeting.wait()
-    run(lambda *given: found.append((threading.get_ident(), given[8:])), 2, 2)
+    run(lambda *given: found.append((threading.get_ident(), given[2:])), 2, 2)
     assert found == [(threading.get_ident(), (0, 2))]
     meeting.wait()
     other.join(60)
     found.clear()
-    run(lambda *given: found.append(given[8:]), 2, 2)
+    run(lambda *given: found.append(given[2:]), 2, 2)
     assert sorted(found) == [(0, 1), (1, 2)]
 
 
@@ -84,21 +88,20 @@ SETUP = """
     import ctypes, sys, threading, time
     import numpy as np
     import softgrad
-    from softgrad.cpu import call, team
+    from softgrad.cpu import team
 
     softgrad.softmax(np.zeros((2, 2)))
-    FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 10)
+    FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
     kept = []
 
     def run(function, units, ways):
         compiled = FUNCTION(function)
         kept.append(compiled)
-        address = ctypes.cast(compiled, ctypes.c_void_p).value
-        team.team.run(call.loaded()[-1], compiled, address, (0,) * 7, 8, units, ways)
+        team.run(ctypes.cast(compiled, ctypes.c_void_p).value, (0,), 8, units, ways)
 
     def parts(units, ways):
         found = []
-        run(lambda *given: found.append(given[8:]), units, ways)
+        run(lambda *given: found.append(given[2:]), units, ways)
         return sorted(found)
 """
 
@@ -135,9 +138,9 @@ def test_interrupts_at_every_point():
         return one
 
     def works(*given):
-        at_work.append(given[8])
+        at_work.append(given[2])
         time.sleep(0.002)
-        at_work.remove(given[8])
+        at_work.remove(given[2])
 
     run(works, 3, 3)
     points = 0
@@ -154,7 +157,8 @@ def test_interrupts_at_every_point():
         finally:
             sys.settrace(None)
         assert not at_work, points
-        assert parts(3, 3) == [(0, 1), (1, 2), (2, 3)], points
+        found = parts(3, 3)
+        assert found == [(0, 1), (1, 2), (2, 3)], (points, found)
         if left > 0:
             break
     assert points > 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 from collections.abc import Sequence
@@ -20,21 +19,13 @@ MOST = 4  # arrays of a call, as in drive.py, which would load Numba
 
 
 @functools.cache
-def loaded() -> tuple[Any, ...]:
-    """`plan`; the operations; the address of the compiled `drive`, it, and what the threads need.
-
-    What is compiled does not hold the GIL.  Numba is loaded here.
-    """
+def loaded() -> tuple[Any, Any, int]:
+    """`plan`, the operations, and the address of the compiled `drive`.  Numba is loaded here."""
     with threads.first_use:
         from . import kernels
         from .plan import plan
 
-        driver, *of_team = kernels.driver(), *kernels.team()
-        prototypes = [ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count) for count in (10, 2, 1, 2)]
-        drive, *compiled = (
-            make(address) for make, address in zip(prototypes, (driver, *of_team), strict=True)
-        )
-        return plan, kernels.OPERATIONS, driver, drive, tuple(compiled)
+        return plan, kernels.OPERATIONS, kernels.driver()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -117,8 +108,7 @@ def run(
     threads.ran("numba", name, ways)
     missing = (0,) * (MOST - len(addresses))
     arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
-    _, _, driver, drive, compiled = loaded()
-    team.team.run(compiled, drive, driver, arguments, plan.scratch, plan.tiles, ways)
+    team.run(loaded()[-1], arguments, plan.scratch, plan.tiles, ways)
 
 
 def prepared(
@@ -144,15 +134,6 @@ def prepared(
     return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
 
 
-@functools.cache
-def loaded_eigenvalues() -> tuple[Any, int]:
-    """The compiled `secular.eigenvalues`, and of how many numbers its rows have a multiple."""
-    with threads.first_use:
-        from . import kernels, secular
-
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernels.eigenvalues()), secular.LANES
-
-
 def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> None:
     """The eigenvalues of the Jacobian of each row of `p`, which is sorted and has two numbers or more."""
     n = p.shape[-1]
@@ -160,20 +141,18 @@ def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> N
         threads.ran("formulas", "eigenvalues")
         by_formulas.eigenvalues(p, found)
         return
-    function, lanes = loaded_eigenvalues()
+    with threads.first_use:
+        from . import kernels, secular
+
+        address, lanes = kernels.eigenvalues(), secular.LANES
     rows = np.zeros((p.size // n, -(-n // lanes) * lanes))
     result = np.zeros_like(rows)
     rows[:, :n] = p.reshape(-1, n)
     gaps = p.size // n * (n - 1)
     ways = min(threads.threads_for(p.size * n), gaps)
     threads.ran("numba", "eigenvalues", ways)
-
-    def share(start: int, stop: int) -> None:
-        memory = np.empty(3 * lanes)
-        addresses = rows.ctypes.data, result.ctypes.data
-        function(*addresses, n, rows.shape[1], lanes, memory.ctypes.data, start, stop)
-
-    threads.parallel_for(share, (), gaps, ways)
+    given = rows.ctypes.data, result.ctypes.data, n, rows.shape[1], lanes
+    team.run(address, given, 3 * lanes, gaps, ways)
     found[...] = result[:, :n].reshape(p.shape)
 
 

@@ -41,15 +41,18 @@ SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 # of an element
 
 
-def drive(plan, numbers, a, b, c, d, where, memory, start, stop):
-    """Do the tiles `start` … `stop` − 1 of the arrays at addresses a … d, under the mask at `where`.
+def drive(given, memory, start, stop):
+    """Do the tiles `start` … `stop` − 1.
 
-    `memory` is scratch.
+    `given` are the addresses of the plan, of the numbers, of up to four arrays and of the mask; `memory` is
+    scratch.
 
     `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is
     read, what counts as absent, and what stands in for it in each array.
     """
-    plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
+    given = pointer_to(given, int64(0))
+    plan, numbers, where = pointer_to(given[0], int64(0)), given[1], given[2 + MOST]
+    values = pointer_to(numbers, 0.0)
     kept, reduced, columns, per_tile = plan[KEPT], plan[REDUCED], plan[COLUMNS], plan[PER_TILE]
     arrays, n = plan[ARRAYS], plan[N]
     steps, fields = SIZES + kept + reduced, kept + reduced + 2
@@ -60,7 +63,9 @@ def drive(plan, numbers, a, b, c, d, where, memory, start, stop):
         here[i] = step[i] = 0
     tile = start
     while tile < stop:
-        at[0], at[1], at[2], at[3], at[MOST] = a, b, c, d, where
+        for i in range(MOST):
+            at[i] = given[2 + i]
+        at[MOST] = where
         rest, inner = tile, int64(0)
         for k in range(kept - 1, -1, -1):
             index = rest % plan[SIZES + k]

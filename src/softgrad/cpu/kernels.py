@@ -228,7 +228,7 @@ def scatter(source: str, target: str) -> int:
 @functools.cache
 def driver() -> int:
     """The address of `drive.drive`."""
-    return compiled(drive, *[int64] * 10)
+    return compiled(drive, *[int64] * 4)
 
 
 @functools.cache
@@ -264,11 +264,10 @@ def segment_kernel(name: str, dtype: str) -> int:
 @functools.cache
 def segment_driver() -> int:
     """The address of `segments.drive`."""
-    return compiled(segments.drive, *[int64] * 13)
+    return compiled(segments.drive, *[int64] * 4)
 
 
 @functools.cache
 def eigenvalues() -> int:
     """The address of `secular.eigenvalues`."""
-    array = types.CPointer(types.float64)
-    return compiled(secular.eigenvalues, array, array, *[int64] * 6)
+    return compiled(secular.eigenvalues, *[int64] * 4)

@@ -14,7 +14,7 @@ each term moves the root by at most 2·c·eps·λ: small eigenvalues are as good
 terms has next to no error of its own: `two_sum`, in lanes.
 """
 
-from numba import njit, uint64
+from numba import int64, njit, uint64
 
 from .intrinsics import keep, kept, load, pointer_to, store
 from .vjp import two_sum
@@ -51,7 +51,7 @@ def secular(p, first, n, x, lanes, total):
     return g + rest, below
 
 
-def eigenvalues(p, found, n, padded, lanes, memory, start, stop):
+def eigenvalues(given, memory, start, stop):
     """Those in the gaps `start` … `stop` − 1 of sorted rows of n numbers, from place 1 of each row on.
 
     Newton's method for (x − a)(b − x)·g(x), which has no poles at the ends a and b of the gap, its steps
@@ -59,10 +59,13 @@ def eigenvalues(p, found, n, padded, lanes, memory, start, stop):
     bracket, or is not half as long as the one before, would be replaced by one to the middle of the bracket,
     so that the search ends in any case.
 
+    `given` are the addresses of the rows and of what is found, n, the distance of the rows, and `LANES`.
     Rows are followed by zeros, to a multiple of `LANES`.  No number in p but 0 is so small that its inverse,
     or that of a difference, is out of range.
     """
-    room = pointer_to(memory, 0.0)
+    given, room = pointer_to(given, int64(0)), pointer_to(memory, 0.0)
+    p, found = pointer_to(given[0], 0.0), pointer_to(given[1], 0.0)
+    n, padded, lanes = given[2], given[3], given[4]
     for i in range(start, stop):
         first, k = uint64(i // (n - 1) * padded), uint64(i % (n - 1))
         a, b = load(p, first + k), load(p, first + k + uint64(1))

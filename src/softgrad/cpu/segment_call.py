@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import threads
-from . import by_formulas, machine
+from . import by_formulas, machine, team
 from .call import NO_MASK, numbers
 
 BLOCK = 65536  # about how many elements, with all columns side by side, a thread takes at a time
@@ -30,15 +28,6 @@ class Way:
     values: npt.NDArray[np.float64]
 
 
-@functools.cache
-def loaded() -> Any:
-    """The compiled `segments.drive`, which does not hold the GIL.  Numba is loaded here."""
-    with threads.first_use:
-        from . import kernels
-
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 13)(kernels.segment_driver())
-
-
 @functools.lru_cache(maxsize=1024)
 def way(
     name: str,
@@ -50,9 +39,9 @@ def way(
     in_place: bool,
 ) -> Way | None:
     """The way through arrays of one shape; None if the columns of the last have other strides."""
-    loaded()
-    from . import kernels, segments
-    from .plan import merged
+    with threads.first_use:
+        from . import kernels, segments
+        from .plan import merged
 
     operation = kernels.OPERATIONS[name]
     read, narrow = operation.read, dtype in ("float16", "bfloat16")
@@ -123,7 +112,7 @@ def run(
     found = way(name, dtype, shape, tuple(strides), axis, scale, addresses[-1] in addresses[:-1])
     if found is None:
         return False
-    from . import segments
+    from . import kernels, segments
 
     block = max(1, BLOCK // found.width)
     edges = np.zeros(2, np.int64)
@@ -141,11 +130,5 @@ def run(
     units = blocks * found.places
     ways = min(threads.threads_for(math.prod(shape)), units)
     threads.ran("numba", f"segment_{name}", ways)
-    drive = loaded()
-
-    def share(start: int, stop: int) -> None:
-        scratch = np.empty(memory)
-        drive(*arguments, scratch.ctypes.data, start, stop)
-
-    threads.parallel_for(share, (), units, ways)
+    team.run(kernels.segment_driver(), arguments, memory, units, ways)
     return True

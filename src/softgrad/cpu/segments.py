@@ -220,14 +220,17 @@ SIZES = (
 # that is cut, and from column to column; and the bytes of an element
 
 
-def drive(plan, numbers, a, b, c, where, offsets, edges, blocks, longest, memory, start, stop):
+def drive(given, memory, start, stop):
     """Do the units `start` … `stop` − 1 of the arrays at addresses a, b, c.
 
     A unit is a block of segments, edges[block] … edges[block + 1] − 1, at one place of the kept axes.
     `where` is the address of a mask of nothing, `longest` the most rows that go through scratch memory at
     once.
     """
-    plan, values = pointer_to(plan, int64(0)), pointer_to(numbers, 0.0)
+    given = pointer_to(given, int64(0))
+    numbers, a, b, c, where = given[1], given[2], given[3], given[4], given[5]
+    offsets, edges, blocks, longest = given[6], given[7], given[8], given[9]
+    plan, values = pointer_to(given[0], int64(0)), pointer_to(numbers, 0.0)
     edges, table, cut = (
         pointer_to(edges, int64(0)),
         pointer_to(memory, int64(0)),

@@ -1,13 +1,12 @@
 """What a thread does for `team.py` without the GIL: it looks for work, does it, and looks again.
 
-A *box* holds the work: its state, the address of a compiled function, and the ten numbers that this takes.
+A *box* holds the work: its state, the address of a compiled function, and the four numbers that this takes.
 """
 
 from numba import int64
 
 from .intrinsics import call, pause, pointer_to, read_flag, write_flag
 
-STATE, FUNCTION, ARGUMENTS = range(3)
 DONE, READY = 0, 1
 
 
@@ -17,7 +16,7 @@ def serve(box, looks):
     found_nothing = 0
     while found_nothing < looks:
         if read_flag(box) == READY:
-            call(of[FUNCTION], of[2], of[3], of[4], of[5], of[6], of[7], of[8], of[9], of[10], of[11])
+            call(of[1], of[2], of[3], of[4], of[5])
             write_flag(box, int64(DONE))
             found_nothing = 0
         else:

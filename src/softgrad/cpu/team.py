@@ -1,32 +1,49 @@
 """The work of one call shared among threads, from tile to tile without the GIL.
 
-A thread that has done its share looks for another for some 50 µs, then waits for a lock: to wake it takes as
-long as the vjp of a hundred thousand elements.
+Numba's threading layers can abort the process: workqueue when two threads use it at once, GNU OpenMP in a
+forked child.  So the threads are ours.  One that has done its share looks for another for some 50 µs, then
+waits for a lock: to wake it takes as long as the vjp of a hundred thousand elements.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-LOOKS = 1 << 12  # each of some 40 cycles
-DONE, READY = 0, 1  # as in serve.py, which would load Numba
+from .. import threads
 
-Compiled = Callable[..., None]
+LOOKS = 1 << 12  # each of some 40 cycles
+READY = 1  # as in serve.py, which would load Numba
+
+prototype: Any = functools.cache(lambda count: ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count))
+
+
+@functools.lru_cache(maxsize=256)
+def function(address: int) -> Callable[[int, int, int, int], None]:
+    """The compiled function at an address, which is called without the GIL."""
+    made: Callable[[int, int, int, int], None] = prototype(4)(address)
+    return made
 
 
 class Worker:
     """A thread and its box (see serve.py)."""
 
-    def __init__(self, serve: Compiled, begin: Compiled, wait: Compiled) -> None:
-        self.box = np.zeros(12, np.int64)
+    def __init__(self) -> None:
+        with threads.first_use:
+            from . import kernels
+
+            serve, begin, wait = kernels.team()
+        self.box = np.zeros(6, np.int64)
         self.address = self.box.ctypes.data
-        self.compiled = serve, begin, wait
+        self.compiled = prototype(2)(serve), prototype(1)(begin), prototype(2)(wait)
         self.awake, self.asleep = threading.Lock(), False
         threading.Thread(target=self.serve, name="softgrad", daemon=True).start()
 
@@ -39,7 +56,7 @@ class Worker:
                 self.awake.acquire()
             self.asleep = False
 
-    def begin(self, work: tuple[int, ...]) -> None:
+    def begin(self, *work: int) -> None:
         self.box[1:] = work
         self.compiled[1](self.address)
         self.wake()
@@ -63,62 +80,60 @@ class Team:
         self.workers: list[Worker] = []
         self.taken = threading.Lock()
 
-    def run(
-        self,
-        compiled: tuple[Compiled, Compiled, Compiled],
-        function: Compiled,
-        address: int,
-        arguments: tuple[int, ...],
-        scratch: int,
-        units: int,
-        ways: int,
-    ) -> None:
-        """``function(*arguments, memory, start, stop)`` for up to `ways` parts of range(`units`)."""
+    def run(self, address: int, given: Sequence[int], scratch: int, units: int, ways: int) -> None:
+        """Call the compiled function at an address for up to `ways` parts of range(`units`).
+
+        It takes the address of the numbers that are given, that of so many float64s of scratch memory, and
+        where its part starts and stops.
+        """
+        work, table = function(address), np.array(given, np.int64)
         # when the interpreter ends its daemons stand still
         if ways < 2 or self.taken.locked() or sys.is_finalizing():
             memory = np.empty(scratch)  # here, where a lack of it can be raised
-            function(*arguments, memory.ctypes.data, 0, units)
+            work(table.ctypes.data, memory.ctypes.data, 0, units)
             return
         with self.taken:  # between this and the body comes no interrupt, as between acquire and try one may
+            interrupt: BaseException | None = None
             try:
-                helpers = self.helpers(compiled, ways - 1)
+                helpers = self.helpers(min(ways, units) - 1)
                 ways = len(helpers) + 1
                 memory = np.empty((ways, scratch))
-                at, step = memory.ctypes.data, 8 * scratch
+                of_table, at = table.ctypes.data, memory.ctypes.data
                 edges = [units * part // ways for part in range(ways + 1)]
                 for i, worker in enumerate(helpers, 1):
-                    worker.begin((address, *arguments, at + i * step, edges[i], edges[i + 1]))
-                function(*arguments, at, 0, edges[1])
+                    worker.begin(address, of_table, at + 8 * scratch * i, edges[i], edges[i + 1])
+                work(of_table, at, 0, edges[1])
             finally:
-                self.settle()
+                # However often this is interrupted, nothing is written when a call is over.  A function
+                # for it could be interrupted where it begins.
+                while True:
+                    try:
+                        for worker in self.workers:
+                            worker.wait()
+                        break
+                    except BaseException as error:
+                        interrupt = error
+                if interrupt is not None:
+                    try:
+                        raise interrupt
+                    finally:
+                        interrupt = None  # its traceback has this frame
 
-    def helpers(self, compiled: tuple[Compiled, Compiled, Compiled], number: int) -> list[Worker]:
+    def helpers(self, number: int) -> list[Worker]:
         """So many workers, or as many as there can be."""
         try:
             while len(self.workers) < number:
-                self.workers.append(Worker(*compiled))
+                self.workers.append(Worker())
         except RuntimeError:  # no more threads: the interpreter is shutting down, or the system has no room
             pass
         return self.workers[:number]
 
-    def settle(self) -> None:
-        """Wait for all shares, however often that is interrupted: nothing is written when a call is over."""
-        interrupt: BaseException | None = None
-        while True:
-            try:
-                for worker in self.workers:
-                    worker.wait()
-                break
-            except BaseException as error:
-                interrupt = error
-        if interrupt is not None:
-            try:
-                raise interrupt
-            finally:
-                interrupt = None  # its traceback has this frame
-
 
 team = Team()
+
+
+def run(address: int, given: Sequence[int], scratch: int, units: int, ways: int) -> None:
+    team.run(address, given, scratch, units, ways)
 
 
 def _forget() -> None:

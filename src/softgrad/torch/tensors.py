@@ -58,7 +58,7 @@ def wide(tensor: Tensor) -> Tensor:
 
 def limited(size: int, call: Any, *arguments: Any, **options: Any) -> Any:
     """Call on as many threads as PyTorch may use, where there is work for more than one."""
-    if size < 2 * threads.SHARE:
+    if size < 2 * threads.SHARED:  # bytes; an element has two or more
         return call(*arguments, **options)
     with threads.at_most(torch.get_num_threads()):
         return call(*arguments, **options)
