@@ -137,7 +137,7 @@ class Sparsemax(Layer):
     >>> layer.forward(np.array([1.0, 0.5, -1.0]))
     array([0.75, 0.25, 0.  ])
     >>> layer.backward(np.array([1.0, 0.0, 0.0]))
-    array([ 0.5, -0.5,  0. ])
+    array([ 0.5, -0.5, -0. ])
     """
 
     map = SPARSEMAX
@@ -171,7 +171,7 @@ class Entmax(Layer):
     >>> layer.forward(np.array([1.0, 0.0, -2.0])).round(4)
     array([0.8307, 0.1693, 0.    ])
     >>> layer.backward(np.array([1.0, 0.0, 0.0])).round(4)
-    array([ 0.2835, -0.2835,  0.    ])
+    array([ 0.2835, -0.2835, -0.    ])
     """
 
     parameters = ("alpha",)

@@ -129,8 +129,9 @@ def log_double_backward(y: Array, dy: Array, v: Array, scale: float) -> Array:
 
 def weights(y: Array, alpha: float) -> Array:
     """s = y^(2−α) on the support; NaN stays."""
-    s: Array = y if alpha == 1 else np.where(y == 0, 0.0, np.minimum(y ** (2 - alpha), 2.0**500))
-    return s
+    s = y if alpha == 1 else np.where(y == 0, 0.0, np.minimum(y ** (2 - alpha), 2.0**500))
+    result: Array = s + y * 0  # NaN to the power of 0 is 1
+    return result
 
 
 def product(y: Array, dy: Array, scale: float, alpha: float = 1.0) -> Array:

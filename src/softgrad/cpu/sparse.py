@@ -62,7 +62,7 @@ def keep(y, dy, at_y, at_dy, start, stop, kept, d, places, end):
 def support(y, dy, dx, at_y, at_dy, at_dx, n, kept, d, places):
     """Copy the support of a row, and set dx to 0.
 
-    How many elements it has is returned, and what dy·0 adds up to: NaN if a dy is not finite.
+    How many elements it has is returned, and what y·0 and dy·0 add up to: NaN if one is not finite.
     """
     T = type(zero(y))
     end, spoilt = uint64(0), zero(y)
@@ -74,6 +74,7 @@ def support(y, dy, dx, at_y, at_dy, at_dx, n, kept, d, places):
             spoilt = plus_product(spoilt, load(dy, at_dy + i), T(0))
             store(dx, at_dx + i, T(0))
         if some != T(0):
+            spoilt += some * T(0)
             end = keep(y, dy, at_y, at_dy, k, stop, kept, d, places, end)
     return end, spoilt
 

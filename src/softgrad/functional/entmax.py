@@ -137,7 +137,7 @@ def entmax_vjp(
     >>> import softgrad
     >>> y = softgrad.entmax(np.array([1.0, 0.0, -2.0]))
     >>> softgrad.entmax_vjp(y, np.array([1.0, 0.0, 0.0])).round(4)
-    array([ 0.2835, -0.2835,  0.    ])
+    array([ 0.2835, -0.2835, -0.    ])
     """
     of = library(y)
     return of.maps.vjp(of.alpha.row(alpha), y, dy, axis=axis, where=where, scale=scale, out=out)
@@ -184,7 +184,7 @@ def entmax_jvp(
     >>> import softgrad
     >>> y = softgrad.entmax(np.array([1.0, 0.0, -2.0]))
     >>> softgrad.entmax_jvp(y, np.array([1.0, 0.0, 0.0])).round(4)
-    array([ 0.2835, -0.2835,  0.    ])
+    array([ 0.2835, -0.2835, -0.    ])
     """
     of = library(y)
     return of.maps.jvp(of.alpha.row(alpha), y, dx, axis=axis, where=where, scale=scale, out=out)

@@ -124,7 +124,7 @@ def sparsemax_vjp(
     >>> import softgrad
     >>> y = softgrad.sparsemax(np.array([1.0, 0.5, -1.0]))
     >>> softgrad.sparsemax_vjp(y, np.array([1.0, 0.0, 0.0]))
-    array([ 0.5, -0.5,  0. ])
+    array([ 0.5, -0.5, -0. ])
     """
     return library(y).maps.vjp(SPARSEMAX, y, dy, axis=axis, where=where, scale=scale, out=out)
 
@@ -169,7 +169,7 @@ def sparsemax_jvp(
     >>> import softgrad
     >>> y = softgrad.sparsemax(np.array([1.0, 0.5, -1.0]))
     >>> softgrad.sparsemax_jvp(y, np.array([1.0, 0.0, 0.0]))
-    array([ 0.5, -0.5,  0. ])
+    array([ 0.5, -0.5, -0. ])
     """
     return library(y).maps.jvp(SPARSEMAX, y, dx, axis=axis, where=where, scale=scale, out=out)
 
@@ -256,6 +256,6 @@ def sparsemax_with_vjp(
     >>> import softgrad
     >>> y, vjp = softgrad.sparsemax_with_vjp(np.array([1.0, 0.5, -1.0]), scale=0.5)
     >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
-    array([ 0.25, -0.25,  0.  ])
+    array([ 0.25, -0.25, -0.  ])
     """
     return library(x).maps.with_vjp(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
