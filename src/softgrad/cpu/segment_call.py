@@ -26,6 +26,9 @@ class Way:
     width: int  # columns in a tile
     places: int  # of the kept axes
     values: npt.NDArray[np.float64]
+    rows: int  # that go through scratch memory at once, if no segment is longer
+    memory: int  # float64s that `drive` needs beside those
+    addresses: tuple[int, int]  # of the table and the values
 
 
 @functools.lru_cache(maxsize=1024)
@@ -83,7 +86,9 @@ def way(
     ]
     table = header + [size for size, _ in kept] + [field for of_one in fields for field in of_one]
     places = math.prod(size for size, _ in kept)
-    return Way(np.array(table, np.int64), direct, width, places, values)
+    plan, rows = np.array(table, np.int64), segments.CHUNK // width
+    memory = segments.MOST * 2 * segments.SHORT + (segments.OWN + room) // 8 + 8
+    return Way(plan, direct, width, places, values, rows, memory, (plan.ctypes.data, values.ctypes.data))
 
 
 def run(
@@ -112,7 +117,7 @@ def run(
     found = way(name, dtype, shape, tuple(strides), axis, scale, addresses[-1] in addresses[:-1])
     if found is None:
         return False
-    from . import kernels, segments
+    from . import kernels
 
     block = max(1, BLOCK // found.width)
     edges = np.zeros(2, np.int64)
@@ -120,12 +125,9 @@ def run(
         edges = np.searchsorted(offsets[:-1], np.arange(0, n + block, block))
     edges[-1] = len(offsets) - 1
     blocks = len(edges) - 1
-    longest = max(segments.CHUNK // found.width, 0 if found.direct else int(np.diff(offsets).max()))
-    memory = (
-        segments.MOST * (longest * found.width + 2 * segments.SHORT) + found.table[segments.ROOM] // 8 + 8
-    )
-    three = (*addresses, 0)[: segments.MOST]
-    arguments = found.table.ctypes.data, found.values.ctypes.data, *three, NO_MASK
+    longest = found.rows if found.direct else max(found.rows, int(np.diff(offsets).max()))
+    memory = 3 * longest * found.width + found.memory
+    arguments = *found.addresses, *(*addresses, 0)[:3], NO_MASK
     arguments += offsets.ctypes.data, edges.ctypes.data, blocks, longest
     units = blocks * found.places
     ways = min(threads.threads_for(math.prod(shape)), units)
