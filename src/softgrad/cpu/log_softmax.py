@@ -103,9 +103,9 @@ def largest(x, at_x, n):
     return type(top)(0) if top == type(top)(-np.inf) else top
 
 
-@helper
-def short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room):
-    """The sums of short rows: the exponential is taken of all of them as if they were one."""
+@njit(nogil=True, error_model="numpy", inline="always")
+def short_powers(x, x_step, n, first, last, scale, low, narrow, tops, room):
+    """exp(t)·ONE of short rows, to `room`: the exponential is taken of all of them as if they were one."""
     e, top_of = pointer_to(room, zero(x)), pointer_to(room + 8 * CHUNK, zero(x))
     for r in range(first, last):
         at_x, at_e = r * x_step, (r - first) * n
@@ -116,6 +116,12 @@ def short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops,
         tops[r - first] = top
     for i in range((last - first) * n):
         store(e, i, power_of(e[i], top_of[i], scale, low, narrow))
+
+
+@helper
+def short_sums(x, x_step, n, first, last, scale, low, narrow, total, rest, tops, room):
+    short_powers(x, x_step, n, first, last, scale, low, narrow, tops, room)
+    e = pointer_to(room, zero(x))
     for j in range(last - first):
         upper, lower = zero(x), zero(x)
         for i in range(j * n, j * n + n):

@@ -25,7 +25,7 @@ from .intrinsics import (
     store,
     zero,
 )
-from .log_softmax import BLOCK, largest, log_sum, sums
+from .log_softmax import BLOCK, largest, log_sum, short_powers, sums
 from .softmax import CHUNK, SHORT, argument
 from .vjp import two_sum
 
@@ -118,6 +118,9 @@ def logsumexp_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, num
     scale, low = T(numbers[0]), T(numbers[1])
     narrow = is_narrow(dx)
     dy = pointer_to(address_of(dy), 0.0)
+    if n <= uint64(SHORT):
+        short_vjp(dy, x, dx, dy_step, x_step, dx_step, n, uint64(count), scale, low, narrow, room)
+        return
     e = pointer_to(room if narrow else address_of(dx), zero(x))
     for r in range(uint64(count)):
         at_x, at_dx = r * x_step, r * dx_step
@@ -138,6 +141,23 @@ def logsumexp_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, num
         factor, lift = factors(dy[r * uint64(dy_step)], total + lost_total, top)
         for i in range(n):
             store(dx, at_dx + i, (e[at_e + i] * lift) * factor)
+
+
+@helper
+def short_vjp(dy, x, dx, dy_step, x_step, dx_step, n, count, scale, low, narrow, room):
+    """The same for short rows, many at once."""
+    e, tops = pointer_to(room, zero(x)), pointer_to(room + 16 * CHUNK, zero(x))
+    many = uint64(CHUNK) // n
+    for first in range(uint64(0), count, many):
+        last = min(first + many, count)
+        short_powers(x, x_step, n, first, last, scale, low, narrow, tops, room)
+        for r in range(first, last):
+            at_e, at_dx, total = (r - first) * n, r * dx_step, zero(x)
+            for i in range(n):
+                total = plus(total, e[at_e + i])
+            factor, lift = factors(dy[r * uint64(dy_step)], np.float64(total), total)
+            for i in range(n):
+                store(dx, at_dx + i, (e[at_e + i] * lift) * factor)
 
 
 @helper
@@ -189,7 +209,7 @@ def rows_room(n: int, narrow: bool) -> int:
 
 
 def powers_room(n: int, narrow: bool) -> int:
-    return 4 * n if narrow else 0
+    return 24 * CHUNK if n <= SHORT else 4 * n if narrow else 0
 
 
 def entropy_room(n: int, narrow: bool) -> int:
