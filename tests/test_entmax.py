@@ -206,7 +206,7 @@ def test_a_wrong_one_is_rejected(wrong):
 def assert_product(dx, y, dy, alpha=1.5, scale=1.0):
     """Within the contract, which is that of softmax with the weights for y; 0 outside of the support."""
     exact = entmax_oracle.vjp(y, dy, alpha, scale=scale)
-    miss = measures.product_miss(dx, entmax_oracle.wide_weights(y, alpha), exact, scale=scale)
+    miss = measures.product_miss(dx, entmax_oracle.wide_weights(y, alpha), exact, scale=scale, dtype=y.dtype)
     assert miss.max() <= 1, (int(np.argmax(miss)), miss.max())
     assert (dx[y == 0] == 0).all()
 

@@ -194,7 +194,7 @@ def entropy_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbe
         factor, lift = factors(-dy[r * uint64(dy_step)], whole + rest, top)
         for i in range(n):
             d = distance(load(x, at_x + i), e[at_e + i], top, scale, low, mean) - more
-            store(dx, at_dx + i, (e[at_e + i] * d) * lift * factor)
+            store(dx, at_dx + i, (e[at_e + i] * d) * lift * factor + T(0))  # no −0
 
 
 @helper

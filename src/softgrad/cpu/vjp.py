@@ -104,10 +104,12 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                     c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], scale, unit)
                     a[j] += c
                     size[j] += s
+        for j in range(some):
+            a[j] = 0.0 if is_done(a[j] * scale, size[j]) else 1.0
         failed = 0
         for j in range(some):
             left[failed] = j
-            failed += 0 if is_done(a[j] * scale, size[j]) else 1
+            failed += int64(a[j])
         for f in range(failed):
             j = uint64(left[f])
             r = first + j

@@ -140,12 +140,18 @@ def worst_ratio(error: Array, beside: Array, axis: Axis) -> Array:
     return np.asarray(np.where(np.isnan(ratio), np.inf, ratio).max(axis, initial=0))
 
 
-def product_miss(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
+def product_miss(
+    dx: Array,
+    y: Array,
+    exact: Array,
+    axis: Axis = -1,
+    scale: float = 1.0,
+    dtype: np.dtype[Any] | None = None,
+) -> Array:
     """The worst |dx − dx*| of each row in units of what softgrad promises: at most 1."""
     with np.errstate(all="ignore"):
-        return worst_ratio(
-            np.abs(dx.astype(WIDE) - exact), product_allowed(y, exact, axis, scale, dx.dtype), axis
-        )
+        allowed = product_allowed(y, exact, axis, scale, dtype)
+        return worst_ratio(np.abs(dx.astype(WIDE) - exact), allowed, axis)
 
 
 def product_error(dx: Array, y: Array, exact: Array, axis: Axis = -1, scale: float = 1.0) -> Array:
