@@ -1,4 +1,4 @@
-"""Print the coefficients in `softgrad/kernels/cpu/exp.py`: `python tools/exp_polynomial.py`.
+"""Print the coefficients in `softgrad/cpu/exp.py`: `python tools/exp_polynomial.py`.
 
 exp(r) = 1 + r + r²·q(r) on |r| ≤ ln2/2, q the polynomial that makes the largest error of exp smallest
 (Remez' exchange, in 60 digits); its coefficients are then rounded to the type, the low ones first, and

@@ -1,4 +1,4 @@
-"""exp for the softmax: of differences that are at most 0, given in two parts.  As in kernels/cpu/exp.py."""
+"""exp for the softmax: of differences that are at most 0, given in two parts.  As in cpu/exp.py."""
 
 import triton
 import triton.language as tl

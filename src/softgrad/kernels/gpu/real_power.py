@@ -1,4 +1,4 @@
-"""log and real powers in float64, of numbers in two parts.  As in kernels/cpu/real_power.py."""
+"""log and real powers in float64, of numbers in two parts.  As in cpu/real_power.py."""
 
 import triton
 import triton.language as tl
