@@ -2,8 +2,8 @@
 
 It is subtracted from numbers that may all be close to it, so its error must be small beside what is left
 over.  It is therefore found as a distance from some element of dy, its *reference*, and kept in two parts,
-hi + lo.  With the row in registers a sweep costs next to nothing, so all that a kernel for processors does where
-a row needs it is done for every row: the reference is the dy of the heaviest element.
+hi + lo.  With the row in registers a sweep costs next to nothing, so all that `cpu/vjp.py` does for
+some rows is done for every row: the reference is the dy of the heaviest element.
 """
 
 import triton
