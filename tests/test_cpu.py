@@ -1,5 +1,6 @@
 """The ways to the kernels of `softgrad.cpu`: plans, the gate for small arrays, threads, in place, nothing."""
 
+import ctypes
 import math
 
 import ml_dtypes
@@ -17,7 +18,7 @@ from softgrad import (
     softmax_jvp,
     softmax_vjp,
 )
-from softgrad.cpu import call, drive, kernels
+from softgrad.cpu import call, contiguous, drive, kernels
 from softgrad.cpu.plan import plan
 from softgrad.family import LOG_SOFTMAX, SOFTMAX
 from softgrad.numpy import maps
@@ -215,6 +216,38 @@ def test_the_gate_gives_the_bits_of_the_long_way(dtype, map, long_calls):
             for one in (*found, vjp(y, dy, **options, out=np.empty_like(y))):
                 assert_same_bits(one, expected_dx)
             assert len(long_calls) == (5 if scale < 0 else 0), (shape, axis, scale)
+
+
+def test_the_gate_takes_what_one_thread_does(long_calls):
+    before, x = softgrad.get_num_threads(), np.zeros((512, 512), np.float32)  # threads.SHARED elements
+    try:
+        softmax(x)
+        for number, expected in ((2, ["softmax"]), (1, []), (3, ["softmax"])):
+            softgrad.set_num_threads(number)
+            long_calls.clear()
+            softmax(x)
+            assert long_calls == expected
+    finally:
+        softgrad.set_num_threads(before)
+
+
+def test_the_gate_lets_go_of_the_gil_for_a_large_array(long_calls):
+    small, large = np.zeros((4, 40), np.float32), np.zeros((4, contiguous.LONG), np.float32)
+    softmax(small)
+    calls, table = [], kernels.table("softmax", "float32")
+    leave = ctypes.CFUNCTYPE(ctypes.c_int64)(lambda: calls.append("leave") or 77)
+    enter = ctypes.CFUNCTYPE(None, ctypes.c_int64)(calls.append)
+    before = table.copy()
+    try:
+        table[contiguous.LEAVE] = ctypes.cast(leave, ctypes.c_void_p).value
+        table[contiguous.ENTER] = ctypes.cast(enter, ctypes.c_void_p).value
+        long_calls.clear()
+        for x, expected in ((small, []), (large, ["leave", 77])):
+            softmax(x)
+            assert calls == expected
+        assert not long_calls
+    finally:
+        table[:] = before
 
 
 SHIFTED = np.zeros(164, np.float32)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import threads
 from . import by_formulas, machine, team
 
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # of an element
 TRUE = np.ones(1, np.bool_)
 NO_MASK = TRUE.ctypes.data
 MOST = 4  # arrays of a call, as in drive.py, which would load Numba

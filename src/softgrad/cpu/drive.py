@@ -57,7 +57,7 @@ def drive(given, memory, start, stop):
     arrays, n = plan[ARRAYS], plan[N]
     steps, fields = SIZES + kept + reduced, kept + reduced + 2
     table, room = memory, memory + 8 * TABLES
-    at, here = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0))
+    at, here = pointer_to(table, int64(0)), pointer_to(table + 64, int64(0))  # of each array
     step, answer = pointer_to(table + 128, int64(0)), pointer_to(table + 192, int64(0))
     for i in range(MOST):
         here[i] = step[i] = 0

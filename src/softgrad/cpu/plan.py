@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import drive, kernels
+from .call import BYTES
 from .drive import BUDGET, MOST, NARROW
 from .vjp import TILE
 
 LONG = 256  # rows of which each is asked whether its mask makes a difference
-NAMES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
 LINE = 64  # columns that are gathered into rows at once, at least: what is fetched with one of them
 
@@ -102,7 +102,7 @@ def plan(
     n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
     across = are_columns(*sorted_out(shape, strides[: operation.read], axes)) and len(reduced) == 1
-    fits = operation.columns_room(n, NARROW, NAMES[dtype] == 2) <= BUDGET
+    fits = operation.columns_room(n, NARROW, BYTES[dtype] == 2) <= BUDGET
     columns = bool(operation.columns) and across and fits
     if columns:
         nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
@@ -119,10 +119,10 @@ def plan(
     asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
     asked = asked and n >= LONG and operation.fill[0] == 0 and not operation.per_row
     element = dtype
-    if any(moving[: operation.read]) and NAMES[dtype] == 2:
+    if any(moving[: operation.read]) and BYTES[dtype] == 2:
         element = "float32"  # the kernel of float32 does it
         moving = [i not in operation.per_row for i in range(count)]
-    item, narrow = NAMES[element], NAMES[element] == 2
+    item, narrow = BYTES[element], BYTES[element] == 2
 
     width = max(1, CHUNK // n) if any(moving) else inner[0]
     if across:
@@ -154,7 +154,7 @@ def plan(
             )
     sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
     sizes += [size for size, _ in reduced[:-1]]
-    widths = [8 if i in operation.per_row else NAMES[dtype] for i in range(MOST)] + [1]
+    widths = [8 if i in operation.per_row else BYTES[dtype] for i in range(MOST)] + [1]
     fields = [[steps[i] for _, steps in [*kept, *reduced]] + [width] for i, width in enumerate(widths)]
     table = np.array(header + sizes + [field for of_one in fields for field in of_one], np.int64)
     scratch = drive.TABLES + (header[drive.ROOM] + sum(moving) * header[drive.SCRATCH]) // 8

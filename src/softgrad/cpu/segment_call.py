@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from .. import threads
 from . import by_formulas, machine, team
-from .call import NO_MASK, numbers
+from .call import BYTES, NO_MASK, numbers
 
 BLOCK = 65536  # about how many elements, with all columns side by side, a thread takes at a time
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True, slots=True)
