@@ -170,6 +170,22 @@ def test_scratch_memory_is_a_megabyte_or_some_rows(way, name, dtype):
                     assert used <= 2**20 or found["PER_TILE"] == 1 or not any(found["moved"])
 
 
+@each_dtype
+@pytest.mark.parametrize("n", [40, 256, 1000])  # from plan.LONG on, y is asked whether it is 0 under the mask
+def test_what_is_masked_may_be_anything(n, dtype):
+    x, _, dy = inputs((9, n), dtype)
+    where = np.random.default_rng(0).random((9, n)) < 0.5
+    where[3] = False
+    y = softmax(x, where=where)
+    expected = softmax_vjp(y, np.where(where, dy, 0).astype(dtype), where=where)
+    for k, value in enumerate([np.inf, -np.inf, np.nan, np.finfo(np.float16).max]):
+        given = dy.copy()
+        given[k::4] = np.where(where[k::4], given[k::4], dtype.type(value))
+        assert np.array_equal(softmax_vjp(y, given, where=where), expected)
+        weights = np.where(where, y, dtype.type(value))
+        assert np.array_equal(softmax_vjp(weights, given, where=where), expected)
+
+
 # --- the gate for small arrays ----------------------------------------------------------------------
 
 

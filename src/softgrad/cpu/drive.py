@@ -78,31 +78,39 @@ def drive(given, memory, start, stop):
                 at[i] += index * plan[of_array + k] * plan[of_array + fields - 1]
         count = min(per_tile, plan[ALONG] - inner)
         count = count if columns else min(count, stop - tile)
-        answer[0] = 0
+        answer[0], again = 0, True
         if plan[AGREE] != 0:
             call(
-                *(plan[AGREE], at[0], plan[steps + kept - 1], at[1], plan[steps + fields + kept - 1]),
+                *(plan[AGREE], at[0], plan[steps + kept - 1], at[0], plan[steps + kept - 1]),
                 *(at[MOST], plan[steps + MOST * fields + kept - 1], plan[steps + MOST * fields + fields - 2]),
                 *(count, n, table + 192),
             )
-        scratch = room + plan[ROOM]
-        for i in range(arrays):
-            of_array = steps + i * fields
-            if plan[MOVE + i] == 0 or answer[0] != 0:
-                here[i] = at[i]
-                step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
-            else:
-                here[i] = scratch
-                step[i] = count if columns else n
-                scratch += plan[SCRATCH]
-                if i < plan[READ]:
-                    move(plan, values, at, here[i], i, count)
-        call(
-            plan[KERNEL],
-            *(here[0], here[1], here[2], here[3]),
-            *(step[0], step[1], step[2], step[3]),
-            *(n, count, numbers, room),
-        )
+        while again:
+            again, scratch = False, room + plan[ROOM]
+            for i in range(arrays):
+                of_array = steps + i * fields
+                if plan[MOVE + i] == 0 or answer[0] != 0:
+                    here[i] = at[i]
+                    step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
+                else:
+                    here[i] = scratch
+                    step[i] = count if columns else n
+                    scratch += plan[SCRATCH]
+                    if i < plan[READ]:
+                        move(plan, values, at, here[i], i, count)
+            call(
+                plan[KERNEL],
+                *(here[0], here[1], here[2], here[3]),
+                *(step[0], step[1], step[2], step[3]),
+                *(n, count, numbers, room),
+            )
+            if answer[0] != 0:  # a masked dy that is not finite has spoilt its row
+                call(
+                    *(plan[AGREE], at[0], step[0], at[2], step[2]),
+                    *(at[MOST], plan[steps + MOST * fields + kept - 1], int64(1)),
+                    *(count, int64(1), table + 192),
+                )
+                again = answer[0] == 0
         for i in range(plan[READ], arrays):
             if plan[MOVE + i] != 0 and answer[0] == 0:
                 move(plan, values, at, here[i], i, count)

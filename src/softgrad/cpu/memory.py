@@ -80,14 +80,18 @@ def scatter(source, source_step, target, rows_step, step, where, mask_rows_step,
                 store(target, to + i * step, choose(absent, fill, load(source, at + i * source_one)))
 
 
-def agree(y, y_step, dy, dy_step, where, mask_rows_step, mask_step, rows, n, answer):
-    """Whether y is 0 where the mask is, and all is finite: then a mask makes no difference to the rows."""
+def agree(y, y_step, v, v_step, where, mask_rows_step, mask_step, rows, n, answer):
+    """Whether y is 0 where the mask is, and v finite.
+
+    Of y and y: then a mask makes no difference to a product, unless a dy is not finite.  Of the first numbers
+    of the rows of y and dx: whether one was.
+    """
     T = type(zero(y))
     weight, spoilt = zero(y), zero(y)
     for r in range(rows):
-        at_y, at_dy, mask_at = r * y_step, r * dy_step, r * mask_rows_step
+        at_y, at_v, mask_at = r * y_step, r * v_step, r * mask_rows_step
         for i in range(n):
             masked = choose(load(where, mask_at + i * mask_step) == 0, T(1), T(0))
             weight = plus_product(weight, abs(load(y, at_y + i)), masked)
-            spoilt = plus_product(spoilt, load(dy, at_dy + i), T(0))
+            spoilt = plus_product(spoilt, load(v, at_v + i), T(0))
     answer[0] = 1 if weight + spoilt == 0 else 0

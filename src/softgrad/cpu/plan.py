@@ -124,7 +124,9 @@ def plan(
         moving = [i not in operation.per_row for i in range(count)]
     item, narrow = BYTES[element], BYTES[element] == 2
 
-    width = max(1, CHUNK // n) if any(moving) else inner[0]
+    width = inner[0]
+    if any(moving):  # contiguous rows, which only a mask moves, stay in the first-level cache
+        width = max(1, (CHUNK // 2 if all(along) else CHUNK) // n)
     if across:
         held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
