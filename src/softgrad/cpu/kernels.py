@@ -236,9 +236,9 @@ def driver() -> int:
 def team() -> tuple[int, int, int]:
     """The addresses of `serve.serve`, `serve.begin` and `serve.wait`."""
     return (
-        compiled(serve.serve, int64, int64),
+        compiled(serve.serve, int64, int64, int64),
         compiled(serve.begin, int64),
-        compiled(serve.wait, int64, int64),
+        compiled(serve.wait, int64, int64, int64),
     )
 
 

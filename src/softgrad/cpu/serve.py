@@ -3,15 +3,19 @@
 A *box* holds the work: its state, the address of a compiled function, and the four numbers that this takes.
 """
 
-from numba import int64
+from numba import int64, njit
 
-from .intrinsics import call, pause, pointer_to, read_flag, write_flag
+from .intrinsics import ask, call, pause, pointer_to, read_flag, write_flag
 
 DONE, READY = 0, 1
 
 
-def serve(box, looks):
-    """Do what is put into the box; come back when so many looks in a row have found nothing."""
+def serve(box, looks, give_way):
+    """Do what is put into the box; come back when so many looks in a row have found nothing.
+
+    Between looks goes a call of the function at the address `give_way`, if any: the thread that would fill
+    the box may be waiting for this processor.
+    """
     of = pointer_to(box, int64(0))
     found_nothing = 0
     while found_nothing < looks:
@@ -20,8 +24,16 @@ def serve(box, looks):
             write_flag(box, int64(DONE))
             found_nothing = 0
         else:
-            pause()
+            rest(give_way)
             found_nothing += 1
+
+
+@njit(nogil=True, error_model="numpy")
+def rest(give_way):
+    for _ in range(8):
+        pause()
+    if give_way != 0:
+        ask(give_way)
 
 
 def begin(box):
@@ -29,8 +41,8 @@ def begin(box):
     write_flag(box, int64(READY))
 
 
-def wait(box, looks):
+def wait(box, looks, give_way):
     """Look for the end of what is in the box, so many times at most."""
     while looks > 0 and read_flag(box) == READY:
-        pause()
+        rest(give_way)
         looks -= 1
