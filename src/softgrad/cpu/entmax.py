@@ -12,6 +12,7 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from .drive import ALPHA
+from .exp import is_double
 from .intrinsics import address_of, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
 from .real_power import raised
 from .vjp import two_sum
@@ -22,12 +23,6 @@ SMALLEST = 5e-324
 BLOCK = 16  # logits that are looked at together: is one a candidate?
 
 helper = njit(nogil=True, error_model="numpy")
-
-
-@helper
-def is_double(v):
-    T = type(v)
-    return T(1) + T(2.0**-52) > T(1)
 
 
 # --- a logit: (y, y^(2−α)), the latter being dy/dw times α − 1 ------------------------------------------

@@ -8,6 +8,19 @@ from .intrinsics import bits, choose, fma, power_of_two
 LOG2E = 1.4426950408889634
 
 
+@njit(nogil=True, error_model="numpy")
+def is_double(like):
+    """Whether it is a float64; a constant."""
+    T = type(like)
+    return T(1) + T(2.0**-52) > T(1)
+
+
+@njit(nogil=True, error_model="numpy")
+def one_of(like):
+    """ONE, by which the powers of numbers of this type are multiplied (see `parts`)."""
+    return 2.0**500 if is_double(like) else 2.0**64
+
+
 def parts(t, lost):
     """(w, b), such that (1 + w)·b = exp(t + lost)·ONE for LEAST ≤ t ≤ 0 and a `lost` below an ulp of it.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from .double_backward import centred
-from .exp import parts, power
+from .exp import is_double, one_of, parts, power
 from .intrinsics import (
     address_of,
     choose,
@@ -35,13 +35,6 @@ inlined = njit(nogil=True, error_model="numpy", inline="always")
 def counted(y, dy):
     """dy; 0 where y is −inf, but for a NaN or inf."""
     return choose(y == type(y)(-np.inf), dy * type(y)(0), dy)
-
-
-@helper
-def is_double(like):
-    """Whether it is a float64; a constant."""
-    T = type(like)
-    return T(1) + T(2.0**-52) > T(1)
 
 
 @helper
@@ -86,7 +79,7 @@ def times_power(y, total):
     That may be a normal number where exp(y), or total/ONE, is none.
     """
     T = type(y)
-    one = T(2.0**500 if is_double(y) else 2.0**64)  # `exp.ONE`
+    one = T(one_of(y))
     none, large = y < T(-1050 if is_double(y) else -130), abs(total) > T(1)
     w, b = parts(choose(none, T(0), y), T(0))
     b = choose(none, T(0), b)
@@ -123,7 +116,7 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     T = type(zero(y))
     scale = T(numbers[0])
     unit = scale == 1
-    unit_power = T(2.0**-500 if is_double(scale) else 2.0**-64)
+    unit_power = T(1.0 / one_of(scale))
     flat = n <= uint64(SHORT) and y_step == n and dy_step == n and dx_step == n
     many = max(uint64(1), uint64(CHUNK) // n)
     totals, g_of = pointer_to(room, zero(y)), pointer_to(room + int64(8 * many), zero(y))
@@ -175,7 +168,7 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
     y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
-    unit_power = T(2.0**-500 if is_double(scale) else 2.0**-64)
+    unit_power = T(1.0 / one_of(scale))
     total, lost_total = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
     part = pointer_to(room + 2 * SECTION, zero(y))
     lowest = zero(y)
@@ -226,7 +219,7 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
     """`careful` for the columns of a tile; plain ones get the bits that they would have alone."""
     T = type(zero(y))
     g, lowest = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
-    unit_power = T(2.0**-500 if is_double(scale) else 2.0**-64)
+    unit_power = T(1.0 / one_of(scale))
     total, lost_total = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
     part, h = pointer_to(room + 2 * SECTION, zero(y)), pointer_to(room + 3 * SECTION, zero(y))
     for c in range(width):
@@ -272,7 +265,7 @@ def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
 def weights(y, p, at_y, at_p, n):
     """p = exp(y), and Σp.  It is kept by other means than `store`, since what is kept is loaded again."""
     T = type(zero(y))
-    one = T(2.0**500) if T(1) + T(2.0**-52) > T(1) else T(2.0**64)  # `exp.ONE`
+    one = T(one_of(zero(y)))
     total = 0.0
     k = uint64(0)
     while k < n:

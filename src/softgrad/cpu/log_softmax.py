@@ -7,7 +7,7 @@ where that is small.  y is found from x again once the sum is known, so that no 
 import numpy as np
 from numba import int64, njit, uint64
 
-from .exp import log1p, upper_half
+from .exp import log1p, one_of, upper_half
 from .intrinsics import choose, is_narrow, larger, load, plus, pointer_to, store, zero
 from .softmax import CHUNK, SECTION, SHORT, argument, power_of
 from .vjp import two_sum
@@ -21,8 +21,7 @@ helper = njit(nogil=True, error_model="numpy")
 @helper
 def log_sum(total, rest, like):
     """log((total + rest)/ONE)."""
-    T = type(like)
-    one = 2.0**500 if T(1) + T(2.0**-52) > T(1) else 2.0**64  # `exp.ONE`
+    one = one_of(like)
     return log1p(((total - one) + rest) * (1.0 / one))
 
 

@@ -12,7 +12,7 @@ p is nearly 1 they are as small as what the others come to, and as exact.
 import numpy as np
 from numba import int64, njit, uint64
 
-from .exp import power, upper_half
+from .exp import one_of, power, upper_half
 from .intrinsics import (
     address_of,
     choose,
@@ -34,9 +34,8 @@ helper = njit(nogil=True, error_model="numpy")
 
 @helper
 def one_over(like):
-    """1/`exp.ONE`."""
-    T = type(like)
-    return 2.0**-500 if T(1) + T(2.0**-52) > T(1) else 2.0**-64
+    """1/ONE (see `exp.one_of`)."""
+    return 1.0 / one_of(like)
 
 
 def logsumexp_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):

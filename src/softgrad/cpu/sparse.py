@@ -11,8 +11,7 @@ from numba import int64, njit, uint64
 from . import vjp
 from .double_backward import curved
 from .drive import ALPHA
-from .entmax import is_double
-from .exp import power
+from .exp import is_double, power
 from .intrinsics import after, choose, fma, load, plus, plus_product, pointer_to, store, zero
 from .real_power import UNIT, log, raised
 

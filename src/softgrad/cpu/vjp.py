@@ -10,6 +10,7 @@ proof.
 import numpy as np
 from numba import int64, njit, uint64
 
+from .exp import is_double
 from .intrinsics import bytes_of, choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
 
 MANY = 512  # rows, at most, that are summed before they are written
@@ -36,7 +37,7 @@ def two_sum(a, b):
 def is_done(c, s):
     """Whether what is left of the mean, c, is as little as rounding makes it."""
     T = type(s)
-    eps = T(2.0**-52) if T(1) + T(2.0**-52) > T(1) else T(2.0**-23)
+    eps = T(2.0**-52 if is_double(s) else 2.0**-23)
     return abs(T(c)) <= T(4) * eps * s and s < T(np.inf)
 
 
