@@ -8,24 +8,13 @@ import numpy as np
 from numba import njit, uint64
 
 from .intrinsics import load, plus, plus_product, store, zero
-from .vjp import BLOCK, centre, centred_sum, safe_centre
-
-
-@njit(nogil=True, error_model="numpy")
-def centred(y, dy, at_y, at_dy, n, b):
-    """(h, ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean."""
-    T = type(zero(y))
-    m = T(centred_sum(y, dy, at_y, at_dy, n, T(1), T(0), T(0)) / b)
-    ref, q, r = centre(y, dy, at_y, at_dy, n, T(1), m, b)
-    if abs(q) + abs(r) < T(np.inf):
-        return T(1), ref, q, r
-    return safe_centre(y, dy, at_y, at_dy, n, b)
+from .vjp import BLOCK, centred
 
 
 @njit(nogil=True, error_model="numpy")
 def curved(s, dy, v, grad_x, at_s, at_dy, at_v, at_x, n, slope, scale):
     """grad_x of a row with the weights s; their slope multiplies p, if it is not 1 throughout (None)."""
-    T = type(zero(s))
+    T, one = type(zero(s)), uint64(1)
     b = 0.0
     for k in range(uint64(0), n, uint64(BLOCK)):
         part = zero(s)
@@ -36,8 +25,8 @@ def curved(s, dy, v, grad_x, at_s, at_dy, at_v, at_x, n, slope, scale):
         for i in range(n):
             store(grad_x, at_x + i, T(0))
         return
-    h, ref, q, r = centred(s, dy, at_s, at_dy, n, b)
-    h_v, ref_v, q_v, r_v = centred(s, v, at_s, at_v, n, b)
+    h, ref, q, r = centred(s, dy, at_s, at_dy, one, one, n, b)
+    h_v, ref_v, q_v, r_v = centred(s, v, at_s, at_v, one, one, n, b)
     total = 0.0
     for k in range(uint64(0), n, uint64(BLOCK)):
         part = zero(s)

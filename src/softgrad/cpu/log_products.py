@@ -7,7 +7,6 @@ Where y is −inf there is nothing: the result is 0, and a number in dy is not a
 import numpy as np
 from numba import int64, njit, uint64
 
-from .double_backward import centred
 from .exp import is_double, one_of, parts, power
 from .intrinsics import (
     address_of,
@@ -22,7 +21,7 @@ from .intrinsics import (
     zero,
 )
 from .softmax import CHUNK, SECTION, SHORT
-from .vjp import two_sum
+from .vjp import centred, two_sum
 
 BLOCK = 256  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 16  # the same of a column
@@ -291,7 +290,7 @@ def jvp_rows(y, dx, dy, _, y_step, dx_step, dy_step, __, n, count, numbers, room
         at_y, at_dx, at_dy = row * y_step, row * dx_step, row * dy_step
         at_p = uint64(0) if narrow else at_dy
         b = weights(y, p, at_y, at_p, n)
-        h, ref, q, r = centred(p, dx, at_p, at_dx, n, b)
+        h, ref, q, r = centred(p, dx, at_p, at_dx, uint64(1), uint64(1), n, b)
         nothing = r * T(0)  # NaN in a row with NaN
         for i in range(n):
             v = (((load(dx, at_dx + i) * h - ref) - q) - r) * (T(1) / h) * scale
@@ -313,7 +312,7 @@ def double_backward_rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, c
         at_y, at_dy, at_v, at_x = row * y_step, row * dy_step, row * v_step, row * x_step
         at_p = uint64(0) if narrow else at_x
         b = weights(y, p, at_y, at_p, n)
-        h, ref, q, r = centred(p, v, at_p, at_v, n, b)
+        h, ref, q, r = centred(p, v, at_p, at_v, uint64(1), uint64(1), n, b)
         total, f = T(counted_sum(y, dy, at_y, at_dy, n, T(1))), T(1)
         if not abs(total) < T(np.inf):
             f = T(2.0**-64)

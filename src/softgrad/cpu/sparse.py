@@ -119,7 +119,7 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
     """The same for up to `TILE` columns side by side, with all their weights in scratch memory."""
-    s = pointer_to(room + 12 * vjp.SECTION, zero(y))
+    s = pointer_to(room + 7 * vjp.SECTION, zero(y))
     for i in range(n):
         weigh(y, uint64(i * y_step), uint64(width), s, uint64(i * width), numbers[ALPHA])
     product_of_columns(s, dy, dx, dx, width, dy_step, dx_step, width, n, width, numbers, room)

@@ -1,10 +1,10 @@
 """The product with the Jacobian of softmax, dx = y ∘ (dy − ⟨y,dy⟩/⟨y,1⟩): the vjp, and the jvp.
 
 A row is centred on its mean m as computed, and tested in the same sweep: c = Σ y(dy − m) is what is left of
-the mean, and if |c| ≤ 4·eps·Σ|y(dy − m)| the row is done, as nearly every row of ordinary data is.  The
-others are `careful`: they start from the dy of the winner, the largest y, if that is near the mean, and are
-centred twice, which is exact for the winner, its ties and constants.  docs/decisions.md has the bound and its
-proof.
+the mean, and if |c| is a few eps of Σ|y(dy − m)| the row is done, as nearly every row of ordinary data is.
+The others have r = c/Σy taken off besides and are tested again, which is enough for saturated rows and offsets.
+What is left is `careful`: it starts from the dy of the winner, the largest y, which is exact for ties and
+constants.  docs/decisions.md has the bound and its proof.
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ BLOCK = 1024  # elements of a row that are added up in the working precision; su
 DOWN = 64  # the same of a column, which is not cut into lanes
 FEW = 16  # the same of what is left of its mean
 TILE = 1024  # columns side by side
+STRIP = 128  # of these, what fails the test together
 SECTION = 8 * TILE  # bytes of a number for each of them
 
 helper = njit(nogil=True, error_model="numpy")
@@ -37,8 +38,8 @@ def two_sum(a, b):
 def is_done(c, s):
     """Whether what is left of the mean, c, is as little as rounding makes it."""
     T = type(s)
-    eps = T(2.0**-52 if is_double(s) else 2.0**-23)
-    return abs(T(c)) <= T(4) * eps * s and s < T(np.inf)
+    few = T(8 * 2.0**-52 if is_double(s) else 4 * 2.0**-23)
+    return abs(T(c)) <= few * s and s < T(np.inf)
 
 
 @inlined
@@ -53,11 +54,13 @@ def sums(y, dy, at_y, at_dy, start, stop):
 
 
 @inlined
-def write(y, dy, dx, at_y, at_dy, at_dx, start, stop, m, scale, unit):
-    """dx of a block, of the mean m; ⟨y, dy − m⟩ and Σ|dx|."""
+def write(y, dy, dx, at_y, at_dy, at_dx, start, stop, m, r, scale, unit):
+    """dx of a block, of the mean m + r; ⟨y, (dy − m) − r⟩ and Σ|dx|."""
     c, s = zero(y), zero(y)
     for i in range(start, stop):
         d, w = load(dy, at_dy + i) - m, load(y, at_y + i)
+        if r is not None:
+            d -= r
         v = d * w if unit else d * scale * w
         store(dx, at_dx + i, v)
         c = plus_product(c, d, w)
@@ -70,7 +73,8 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
 
     Some rows are summed, then written, so that none waits for its own mean; the careful ones follow.
     """
-    n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
+    n, one = uint64(n), uint64(1)
+    y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
     unit = scale == 1
@@ -93,53 +97,57 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                     a[j] += part
                     b[j] += weight
         for j in range(some):
-            mean[j] = T(a[j] / b[j])
+            mean[j] = choose(b[j] == 0, T(0), T(a[j] / b[j]))
         for j in range(some):
             at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
             if n <= uint64(BLOCK):
-                a[j], size[j] = write(y, dy, dx, at_y, at_dy, at_dx, uint64(0), n, mean[j], scale, unit)
+                a[j], size[j] = write(y, dy, dx, at_y, at_dy, at_dx, uint64(0), n, mean[j], None, scale, unit)
             else:
                 a[j], size[j] = 0.0, T(0)
                 for k in range(uint64(0), n, uint64(BLOCK)):
                     stop = min(k + uint64(BLOCK), n)
-                    c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], scale, unit)
+                    c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], None, scale, unit)
                     a[j] += c
                     size[j] += s
         for j in range(some):
-            a[j] = 0.0 if is_done(a[j] * scale, size[j]) else 1.0
+            size[j] = T(0) if is_done(a[j] * scale, size[j]) else T(1)
         failed = 0
         for j in range(some):
             left[failed] = j
-            failed += int64(a[j])
+            failed += int64(size[j])
         for f in range(failed):
             j = uint64(left[f])
-            r = first + j
-            careful(y, dy, dx, r * y_step, r * dy_step, r * dx_step, n, mean[j], b[j], scale)
+            at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
+            r = T(a[j] / b[j])
+            rest = spread = 0.0
+            for k in range(uint64(0), n, uint64(BLOCK)):
+                stop = min(k + uint64(BLOCK), n)
+                c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], r, scale, unit)
+                rest += c
+                spread += s
+            if not is_done(rest * scale, T(spread)):
+                careful(y, dy, dx, at_y, at_dy, at_dx, one, one, one, n, b[j], scale)
 
 
 @inlined
-def centred_sum(y, dy, at_y, at_dy, n, h, ref, q):
-    """⟨y, (h·dy − ref) − q⟩."""
-    if n <= uint64(BLOCK):
-        part = zero(y)
-        for i in range(n):
-            part = plus_product(part, load(y, at_y + i), (load(dy, at_dy + i) * h - ref) - q)
-        return np.float64(part)
-    total = lost_total = 0.0
-    k = uint64(0)
-    while k < n:
-        stop = min(k + uint64(BLOCK), n)
-        part = zero(y)
-        for i in range(k, stop):
-            part = plus_product(part, load(y, at_y + i), (load(dy, at_dy + i) * h - ref) - q)
+def centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, ref, q):
+    """⟨y, (h·dy − ref) − q⟩, and the same of the terms' absolute values."""
+    total = lost_total = total_size = 0.0
+    block = uint64(BLOCK if y_step == 1 else FEW)
+    for k in range(uint64(0), n, block):
+        part, size = zero(y), zero(y)
+        for i in range(k, min(k + block, n)):
+            v = ((load(dy, at_dy + i * dy_step) * h - ref) - q) * load(y, at_y + i * y_step)
+            part = plus(part, v)
+            size = plus(size, abs(v))
         total, lost = two_sum(total, np.float64(part))
         lost_total += lost
-        k = stop
-    return total + lost_total
+        total_size += size
+    return total + lost_total, total_size
 
 
 @inlined
-def centre(y, dy, at_y, at_dy, n, h, m, b):
+def centre(y, dy, at_y, at_dy, y_step, dy_step, n, h, m, b):
     """(ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean, of which m is a first estimate.
 
     ref is the dy of the winner, the largest y, if that is near the mean; else it is m.
@@ -148,48 +156,53 @@ def centre(y, dy, at_y, at_dy, n, h, m, b):
     lowest = m * T(0) - T(np.inf)  # of a constant LLVM would make a branch, and then no lanes
     top, ref = load(y, at_y), lowest
     for i in range(n):
-        top = larger(top, load(y, at_y + i))
+        top = larger(top, load(y, at_y + i * y_step))
     for i in range(n):
-        g = load(dy, at_dy + i) * h
-        ref = larger(ref, choose(load(y, at_y + i) == top, g, lowest))
+        g = load(dy, at_dy + i * dy_step) * h
+        ref = larger(ref, choose(load(y, at_y + i * y_step) == top, g, lowest))
     if not abs(ref - m) * T(4) <= abs(m):
         ref = m
-    q = T(centred_sum(y, dy, at_y, at_dy, n, h, ref, T(0)) / b)
-    return ref, q, T(centred_sum(y, dy, at_y, at_dy, n, h, ref, q) / b)
+    q = T(centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, ref, T(0))[0] / b)
+    return ref, q, T(centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, ref, q)[0] / b)
 
 
 @helper
-def careful(y, dy, dx, at_y, at_dy, at_dx, n, m, b, scale):
-    """A row that is centred twice; or is empty."""
-    T = type(zero(y))
-    if b == 0:
-        for i in range(n):
-            store(dx, at_dx + i, T(0))
-        return
-    ref, q, r = centre(y, dy, at_y, at_dy, n, T(1), m, b)
-    s = zero(y)
-    for i in range(n):
-        v = (((load(dy, at_dy + i) - ref) - q) - r) * scale * load(y, at_y + i)
-        store(dx, at_dx + i, v)
-        s = plus(s, abs(v))
-    if not abs(q) + abs(r) + s < T(np.inf):
-        h, ref, q, r = safe_centre(y, dy, at_y, at_dy, n, b)
-        for i in range(n):
-            v = (((load(dy, at_dy + i) * h - ref) - q) - r) * load(y, at_y + i)
-            store(dx, at_dx + i, v * scale * (T(1) / h))
+def centred(y, dy, at_y, at_dy, y_step, dy_step, n, b):
+    """(h, ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean.
 
-
-@helper
-def safe_centre(y, dy, at_y, at_dy, n, b):
-    """(h, ref, q, r) as of `centre`, h a power of two: nothing overflows; r is NaN if a dy is not finite."""
+    h is 1, or a power of two where a difference would overflow; r is NaN if a dy is not finite.
+    """
     T = type(zero(y))
-    spoilt = zero(y)
+    m, r = T(centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, T(1), T(0), T(0))[0] / b), T(0)
+    for _ in range(2):
+        c, s = centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, T(1), m, r)
+        if is_done(c, T(s)):
+            return T(1), m, r, T(0)
+        r = T(c / b)
+    ref, q, r = centre(y, dy, at_y, at_dy, y_step, dy_step, n, T(1), m, b)
+    if abs(q) + abs(r) < T(np.inf):
+        return T(1), ref, q, r
+    h, spoilt = T(0.0625), T(0)
     for i in range(n):
-        spoilt = plus(spoilt, load(dy, at_dy + i) * T(0))
-    h = T(0.0625)
-    m = T(centred_sum(y, dy, at_y, at_dy, n, h, T(0), T(0)) / b)
-    ref, q, r = centre(y, dy, at_y, at_dy, n, h, m, b)
+        spoilt = plus(spoilt, load(dy, at_dy + i * dy_step) * T(0))
+    m = T(centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, T(0), T(0))[0] / b)
+    ref, q, r = centre(y, dy, at_y, at_dy, y_step, dy_step, n, h, m, b)
     return h, ref, q, r + spoilt
+
+
+@helper
+def careful(y, dy, dx, at_y, at_dy, at_dx, y_step, dy_step, dx_step, n, b, scale):
+    """A row, or column, of any y and dy."""
+    T = type(zero(y))
+    if b == 0 or b != b:  # empty, or NaN
+        for i in range(n):
+            store(dx, at_dx + i * dx_step, T(b))
+        return
+    h, ref, q, r = centred(y, dy, at_y, at_dy, y_step, dy_step, n, b)
+    for i in range(n):
+        d, w = ((load(dy, at_dy + i * dy_step) * h - ref) - q) - r, load(y, at_y + i * y_step)
+        v = choose(abs(d * scale) < T(np.inf), d * scale * w, d * w * scale)
+        store(dx, at_dx + i * dx_step, v * (T(1) / h))
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
@@ -203,7 +216,6 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
     part, weight = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
     for c in range(width):
         a[c] = b[c] = 0.0
-        s[c] = T(0)
     k = uint64(0)
     while k < n:
         stop = min(k + uint64(DOWN), n)
@@ -230,128 +242,46 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
             b[c] += weight[c]
         k = stop
     for c in range(width):
-        m[c] = T(a[c] / b[c])
-        a[c] = 0.0
-    k = uint64(0)
-    while k < n:
-        stop = min(k + uint64(FEW), n)
-        for c in range(width):
+        m[c] = choose(b[c] == 0, T(0), T(a[c] / b[c]))
+    write_columns(y, dy, dx, y_step, dy_step, dx_step, n, uint64(0), width, m, None, scale, part, a, s)
+    r = pointer_to(room + 6 * SECTION, zero(y))
+    for first in range(uint64(0), width, uint64(STRIP)):
+        last, failed = min(first + uint64(STRIP), width), False
+        for c in range(first, last):
+            done = is_done(a[c] * scale, s[c])
+            r[c] = T(0) if done else T(a[c] / b[c])
+            near = abs(m[c]) * T(2.0**-48 if is_double(scale) else 2.0**-19)
+            if not done and abs(load(dy, c) - m[c]) <= near:  # constant, it may be
+                m[c], r[c] = load(dy, c), T(0)
+            failed |= not done
+        if not failed:
+            continue
+        write_columns(y, dy, dx, y_step, dy_step, dx_step, n, first, last, m, r, scale, part, a, s)
+        for c in range(first, last):
+            if not is_done(a[c] * scale, s[c]):
+                careful(y, dy, dx, c, c, c, y_step, dy_step, dx_step, n, b[c], scale)
+
+
+@helper
+def write_columns(y, dy, dx, y_step, dy_step, dx_step, n, first, last, m, r, scale, part, a, s):
+    """dx of some columns, of the means m + r; ⟨y, (dy − m) − r⟩ into a, and Σ|dx| into s."""
+    T = type(zero(y))
+    for c in range(first, last):
+        a[c], s[c] = 0.0, T(0)
+    for k in range(uint64(0), n, uint64(FEW)):
+        for c in range(first, last):
             part[c] = T(0)
-        for i in range(k, stop):
-            for c in range(width):
+        for i in range(k, min(k + uint64(FEW), n)):
+            for c in range(first, last):
                 d, w = load(dy, i * dy_step + c) - m[c], load(y, i * y_step + c)
+                if r is not None:
+                    d -= r[c]
                 v = d * scale * w
                 store(dx, i * dx_step + c, v)
                 store(part, c, fma(d, w, part[c]))
                 store(s, c, s[c] + abs(v))
-        for c in range(width):
+        for c in range(first, last):
             a[c] += part[c]
-        k = stop
-    failed = False
-    for c in range(width):
-        done = is_done(a[c] * scale, s[c])
-        s[c] = T(1) if done else T(-1)
-        failed |= not done
-    if failed and careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
-        careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room)
-
-
-@helper
-def centred_means(y, dy, y_step, dy_step, n, width, h, ref, q, part, total, lost_total, b, mean):
-    """⟨y, (h·dy − ref) − q⟩/b of each column."""
-    T = type(zero(y))
-    for c in range(width):
-        total[c] = lost_total[c] = 0.0
-    k = uint64(0)
-    while k < n:
-        stop = min(k + uint64(DOWN), n)
-        for c in range(width):
-            part[c] = T(0)
-        for i in range(k, stop - (stop - k) % uint64(4), uint64(4)):
-            y0, dy0 = i * y_step, i * dy_step
-            y1, dy1 = y0 + y_step, dy0 + dy_step
-            y2, dy2 = y1 + y_step, dy1 + dy_step
-            y3, dy3 = y2 + y_step, dy2 + dy_step
-            for c in range(width):
-                v0 = (load(dy, dy0 + c) * h[c] - ref[c]) - q[c]
-                v1 = (load(dy, dy1 + c) * h[c] - ref[c]) - q[c]
-                v2 = (load(dy, dy2 + c) * h[c] - ref[c]) - q[c]
-                v3 = (load(dy, dy3 + c) * h[c] - ref[c]) - q[c]
-                p01 = fma(load(y, y0 + c), v0, load(y, y1 + c) * v1)
-                p23 = fma(load(y, y2 + c), v2, load(y, y3 + c) * v3)
-                store(part, c, part[c] + (p01 + p23))
-        for i in range(stop - (stop - k) % uint64(4), stop):
-            for c in range(width):
-                v = (load(dy, i * dy_step + c) * h[c] - ref[c]) - q[c]
-                store(part, c, fma(load(y, i * y_step + c), v, part[c]))
-        for c in range(width):
-            total[c], lost = two_sum(total[c], np.float64(part[c]))
-            lost_total[c] += lost
-        k = stop
-    for c in range(width):
-        mean[c] = T((total[c] + lost_total[c]) / b[c])
-
-
-@helper
-def careful_columns(y, dy, dx, y_step, dy_step, dx_step, n, width, scale, room):
-    """`careful` for the columns whose s is negative; what the others get is what they had.
-
-    Where s is −2, numbers that overflow are seen to.  Whether that is needed for a column, which then has it,
-    is returned.
-    """
-    T = type(zero(y))
-    a, b = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
-    m, s = pointer_to(room + 2 * SECTION, zero(y)), pointer_to(room + 3 * SECTION, zero(y))
-    part, top = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
-    q, r = pointer_to(room + 6 * SECTION, zero(y)), pointer_to(room + 7 * SECTION, zero(y))
-    h, spoilt = pointer_to(room + 8 * SECTION, zero(y)), pointer_to(room + 9 * SECTION, zero(y))
-    ref, lost = pointer_to(room + 10 * SECTION, zero(y)), pointer_to(room + 11 * SECTION, 0.0)
-    again = False
-    for c in range(width):
-        h[c] = T(0.0625) if s[c] < T(-1) else T(1)
-        again |= s[c] < T(-1)
-        q[c] = spoilt[c] = T(0)
-        ref[c] = top[c] = T(-np.inf)
-    for i in range(n):
-        for c in range(width):
-            store(top, c, larger(top[c], load(y, i * y_step + c)))
-    if again:
-        for i in range(n):
-            for c in range(width):
-                store(spoilt, c, spoilt[c] + load(dy, i * dy_step + c) * T(0))
-        centred_means(y, dy, y_step, dy_step, n, width, h, q, q, part, a, lost, b, r)
-        for c in range(width):
-            m[c] = choose(s[c] < T(-1), r[c], m[c])
-    for i in range(n):
-        for c in range(width):
-            g = load(dy, i * dy_step + c) * h[c]
-            store(ref, c, larger(ref[c], choose(load(y, i * y_step + c) == top[c], g, T(-np.inf))))
-    for c in range(width):
-        near = s[c] < T(0) and abs(ref[c] - m[c]) * T(4) <= abs(m[c])
-        ref[c] = ref[c] if near else m[c]
-    centred_means(y, dy, y_step, dy_step, n, width, h, ref, q, part, a, lost, b, q)
-    for c in range(width):
-        q[c] = q[c] if s[c] < T(0) else T(0)
-    centred_means(y, dy, y_step, dy_step, n, width, h, ref, q, part, a, lost, b, r)
-    for c in range(width):
-        r[c] = r[c] + spoilt[c] if s[c] < T(0) else T(0)
-        part[c] = T(0)
-    for i in range(n):
-        for c in range(width):
-            d = ((load(dy, i * dy_step + c) * h[c] - ref[c]) - q[c]) - r[c]
-            w = load(y, i * y_step + c)
-            v = choose(h[c] < T(1), d * w * scale * T(16), d * scale * w)
-            store(dx, i * dx_step + c, v)
-            store(part, c, part[c] + abs(v))
-    overflow = False
-    for c in range(width):
-        if s[c] < T(0) and not abs(q[c]) + part[c] < T(np.inf):
-            overflow |= s[c] == T(-1)
-            s[c] = T(-2)
-        if b[c] == 0.0:
-            for i in range(n):
-                store(dx, i * dx_step + c, T(0))
-    return overflow
 
 
 def rows_room(n: int, narrow: bool) -> int:
@@ -359,4 +289,4 @@ def rows_room(n: int, narrow: bool) -> int:
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return 12 * SECTION
+    return 7 * SECTION
