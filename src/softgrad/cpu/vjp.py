@@ -129,7 +129,7 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                 careful(y, dy, dx, at_y, at_dy, at_dx, one, one, one, n, b[j], scale)
 
 
-@inlined
+@helper
 def centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, ref, q):
     """⟨y, (h·dy − ref) − q⟩, and the same of the terms' absolute values."""
     total = lost_total = total_size = 0.0
@@ -146,7 +146,7 @@ def centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, ref, q):
     return total + lost_total, total_size
 
 
-@inlined
+@helper
 def centre(y, dy, at_y, at_dy, y_step, dy_step, n, h, m, b):
     """(ref, q, r), such that ((h·dy − ref) − q) − r is h·dy less its mean, of which m is a first estimate.
 
