@@ -75,8 +75,7 @@ smallest case of the first. What is not sound is not asked whether it is tight.
 Errors are the worst seen, of a row: for a forward in ulp, else in eps of the norm of the exact result; –
 says that nothing was measured. They are large even for what is sound where a row's terms cancel: a gradient
 of 12345 throughout, or one weight that is nearly 1, leaves the closed form no digit of a result that is next
-to nothing. softgrad states such a term for two functions of float64, log_softmax's vjp and entmax's double
-backward, whose errors are therefore beyond the 4 eps of the others.
+to nothing. *Tight* judges each element, in the units of `docs/decisions.md`.
 """
 
 
