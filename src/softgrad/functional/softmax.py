@@ -153,7 +153,7 @@ def softmax_vjp(
     unless a product y·dy is subnormal.
 
     docs/decisions.md proves a C that depends on the number of roundings in a sum alone, not on the values.
-    That 8 and 16 suffice is measured: the worst rows of the search are below 7 and 6.
+    That 8 and 16 suffice is measured: the worst rows of the search are below 7 and 10.
 
     *Memory*: as for `softmax`.  Of the forward pass only `y` has to be kept.
 
