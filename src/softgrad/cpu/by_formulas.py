@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -24,9 +25,13 @@ class Memory:
         self.__array_interface__ |= {"data": (address, False), "strides": strides}
 
 
+def known(dtype: str) -> Any:
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
 def view(dtype: str, shape: tuple[int, ...], address: int, strides: tuple[int, ...]) -> Array:
     """The array there; strides in elements."""
-    of = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
+    of = known(dtype)
     steps = tuple([step * of.itemsize for step in strides])
     array: Array = np.asarray(Memory(f"V{of.itemsize}", shape, address, steps)).view(of)
     return array
@@ -212,8 +217,17 @@ def run(
     scale: float,
     nothing: float,
     more: tuple[float, ...] = (),
+    offsets: Array | None = None,
 ) -> None:
     """What `call.run` does."""
+    if offsets is not None:
+        axis, size = axes[0], known(dtype).itemsize
+        for begin, end in pairwise(offsets.tolist()):
+            part = (*shape[:axis], end - begin, *shape[axis + 1 :])
+            there = [at + begin * steps[axis] * size for at, steps in zip(addresses, strides, strict=True)]
+            if begin < end:
+                run(name.removeprefix("segment_"), dtype, part, there, strides, axes, where, scale, nothing)
+        return
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
         return

@@ -12,7 +12,7 @@ from numpy import empty, ndarray
 
 from .. import threads
 from ..checks import FLOATS, Array
-from . import call
+from . import machine
 
 # by dtype: a function of `contiguous.py`, its table, the dtype it sees, None if the same
 Known = dict[Any, tuple[Any, int, Any]]
@@ -75,6 +75,10 @@ def remember(name: str, arrays: tuple[Array, ...]) -> None:
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))
+        if machine.lacks(dtype.name):
+            return
+        from . import kernels
+
         bits = FLOATS[dtype][1]
-        gate = call.gate(dtype.name, len(arrays), ndim)
-        KNOWN[name][dtype] = gate, call.table(name, dtype.name), bits if bits != dtype else None
+        gate, table = kernels.gate(dtype.name, len(arrays), ndim), kernels.table(name, dtype.name)
+        KNOWN[name][dtype] = gate, table.ctypes.data, bits if bits != dtype else None

@@ -140,6 +140,8 @@ def plan(
 
     header = [0] * drive.SIZES
     header[drive.KERNEL] = kernels.kernel(name, columns, element)
+    if operation.part:
+        header[drive.PART] = kernels.kernel(operation.part, columns, element)
     header[drive.READ], header[drive.ARRAYS], header[drive.COLUMNS] = operation.read, count, columns
     header[drive.N], header[drive.RUN] = n, run[0]
     header[drive.PER_TILE], header[drive.ALONG] = width, inner[0]
@@ -150,9 +152,8 @@ def plan(
         header[drive.AGREE] = kernels.agree(dtype)
     for i in range(count):
         if moving[i]:
-            to_scratch = i < operation.read
-            header[drive.MOVE + i] = (
-                kernels.gather(dtype, element) if to_scratch else kernels.scatter(element, dtype)
+            header[drive.MOVE + i] = kernels.move(
+                *((dtype, element) if i < operation.read else (element, dtype))
             )
     sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
     sizes += [size for size, _ in reduced[:-1]]
