@@ -116,8 +116,9 @@ def run(
         driver, units, memory, of_segments = kernels.work("drive"), way.tiles, way.scratch, []
     else:
         axis = axes[0]
-        edges, longest, packed = blocks(offsets, shape, strides[0], axis)
-        if packed:
+        edges, longest, columns = blocks(offsets, shape, strides[0], axis)
+        packed = columns if columns in kernels.segments.PACKED else 0
+        if packed:  # what does not lie without a gap has to be moved for that
             moved = tuple([move or of[axis] != packed for move, of in zip(moved, strides, strict=True)])
         shape = (*shape[:axis], longest, *shape[axis + 1 :])
         way = plan(name, dtype, shape, tuple(strides), axes, None, moved, 1)
@@ -137,19 +138,17 @@ BLOCK = 1 << 14  # about how many elements of segments, with all columns side by
 def blocks(
     offsets: npt.NDArray[np.int64], shape: tuple[int, ...], strides: tuple[int, ...], axis: int
 ) -> tuple[array[int], int, int]:
-    """The segments with which blocks begin, how many rows a block has at most, and `PACKED` (see `drive`)."""
+    """The segments with which blocks begin, how many rows a block has at most, and how many columns."""
     n, step = shape[axis], abs(strides[axis])
     beside = math.prod([size for size, other in zip(shape, strides, strict=True) if abs(other) < step])
-    block = longest = max(1, BLOCK // beside)
-    edges = array("q", (0, len(offsets) - 1))
+    block, edges = max(1, BLOCK // beside), array("q", (0, len(offsets) - 1))
     if n > 2 * block:
         found = offsets[:-1].searchsorted(np.arange(0, n + block, block))
         found[-1] = edges[1]
         rows = offsets[found]
-        longest = -(-int((rows[1:] - rows[:-1]).max()) // block) * block
+        n = min(n, -(-int((rows[1:] - rows[:-1]).max()) // block) * block)
         edges = array("q", found.tolist())
-    packed = beside in (8, 16, 24) and longest <= 2 * block
-    return edges, min(n, longest) if len(edges) > 2 else n, beside if packed else 0
+    return edges, n, beside
 
 
 def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> None:

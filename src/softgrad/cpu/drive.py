@@ -20,7 +20,7 @@ MORE = FILL + MOST  # what else a kernel takes
 ALPHA = MORE  # of entmax
 # of rows in segments, as integers: the address of the offsets, how many segments, the address of the kernel
 # of whole rows; and how many columns there are if they are 8, 16 or 24 and lie without a gap, else 0
-CUTS, SEGMENTS, WHOLE, PACKED = range(MORE, MORE + 4)
+CUTS, SEGMENTS, WHOLE, COLUMNS_PACKED = range(MORE, MORE + 4)
 
 # what stands where in a plan
 (

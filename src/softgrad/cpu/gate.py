@@ -16,16 +16,8 @@ from . import machine
 
 # by dtype: a function of `contiguous.py`, its table, the dtype it sees, None if the same
 Known = dict[Any, tuple[Any, int, Any]]
-SOFTMAX: Known = {}
-SOFTMAX_VJP: Known = {}
-LOG_SOFTMAX: Known = {}
-LOG_SOFTMAX_VJP: Known = {}
-KNOWN = {
-    "softmax": SOFTMAX,
-    "softmax_vjp": SOFTMAX_VJP,
-    "log_softmax": LOG_SOFTMAX,
-    "log_softmax_vjp": LOG_SOFTMAX_VJP,
-}
+KNOWN: dict[str, Known] = {name: {} for name in ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")}
+SOFTMAX, SOFTMAX_VJP, LOG_SOFTMAX, LOG_SOFTMAX_VJP = KNOWN.values()
 threads.shortcuts.extend(KNOWN.values())
 opened: set[tuple[str, Any, int]] = set()  # with the number of axes
 

@@ -122,12 +122,14 @@ OPERATIONS = {
         *((0.0, 0.0, 0.0, 0.0), True, (2,)),
     ),
     "segment_softmax": Operation(
-        *(1, segments.softmax_rows, segments.softmax_columns, segments.rows_room, segments.columns_room),
-        *((-math.inf, 0.0), True, (), "softmax"),
+        *(1, segments.softmax_rows, segments.softmax_columns, segments.softmax_rows_room),
+        *(segments.softmax_columns_room, (-math.inf, 0.0), True),
+        part="softmax",
     ),
     "segment_softmax_vjp": Operation(
-        *(2, segments.vjp_rows, segments.vjp_columns, segments.rows_room, segments.columns_room),
-        *((0.0, 0.0, 0.0), False, (), "softmax_vjp"),
+        *(2, segments.vjp_rows, segments.vjp_columns, segments.vjp_rows_room, segments.vjp_columns_room),
+        (0.0, 0.0, 0.0),
+        part="softmax_vjp",
     ),
 }
 

@@ -4,43 +4,33 @@ from .intrinsics import choose, load, plus_product, store, zero
 
 
 def move(
-    source,
-    source_rows_step,
-    source_step,
-    where,
-    mask_rows_step,
-    mask_step,
-    target,
-    target_rows_step,
-    target_step,
-    rows,
-    n,
-    factor,
-    lost,
-    fill,
+    source, row, step, mask, mask_row, mask_step, target, target_row, target_step, rows, n, factor, lost, fill
 ):
-    """factor·source for `rows` rows of n elements; `fill` for what is lost or masked."""
+    """factor·source for `rows` rows of n elements; `fill` for what is lost or masked.
+
+    From row to row, and from element to element, it is so many elements of each array.
+    """
     T = type(zero(target))
     factor, lost, fill = T(factor), T(lost), T(fill)
     for r in range(rows):
-        at, mask_at, to = r * source_rows_step, r * mask_rows_step, r * target_rows_step
-        whole = mask_step == 0 and load(where, mask_at) != 0
-        neighbours = source_step == 1 and target_step == 1
+        at, mask_at, to = r * row, r * mask_row, r * target_row
+        whole = mask_step == 0 and load(mask, mask_at) != 0
+        neighbours = step == 1 and target_step == 1
         if whole and neighbours:
             for i in range(n):
                 v = load(source, at + i)
                 store(target, to + i, choose(v == lost, fill, v * factor))
         elif whole and factor == 1:
             for i in range(n):
-                store(target, to + i * target_step, load(source, at + i * source_step))
+                store(target, to + i * target_step, load(source, at + i * step))
         elif neighbours and mask_step == 1:
             for i in range(n):
                 v = load(source, at + i)
-                store(target, to + i, choose((v == lost) | (load(where, mask_at + i) == 0), fill, v * factor))
+                store(target, to + i, choose((v == lost) | (load(mask, mask_at + i) == 0), fill, v * factor))
         else:
             for i in range(n):
-                v = load(source, at + i * source_step)
-                absent = (v == lost) | (load(where, mask_at + i * mask_step) == 0)
+                v = load(source, at + i * step)
+                absent = (v == lost) | (load(mask, mask_at + i * mask_step) == 0)
                 store(target, to + i * target_step, choose(absent, fill, v * factor))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import int64, njit, uint32, uint64
 
 from . import softmax, vjp
-from .drive import CUTS, KEPT, MORE, MOST, PACKED, PART, REDUCED, RUN, SEGMENTS, SIZES, WHOLE, N
+from .drive import COLUMNS_PACKED, CUTS, KEPT, MORE, MOST, PART, REDUCED, RUN, SEGMENTS, SIZES, WHOLE, N
 from .exp import upper_half
 from .intrinsics import (
     address_of,
@@ -38,6 +38,7 @@ SHORT = 56  # elements of a row
 AT_ONCE = 32  # segments whose powers are kept until their sums are known
 FEW = 64  # rows of columns, of which every fourth is added up
 NARROW = 24  # columns side by side, in eights
+PACKED = 8, 16, 24  # so many columns, if they lie without a gap, have loops of their own
 SECTION = 32  # numbers of a sum for each of them
 SPARE = 16 * SHORT  # bytes of the last segments of a row of one array
 OWN = MOST * SPARE + 8 * AT_ONCE * (SHORT + 2)  # bytes of scratch memory; what other kernels need follows
@@ -187,7 +188,7 @@ def softmax_columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, r
     """Columns side by side, all cut alike."""
     offsets, segments, _ = cuts(numbers)
     narrow = uint64(width) & uint64(NARROW)
-    packed = pointer_to(address_of(numbers), int64(0))[PACKED] == width
+    packed = pointer_to(address_of(numbers), int64(0))[COLUMNS_PACKED] == width
     for s in range(segments):
         at, n = (offsets[s] - offsets[0]) * width, uint64(offsets[s + 1] - offsets[s])
         if n > 0 and packed:
@@ -215,7 +216,7 @@ def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, r
     T = type(zero(y))
     offsets, segments, _ = cuts(numbers)
     scale, narrow = T(numbers[0]), uint64(width) & uint64(NARROW)
-    packed = pointer_to(address_of(numbers), int64(0))[PACKED] == width
+    packed = pointer_to(address_of(numbers), int64(0))[COLUMNS_PACKED] == width
     part, weight = pointer_to(room, zero(y)), pointer_to(room + 32 * SECTION, zero(y))
     m, r = pointer_to(room + 64 * SECTION, zero(y)), pointer_to(room + 72 * SECTION, zero(y))
     b = pointer_to(room + 80 * SECTION, zero(y))
@@ -258,18 +259,24 @@ def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, r
             alone(y, dy, dx, y_step, dy_step, dx_step, offsets, s, width, numbers, room)
 
 
-def rows_room(n: int, narrow: bool) -> int:
-    return OWN + max(
-        softmax.rows_room(1, narrow), softmax.rows_room(max(n, SHORT), narrow), vjp.rows_room(n, narrow)
-    )
+def softmax_rows_room(n: int, narrow: bool) -> int:
+    return OWN + softmax.rows_room(max(n, SHORT + 1), narrow)
 
 
-def columns_room(n: int, width: int, narrow: bool) -> int:
-    return OWN + softmax.columns_room(n, width, narrow) + vjp.columns_room(n, width, narrow)
+def softmax_columns_room(n: int, width: int, narrow: bool) -> int:
+    return OWN + softmax.columns_room(n, width, narrow)
+
+
+def vjp_rows_room(n: int, narrow: bool) -> int:
+    return OWN + vjp.rows_room(n, narrow)
+
+
+def vjp_columns_room(n: int, width: int, narrow: bool) -> int:
+    return OWN + vjp.columns_room(n, width, narrow)
 
 
 HEAD = 3 + MOST  # numbers that `drive.drive` is given
-FOR_A_BLOCK = HEAD + PACKED + 1  # and the numbers of the call; the plan follows, then what `drive` needs
+FOR_A_BLOCK = HEAD + COLUMNS_PACKED + 1  # and the numbers of the call; the plan follows, and scratch memory
 
 
 def drive(given, memory, start, stop):
@@ -277,7 +284,7 @@ def drive(given, memory, start, stop):
 
     For each block `drive.drive` is called as if there were no other.  `given` are what it takes; its address;
     how many numbers the plan has, and a block tiles; and the addresses of the offsets and of the edges: a
-    block has the segments edges[block] … edges[block + 1] − 1; and `PACKED`.
+    block has the segments edges[block] … edges[block + 1] − 1; and `COLUMNS_PACKED`.
     """
     given, own = pointer_to(given, int64(0)), pointer_to(memory, int64(0))
     driver, fields, tiles = given[HEAD], given[HEAD + 1], given[HEAD + 2]
@@ -288,7 +295,7 @@ def drive(given, memory, start, stop):
     copied(pointer_to(given[1], int64(0)), numbers, MORE)
     copied(pointer_to(given[0], int64(0)), plan, fields)
     own[0], own[1] = address_of(plan), address_of(numbers)
-    numbers[WHOLE], numbers[PACKED] = plan[PART], given[HEAD + 5]
+    numbers[WHOLE], numbers[COLUMNS_PACKED] = plan[PART], given[HEAD + 5]
     steps, each = SIZES + plan[KEPT] + plan[REDUCED], plan[KEPT] + plan[REDUCED] + 2
     while start < stop:
         block = start // tiles
