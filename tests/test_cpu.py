@@ -58,7 +58,7 @@ def assert_same_bits(found, expected):
 @pytest.fixture
 def way(monkeypatch):
     """The plan of a call on these arrays, of which no kernel is compiled: a table by names."""
-    for what in ("kernel", "gather", "scatter"):
+    for what in ("kernel", "move"):
         monkeypatch.setattr(kernels, what, lambda *which: 1)
 
     def planned(name, arrays, axes, where=None, in_place=False, ways=1):

@@ -12,27 +12,23 @@ if machine.lacks("float16"):
     pytest.skip("no conversions on this machine", allow_module_level=True)
 
 INTEGER, DOUBLE = ctypes.c_int64, ctypes.c_double
-GATHER = ctypes.CFUNCTYPE(None, *[INTEGER] * 10, *[DOUBLE] * 3)
-SCATTER = ctypes.CFUNCTYPE(None, *[INTEGER] * 10, DOUBLE)
+MOVE = ctypes.CFUNCTYPE(None, *[INTEGER] * 11, *[DOUBLE] * 3)
 MASK = np.ones(1, bool)
 
 
-def widened(halves):
-    """By `memory.gather`."""
-    found = np.empty(halves.size, np.float32)
-    mask, n = (MASK.ctypes.data, 0, 0), halves.size
-    function = GATHER(kernels.gather(halves.dtype.name, "float32"))
-    function(halves.ctypes.data, n, 1, *mask, found.ctypes.data, n, 1, n, 1.0, np.nan, 0.0)
+def moved(values, source, target, found):
+    """By `memory.move`."""
+    move, mask, n = MOVE(kernels.move(source, target)), (MASK.ctypes.data, 0, 0), values.size
+    move(values.ctypes.data, n, 1, *mask, found.ctypes.data, n, 1, 1, n, 1.0, np.nan, 0.0)
     return found
+
+
+def widened(halves):
+    return moved(halves, halves.dtype.name, "float32", np.empty(halves.size, np.float32))
 
 
 def rounded(values, dtype):
-    """By `memory.scatter`."""
-    found = np.empty(values.size, dtype)
-    mask, n = (MASK.ctypes.data, 0, 0), values.size
-    function = SCATTER(kernels.scatter("float32", found.dtype.name))
-    function(values.ctypes.data, n, found.ctypes.data, n, 1, *mask, 1, n, 0.0)
-    return found
+    return moved(values, "float32", np.dtype(dtype).name, np.empty(values.size, dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

@@ -1,19 +1,24 @@
-"""The operations in NumPy, in float64 and with every temporary: where the kernels can't be compiled."""
+"""The operations in NumPy, in float64 and with every temporary: where the kernels can't be compiled.
+
+The formulas are plain ones, for rows along the last axis; what is added is what the kernels do with a mask, a
+scale, nothing in a row, and numbers that are not finite.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from ..checks import Array
-from ..formulas import entmax as entmax_formulas
-from ..formulas import softmax as formulas
+from ..formulas import entmax, entropy, log_softmax, softmax
 
 Where = tuple[int, tuple[int, ...]] | None
+PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0}  # as in kernels.py
 
 
 class Memory:
@@ -24,136 +29,93 @@ class Memory:
         self.__array_interface__ |= {"data": (address, False), "strides": strides}
 
 
+def known(dtype: str) -> Any:
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
 def view(dtype: str, shape: tuple[int, ...], address: int, strides: tuple[int, ...]) -> Array:
     """The array there; strides in elements."""
-    of = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
+    of = known(dtype)
     steps = tuple([step * of.itemsize for step in strides])
     array: Array = np.asarray(Memory(f"V{of.itemsize}", shape, address, steps)).view(of)
     return array
 
 
-def mean(y: Array, v: Array) -> Array:
-    result: Array = np.sum(y * v, axis=-1, keepdims=True) / np.sum(y, axis=-1, keepdims=True)
-    return result
+def over_rows(what: Any, a: Any) -> Any:
+    """The result of a NumPy reduction over each row, beside that row."""
+    return what(a, axis=-1, keepdims=True)
 
 
-def centred(y: Array, v: Array) -> Array:
-    """v less its mean under the weights y, from the winner's, so that an offset costs no digits."""
-    h = np.where(np.abs(v).max(axis=-1, keepdims=True) > 1e300, 2.0**-4, 1.0)  # differences may overflow
-    d = v * h - np.take_along_axis(v, np.argmax(y, axis=-1, keepdims=True), -1) * h
-    d = d - mean(y, d)
-    result: Array = (d - mean(y, d)) / h
-    return result
+def mean(s: Array, v: Array) -> Any:
+    return over_rows(np.sum, s * v) / over_rows(np.sum, s)
 
 
-def differences(x: Array, there: Array, scale: float) -> tuple[Array, Array]:
+def differences(x: Array, there: Array, scale: float) -> tuple[Any, Any]:
     """scale·x less its largest, and whether a row has any."""
     if scale == 0:
         x, scale = np.where(x > -np.inf, x * 0.0, x), 1.0  # NaN stays, −inf has no part
     x = np.where(there, x * math.copysign(1.0, scale), -np.inf)
-    top = np.max(x, axis=-1, keepdims=True)
+    top = over_rows(np.max, x)
     return (x - top) * abs(scale), top != -np.inf  # a difference may overflow, to −inf
 
 
-def forward(x: Array, there: Array, scale: float, nothing: float, alpha: float = 1.0) -> Array:
+def forward(name: str, x: Array, there: Array, scale: float, nothing: float, alpha: float = 1.0) -> Any:
     t, some = differences(x, there, scale)
-    y = formulas.softmax(t, np) if alpha == 1 else entmax_formulas.entmax(t, alpha, np)
+    finite = np.maximum(t, -1000.0)  # the power is 0 all the same
+    if name == "logsumexp":
+        z = np.where(there & (x != (-np.inf if scale >= 0 else np.inf)), x * scale, -np.inf)
+        top = over_rows(np.max, z)
+        total = np.where(top == np.inf, top, top + entropy.logsumexp(finite, np)[:, None])
+        return np.where(some, total, -np.inf)
+    if name == "entropy":
+        return np.where(some, entropy.entropy(finite, np)[:, None], 0.0)
+    if name == "log_softmax":
+        y = np.where(some, log_softmax.log_softmax(t, np), np.log(nothing))
+        return np.where(there, y, -np.inf)
+    y = softmax.softmax(t, np) if alpha == 1 else entmax.entmax(t, alpha, np)
     return np.where(there, np.where(some, y, nothing), 0.0)
 
 
-def log_of_sum(t: Array) -> Array:
-    """log Σ exp(t); of a sure row it is what the others come to."""
-    others = np.sum(np.where(t == 0, 0.0, np.exp(t)), axis=-1, keepdims=True)
-    result: Array = np.log1p(others + (np.sum(t == 0, axis=-1, keepdims=True) - 1))
-    return result
-
-
-def log_forward(x: Array, there: Array, scale: float, nothing: float) -> Array:
+def of_reduction(name: str, dy: Array, x: Array, there: Array, scale: float) -> Any:
+    """The gradient of a reduction, for a number dy of each row."""
     t, some = differences(x, there, scale)
-    y: Array = np.where(there, np.where(some, t - log_of_sum(t), np.log(nothing)), -np.inf)
-    return y
+    vjp = entropy.entropy_vjp if name == "entropy_vjp" else entropy.logsumexp_vjp
+    return np.where(there & some, vjp(np.maximum(t, -1000.0), dy[:, 0], np), 0.0)
 
 
-def logsumexp(x: Array, there: Array, scale: float, nothing: float) -> Array:
-    t, some = differences(x, there, scale)
-    z = np.where(there & (x != (-np.inf if scale >= 0 else np.inf)), x * scale, -np.inf)
-    top = np.max(z, axis=-1, keepdims=True)
-    return np.where(some, np.where(top == np.inf, top, top + log_of_sum(t)), -np.inf)
-
-
-def entropy(x: Array, there: Array, scale: float, nothing: float) -> Array:
-    t, some = differences(x, there, scale)
-    p = formulas.softmax(t, np)
-    mean = np.sum(np.where(p == 0, 0.0, p * t), axis=-1, keepdims=True)
-    return np.where(some, log_of_sum(t) - mean, 0.0)
-
-
-def logsumexp_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
-    return dy * forward(x, there, scale, 0.0)
-
-
-def entropy_vjp(dy: Array, x: Array, there: Array, scale: float) -> Array:
-    t, _ = differences(x, there, scale)
-    p = formulas.softmax(t, np)
-    dx: Array = dy * p * -centred(p, np.where(p == 0, 0.0, t))
-    return dx
-
-
-def log_sum(y: Array, dy: Array) -> tuple[Array, Array, Array]:
-    """dy where y is not −inf, its sum, and what both are divided by so that nothing overflows."""
-    size = np.max(np.abs(dy), axis=-1, keepdims=True)
-    h = np.where(size > 1e290, 2.0**64, 1.0)
-    dy = np.where(y == -np.inf, dy * 0.0, dy) / h
-    total = np.sum(dy, axis=-1, keepdims=True)
-    return dy, total + (total - total), h
-
-
-def log_product(y: Array, dy: Array, scale: float) -> Array:
-    dy, total, h = log_sum(y, dy)
-    near = y > -0.34
-    sure = (dy - total) - total * np.expm1(np.where(near, y, 0.0))
-    dx: Array = np.where(near, sure, dy - total * np.exp(y)) * scale * h
-    return dx
-
-
-def log_tangent(y: Array, dx: Array, scale: float) -> Array:
-    found = centred(np.exp(y), dx)
-    return np.where(y == -np.inf, found * 0.0, found) * scale
-
-
-def log_double_backward(y: Array, dy: Array, v: Array, scale: float) -> Array:
-    _, total, h = log_sum(y, dy)
-    result: Array = -np.exp(y) * total * centred(np.exp(y), v) * scale * scale * h
-    return result
-
-
-def weights(y: Array, alpha: float) -> Array:
-    """s = y^(2−α) on the support; NaN stays."""
-    s = y if alpha == 1 else np.where(y == 0, 0.0, np.minimum(y ** (2 - alpha), 2.0**500))
-    result: Array = s + y * 0  # NaN to the power of 0 is 1
-    return result
-
-
-def product(y: Array, dy: Array, scale: float, alpha: float = 1.0) -> Array:
-    y = weights(y, alpha)
-    return centred(y, dy) * scale * y
-
-
-def double_backward(y: Array, dy: Array, v: Array, scale: float, alpha: float = 1.0) -> Array:
-    s = weights(y, alpha)
-    slope = np.where(y == 0, 0.0, (2 - alpha) * s / y)
-    p = centred(s, dy) * centred(s, v) * slope
-    return (p - mean(s, p)) * s * scale * scale
-
-
-def alpha_vjp(y: Array, dx: Array, scale: float, alpha: float) -> Array:
-    """Σ dx·ψ in each element of a row: see `sparse.psi`."""
-    log = np.log(np.where(y == 0, 1.0, y))
-    t = (alpha - 1) * log
-    series = sum((k + 1) / math.factorial(k + 2) * np.maximum(t, -1) ** k for k in range(18))
-    g = np.where(np.abs(t) < 1, series, (1 - np.exp(t) * (1 - t)) / t**2)
-    result: Array = y * 0 - np.sum(dx * log**2 * g, axis=-1, keepdims=True)
-    return result
+def product(name: str, given: Sequence[Array], there: Array, scale: Any, alpha: float = 1.0) -> Any:
+    """A product with the Jacobian, or a derivative of one, of y and one or two others."""
+    logarithmic = name.startswith("log")
+    absent = -np.inf if logarithmic else 0.0
+    y, *others = (np.where(there, a, 0.0 if i else absent) for i, a in enumerate(given))
+    off = (y == absent).all(axis=-1, keepdims=True) | ~there
+    spoilt = np.isnan(y).any(axis=-1, keepdims=True)
+    s = np.exp(y) if logarithmic else np.where(y == 0, 0.0, np.minimum(y ** (2 - alpha), 2.0**500))
+    scale, centred = scale ** len(others), []  # of a double backward it counts twice
+    for i, v in enumerate(others):
+        spoilt |= ~np.isfinite(v).all(axis=-1, keepdims=True)
+        h = np.where(over_rows(np.max, np.abs(v)) > 1e290, 2.0**-64, 1.0)  # a sum might overflow
+        others[i] = np.where(y == -np.inf, 0.0, v * h)
+        scale = scale / h
+        d = others[i] - np.take_along_axis(others[i], np.argmax(y, axis=-1, keepdims=True), -1)
+        d = d - mean(s, d)  # from the winner's, so that an offset costs no digits
+        centred.append(d - mean(s, d))
+    if name == "log_softmax_vjp":
+        result = log_softmax.vjp(y, others[0], np)
+    elif name == "log_softmax_jvp":
+        result = np.where(y == -np.inf, 0.0, centred[0])
+    elif name == "log_softmax_double_backward":
+        result = -s * over_rows(np.sum, others[0]) * centred[1]
+    elif name.endswith("double_backward"):
+        p = centred[0] * centred[1] * np.where(y == 0, 0.0, (2 - alpha) * s / y)
+        result = (p - mean(s, p)) * s
+    elif name == "entmax_alpha_vjp":  # Σ dx·ψ in each element of a row: see `sparse.psi`
+        t = (alpha - 1) * np.log(np.where(y == 0, 1.0, y))
+        psi = (np.expm1(t) - t * np.exp(t)) / (alpha - 1) ** 2
+        result = over_rows(np.sum, others[0] * psi)
+    else:
+        result = centred[0] * s
+    return np.where(off, 0.0, np.where(spoilt, np.nan, result * scale))
 
 
 def eigenvalues(p: Array, found: Array) -> None:
@@ -184,21 +146,18 @@ def cross_entropy(
     t = given[1].astype(np.float64) if read == 2 else np.zeros_like(x)
     found = view("float64", (*shape, 4), addresses[read], (*strides[read], 1))
     with np.errstate(all="ignore"):
-        top = x.max(axis=-1, keepdims=True)
+        top = over_rows(np.max, x)
         is_top, e = x == top, np.exp(x - top)
-        others = np.sum(np.where(is_top, 0.0, e), axis=-1, keepdims=True)
-        others += np.sum(is_top, axis=-1, keepdims=True) - 1 + (top - top)
+        others = over_rows(np.sum, np.where(is_top, 0.0, e))
+        others += over_rows(np.sum, is_top) - 1 + (top - top)
         weight = share * t + even
-        distance = np.sum(np.where(weight == 0, 0.0, weight * (top - x)), axis=-1, keepdims=True)
-        total = np.sum(t, axis=-1, keepdims=True)
+        distance = over_rows(np.sum, np.where(weight == 0, 0.0, weight * (top - x)))
+        total = over_rows(np.sum, t)
         rows = np.concatenate([top, others, distance, total], axis=-1)
         np.moveaxis(found, axis, -2)[..., 0, :] = rows
         if len(addresses) > read + 1:
             whole = total * share + smoothing if read == 2 else 1.0
-            dx = e / (1 + others) * whole - weight
-            elsewhere = np.sum(np.where(is_top, 0.0, weight), axis=-1, keepdims=True)
-            sure = elsewhere - whole * (others / (1 + others))
-            given[-1][...] = np.where(is_top & (others < 0.5) & (read == 2), sure, dx) / divisor
+            given[-1][...] = (e / (1 + others) * whole - weight) / divisor
 
 
 def run(
@@ -212,8 +171,17 @@ def run(
     scale: float,
     nothing: float,
     more: tuple[float, ...] = (),
+    offsets: Array | None = None,
 ) -> None:
     """What `call.run` does."""
+    if offsets is not None:
+        axis, size = axes[0], known(dtype).itemsize
+        for begin, end in pairwise(offsets.tolist()):
+            part = (*shape[:axis], end - begin, *shape[axis + 1 :])
+            begins = [at + begin * steps[axis] * size for at, steps in zip(addresses, strides, strict=True)]
+            if begin < end:
+                run(name.removeprefix("segment_"), dtype, part, begins, strides, axes, where, scale, nothing)
+        return
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
         return
@@ -224,42 +192,14 @@ def run(
         for of, address, steps in zip(dtypes, addresses, strides, strict=True)
     ]
     n, moved = math.prod(shape[d] for d in axes), arrays[-1].shape
-    read = [array.astype(np.float64).reshape(-1, n) for array in arrays[:-1]]
+    read: list[Any] = [array.astype(np.float64).reshape(-1, n) for array in arrays[:-1]]
     mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     with np.errstate(all="ignore"):
-        if name in FORWARDS:
-            result = np.broadcast_to(FORWARDS[name](read[0], there, scale, nothing, *more), read[0].shape)
-        elif name in REDUCED:
-            result = REDUCED[name](*read, there, scale)
-            lost = -np.inf if scale >= 0 else np.inf
-            result[(~there | (read[1] == lost)).all(axis=-1)] = 0  # an empty row
-            result[~there] = 0
+        if name in ("logsumexp_vjp", "entropy_vjp"):
+            result = of_reduction(name, read[0], read[1], there, scale)
+        elif len(read) == 1:
+            result = np.broadcast_to(forward(name, read[0], there, scale, nothing, *more), read[0].shape)
         else:
-            absent = -np.inf if name.startswith("log_softmax") else 0.0  # of y
-            read = [np.where(there, array, 0.0 if i else absent) for i, array in enumerate(read)]
-            result = PRODUCTS[name](*read, scale, *more)
-            result[(read[0] == absent).all(axis=-1)] = 0
-            result[~there] = 0
+            result = product(name, read, there, scale, *more)
         arrays[-1][...] = result.reshape(moved)
-
-
-PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0}  # as in kernels.py
-FORWARDS: dict[str, Callable[..., Any]] = {
-    "softmax": forward,
-    "entmax": forward,
-    "log_softmax": log_forward,
-    "logsumexp": logsumexp,
-    "entropy": entropy,
-}
-REDUCED: dict[str, Callable[..., Any]] = {"logsumexp_vjp": logsumexp_vjp, "entropy_vjp": entropy_vjp}
-PRODUCTS: dict[str, Callable[..., Any]] = {
-    "softmax_vjp": product,
-    "softmax_double_backward": double_backward,
-    "entmax_vjp": product,
-    "entmax_double_backward": double_backward,
-    "entmax_alpha_vjp": alpha_vjp,
-    "log_softmax_vjp": log_product,
-    "log_softmax_jvp": log_tangent,
-    "log_softmax_double_backward": log_double_backward,
-}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +21,13 @@ MOST = 4  # arrays of a call, as in drive.py, which would load Numba
 
 
 @functools.cache
-def loaded() -> tuple[Any, Any, int]:
-    """`plan`, the operations, and the address of the compiled `drive`.  Numba is loaded here."""
+def loaded() -> tuple[Any, Any]:
+    """`kernels`, and the function `plan`.  Numba is loaded here."""
     with threads.first_use:
         from . import kernels
         from .plan import plan
 
-        return plan, kernels.OPERATIONS, kernels.driver()
+        return kernels, plan
 
 
 @functools.lru_cache(maxsize=1024)
@@ -38,7 +39,7 @@ def numbers(
     scale: float,
     nothing: float,
     more: tuple[float, ...] = (),
-) -> tuple[npt.NDArray[np.float64], bool]:
+) -> tuple[array[float], bool]:
     """The numbers of a call (see `drive`), and whether what is read has to be multiplied by their factor.
 
     A scale is given to the kernels as a number of the type that they compute in, and what that lost.  Where
@@ -57,7 +58,7 @@ def numbers(
         factor, size = unit, scale / unit
     rounded = size if double else float(np.float32(size))
     fill = (*fill, *[0.0] * (MOST - len(fill)))
-    return np.array([rounded, size - rounded, nothing, factor, absent, *fill, *more]), factor != 1
+    return array("d", [rounded, size - rounded, nothing, factor, absent, *fill, *more]), factor != 1
 
 
 def run(
@@ -71,6 +72,7 @@ def run(
     scale: float = 1.0,
     nothing: float = 0.0,
     more: tuple[float, ...] = (),
+    offsets: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Do the operation `name` of `kernels.OPERATIONS` on arrays of one shape.
 
@@ -91,48 +93,62 @@ def run(
         What a row of logits gives that has nothing in it.
     more : tuple of float
         Other numbers that the kernel takes.
+    offsets : array of int64, optional
+        Where the segments of the one axis begin, and where the last one ends.
     """
     elements = math.prod(shape)
     if elements == 0:
         return
     if machine.lacks(dtype):
         threads.ran("formulas", name)
-        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more)
+        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more, offsets)
         return
-    mask, mask_strides = where or (NO_MASK, None)
-    in_place = addresses[-1] in addresses[:-1]
-    ways = threads.threads_for(elements)
-    plan, values = prepared(
-        name, dtype, shape, tuple(strides), axes, mask_strides, scale, nothing, more, in_place, ways
-    )
-    ways = min(ways, plan.tiles)
-    threads.ran("numba", name, ways)
-    missing = (0,) * (MOST - len(addresses))
-    arguments = plan.address, values.ctypes.data, *addresses, *missing, mask
-    team.run(loaded()[-1], arguments, plan.scratch, plan.tiles, ways)
-
-
-def prepared(
-    name: str,
-    dtype: str,
-    shape: tuple[int, ...],
-    strides: tuple[tuple[int, ...], ...],
-    axes: tuple[int, ...],
-    mask: tuple[int, ...] | None,
-    scale: float,
-    nothing: float,
-    more: tuple[float, ...],
-    in_place: bool,
-    ways: int,
-) -> tuple[Any, npt.NDArray[np.float64]]:
-    """The plan and the numbers of a call."""
-    plan, operations, *_ = loaded()
-    operation = operations[name]
+    kernels, plan = loaded()
+    operation, double, ways = kernels.OPERATIONS[name], dtype == "float64", threads.threads_for(elements)
     once = operation.read == 2
-    double = dtype == "float64"
     values, multiply = numbers(operation.fill, operation.logits, once, double, scale, nothing, more)
+    in_place = addresses[-1] in addresses[:-1]
     moved = (*[multiply] * operation.read, *[False] * (len(strides) - operation.read - 1), in_place)
-    return plan(name, dtype, tuple(shape), strides, axes, mask, moved, ways), values
+    mask, mask_strides = where or (NO_MASK, None)
+    missing = (0,) * (MOST - len(addresses))
+    if offsets is None:
+        way = plan(name, dtype, tuple(shape), tuple(strides), axes, mask_strides, moved, ways)
+        driver, units, memory, of_segments = kernels.work("drive"), way.tiles, way.scratch, []
+    else:
+        axis = axes[0]
+        edges, longest, columns = blocks(offsets, shape, strides[0], axis)
+        packed = columns if columns in kernels.segments.PACKED else 0
+        if packed:  # what does not lie without a gap has to be moved for that
+            moved = tuple([move or of[axis] != packed for move, of in zip(moved, strides, strict=True)])
+        shape = (*shape[:axis], longest, *shape[axis + 1 :])
+        way = plan(name, dtype, shape, tuple(strides), axes, None, moved, 1)
+        driver, units = kernels.work("drive segments"), way.tiles * (len(edges) - 1)
+        memory = kernels.segments.FOR_A_BLOCK + way.table.size + 8 + way.scratch
+        of_plan = kernels.work("drive"), way.table.size, way.tiles
+        of_segments = [*of_plan, offsets.ctypes.data, edges.buffer_info()[0], packed]
+    ways = min(ways, units)
+    threads.ran("numba", name, ways)
+    given = way.address, values.buffer_info()[0], *addresses, *missing, mask, *of_segments
+    team.run(driver, given, memory, units, ways)
+
+
+BLOCK = 1 << 14  # about how many elements of segments, with all columns side by side, are done at a time
+
+
+def blocks(
+    offsets: npt.NDArray[np.int64], shape: tuple[int, ...], strides: tuple[int, ...], axis: int
+) -> tuple[array[int], int, int]:
+    """The segments with which blocks begin, how many rows a block has at most, and how many columns."""
+    n, step = shape[axis], abs(strides[axis])
+    beside = math.prod([size for size, other in zip(shape, strides, strict=True) if abs(other) < step])
+    block, edges = max(1, BLOCK // beside), array("q", (0, len(offsets) - 1))
+    if n > 2 * block:
+        found = offsets[:-1].searchsorted(np.arange(0, n + block, block))
+        found[-1] = edges[1]
+        rows = offsets[found]
+        n = min(n, -(-int((rows[1:] - rows[:-1]).max()) // block) * block)
+        edges = array("q", found.tolist())
+    return edges, n, beside
 
 
 def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> None:
@@ -142,10 +158,8 @@ def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> N
         threads.ran("formulas", "eigenvalues")
         by_formulas.eigenvalues(p, found)
         return
-    with threads.first_use:
-        from . import kernels, secular
-
-        address, lanes = kernels.eigenvalues(), secular.LANES
+    kernels, _ = loaded()
+    lanes = kernels.secular.LANES
     rows = np.zeros((p.size // n, -(-n // lanes) * lanes))
     result = np.zeros_like(rows)
     rows[:, :n] = p.reshape(-1, n)
@@ -153,23 +167,5 @@ def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> N
     ways = min(threads.threads_for(p.size * n), gaps)
     threads.ran("numba", "eigenvalues", ways)
     given = rows.ctypes.data, result.ctypes.data, n, rows.shape[1], lanes
-    team.run(address, given, 3 * lanes, gaps, ways)
+    team.run(kernels.work("eigenvalues"), given, 3 * lanes, gaps, ways)
     found[...] = result[:, :n].reshape(p.shape)
-
-
-def gate(dtype: str, arrays: int, ndim: int) -> Any:
-    """The function of `contiguous.py` for so many arrays; it now takes this dtype and number of axes, too."""
-    if machine.lacks(dtype):
-        return lambda *arguments: False
-    from . import kernels
-
-    return kernels.gate(dtype, arrays, ndim)
-
-
-def table(name: str, dtype: str) -> int:
-    """The address of what it needs to know of an operation."""
-    if machine.lacks(dtype):
-        return 0
-    from . import kernels
-
-    return int(kernels.table(name, dtype).ctypes.data)

@@ -4,6 +4,7 @@ A *tile* is some neighbouring rows, or some neighbouring columns, of all arrays 
 call, an array of int64, says where they lie; `plan.py` writes it, with the names below.
 """
 
+import numpy as np
 from numba import int64, njit
 
 from .intrinsics import call, pointer_to
@@ -17,10 +18,14 @@ TABLES = 32  # float64s that hold what is known of a tile
 SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
 MORE = FILL + MOST  # what else a kernel takes
 ALPHA = MORE  # of entmax
+# of rows in segments, as integers: the address of the offsets, how many segments, the address of the kernel
+# of whole rows; and how many columns there are if they are 8, 16 or 24 and lie without a gap, else 0
+CUTS, SEGMENTS, WHOLE, COLUMNS_PACKED = range(MORE, MORE + 4)
 
 # what stands where in a plan
 (
     KERNEL,  # the address of the kernel
+    PART,  # that of the kernel for one of the segments that a row is cut into; 0: it is not cut
     READ,  # how many arrays it reads; they come first
     ARRAYS,
     COLUMNS,  # whether tiles are columns
@@ -34,8 +39,8 @@ ALPHA = MORE  # of entmax
     KEPT,  # axes that are kept
     REDUCED,  # axes that are reduced, beside the run
     AGREE,  # the function that tells whether a mask makes no difference; 0: it is not asked
-    MOVE,  # for each array the function that gathers or scatters it; 0: the kernel works on it as it is
-) = range(15)
+    MOVE,  # for each array the function that moves it; 0: the kernel works on it as it is
+) = range(16)
 SIZES = MOVE + MOST  # of the kept axes, then of the reduced ones
 # then for each array, and the mask, its steps in elements along these axes and along the run, and the bytes
 # of an element
@@ -47,8 +52,8 @@ def drive(given, memory, start, stop):
     `given` are the addresses of the plan, of the numbers, of up to four arrays and of the mask; `memory` is
     scratch.
 
-    `numbers` are for the kernel; from 3 on they are what `gather` takes: a factor of the last array that is
-    read, what counts as absent, and what stands in for it in each array.
+    `numbers` are for the kernel; from 3 on they are what `memory.move` takes: a factor of the last array that
+    is read, what counts as absent, and what stands in for it in each array.
     """
     given = pointer_to(given, int64(0))
     plan, numbers, where = pointer_to(given[0], int64(0)), given[1], given[2 + MOST]
@@ -119,32 +124,34 @@ def drive(given, memory, start, stop):
 
 @njit(nogil=True, error_model="numpy")
 def move(plan, values, at, scratch, i, count):
-    """Gather or scatter array i of a tile, a run after the other."""
+    """Array i of a tile to scratch memory or, if it is written, from there, a run after the other."""
     kept, reduced, n, run = plan[KEPT], plan[REDUCED], plan[N], plan[RUN]
     steps, fields = SIZES + kept + reduced, kept + reduced + 2
     of_array, of_mask = steps + i * fields, steps + MOST * fields
-    along, down = plan[of_array + kept - 1], plan[of_array + fields - 2]
-    mask_along, mask_down = plan[of_mask + kept - 1], plan[of_mask + fields - 2]
-    rows, elements, target_step = count, run, n
-    if plan[COLUMNS]:
-        along, down, mask_along, mask_down = down, along, mask_down, mask_along
-        rows, elements, target_step = n, count, count
+    # from row to row, and from element to element; there the elements of a row, or column, are neighbours
+    rows, elements, rows_step, step = count, run, plan[of_array + kept - 1], plan[of_array + fields - 2]
+    mask_rows_step, mask_step = plan[of_mask + kept - 1], plan[of_mask + fields - 2]
+    there_rows_step, there_step = (int64(1), count) if plan[COLUMNS] else (n, int64(1))
+    if abs(step) > abs(rows_step) and rows > 1:  # neighbours in the caller's memory one after the other
+        rows, elements, rows_step, step = elements, rows, step, rows_step
+        mask_rows_step, mask_step = mask_step, mask_rows_step
+        there_rows_step, there_step = there_step, there_rows_step
     for j in range(n // run):
-        rest, source, mask = j, at[i], at[MOST]
+        rest, here, mask = j, at[i], at[MOST]
         for k in range(kept + reduced - 1, kept - 1, -1):
             index = rest % plan[SIZES + k]
             rest //= plan[SIZES + k]
-            source += index * plan[of_array + k] * plan[of_array + fields - 1]
+            here += index * plan[of_array + k] * plan[of_array + fields - 1]
             mask += index * plan[of_mask + k]
-        part = scratch + j * run * plan[ITEM]
+        there = scratch + j * run * plan[ITEM]
         if i < plan[READ]:
             factor = values[FACTOR] if i == plan[READ] - 1 else 1.0
             call(
-                *(plan[MOVE + i], source, along, down, mask, mask_along, mask_down),
-                *(part, target_step, rows, elements, factor, values[LOST], values[FILL + i]),
+                *(plan[MOVE + i], here, rows_step, step, mask, mask_rows_step, mask_step),
+                *(there, there_rows_step, there_step, rows, elements, factor, values[LOST], values[FILL + i]),
             )
         else:
             call(
-                *(plan[MOVE + i], part, target_step, source, along, down, mask, mask_along, mask_down),
-                *(rows, elements, values[FILL + i]),
+                *(plan[MOVE + i], there, there_rows_step, there_step, mask, mask_rows_step, mask_step),
+                *(here, rows_step, step, rows, elements, 1.0, np.nan, values[FILL + i]),
             )

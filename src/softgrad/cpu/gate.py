@@ -12,20 +12,12 @@ from numpy import empty, ndarray
 
 from .. import threads
 from ..checks import FLOATS, Array
-from . import call
+from . import machine
 
 # by dtype: a function of `contiguous.py`, its table, the dtype it sees, None if the same
 Known = dict[Any, tuple[Any, int, Any]]
-SOFTMAX: Known = {}
-SOFTMAX_VJP: Known = {}
-LOG_SOFTMAX: Known = {}
-LOG_SOFTMAX_VJP: Known = {}
-KNOWN = {
-    "softmax": SOFTMAX,
-    "softmax_vjp": SOFTMAX_VJP,
-    "log_softmax": LOG_SOFTMAX,
-    "log_softmax_vjp": LOG_SOFTMAX_VJP,
-}
+KNOWN: dict[str, Known] = {name: {} for name in ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")}
+SOFTMAX, SOFTMAX_VJP, LOG_SOFTMAX, LOG_SOFTMAX_VJP = KNOWN.values()
 threads.shortcuts.extend(KNOWN.values())
 opened: set[tuple[str, Any, int]] = set()  # with the number of axes
 
@@ -75,6 +67,10 @@ def remember(name: str, arrays: tuple[Array, ...]) -> None:
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))
+        if machine.lacks(dtype.name):
+            return
+        from . import kernels
+
         bits = FLOATS[dtype][1]
-        gate = call.gate(dtype.name, len(arrays), ndim)
-        KNOWN[name][dtype] = gate, call.table(name, dtype.name), bits if bits != dtype else None
+        gate, table = kernels.gate(dtype.name, len(arrays), ndim), kernels.table(name, dtype.name)
+        KNOWN[name][dtype] = gate, table.ctypes.data, bits if bits != dtype else None

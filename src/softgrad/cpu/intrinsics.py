@@ -19,24 +19,32 @@ I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 FLOAT16, BFLOAT16 = types.uint16, types.int16
 
 
-def apart(builder, role, instruction):
-    """Say that what `load` reads is no memory that `store` writes: no loop has to find out."""
-    domain = builder.module.add_metadata(["softgrad"])
-    own, written = (builder.module.add_metadata([name, domain]) for name in ("scratch", "written"))
-    instruction.set_metadata(
-        role, builder.module.add_metadata([written, own] if role == "noalias" else [written])
-    )
-    if role == "alias.scope":
-        instruction.set_metadata("noalias", builder.module.add_metadata([own]))
-    return instruction
+def code(emit):
+    """What Numba asks of an intrinsic, from a function of LLVM's builder and the values it is called with."""
+
+    def generate(context, builder, signature, values):
+        result = emit(builder, *values)
+        return context.get_dummy_value() if signature.return_type == types.void else result
+
+    return generate
 
 
-def scratch(builder, instruction):
-    """Say that it is about scratch memory, which lies apart from what `load` reads and `store` writes."""
-    domain = builder.module.add_metadata(["softgrad"])
-    own, written = (builder.module.add_metadata([name, domain]) for name in ("scratch", "written"))
-    instruction.set_metadata("alias.scope", builder.module.add_metadata([own]))
-    instruction.set_metadata("noalias", builder.module.add_metadata([written]))
+def about(builder, instruction, role):
+    """Say which memory it is about: what `load` reads, what `store` writes, or "scratch" memory.
+
+    None of them overlap, so that no loop has to find out.
+    """
+    module = builder.module
+    domain = module.add_metadata(["softgrad"])
+    own, written = (module.add_metadata([name, domain]) for name in ("scratch", "written"))
+    here, elsewhere = {
+        "load": ([], [written, own]),
+        "store": ([written], [own]),
+        "scratch": ([own], [written]),
+    }[role]
+    if here:
+        instruction.set_metadata("alias.scope", module.add_metadata(here))
+    instruction.set_metadata("noalias", module.add_metadata(elsewhere))
     return instruction
 
 
@@ -50,15 +58,16 @@ def load(typing, pointer, index):
     """pointer[index], in the type that it is computed in."""
     element = pointer.dtype
 
-    def code(context, builder, signature, arguments):
-        value = apart(builder, "noalias", builder.load(builder.gep(arguments[0], [arguments[1]])))
+    @code
+    def emit(builder, pointer, index):
+        value = about(builder, builder.load(builder.gep(pointer, [index])), "load")
         if element == FLOAT16:
             return builder.fpext(builder.bitcast(value, HALF), F32)
         if element == BFLOAT16:
             return builder.bitcast(builder.shl(builder.zext(value, I32), I32(16)), F32)
         return value
 
-    return computed(element)(pointer, index), code
+    return computed(element)(pointer, index), emit
 
 
 @intrinsic
@@ -66,8 +75,8 @@ def store(typing, pointer, index, value):
     """pointer[index] = value, rounded once to the nearest, ties to even."""
     element = pointer.dtype
 
-    def code(context, builder, signature, arguments):
-        pointer, index, value = arguments
+    @code
+    def emit(builder, pointer, index, value):
         if element == FLOAT16:
             value = builder.bitcast(builder.fptrunc(value, HALF), I16)
         elif element == BFLOAT16:
@@ -77,38 +86,49 @@ def store(typing, pointer, index, value):
             kept = builder.or_(bits, I32(0x400000))  # of a NaN, which would overflow
             rounded = builder.select(builder.fcmp_unordered("uno", value, value), kept, rounded)
             value = builder.trunc(builder.lshr(rounded, I32(16)), I16)
-        apart(builder, "alias.scope", builder.store(value, builder.gep(pointer, [index])))
-        return context.get_dummy_value()
+        about(builder, builder.store(value, builder.gep(pointer, [index])), "store")
 
-    return types.void(pointer, index, computed(element)), code
+    return types.void(pointer, index, computed(element)), emit
 
 
 @intrinsic
 def kept(typing, pointer, index):
     """pointer[index], of scratch memory that is written by `keep` alone."""
-
-    def code(context, builder, signature, arguments):
-        return scratch(builder, builder.load(builder.gep(arguments[0], [arguments[1]])))
-
-    return pointer.dtype(pointer, index), code
+    return pointer.dtype(pointer, index), code(
+        lambda builder, pointer, index: about(builder, builder.load(builder.gep(pointer, [index])), "scratch")
+    )
 
 
 @intrinsic
 def keep(typing, pointer, index, value):
     """pointer[index] = value, of scratch memory that is read by `kept` alone."""
 
-    def code(context, builder, signature, arguments):
-        scratch(builder, builder.store(arguments[2], builder.gep(arguments[0], [arguments[1]])))
-        return context.get_dummy_value()
+    @code
+    def emit(builder, pointer, index, value):
+        about(builder, builder.store(value, builder.gep(pointer, [index])), "scratch")
 
-    return types.void(pointer, index, pointer.dtype), code
+    return types.void(pointer, index, pointer.dtype), emit
 
 
 @intrinsic
 def zero(typing, pointer):
     """0 in the type that the elements of a pointer are computed in."""
     result = computed(pointer.dtype)
-    return result(pointer), lambda context, builder, signature, arguments: context.get_constant(result, 0.0)
+    return result(pointer), lambda context, *_: context.get_constant(result, 0.0)
+
+
+@intrinsic
+def is_narrow(typing, pointer):
+    """Whether its elements are computed in a wider type; a constant."""
+    narrow = computed(pointer.dtype) != pointer.dtype
+    return types.boolean(pointer), lambda context, *_: context.get_constant(types.boolean, narrow)
+
+
+@intrinsic
+def bytes_of(typing, pointer):
+    """How many an element has; a constant."""
+    size = pointer.dtype.bitwidth // 8
+    return types.uint64(pointer), lambda context, *_: context.get_constant(types.uint64, size)
 
 
 @intrinsic
@@ -116,183 +136,135 @@ def pointer_to(typing, address, like):
     """An address as a pointer of another's type; with a number for `like`, to numbers of its type."""
     result = like if isinstance(like, types.CPointer) else types.CPointer(like)
 
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(result))
+    def generate(context, builder, signature, values):
+        return builder.inttoptr(values[0], context.get_value_type(result))
 
-    return result(types.int64, like), code
+    return result(types.int64, like), generate
+
+
+@intrinsic
+def address_of(typing, pointer):
+    """The address that a pointer holds."""
+    return types.int64(pointer), code(lambda builder, pointer: builder.ptrtoint(pointer, I64))
 
 
 @intrinsic
 def after(typing, pointer, index):
     """A pointer to pointer[index]."""
-    return pointer(pointer, index), lambda context, builder, signature, arguments: builder.gep(
-        arguments[0], [arguments[1]]
-    )
+    return pointer(pointer, index), code(lambda builder, pointer, index: builder.gep(pointer, [index]))
 
 
 @intrinsic
 def plus(typing, a, b):
     """a + b, of a sum whose order is LLVM's."""
-
-    def code(context, builder, signature, arguments):
-        return builder.fadd(*arguments, flags=SUM)
-
-    return a(a, a), code
+    return a(a, a), code(lambda builder, a, b: builder.fadd(a, b, flags=SUM))
 
 
 @intrinsic
 def plus_product(typing, a, b, c):
     """a + b·c, of a sum whose order is LLVM's, rounded once where the machine has such an instruction."""
-
-    def code(context, builder, signature, arguments):
-        a, b, c = arguments
-        return builder.fadd(a, builder.fmul(b, c, flags=("contract",)), flags=SUM)
-
-    return a(a, a, a), code
+    return a(a, a, a), code(
+        lambda builder, a, b, c: builder.fadd(a, builder.fmul(b, c, flags=("contract",)), flags=SUM)
+    )
 
 
-def call_llvm(builder, name, arguments, flags=()):
+def call_llvm(builder, name, numbers, flags=()):
     """LLVM's own function of this name, of numbers of one type."""
-    number = arguments[0].type
-    kind = ir.FunctionType(number, [number] * len(arguments))
-    return builder.call(builder.module.declare_intrinsic(name, [number], kind), arguments, fastmath=flags)
+    number = numbers[0].type
+    kind = ir.FunctionType(number, [number] * len(numbers))
+    return builder.call(builder.module.declare_intrinsic(name, [number], kind), numbers, fastmath=flags)
 
 
 @intrinsic
 def larger(typing, a, b):
     """The larger one; of a NaN nothing is said."""
-
-    def code(context, builder, signature, arguments):
-        return call_llvm(builder, "llvm.maximum", arguments, MAXIMUM)
-
-    return a(a, a), code
-
-
-@intrinsic
-def choose(typing, condition, a, b):
-    """a if condition else b, without a branch, which might stop a loop from being cut into lanes."""
-
-    def code(context, builder, signature, arguments):
-        return builder.select(*arguments)
-
-    return a(types.boolean, a, a), code
+    return a(a, a), code(lambda builder, *numbers: call_llvm(builder, "llvm.maximum", numbers, MAXIMUM))
 
 
 @intrinsic
 def fma(typing, a, b, c):
     """a·b + c with one rounding."""
+    return a(a, a, a), code(lambda builder, *numbers: call_llvm(builder, "llvm.fma", numbers))
 
-    def code(context, builder, signature, arguments):
-        return call_llvm(builder, "llvm.fma", arguments)
 
-    return a(a, a, a), code
+@intrinsic
+def choose(typing, condition, a, b):
+    """a if condition else b, without a branch, which might stop a loop from being cut into lanes."""
+    return a(types.boolean, a, a), code(lambda builder, *values: builder.select(*values))
 
 
 @intrinsic
 def power_of_two(typing, number, shift):
     """The float whose bits are those of `number`, shifted to the left."""
+    integer = I32 if number == types.float32 else I64
 
-    def code(context, builder, signature, arguments):
-        integer = I32 if number == types.float32 else I64
-        bits = builder.bitcast(arguments[0], integer)
-        return builder.bitcast(builder.shl(bits, builder.trunc(arguments[1], integer)), arguments[0].type)
+    @code
+    def emit(builder, number, shift):
+        shifted = builder.shl(builder.bitcast(number, integer), builder.trunc(shift, integer))
+        return builder.bitcast(shifted, number.type)
 
-    return number(number, types.int64), code
+    return number(number, types.int64), emit
 
 
 @intrinsic
 def bits(typing, number):
     """The bits of a float64 as a whole number, or of a whole number as a float64."""
     result, kind = (types.int64, I64) if number == types.float64 else (types.float64, F64)
-    return result(number), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], kind)
+    return result(number), code(lambda builder, number: builder.bitcast(number, kind))
+
+
+def call_address(builder, address, result, values):
+    """The function at an address."""
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), values)
 
 
 @intrinsic
 def call(typing, function, *arguments):
     """Call the kernel at an address."""
 
-    def code(context, builder, signature, given):
-        function, values = given
-        values = [builder.extract_value(values, i) for i in range(len(arguments))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.inttoptr(function, kind.as_pointer()), values)
-        return context.get_dummy_value()
+    @code
+    def emit(builder, function, given):
+        values = [builder.extract_value(given, i) for i in range(len(arguments))]
+        call_address(builder, function, ir.VoidType(), values)
 
-    return types.void(types.int64, types.StarArgTuple.from_types(arguments)), code
+    return types.void(types.int64, types.StarArgTuple.from_types(arguments)), emit
 
 
 @intrinsic
 def ask(typing, function):
     """The address that the function at an address returns."""
+    return types.int64(types.int64), code(lambda builder, address: call_address(builder, address, I64, []))
 
-    def code(context, builder, signature, given):
-        kind = ir.FunctionType(I64, [])
-        return builder.call(builder.inttoptr(given[0], kind.as_pointer()), [])
 
-    return types.int64(types.int64), code
+def flag_at(builder, address):
+    return builder.inttoptr(address, I64.as_pointer())
 
 
 @intrinsic
 def read_flag(typing, address):
     """The int64 that another thread writes by `write_flag`, and with it all that was written before."""
-
-    def code(context, builder, signature, given):
-        return builder.load_atomic(builder.inttoptr(given[0], I64.as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), code
+    return types.int64(types.int64), code(
+        lambda builder, address: builder.load_atomic(flag_at(builder, address), "acquire", 8)
+    )
 
 
 @intrinsic
 def write_flag(typing, address, value):
     """For `read_flag` of another thread."""
-
-    def code(context, builder, signature, given):
-        builder.store_atomic(given[1], builder.inttoptr(given[0], I64.as_pointer()), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), code
+    return types.void(types.int64, types.int64), code(
+        lambda builder, address, value: builder.store_atomic(value, flag_at(builder, address), "release", 8)
+    )
 
 
 @intrinsic
 def pause(typing):
     """Let the other thread of a core have it for some cycles."""
 
-    def code(context, builder, signature, given):
+    @code
+    def emit(builder):
         if platform.machine() in ("x86_64", "AMD64"):
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", [], kind), [])
-        return context.get_dummy_value()
 
-    return types.void(), code
-
-
-@intrinsic
-def address_of(typing, pointer):
-    """The address that a pointer holds."""
-
-    def code(context, builder, signature, arguments):
-        return builder.ptrtoint(arguments[0], I64)
-
-    return types.int64(pointer), code
-
-
-@intrinsic
-def is_narrow(typing, pointer):
-    """Whether its elements are computed in a wider type; a constant."""
-    narrow = computed(pointer.dtype) != pointer.dtype
-
-    def code(context, builder, signature, arguments):
-        return context.get_constant(types.boolean, narrow)
-
-    return types.boolean(pointer), code
-
-
-@intrinsic
-def bytes_of(typing, pointer):
-    """How many an element has; a constant."""
-    size = pointer.dtype.bitwidth // 8
-
-    def code(context, builder, signature, arguments):
-        return context.get_constant(types.uint64, size)
-
-    return types.uint64(pointer), code
+    return types.void(), emit

@@ -18,6 +18,7 @@ from . import (
     contiguous,
     cross_entropy,
     double_backward,
+    drive,
     entmax,
     log_products,
     log_softmax,
@@ -30,10 +31,12 @@ from . import (
     sparse,
     vjp,
 )
-from .drive import MOST, drive
+from .drive import MOST
 from .intrinsics import BFLOAT16, FLOAT16
 
 ELEMENT = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": types.float32, "float64": types.float64}
+ARRAY = {dtype: types.CPointer(element) for dtype, element in ELEMENT.items()}
+MASK, NUMBERS = types.CPointer(types.uint8), types.CPointer(types.float64)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Operation:
     fill: tuple[float, ...]  # what stands for a masked element in each array
     logits: bool = False  # whether the last it reads are logits, which the scale multiplies first
     per_row: tuple[int, ...] = ()  # arrays of one float64 a row; their strides along the row are 0
+    part: str = ""  # the operation that this one does in segments
 
 
 OPERATIONS = {
@@ -117,6 +121,16 @@ OPERATIONS = {
         *(2, cross_entropy.weighted_rows, None, cross_entropy.rows_room, reductions.columns_room),
         *((0.0, 0.0, 0.0, 0.0), True, (2,)),
     ),
+    "segment_softmax": Operation(
+        *(1, segments.softmax_rows, segments.softmax_columns, segments.softmax_rows_room),
+        *(segments.softmax_columns_room, (-math.inf, 0.0), True),
+        part="softmax",
+    ),
+    "segment_softmax_vjp": Operation(
+        *(2, segments.vjp_rows, segments.vjp_columns, segments.vjp_rows_room, segments.vjp_columns_room),
+        (0.0, 0.0, 0.0),
+        part="softmax_vjp",
+    ),
 }
 
 
@@ -148,6 +162,7 @@ def kept_on_disk(decorator: Callable[..., Any], function: Callable[..., Any], si
 KEPT: list[Any] = []  # the machine code goes with these
 
 
+@functools.cache
 def compiled(function: Callable[..., None], *arguments: Any) -> int:
     """The address of `function` as machine code for arguments of these Numba types."""
     KEPT.append(kept_on_disk(cfunc, function, types.void(*arguments)))
@@ -187,88 +202,34 @@ def kernel(name: str, columns: bool, dtype: str) -> int:
     """The address of an operation on the contiguous memory of one type of element."""
     operation = OPERATIONS[name]
     function = operation.columns if columns and operation.columns else operation.rows
-    pointers = [types.CPointer(ELEMENT[dtype])] * MOST
-    address = compiled(function, *pointers, *[int64] * (MOST + 2), types.CPointer(types.float64), int64)
+    address = compiled(function, *[ARRAY[dtype]] * MOST, *[int64] * (MOST + 2), NUMBERS, int64)
     table(name, dtype)[contiguous.COLUMNS if columns else contiguous.ROWS] = address
     return address
 
 
-@functools.cache
-def gather(source: str, target: str) -> int:
-    """The address of `memory.gather` between two types of element."""
-    numbers = [types.float64] * 3
-    return compiled(
-        memory.gather,
-        *(types.CPointer(ELEMENT[source]), int64, int64),
-        *(types.CPointer(types.uint8), int64, int64),
-        *(types.CPointer(ELEMENT[target]), int64, int64, int64),
-        *numbers,
-    )
-
-
-@functools.cache
-def agree(dtype: str) -> int:
-    """The address of `memory.agree`."""
-    array = types.CPointer(ELEMENT[dtype])
-    mask = types.CPointer(types.uint8), int64, int64
-    return compiled(memory.agree, array, int64, array, int64, *mask, int64, int64, types.CPointer(int64))
-
-
-@functools.cache
-def scatter(source: str, target: str) -> int:
-    """The address of `memory.scatter` between two types of element."""
-    return compiled(
-        memory.scatter,
-        *(types.CPointer(ELEMENT[source]), int64),
-        *(types.CPointer(ELEMENT[target]), int64, int64),
-        *(types.CPointer(types.uint8), int64, int64),
-        *(int64, int64, types.float64),
-    )
-
-
-@functools.cache
-def driver() -> int:
-    """The address of `drive.drive`."""
-    return compiled(drive, *[int64] * 4)
-
-
-@functools.cache
-def team() -> tuple[int, int, int]:
-    """The addresses of `serve.serve`, `serve.begin` and `serve.wait`."""
-    return (
-        compiled(serve.serve, int64, int64, int64),
-        compiled(serve.begin, int64),
-        compiled(serve.wait, int64, int64, int64),
-    )
-
-
-SEGMENTS = {
-    "softmax_rows": segments.softmax_rows,
-    "softmax_columns": segments.softmax_columns,
-    "softmax_vjp_rows": segments.vjp_rows,
-    "softmax_vjp_columns": segments.vjp_columns,
-    "each": segments.each,
+WORK: dict[str, Callable[..., None]] = {  # functions of integers
+    "drive": drive.drive,
+    "drive segments": segments.drive,
+    "eigenvalues": secular.eigenvalues,
+    "serve": serve.serve,
+    "begin": serve.begin,
+    "wait": serve.wait,
 }
 
 
 @functools.cache
-def segment_kernel(name: str, dtype: str) -> int:
-    """The address of a function of `segments.py`."""
-    array = types.CPointer(ELEMENT[dtype])
-    return compiled(
-        SEGMENTS[name],
-        *([array] * segments.MOST + [int64] * segments.MOST),
-        *(types.CPointer(int64), int64, int64, int64, int64, types.CPointer(types.float64), int64, int64),
-    )
+def work(name: str) -> int:
+    """The address of one of them."""
+    return compiled(WORK[name], *[int64] * WORK[name].__code__.co_argcount)
 
 
-@functools.cache
-def segment_driver() -> int:
-    """The address of `segments.drive`."""
-    return compiled(segments.drive, *[int64] * 4)
+def move(source: str, target: str) -> int:
+    """The address of `memory.move` between two types of element."""
+    places = [kind for array in (ARRAY[source], MASK, ARRAY[target]) for kind in (array, int64, int64)]
+    return compiled(memory.move, *places, int64, int64, *[types.float64] * 3)
 
 
-@functools.cache
-def eigenvalues() -> int:
-    """The address of `secular.eigenvalues`."""
-    return compiled(secular.eigenvalues, *[int64] * 4)
+def agree(dtype: str) -> int:
+    """The address of `memory.agree`."""
+    places = ARRAY[dtype], int64, ARRAY[dtype], int64, MASK, int64, int64
+    return compiled(memory.agree, *places, int64, int64, types.CPointer(int64))

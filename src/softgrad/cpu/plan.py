@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import drive, kernels
 from .call import BYTES
 from .drive import BUDGET, MOST, NARROW
+from .segments import PACKED
 from .vjp import TILE
 
 LONG = 256  # rows of which each is asked whether its mask makes a difference
@@ -132,7 +133,9 @@ def plan(
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
         most = (TILE // 4 if any(moving) else TILE) if columns else max(LINE, width)
         spare = BUDGET if columns else BUDGET - operation.rows_room(n, narrow)
-        width = max(1, min(most, spare // held)) if held else most
+        # columns that have loops of their own stay together
+        least = inner[0] if operation.part and inner[0] in PACKED else 1
+        width = max(least, min(most, spare // held)) if held else most
         if columns and rows // inner[0] < ways:  # a tile for each thread
             width = min(width, (-(-inner[0] // ways) + 63) // 64 * 64)
     room = operation.columns_room(n, width, narrow) if columns else operation.rows_room(n, narrow)
@@ -140,6 +143,8 @@ def plan(
 
     header = [0] * drive.SIZES
     header[drive.KERNEL] = kernels.kernel(name, columns, element)
+    if operation.part:
+        header[drive.PART] = kernels.kernel(operation.part, columns, element)
     header[drive.READ], header[drive.ARRAYS], header[drive.COLUMNS] = operation.read, count, columns
     header[drive.N], header[drive.RUN] = n, run[0]
     header[drive.PER_TILE], header[drive.ALONG] = width, inner[0]
@@ -150,9 +155,8 @@ def plan(
         header[drive.AGREE] = kernels.agree(dtype)
     for i in range(count):
         if moving[i]:
-            to_scratch = i < operation.read
-            header[drive.MOVE + i] = (
-                kernels.gather(dtype, element) if to_scratch else kernels.scatter(element, dtype)
+            header[drive.MOVE + i] = kernels.move(
+                *((dtype, element) if i < operation.read else (element, dtype))
             )
     sizes = [size for size, _ in kept[:-1]] + [tiles if columns else inner[0]]
     sizes += [size for size, _ in reduced[:-1]]

@@ -20,9 +20,7 @@ from .intrinsics import keep, kept, load, pointer_to, store
 from .vjp import two_sum
 
 LANES = 16  # numbers that are added up side by side; rows have a multiple of them
-LAST = (
-    2.0**-50
-)  # a step of Newton's that is shorter, beside λ, ends the search: what is off after it is rounding
+LAST = 2.0**-50  # a step that is shorter, beside λ, ends the search: what is off after it is rounding
 
 
 @njit(nogil=True, error_model="numpy")

@@ -1,20 +1,36 @@
-"""Segments: rows, or columns, of different lengths, which the same kernels do.
+"""Segments: rows, or columns, that are cut into parts of different lengths, each with a softmax of its own.
 
 Most segments are short, and a call of a kernel for each would take longer than its work.  So short ones are
-done here, in one loop, and the kernels do what is left: long ones, and those that fail the test of the vjp
-twice.  Segment s is offsets[s] … offsets[s + 1] − 1 along the axis.
+done here, in one loop; the kernels of whole rows do what is left: long ones, and those that fail the test of
+the vjp twice.  Segment s of a row is offsets[s] … offsets[s + 1] − 1, from offsets[0] on.
 
 (n + 7) & 56 tells LLVM that a loop has at most 56 rounds, in eights: it becomes a few vectors, without a loop
 for what is left over.  What lies beyond a segment is read, and not used; what is written beyond it, the next
-segment overwrites.  The driver sees to the last one.
+segment overwrites.  The last ones of a row are done in scratch memory.
 """
 
 import numpy as np
 from numba import int64, njit, uint32, uint64
 
-from . import softmax
+from . import softmax, vjp
+from .drive import COLUMNS_PACKED, CUTS, KEPT, MORE, MOST, PART, REDUCED, RUN, SEGMENTS, SIZES, WHOLE, N
 from .exp import upper_half
-from .intrinsics import address_of, call, choose, fma, keep, kept, larger, load, plus, pointer_to, store, zero
+from .intrinsics import (
+    address_of,
+    after,
+    call,
+    choose,
+    fma,
+    is_narrow,
+    keep,
+    kept,
+    larger,
+    load,
+    plus,
+    pointer_to,
+    store,
+    zero,
+)
 from .softmax import inverse, power_of
 from .vjp import is_done
 
@@ -22,32 +38,24 @@ SHORT = 56  # elements of a row
 AT_ONCE = 32  # segments whose powers are kept until their sums are known
 FEW = 64  # rows of columns, of which every fourth is added up
 NARROW = 24  # columns side by side, in eights
+PACKED = 8, 16, 24  # so many columns, if they lie without a gap, have loops of their own
 SECTION = 32  # numbers of a sum for each of them
-CHUNK = 2048  # elements of segments that go through scratch memory at once
-OWN = 8 * AT_ONCE * (SHORT + 2)  # bytes of scratch memory; what the kernels need follows
-MOST = 3  # arrays
+SPARE = 16 * SHORT  # bytes of the last segments of a row of one array
+OWN = MOST * SPARE + 8 * AT_ONCE * (SHORT + 2)  # bytes of scratch memory; what other kernels need follows
 
 helper = njit(nogil=True, error_model="numpy")
 columns_of_softmax = njit(nogil=True, error_model="numpy", inline="always")(softmax.columns)
 
 
 @helper
-def alone(whole, a, b, c, a_step, b_step, c_step, offsets, s, width, item, numbers, room):
-    """The kernel for one segment, of rows or columns that lie a step apart."""
-    at, n = offsets[s], offsets[s + 1] - offsets[s]
-    call(
-        whole,
-        *(address_of(a) + at * a_step * item, address_of(b) + at * b_step * item),
-        *(address_of(c) + at * c_step * item, int64(0), a_step, b_step, c_step, int64(0)),
-        *(n, width, address_of(numbers), room),
-    )
-
-
-def each(a, b, c, a_step, b_step, c_step, offsets, first, last, width, item, numbers, room, whole):
-    """Segments of any columns, without a way for short ones."""
-    for s in range(first, last):
-        if offsets[s] < offsets[s + 1]:
-            alone(whole, a, b, c, a_step, b_step, c_step, offsets, s, width, item, numbers, room)
+def cuts(numbers):
+    """The offsets, how many segments, and how many of them lie `SHORT` elements or more from the end."""
+    more = pointer_to(address_of(numbers), int64(0))
+    offsets, segments = pointer_to(more[CUTS], int64(0)), more[SEGMENTS]
+    inner = segments
+    while inner > 0 and offsets[inner - 1] > offsets[segments] - SHORT:
+        inner -= 1
+    return offsets, segments, inner
 
 
 @helper
@@ -55,18 +63,48 @@ def extent(offsets, s):
     """Where segment s begins, its length, and that in eights; of a long one the lengths are 0."""
     n = offsets[s + 1] - offsets[s]
     few = uint32(n) if n <= SHORT else uint32(0)
-    return uint64(offsets[s]), few, (few + uint32(7)) & uint32(56)
+    return uint64(offsets[s] - offsets[0]), few, (few + uint32(7)) & uint32(56)
 
 
-def softmax_rows(x, y, _, x_step, y_step, __, offsets, first, last, width, item, numbers, room, whole):
-    """Segments of elements that are neighbours."""
+@helper
+def alone(a, b, c, a_step, b_step, c_step, offsets, s, width, numbers, room):
+    """One segment, of rows or columns that lie a step apart, by the kernel of whole ones."""
+    at, n = offsets[s] - offsets[0], offsets[s + 1] - offsets[s]
+    call(
+        pointer_to(address_of(numbers), int64(0))[WHOLE],
+        *(address_of(after(a, at * a_step)), address_of(after(b, at * b_step))),
+        *(address_of(after(c, at * c_step)), int64(0), a_step, b_step, c_step, int64(0)),
+        *(n, width, address_of(numbers), room + OWN),
+    )
+
+
+@helper
+def copied(source, target, n):
+    """Without `load` and `store`, which say that they don't touch the same memory."""
+    for i in range(n):
+        target[i] = source[i]
+
+
+def softmax_rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
+    """`count` rows, a step apart, all cut alike."""
+    offsets, segments, inner = cuts(numbers)
+    a, b = pointer_to(room, x), pointer_to(room + SPARE, y)
+    begin = offsets[inner] - offsets[0]
+    for r in range(count):
+        row_x, row_y = after(x, r * x_step), after(y, r * y_step)
+        softmax_row(row_x, row_y, offsets, int64(0), inner, numbers, room)
+        copied(after(row_x, begin), a, n - begin)
+        softmax_row(after(a, -begin), after(b, -begin), offsets, inner, segments, numbers, room)
+        copied(b, after(row_y, begin), n - begin)
+
+
+@helper
+def softmax_row(x, y, offsets, first, last, numbers, room):
     T = type(zero(x))
     scale, low, lowest = T(numbers[0]), T(numbers[1]), T(numbers[5])  # of a constant −inf LLVM makes a branch
-    e = pointer_to(room, zero(x))
-    high, rest = (
-        pointer_to(room + 8 * AT_ONCE * SHORT, 0.0),
-        pointer_to(room + 8 * AT_ONCE * (SHORT + 1), 0.0),
-    )
+    one, powers = int64(1), room + MOST * SPARE
+    e, high = pointer_to(powers, zero(x)), pointer_to(powers + 8 * AT_ONCE * SHORT, 0.0)
+    rest = after(high, AT_ONCE)
     for begin in range(first, last, AT_ONCE):
         stop = min(begin + AT_ONCE, last)
         for s in range(begin, stop):
@@ -78,7 +116,7 @@ def softmax_rows(x, y, _, x_step, y_step, __, offsets, first, last, width, item,
             if top == T(-np.inf):
                 top = T(0)
             for i in range(padded):
-                p = choose(i < few, power_of(load(x, at + i), top, scale, low, False), T(0))
+                p = choose(i < few, power_of(load(x, at + i), top, scale, low, is_narrow(x)), T(0))
                 keep(e, at_e + i, p)
                 half = upper_half(p)
                 upper = plus(upper, half)
@@ -98,12 +136,27 @@ def softmax_rows(x, y, _, x_step, y_step, __, offsets, first, last, width, item,
                 p = kept(e, at_e + i)
                 store(y, at + i, fma(p, of_high, p * of_rest))
             if offsets[s + 1] - offsets[s] > SHORT:
-                alone(whole, x, y, y, x_step, y_step, y_step, offsets, s, int64(1), item, numbers, room + OWN)
+                alone(x, y, y, one, one, one, offsets, s, one, numbers, room)
 
 
-def vjp_rows(y, dy, dx, y_step, dy_step, dx_step, offsets, first, last, width, item, numbers, room, whole):
-    """Segments of elements that are neighbours; those that fail the test are centred once more."""
-    T = type(zero(y))
+def vjp_rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
+    """`count` rows, a step apart, all cut alike."""
+    offsets, segments, inner = cuts(numbers)
+    a, b, c = pointer_to(room, y), pointer_to(room + SPARE, y), pointer_to(room + 2 * SPARE, y)
+    begin = offsets[inner] - offsets[0]
+    for r in range(count):
+        row_y, row_dy, row_dx = after(y, r * y_step), after(dy, r * dy_step), after(dx, r * dx_step)
+        vjp_row(row_y, row_dy, row_dx, offsets, int64(0), inner, numbers, room)
+        copied(after(row_y, begin), a, n - begin)
+        copied(after(row_dy, begin), b, n - begin)
+        vjp_row(after(a, -begin), after(b, -begin), after(c, -begin), offsets, inner, segments, numbers, room)
+        copied(c, after(row_dx, begin), n - begin)
+
+
+@helper
+def vjp_row(y, dy, dx, offsets, first, last, numbers, room):
+    """Segments that fail the test are centred once more."""
+    T, one = type(zero(y)), int64(1)
     scale = T(numbers[0])
     for s in range(first, last):
         at, few, padded = extent(offsets, s)
@@ -128,17 +181,21 @@ def vjp_rows(y, dy, dx, y_step, dy_step, dx_step, offsets, first, last, width, i
         else:
             done = False
         if not done:
-            alone(whole, y, dy, dx, y_step, dy_step, dx_step, offsets, s, int64(1), item, numbers, room)
+            alone(y, dy, dx, one, one, one, offsets, s, one, numbers, room)
 
 
-def softmax_columns(x, y, _, x_step, y_step, __, offsets, first, last, width, item, numbers, room, whole):
-    """Segments of 8, 16 or 24 columns, which are all that there are."""
+def softmax_columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
+    """Columns side by side, all cut alike."""
+    offsets, segments, _ = cuts(numbers)
     narrow = uint64(width) & uint64(NARROW)
-    for s in range(first, last):
-        at, n = offsets[s] * width * item, uint64(offsets[s + 1] - offsets[s])
-        if n > 0:
-            source, target = pointer_to(address_of(x) + at, x), pointer_to(address_of(y) + at, y)
+    packed = pointer_to(address_of(numbers), int64(0))[COLUMNS_PACKED] == width
+    for s in range(segments):
+        at, n = (offsets[s] - offsets[0]) * width, uint64(offsets[s + 1] - offsets[s])
+        if n > 0 and packed:
+            source, target = after(x, at), after(y, at)
             columns_of_softmax(source, target, x, x, narrow, narrow, 0, 0, n, narrow, numbers, room)
+        elif n > 0:
+            alone(x, y, y, x_step, y_step, y_step, offsets, s, width, numbers, room)
 
 
 @helper
@@ -154,16 +211,18 @@ def total(sums, c):
     return (kept(sums, c) + kept(sums, one + c)) + (kept(sums, two + c) + kept(sums, three + c))
 
 
-def vjp_columns(y, dy, dx, y_step, dy_step, dx_step, offsets, first, last, width, item, numbers, room, whole):
-    """Segments of 8, 16 or 24 columns, which are all that there are."""
+def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
+    """Columns side by side, all cut alike."""
     T = type(zero(y))
+    offsets, segments, _ = cuts(numbers)
     scale, narrow = T(numbers[0]), uint64(width) & uint64(NARROW)
+    packed = pointer_to(address_of(numbers), int64(0))[COLUMNS_PACKED] == width
     part, weight = pointer_to(room, zero(y)), pointer_to(room + 32 * SECTION, zero(y))
     m, r = pointer_to(room + 64 * SECTION, zero(y)), pointer_to(room + 72 * SECTION, zero(y))
     b = pointer_to(room + 80 * SECTION, zero(y))
-    for s in range(first, last):
-        at, n = uint64(offsets[s]), uint64(offsets[s + 1] - offsets[s])
-        attempts = 2 if n <= uint64(FEW) else 0
+    for s in range(segments):
+        at, n = uint64(offsets[s] - offsets[0]), uint64(offsets[s + 1] - offsets[s])
+        attempts = 2 if packed and n <= uint64(FEW) else 0
         cleared(part, narrow)
         cleared(weight, narrow)
         if attempts:
@@ -180,7 +239,7 @@ def vjp_columns(y, dy, dx, y_step, dy_step, dx_step, offsets, first, last, width
             if n == 1:
                 for c in range(narrow):
                     keep(m, c, load(dy, at * narrow + c))
-        done = False
+        done = n == 0
         while attempts and not done:
             cleared(part, narrow)
             cleared(weight, narrow)
@@ -197,125 +256,58 @@ def vjp_columns(y, dy, dx, y_step, dy_step, dx_step, offsets, first, last, width
                 keep(r, c, total(part, c) / kept(b, c))
             attempts -= 1
         if not done:
-            alone(whole, y, dy, dx, y_step, dy_step, dx_step, offsets, s, width, item, numbers, room)
+            alone(y, dy, dx, y_step, dy_step, dx_step, offsets, s, width, numbers, room)
 
 
-# what stands where in the plan of a call
-(
-    KERNEL,  # the address of one of the above
-    WHOLE,  # that of the kernel for a whole segment
-    READ,  # how many arrays it reads; they come first
-    COLUMNS,  # whether there are columns side by side
-    DIRECT,  # whether the kernel works on the arrays as they are
-    WIDTH,  # columns at most
-    FEATURES,  # columns in all
-    ITEM,  # bytes of an element in scratch memory
-    ROOM,  # bytes of scratch memory for the kernel
-    KEPT,  # axes that are kept; the last one is that of the tiles of columns
-    MOVE,  # for each array the function that gathers or scatters it
-) = range(11)
-SIZES = (
-    MOVE + MOST
-)  # of the kept axes; then for each array, in elements, its steps along these axes, the axis
-# that is cut, and from column to column; and the bytes of an element
+def softmax_rows_room(n: int, narrow: bool) -> int:
+    return OWN + softmax.rows_room(max(n, SHORT + 1), narrow)
+
+
+def softmax_columns_room(n: int, width: int, narrow: bool) -> int:
+    return OWN + softmax.columns_room(n, width, narrow)
+
+
+def vjp_rows_room(n: int, narrow: bool) -> int:
+    return OWN + vjp.rows_room(n, narrow)
+
+
+def vjp_columns_room(n: int, width: int, narrow: bool) -> int:
+    return OWN + vjp.columns_room(n, width, narrow)
+
+
+HEAD = 3 + MOST  # numbers that `drive.drive` is given
+FOR_A_BLOCK = HEAD + COLUMNS_PACKED + 1  # and the numbers of the call; the plan follows, and scratch memory
 
 
 def drive(given, memory, start, stop):
-    """Do the units `start` … `stop` − 1 of the arrays at addresses a, b, c.
+    """Do the tiles `start` … `stop` − 1 of a call in blocks of segments, all of a block one after the other.
 
-    A unit is a block of segments, edges[block] … edges[block + 1] − 1, at one place of the kept axes.
-    `where` is the address of a mask of nothing, `longest` the most rows that go through scratch memory at
-    once.
+    For each block `drive.drive` is called as if there were no other.  `given` are what it takes; its address;
+    how many numbers the plan has, and a block tiles; and the addresses of the offsets and of the edges: a
+    block has the segments edges[block] … edges[block + 1] − 1; and `COLUMNS_PACKED`.
     """
-    given = pointer_to(given, int64(0))
-    numbers, a, b, c, where = given[1], given[2], given[3], given[4], given[5]
-    offsets, edges, blocks, longest = given[6], given[7], given[8], given[9]
-    plan, values = pointer_to(given[0], int64(0)), pointer_to(numbers, 0.0)
-    edges, table, cut = (
-        pointer_to(edges, int64(0)),
-        pointer_to(memory, int64(0)),
-        pointer_to(offsets, int64(0)),
-    )
-    kept, columns, item = plan[KEPT], plan[COLUMNS] != 0, plan[ITEM]
-    fields = kept + 3
-    room = memory + 64
-    scratch = room + plan[ROOM]
-    size = (longest * plan[WIDTH] + 2 * SHORT) * item
-    table[0], table[1], table[2] = a, b, c
-    for unit in range(start, stop):
-        block, rest = unit % blocks, unit // blocks
-        width = plan[WIDTH]
-        table[3], table[4], table[5] = a, b, c
-        for k in range(kept - 1, -1, -1):
-            index = rest % plan[SIZES + k]
-            rest //= plan[SIZES + k]
-            if k == kept - 1:
-                width = min(width, plan[FEATURES] - index * width)
-            for i in range(MOST):
-                of_array = SIZES + kept + i * fields
-                table[3 + i] += index * plan[of_array + k] * plan[of_array + kept + 2]
-        first, last = edges[block], edges[block + 1]
-        if plan[DIRECT] != 0:
-            tail = last
-            while not columns and tail > first and cut[tail - 1] > cut[last] - SHORT:
-                tail -= 1  # might write beyond the last one
-            call(
-                *(plan[KERNEL], table[3], table[4], table[5]),
-                *(plan[SIZES + kept + kept], plan[SIZES + kept + fields + kept]),
-                *(plan[SIZES + kept + 2 * fields + kept], offsets, first, tail, width, item, numbers, room),
-                plan[WHOLE],
-            )
-            first = tail
-        while first < last:
-            stop_at = first + 1
-            while stop_at < last and cut[stop_at + 1] - cut[first] <= max(1, CHUNK // width):
-                stop_at += 1
-            begin, rows = cut[first], cut[stop_at] - cut[first]
-            move(plan, values, memory, where, scratch, size, begin, rows, width, 0, plan[READ])
-            shift = scratch - begin * width * item
-            call(
-                *(plan[KERNEL], shift, shift + size, shift + 2 * size, width, width, width),
-                *(offsets, first, stop_at, width, item, numbers, room, plan[WHOLE]),
-            )
-            move(plan, values, memory, where, scratch, size, begin, rows, width, plan[READ], plan[READ] + 1)
-            first = stop_at
-
-
-@helper
-def move(plan, values, memory, where, scratch, size, begin, rows, width, i, stop):
-    """Gather or scatter the arrays i … `stop` − 1, from row `begin` on."""
-    table = pointer_to(memory, int64(0))
-    while i < stop:
-        of_array = SIZES + plan[KEPT] + i * (plan[KEPT] + 3)
-        along, across = plan[of_array + plan[KEPT]], plan[of_array + plan[KEPT] + 1]
-        at, part = table[3 + i] + begin * along * plan[of_array + plan[KEPT] + 2], scratch + i * size
-        count, n, rows_step, step = rows, width, along, across
-        if plan[COLUMNS] == 0:
-            count, n, rows_step, step = int64(1), rows, int64(0), along
-        elif along == width:  # rows without gaps are one long row
-            count, n = int64(1), rows * width
-        none = int64(0)
-        if i < plan[READ]:
-            factor = values[3] if i == plan[READ] - 1 else 1.0
-            call(
-                *(plan[MOVE + i], at, rows_step, step, where, none, none, part, width, count, n),
-                *(factor, values[4], values[5 + i]),
-            )
-        else:
-            call(
-                *(
-                    plan[MOVE + i],
-                    part,
-                    width,
-                    at,
-                    rows_step,
-                    step,
-                    where,
-                    none,
-                    none,
-                    count,
-                    n,
-                    values[5 + i],
-                )
-            )
-        i += 1
+    given, own = pointer_to(given, int64(0)), pointer_to(memory, int64(0))
+    driver, fields, tiles = given[HEAD], given[HEAD + 1], given[HEAD + 2]
+    offsets, edges = pointer_to(given[HEAD + 3], int64(0)), pointer_to(given[HEAD + 4], int64(0))
+    numbers, plan = after(own, HEAD), after(own, FOR_A_BLOCK)
+    rest = (address_of(after(plan, fields)) + 63) & -64  # begins with a line of the cache
+    copied(given, own, HEAD)
+    copied(pointer_to(given[1], int64(0)), numbers, MORE)
+    copied(pointer_to(given[0], int64(0)), plan, fields)
+    own[0], own[1] = address_of(plan), address_of(numbers)
+    numbers[WHOLE], numbers[COLUMNS_PACKED] = plan[PART], given[HEAD + 5]
+    steps, each = SIZES + plan[KEPT] + plan[REDUCED], plan[KEPT] + plan[REDUCED] + 2
+    while start < stop:
+        block = start // tiles
+        first = edges[block]
+        n = offsets[edges[block + 1]] - offsets[first]
+        plan[N] = plan[RUN] = n
+        numbers[CUTS], numbers[SEGMENTS] = address_of(after(offsets, first)), edges[block + 1] - first
+        for i in range(MOST):
+            of_array = steps + (i + 1) * each
+            own[2 + i] = given[2 + i] + offsets[first] * plan[of_array - 2] * plan[of_array - 1]
+        tile = start - block * tiles
+        last = min(tiles, tile + stop - start)
+        if n > 0:
+            call(driver, memory, rest, tile, last)
+        start += last - tile

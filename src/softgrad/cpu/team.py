@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class Worker:
         with threads.first_use:
             from . import kernels
 
-            serve, begin, wait = kernels.team()
+            serve, begin, wait = map(kernels.work, ("serve", "begin", "wait"))
         self.box = np.zeros(6, np.int64)
         self.address = self.box.ctypes.data
         self.compiled = prototype(3)(serve), prototype(1)(begin), prototype(3)(wait)
@@ -95,11 +96,12 @@ class Team:
         It takes the address of the numbers that are given, that of so many float64s of scratch memory, and
         where its part starts and stops.
         """
-        work, table = function(address), np.array(given, np.int64)
+        work, table = function(address), array("q", given)
+        of_table, _ = table.buffer_info()
         # when the interpreter ends its daemons stand still
         if ways < 2 or self.taken.locked() or sys.is_finalizing():
             memory = np.empty(scratch)  # here, where a lack of it can be raised
-            work(table.ctypes.data, memory.ctypes.data, 0, units)
+            work(of_table, memory.ctypes.data, 0, units)
             return
         with self.taken:  # between this and the body comes no interrupt, as between acquire and try one may
             interrupt: BaseException | None = None
@@ -107,7 +109,7 @@ class Team:
                 helpers = self.helpers(min(ways, units) - 1)
                 ways = len(helpers) + 1
                 memory = np.empty((ways, scratch))
-                of_table, at = table.ctypes.data, memory.ctypes.data
+                at = memory.ctypes.data
                 edges = [units * part // ways for part in range(ways + 1)]
                 for i, worker in enumerate(helpers, 1):
                     worker.begin(address, of_table, at + 8 * scratch * i, edges[i], edges[i + 1])

@@ -25,6 +25,7 @@ def run(
     nothing: float = 0.0,
     shaped: int = -1,
     more: tuple[float, ...] = (),
+    offsets: Array | None = None,
 ) -> None:
     """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, those that are read first.
 
@@ -46,6 +47,7 @@ def run(
         scale,
         nothing,
         more,
+        offsets,
     )
 
 

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..checks import Array
-from ..cpu import segment_call
-from .run import returned
-
-
-def run(name: str, arrays: Sequence[Array], offsets: Array, axis: int, scale: float) -> None:
-    """The operation `name` in segments of arrays of one shape and dtype, the last of which is written."""
-    if arrays[-1].ndim == 0:  # counts as one number
-        arrays = [a.reshape(1) for a in arrays]
-    last = arrays[-1]
-    dtype, _, size = checks.FLOATS[last.dtype]
-    done = segment_call.run(
-        name,
-        dtype,
-        last.shape,
-        [a.ctypes.data for a in arrays],
-        [tuple([step // size for step in a.strides]) for a in arrays],
-        axis,
-        offsets,
-        scale,
-    )
-    if not done:
-        result = np.empty_like(arrays[0])
-        run(name, [*arrays[:-1], result], offsets, axis, scale)
-        np.copyto(last, result)
+from .run import returned, run
 
 
 def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -> Array:
@@ -50,7 +26,7 @@ def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -
     if given.dtype != dtype:
         np.copyto(result, given)
         given = result
-    run("softmax", [given, result], offsets, axis, factor)
+    run("segment_softmax", [given, result], None, (axis,), factor, offsets=offsets)
     return returned(result, out)
 
 
@@ -62,5 +38,5 @@ def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, o
     factor = checks.number(scale, y.dtype)
     result = np.empty_like(v) if out is None else checks.target(out, y.shape, y.dtype, ("y", name), y, v)
     if y.size:
-        run("softmax_vjp", [y, v, result], offsets, axis, factor)
+        run("segment_softmax_vjp", [y, v, result], None, (axis,), factor, offsets=offsets)
     return returned(result, out)
