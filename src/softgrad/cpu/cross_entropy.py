@@ -6,8 +6,8 @@ the powers is S = 1 + R and
     L = Σ t'_k·(top − x_k) + Σt'·log(1 + R)
 
 in which no term is negative where no weight is: a loss of 1e-9 has all its digits.  Likewise 1 − p is R/S for
-the top, which `p − 1` would lose.  So R is kept apart, and what a row tells (top, R and the sums with the
-weights: Σ t'·(top − x), Σt) goes into a table, `found`; the rest of the loss is arithmetic on one number a row.
+the top, which `p − 1` would lose.  So R is kept apart, and what a row tells (top, R, Σ t'·(top − x), Σt) goes
+into a table, `found`; the rest of the loss is arithmetic on one number a row.
 
 The weights are t' = share·t + even, (1 − ε)·t + ε/n of label smoothing with ε = `smoothing`.  Where targets
 are classes the kernel knows the even part alone; who calls it adds what the class itself has.
@@ -21,7 +21,7 @@ from .exp import one_of
 from .intrinsics import address_of, after, choose, fma, is_narrow, load, plus, pointer_to, store, zero
 from .log_softmax import BLOCK
 from .reductions import factors
-from .softmax import HIGH, POWERS, REST, TOP, TOTAL, at_once, section, sums
+from .softmax import HIGH, POWERS, at_once, found_of, section, sums
 from .vjp import two_sum
 
 SHARE, EVEN, SMOOTHING, ROWS = range(MORE, MORE + 4)  # numbers of a call
@@ -65,7 +65,7 @@ def tell(x, w, found, dx, x_step, w_step, step, dx_step, n, count, numbers, room
     narrow = is_narrow(x)
     share, even, smoothing, divisor = numbers[SHARE], numbers[EVEN], numbers[SMOOTHING], numbers[ROWS]
     found = pointer_to(address_of(found), 0.0)
-    total, rest, tops = section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, zero(x))
+    total, rest, tops = found_of(room, zero(x))
     of_others = section(room, HIGH, 0.0)
     e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))
     e_step = n if narrow else dx_step

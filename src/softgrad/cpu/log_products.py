@@ -229,48 +229,45 @@ def weights(y, p, at_y, at_p, n):
     return total
 
 
-def jvp_rows(y, dx, dy, _, y_step, dx_step, dy_step, __, n, count, numbers, room):
-    """`count` rows; the powers of a row are kept where the result goes, if that is of their type."""
-    n, y_step, dx_step, dy_step = uint64(n), uint64(y_step), uint64(dx_step), uint64(dy_step)
+@helper
+def products(y, dy, v, found, y_step, dy_step, v_step, step, n, count, numbers, room):
+    """v − ⟨p,v⟩/⟨p,1⟩ of rows; if there is a dy, −p·Σdy times that.
+
+    The powers of a row are kept where the result goes, if that is of their type.
+    """
+    n, y_step, dy_step = uint64(n), uint64(y_step), uint64(dy_step)
+    v_step, step = uint64(v_step), uint64(step)
     T = type(zero(y))
-    scale = T(numbers[0])
-    narrow = is_narrow(y)
-    p = pointer_to(room if narrow else address_of(dy), zero(y))
+    scale, narrow = T(numbers[0]), is_narrow(y)
+    p = pointer_to(room if narrow else address_of(found), zero(y))
     for row in range(uint64(count)):
-        at_y, at_dx, at_dy = row * y_step, row * dx_step, row * dy_step
-        at_p = uint64(0) if narrow else at_dy
+        at_y, at_v, at = row * y_step, row * v_step, row * step
+        at_p = uint64(0) if narrow else at
         b = weights(y, p, at_y, at_p, n)
-        h, ref, q, r = centred(p, dx, at_p, at_dx, uint64(1), uint64(1), n, b)
-        nothing = r * T(0)  # NaN in a row with NaN
-        for i in range(n):
-            v = (((load(dx, at_dx + i) * h - ref) - q) - r) * (T(1) / h) * scale
-            store(dy, at_dy + i, choose(load(y, at_y + i) == T(-np.inf), nothing, v))
+        h, ref, q, r = centred(p, v, at_p, at_v, uint64(1), uint64(1), n, b)
+        if dy is None:
+            nothing = r * T(0)  # NaN in a row with NaN
+            for i in range(n):
+                u = (((load(v, at_v + i) * h - ref) - q) - r) * (T(1) / h) * scale
+                store(found, at + i, choose(load(y, at_y + i) == T(-np.inf), nothing, u))
+        else:
+            total, f = careful_sum(y, dy, at_y, row * dy_step, n)
+            for i in range(n):
+                u = ((load(v, at_v + i) * h - ref) - q) - r
+                w, c = times_power(load(y, at_y + i), total)
+                u = fma(-c, w, -c) * u * (T(1) / h) * scale * scale * (T(1) / f)
+                store(found, at + i, u)
         if b == 0:
             for i in range(n):
-                store(dy, at_dy + i, T(0))
+                store(found, at + i, T(0))
+
+
+def jvp_rows(y, dx, dy, _, y_step, dx_step, dy_step, __, n, count, numbers, room):
+    products(y, None, dx, dy, y_step, 0, dx_step, dy_step, n, count, numbers, room)
 
 
 def double_backward_rows(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
-    """`count` rows; the powers of a row are kept as by `jvp_rows`."""
-    n, y_step, dy_step = uint64(n), uint64(y_step), uint64(dy_step)
-    v_step, x_step = uint64(v_step), uint64(x_step)
-    T = type(zero(y))
-    scale = T(numbers[0])
-    narrow = is_narrow(y)
-    p = pointer_to(room if narrow else address_of(grad_x), zero(y))
-    for row in range(uint64(count)):
-        at_y, at_dy, at_v, at_x = row * y_step, row * dy_step, row * v_step, row * x_step
-        at_p = uint64(0) if narrow else at_x
-        b = weights(y, p, at_y, at_p, n)
-        h, ref, q, r = centred(p, v, at_p, at_v, uint64(1), uint64(1), n, b)
-        total, f = careful_sum(y, dy, at_y, at_dy, n)
-        for i in range(n):
-            u = ((load(v, at_v + i) * h - ref) - q) - r
-            w, c = times_power(load(y, at_y + i), total)
-            store(grad_x, at_x + i, fma(-c, w, -c) * u * (T(1) / h) * scale * scale * (T(1) / f))
-        if b == 0:
-            for i in range(n):
-                store(grad_x, at_x + i, T(0))
+    products(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room)
 
 
 def weights_room(n: int, narrow: bool) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit, uint64
 
 from .exp import log1p, one_of
-from .intrinsics import after, choose, is_narrow, load, store, zero
-from .softmax import HIGH, MORE, REST, TOP, TOTAL, argument, at_once, column_sums, section, sums
+from .intrinsics import after, choose, fma, is_narrow, load, store, zero
+from .softmax import HIGH, LIFT, MORE, argument, at_once, column_sums, found_of, section, sums
 
 BLOCK = 256  # powers that are added up in the working precision
 DOWN = 16  # the same of a column
@@ -18,23 +18,14 @@ helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
-def log_sum(total, rest, like):
-    """log((total + rest)/ONE)."""
-    one = one_of(like)
-    return log1p(((total - one) + rest) * (1.0 / one))
-
-
-@helper
-def logs(room, some, nothing):
-    """log Σ of some rows, or columns, in two parts; what is to be put out for an empty one."""
-    T = type(nothing)
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
-    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+def logs(room, some, factor, nothing, like):
+    """factor·max + log Σ of some rows, or columns, into `HIGH`; what is to be found of an empty one."""
+    total, rest, top = found_of(room, like)
+    log, one = section(room, HIGH, 0.0), one_of(like)
     for j in range(some):
-        log = log_sum(load(total, j), load(rest, j), nothing)
-        rounded = T(log)
-        store(high, j, choose(load(total, j) == 0.0, nothing, rounded))
-        store(more, j, choose(load(total, j) == 0.0, nothing, T(log - rounded)))
+        number = log1p(((load(total, j) - one) + load(rest, j)) * (1.0 / one))
+        number = fma(np.float64(load(top, j)), factor, number)
+        store(log, j, choose(load(total, j) == 0.0, nothing, number))
 
 
 @helper
@@ -51,32 +42,34 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
     """`count` rows of n elements, which start a step apart in each array."""
     n, x_step, y_step, count = uint64(n), uint64(x_step), uint64(y_step), uint64(count)
     T = type(zero(x))
-    scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
+    scale, low, nothing = T(numbers[0]), T(numbers[1]), numbers[2]  # nothing is 0 or NaN
     narrow = is_narrow(y)
-    top = section(room, TOP, nothing)
-    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+    (_, _, top), log = found_of(room, zero(x)), section(room, HIGH, 0.0)
     many = at_once(n)
     for first in range(uint64(0), count, many):
         some, at_x = min(many, count - first), after(x, first * x_step)
         sums(at_x, None, x_step, x_step, n, some, uint64(BLOCK), scale, low, narrow, room)
-        logs(room, some, nothing)
+        logs(room, some, 0.0, nothing, zero(x))
         for j in range(some):
-            at_x, at_y = (first + j) * x_step, (first + j) * y_step
+            of_x, of_y, most, high = j * x_step, (first + j) * y_step, top[j], T(log[j])
+            more = T(log[j] - high)
             for i in range(n):
-                v = less(load(x, at_x + i), top[j], scale, low, narrow, high[j], more[j])
-                store(y, at_y + i, v)
+                store(y, of_y + i, less(load(at_x, of_x + i), most, scale, low, narrow, high, more))
 
 
 def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     """The same for up to `vjp.TILE` columns side by side, of n elements each a step below the last."""
     n, x_step, y_step, width = uint64(n), uint64(x_step), uint64(y_step), uint64(width)
     T = type(zero(x))
-    scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
+    scale, low, nothing = T(numbers[0]), T(numbers[1]), numbers[2]
     narrow = is_narrow(y)
-    top = section(room, TOP, nothing)
-    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+    (_, _, top), log = found_of(room, zero(x)), section(room, HIGH, 0.0)
+    high, more = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
     column_sums(x, None, x_step, x_step, n, width, uint64(DOWN), scale, low, narrow, room)
-    logs(room, width, nothing)
+    logs(room, width, 0.0, nothing, zero(x))
+    for c in range(width):
+        high[c] = T(log[c])
+        more[c] = T(log[c] - high[c])
     for i in range(n):
         for c in range(width):
             v = less(load(x, i * x_step + c), top[c], scale, low, narrow, high[c], more[c])

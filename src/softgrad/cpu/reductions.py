@@ -6,8 +6,8 @@ With t = scale·x − max, S = Σ exp(t) and A = Σ t·exp(t),
     entropy   = log S − A/S            its gradient  −p ∘ (t − A/S)
 
 No logarithm of a p is taken, so a p that is 0 is no NaN.  Both terms of the entropy are positive; where one
-p is nearly 1 they are as small as what the others come to, and as exact.  The mean A/S of its gradient is found
-twice, as in `vjp`.
+p is nearly 1 they are as small as what the others come to, and as exact.  For the gradient the mean A/S is
+found twice, as in `vjp`.
 
 What `for_entropy` chooses is told when a kernel is compiled: None is logsumexp.
 """
@@ -29,36 +29,11 @@ from .intrinsics import (
     store,
     zero,
 )
-from .log_softmax import BLOCK, DOWN, log_sum
-from .softmax import (
-    HIGH,
-    LIFT,
-    MORE,
-    POWERS,
-    REST,
-    TOP,
-    TOTAL,
-    WAY,
-    argument,
-    at_once,
-    column_sums,
-    section,
-    sums,
-)
+from .log_softmax import BLOCK, DOWN, logs
+from .softmax import HIGH, LIFT, MORE, POWERS, WAY, argument, at_once, column_sums, found_of, section, sums
 from .vjp import SECTION, two_sum
 
 helper = njit(nogil=True, error_model="numpy")
-
-
-@helper
-def results(room, some, factor, like):
-    """factor·max + log Σ of some rows, or columns."""
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
-    top, result = section(room, TOP, like), section(room, HIGH, 0.0)
-    for j in range(some):
-        log = log_sum(load(total, j), load(rest, j), like)
-        number = fma(np.float64(load(top, j)), factor, log)
-        store(result, j, choose(load(total, j) == 0.0, -np.inf, number))
 
 
 @helper
@@ -97,7 +72,7 @@ def moment(x, e, at_x, at_e, n, top, scale, low, mean):
 def column_moments(x, e, x_step, e_step, n, width, scale, low, mean, room):
     """`moment` of columns, divided by Σ, into `MORE`; `mean` is an array, or None for 0."""
     T = type(zero(x))
-    total, rest, top = section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, zero(x))
+    total, rest, top = found_of(room, zero(x))
     found, lost_found = section(room, MORE, 0.0), section(room, LIFT, 0.0)
     part = section(room, WAY, zero(x))
     for c in range(width):
@@ -124,23 +99,22 @@ def forward_rows(x, found, x_step, step, n, count, numbers, room, for_entropy):
     T = type(zero(x))
     scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(x)
     found = pointer_to(address_of(found), 0.0)
-    total, rest, top = section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, zero(x))
+    total, rest, top = found_of(room, zero(x))
     result, e = section(room, HIGH, 0.0), section(room, POWERS, zero(x))
     many = at_once(n)
     for first in range(uint64(0), count, many):
         some, at_x = min(many, count - first), after(x, first * x_step)
         if for_entropy is None:
             sums(at_x, None, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
-            results(room, some, numbers[0] + numbers[1], zero(x))
+            logs(room, some, numbers[0] + numbers[1], -np.inf, zero(x))
         else:
             sums(at_x, e, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
-            results(room, some, 0.0, zero(x))
+            logs(room, some, 0.0, 0.0, zero(x))
         for j in range(some):
             number = result[j]
             if for_entropy is not None:
-                whole = total[j] + rest[j]
+                whole = choose(total[j] == 0, 1.0, total[j] + rest[j])  # of an empty row all sums are 0
                 number -= moment(at_x, e, j * x_step, j * n, n, top[j], scale, low, T(0)) / whole
-                number = 0.0 if total[j] == 0 else number
             elif not number < np.inf and only_inf(at_x, j * x_step, uint64(1), n):
                 number = np.inf
             found[(first + j) * step] = number
@@ -152,10 +126,10 @@ def forward_columns(x, found, x_step, n, width, numbers, room, for_entropy):
     T = type(zero(x))
     scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(x)
     found = pointer_to(address_of(found), 0.0)
-    total, result, mean = section(room, TOTAL, 0.0), section(room, HIGH, 0.0), section(room, MORE, 0.0)
+    result, mean = section(room, HIGH, 0.0), section(room, MORE, 0.0)
     if for_entropy is None:
         column_sums(x, None, x_step, x_step, n, width, uint64(DOWN), scale, low, narrow, room)
-        results(room, width, numbers[0] + numbers[1], zero(x))
+        logs(room, width, numbers[0] + numbers[1], -np.inf, zero(x))
         for c in range(width):
             found[c] = result[c]
         for c in range(width):
@@ -164,10 +138,10 @@ def forward_columns(x, found, x_step, n, width, numbers, room, for_entropy):
     else:
         e = section(room, POWERS, zero(x))
         column_sums(x, e, x_step, width, n, width, uint64(DOWN), scale, low, narrow, room)
-        results(room, width, 0.0, zero(x))
+        logs(room, width, 0.0, 0.0, zero(x))
         column_moments(x, e, x_step, width, n, width, scale, low, None, room)
         for c in range(width):
-            found[c] = choose(total[c] == 0, 0.0, result[c] - mean[c])
+            found[c] = result[c] - mean[c]
 
 
 @helper
@@ -186,7 +160,7 @@ def vjp_rows(dy, x, dx, dy_step, x_step, dx_step, n, count, numbers, room, for_e
     T = type(zero(x))
     scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(dx)
     dy = pointer_to(address_of(dy), 0.0)
-    total, rest, top = section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, zero(x))
+    total, rest, top = found_of(room, zero(x))
     e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))
     e_step = n if narrow else dx_step
     many = at_once(n)
@@ -218,7 +192,7 @@ def vjp_columns(dy, x, dx, x_step, dx_step, n, width, numbers, room, for_entropy
     T = type(zero(x))
     scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(dx)
     dy = pointer_to(address_of(dy), 0.0)
-    total, rest, top = section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, zero(x))
+    total, rest, top = found_of(room, zero(x))
     found, mean, more = section(room, MORE, 0.0), section(room, HIGH, zero(x)), section(room, WAY, zero(x))
     factor, lift = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
     e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))

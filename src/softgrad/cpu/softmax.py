@@ -15,8 +15,8 @@ from .vjp import SECTION, two_sum
 BLOCK = 1024  # powers of a row, or column, that are added up in the working precision
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
-# what stands where in scratch memory, in sections: the sum of the powers of each row, or column, in two
-# parts, the largest x, and up to three other numbers; what is used on the way; and powers, if they are kept there
+# What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two parts,
+# the largest x, and three other numbers; two sections for what is used on the way; powers that are kept.
 TOTAL, REST, TOP, HIGH, MORE, LIFT, WAY, _, POWERS = range(9)
 
 inlined = njit(nogil=True, error_model="numpy", inline="always")
@@ -27,6 +27,12 @@ helper = njit(nogil=True, error_model="numpy")
 def section(room, number, like):
     """A section of the scratch memory."""
     return pointer_to(room + int64(SECTION) * number, like)
+
+
+@helper
+def found_of(room, like):
+    """Where `sums` puts what it finds: the sum of the powers in two parts, the largest x."""
+    return section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, like)
 
 
 @helper
@@ -85,8 +91,7 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
 
     All rows are at the same stage, so that none waits for its own maximum.
     """
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
-    top = section(room, TOP, zero(x))
+    total, rest, top = found_of(room, zero(x))
     for j in range(some):
         top[j] = largest(x, j * x_step, n)
     if n <= uint64(SHORT):
@@ -113,8 +118,7 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
 @helper
 def short_sums(x, e, x_step, e_step, n, some, scale, low, narrow, room):
     """The same for short rows: the exponential is taken of them as if they were one, where they lie so."""
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
-    top, top_of = section(room, TOP, zero(x)), section(room, WAY, zero(x))
+    (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
     for j in range(some):
         for i in range(n):
             top_of[j * n + i] = top[j]
@@ -136,8 +140,7 @@ def short_sums(x, e, x_step, e_step, n, some, scale, low, narrow, room):
 def column_sums(x, e, x_step, e_step, n, width, down, scale, low, narrow, room):
     """`sums` for columns side by side, of n elements each a step below the last."""
     T = type(zero(x))
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
-    top, lost_rest = section(room, TOP, zero(x)), section(room, WAY, 0.0)
+    (total, rest, top), lost_rest = found_of(room, zero(x)), section(room, WAY, 0.0)
     upper, lower = section(room, HIGH, zero(x)), section(room, MORE, zero(x))
     for c in range(width):
         top[c] = T(-np.inf)
@@ -180,7 +183,7 @@ def inverse(total, rest, like):
 @helper
 def inverses(room, some, nothing):
     """1/Σ of some rows, or columns, in two parts; what is to be put out for an empty one."""
-    total, rest = section(room, TOTAL, 0.0), section(room, REST, 0.0)
+    total, rest, _ = found_of(room, nothing)
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
     for j in range(some):
         h, m = inverse(total[j], rest[j], nothing)
