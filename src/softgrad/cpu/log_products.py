@@ -35,18 +35,17 @@ def slope(y, dy, g):
 
 
 @helper
-def is_plain(total, lowest):
-    """Whether `slope` will do: y has powers, total/ONE is a normal number, nothing overflows."""
-    T = type(total)
-    least, most = (T(2.0**-500), T(2.0**1021)) if is_double(total) else (T(2.0**-60), T(2.0**125))
-    size = abs(total)
-    return lowest <= T(1050 if is_double(total) else 130) and (size == 0 or (size >= least and size < most))
-
-
-@helper
 def is_small(total):
     T = type(total)
     return abs(total) < T(2.0**1021 if is_double(total) else 2.0**125)
+
+
+@helper
+def is_plain(total, lowest):
+    """Whether `slope` will do: y has powers, total/ONE is a normal number, nothing overflows."""
+    T = type(total)
+    normal = total == 0 or abs(total) >= T(2.0**-500 if is_double(total) else 2.0**-60)
+    return lowest <= T(1050 if is_double(total) else 130) and normal and is_small(total)
 
 
 @helper

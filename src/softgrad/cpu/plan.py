@@ -106,6 +106,7 @@ def plan(
     fits = operation.columns_room(n, NARROW, BYTES[dtype] == 2) <= BUDGET
     nearest = min(kept, key=lambda axis: distance(tuple(axis[1][i] for i in whole)))
     columns = bool(operation.columns) and across and fits
+    # a kernel for columns takes what is one number a row side by side
     columns = columns and all(nearest[1][i] == 1 for i in operation.per_row)
     if columns:
         kept.remove(nearest)

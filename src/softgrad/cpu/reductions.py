@@ -100,16 +100,16 @@ def forward_rows(x, found, x_step, step, n, count, numbers, room, for_entropy):
     scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(x)
     found = pointer_to(address_of(found), 0.0)
     total, rest, top = found_of(room, zero(x))
-    result, e = section(room, HIGH, 0.0), section(room, POWERS, zero(x))
+    result = section(room, HIGH, 0.0)
+    if for_entropy is None:
+        e, factor, nothing = None, numbers[0] + numbers[1], -np.inf
+    else:
+        e, factor, nothing = section(room, POWERS, zero(x)), 0.0, 0.0
     many = at_once(n)
     for first in range(uint64(0), count, many):
         some, at_x = min(many, count - first), after(x, first * x_step)
-        if for_entropy is None:
-            sums(at_x, None, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
-            logs(room, some, numbers[0] + numbers[1], -np.inf, zero(x))
-        else:
-            sums(at_x, e, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
-            logs(room, some, 0.0, 0.0, zero(x))
+        sums(at_x, e, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
+        logs(room, some, factor, nothing, zero(x))
         for j in range(some):
             number = result[j]
             if for_entropy is not None:

@@ -15,8 +15,8 @@ from .vjp import SECTION, two_sum
 BLOCK = 1024  # powers of a row, or column, that are added up in the working precision
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
-# What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two parts,
-# the largest x, and three other numbers; two sections for what is used on the way; powers that are kept.
+# What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
+# parts, the largest x, and three other numbers; two sections for what is used on the way; powers.
 TOTAL, REST, TOP, HIGH, MORE, LIFT, WAY, _, POWERS = range(9)
 
 inlined = njit(nogil=True, error_model="numpy", inline="always")
@@ -89,16 +89,32 @@ def powers(x, e, at_x, at_e, start, stop, top, scale, low, narrow):
 def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
     """Of some rows the largest x, and Σ exp(t)·ONE in two parts; the powers go to e, unless that is None.
 
-    All rows are at the same stage, so that none waits for its own maximum.
+    All rows are at the same stage, so that none waits for its own maximum.  Of short rows the exponential is
+    taken as if they were one.
     """
-    total, rest, top = found_of(room, zero(x))
+    (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
     for j in range(some):
         top[j] = largest(x, j * x_step, n)
     if n <= uint64(SHORT):
         if e is None:
-            short_sums(x, section(room, POWERS, zero(x)), x_step, n, n, some, scale, low, narrow, room)
+            p, p_step = section(room, POWERS, zero(x)), n
         else:
-            short_sums(x, e, x_step, e_step, n, some, scale, low, narrow, room)
+            p, p_step = e, e_step
+        for j in range(some):
+            for i in range(n):
+                top_of[j * n + i] = top[j]
+        pieces = uint64(1) if x_step == n and p_step == n else some  # one, where they lie so
+        for j in range(pieces):
+            at_x, at_p = j * x_step, j * p_step
+            for i in range(some // pieces * n):
+                store(p, at_p + i, power_of(load(x, at_x + i), top_of[j * n + i], scale, low, narrow))
+        for j in range(some):
+            upper, lower = zero(x), zero(x)
+            for i in range(j * p_step, j * p_step + n):
+                half = upper_half(p[i])
+                upper = plus(upper, half)
+                lower = plus(lower, p[i] - half)
+            total[j], rest[j] = upper, lower
         return
     for j in range(some):
         at_x, at_e = j * x_step, j * e_step
@@ -113,27 +129,6 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
                 others, lost = two_sum(others, np.float64(lower))
                 lost_others += lost
             total[j], rest[j] = whole, others + lost_others
-
-
-@helper
-def short_sums(x, e, x_step, e_step, n, some, scale, low, narrow, room):
-    """The same for short rows: the exponential is taken of them as if they were one, where they lie so."""
-    (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
-    for j in range(some):
-        for i in range(n):
-            top_of[j * n + i] = top[j]
-    pieces = uint64(1) if x_step == n and e_step == n else some
-    for j in range(pieces):
-        at_x, at_e = j * x_step, j * e_step
-        for i in range(some // pieces * n):
-            store(e, at_e + i, power_of(load(x, at_x + i), top_of[j * n + i], scale, low, narrow))
-    for j in range(some):
-        upper, lower = zero(x), zero(x)
-        for i in range(j * e_step, j * e_step + n):
-            half = upper_half(e[i])
-            upper = plus(upper, half)
-            lower = plus(lower, e[i] - half)
-        total[j], rest[j] = upper, lower
 
 
 @inlined
