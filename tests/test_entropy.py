@@ -1,5 +1,6 @@
 """entropy and logsumexp, and their gradients."""
 
+import itertools
 import warnings
 
 import logs
@@ -106,6 +107,21 @@ def check_vjp(name, vjp, dtype, n, axis=-1):
 @each
 def test_vjp(name, dtype, n, axis):
     check_vjp(name, BOTH[name][1], dtype, n, axis)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))], ids=str)
+@each
+def test_the_axes_may_lie_in_any_order(name, order, axis):
+    """Columns are neighbours in x; whether what is found of them are neighbours, too, is another matter."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(9, 20, 12)).transpose(order)
+    function, vjp, true, _ = BOTH[name]
+    for where in (None, rng.random(x.shape) < 0.7):
+        ASSERT[name](function(x, axis=axis, where=where), true(x, axis, 1.0, where))
+        dy = rng.normal(size=np.delete(x.shape, axis))
+        for given in (dy, np.asfortranarray(dy)):
+            assert_vjp(name, vjp(x, given, axis=axis, where=where), x, dy, axis, where=where)
 
 
 # ties, saturated rows, tails that underflow, small and large spreads

@@ -24,8 +24,8 @@ TWO_WAYS = [
 
 FLOATING = re.compile(r" f(?:add|sub|mul|div|cmp) |(?:load|store) (?:float|double|half|i16)\b")
 ARITHMETIC = re.compile(r" f(?:add|sub|mul|div) ")
-# one by one: the elements of a support, the rows that failed a test
-COLLECT = {"entmax", "entmax_vjp", "entmax_alpha_vjp", "softmax_vjp"}
+# one by one: the elements of a support, the rows that failed a test, what is told of a row
+COLLECT = {"entmax", "entmax_vjp", "entmax_alpha_vjp", "softmax_vjp", "cross_entropy"}
 UNROLLED = re.compile(r"\.(?:prol|epil)\b")  # what unrolling leaves over
 
 

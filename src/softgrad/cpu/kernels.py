@@ -74,51 +74,44 @@ OPERATIONS = {
         (0.0, 0.0, 0.0, 0.0),
     ),
     "log_softmax": Operation(
-        *(1, log_softmax.rows, log_softmax.columns, log_softmax.rows_room, log_softmax.columns_room),
+        *(1, log_softmax.rows, log_softmax.columns, softmax.rows_room, softmax.columns_room),
         *((-math.inf, -math.inf), True),
     ),
     "log_softmax_vjp": Operation(
-        *(2, log_products.rows, log_products.columns, log_products.rows_room, log_products.columns_room),
+        *(2, log_products.rows, log_products.columns, softmax.rows_room, softmax.columns_room),
         (-math.inf, 0.0, 0.0),
     ),
     "log_softmax_jvp": Operation(
-        *(2, log_products.jvp_rows, None, log_products.weights_room, log_products.columns_room),
+        *(2, log_products.jvp_rows, None, log_products.weights_room, softmax.columns_room),
         (-math.inf, 0.0, 0.0),
     ),
     "log_softmax_double_backward": Operation(
-        *(3, log_products.double_backward_rows, None, log_products.weights_room, log_products.columns_room),
+        *(3, log_products.double_backward_rows, None, log_products.weights_room, softmax.columns_room),
         (-math.inf, 0.0, 0.0, 0.0),
     ),
     "logsumexp": Operation(
-        *(1, reductions.logsumexp_rows, None, reductions.rows_room, reductions.columns_room),
-        *((-math.inf, 0.0), True, (1,)),
+        *(1, reductions.logsumexp_rows, reductions.logsumexp_columns),
+        *(softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True, (1,)),
     ),
     "logsumexp_vjp": Operation(
-        *(2, reductions.logsumexp_vjp_rows, None, reductions.powers_room, reductions.columns_room),
-        *((0.0, -math.inf, 0.0), True, (0,)),
+        *(2, reductions.logsumexp_vjp_rows, reductions.logsumexp_vjp_columns),
+        *(softmax.rows_room, softmax.columns_room, (0.0, -math.inf, 0.0), True, (0,)),
     ),
     "entropy": Operation(
-        *(1, reductions.entropy_rows, None, reductions.entropy_room, reductions.columns_room),
-        *((-math.inf, 0.0), True, (1,)),
+        *(1, reductions.entropy_rows, reductions.entropy_columns),
+        *(reductions.kept_rows_room, reductions.kept_columns_room, (-math.inf, 0.0), True, (1,)),
     ),
     "entropy_vjp": Operation(
-        *(2, reductions.entropy_vjp_rows, None, reductions.powers_room, reductions.columns_room),
-        *((0.0, -math.inf, 0.0), True, (0,)),
+        *(2, reductions.entropy_vjp_rows, reductions.entropy_vjp_columns),
+        *(softmax.rows_room, softmax.columns_room, (0.0, -math.inf, 0.0), True, (0,)),
     ),
+    # of these the gradient, which comes last, may be missing
     "cross_entropy": Operation(
-        *(1, cross_entropy.loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
-        *((0.0, 0.0), True, (1,)),
-    ),
-    "cross_entropy_vjp": Operation(
-        *(1, cross_entropy.rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *(1, cross_entropy.rows, None, softmax.rows_room, softmax.columns_room),
         *((0.0, 0.0, 0.0), True, (1,)),
     ),
     "cross_entropy_of_weights": Operation(
-        *(2, cross_entropy.weighted_loss_rows, None, cross_entropy.rows_room, reductions.columns_room),
-        *((0.0, 0.0, 0.0), True, (2,)),
-    ),
-    "cross_entropy_of_weights_vjp": Operation(
-        *(2, cross_entropy.weighted_rows, None, cross_entropy.rows_room, reductions.columns_room),
+        *(2, cross_entropy.weighted_rows, None, softmax.rows_room, softmax.columns_room),
         *((0.0, 0.0, 0.0, 0.0), True, (2,)),
     ),
     "segment_softmax": Operation(

@@ -102,11 +102,14 @@ def plan(
     kept, reduced = sorted_out(shape, walked, axes, count)
     n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
-    across = are_columns(*sorted_out(shape, strides[: operation.read], axes)) and len(reduced) == 1
+    whole = [i for i in range(operation.read) if i not in operation.per_row]
+    across = are_columns(*sorted_out(shape, tuple(strides[i] for i in whole), axes)) and len(reduced) == 1
     fits = operation.columns_room(n, NARROW, BYTES[dtype] == 2) <= BUDGET
+    nearest = min(kept, key=lambda axis: distance(tuple(axis[1][i] for i in whole)))
     columns = bool(operation.columns) and across and fits
+    # a kernel for columns takes what is one number a row side by side
+    columns = columns and all(nearest[1][i] == 1 for i in operation.per_row)
     if columns:
-        nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
         kept.remove(nearest)
         kept.append(nearest)
     inner, run = kept[-1], reduced[-1]

@@ -6,15 +6,19 @@ With t = scale·x − max, S = Σ exp(t) and A = Σ t·exp(t),
     entropy   = log S − A/S            its gradient  −p ∘ (t − A/S)
 
 No logarithm of a p is taken, so a p that is 0 is no NaN.  Both terms of the entropy are positive; where one
-p is nearly 1 they are as small as what the others come to, and as exact.
+p is nearly 1 they are as small as what the others come to, and as exact.  For the gradient the mean A/S is
+found twice, as in `vjp`.
+
+What `for_entropy` chooses is told when a kernel is compiled: None is logsumexp.
 """
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import njit, uint64
 
-from .exp import one_of, power, upper_half
+from .exp import one_of
 from .intrinsics import (
     address_of,
+    after,
     choose,
     fma,
     is_narrow,
@@ -25,175 +29,22 @@ from .intrinsics import (
     store,
     zero,
 )
-from .log_softmax import BLOCK, largest, log_sum, short_powers, sums
-from .softmax import CHUNK, SHORT, argument
-from .vjp import two_sum
+from .log_softmax import BLOCK, DOWN, logs
+from .softmax import HIGH, LIFT, MORE, POWERS, WAY, argument, at_once, column_sums, found_of, section, sums
+from .vjp import SECTION, two_sum
 
 helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
-def one_over(like):
-    """1/ONE (see `exp.one_of`)."""
-    return 1.0 / one_of(like)
-
-
-def logsumexp_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
-    """The logsumexp of `count` rows of n elements into `found`."""
-    n, x_step, count = uint64(n), uint64(x_step), uint64(count)
-    T = type(zero(x))
-    scale, low, factor = T(numbers[0]), T(numbers[1]), numbers[0] + numbers[1]
-    found = pointer_to(address_of(found), 0.0)
-    many = max(uint64(1), uint64(CHUNK) // n)
-    section = int64(8 * many)
-    total, rest = pointer_to(room, 0.0), pointer_to(room + section, 0.0)
-    tops, results = pointer_to(room + 2 * section, zero(x)), pointer_to(room + 3 * section, 0.0)
-    for first in range(uint64(0), count, many):
-        last = min(first + many, count)
-        sums(x, x_step, n, first, last, scale, low, is_narrow(x), total, rest, tops, room + 5 * section)
-        for j in range(last - first):
-            log = log_sum(load(total, j), load(rest, j), load(tops, j))
-            result = fma(np.float64(load(tops, j)), factor, log)
-            store(results, j, choose(load(total, j) == 0.0, -np.inf, result))
-        for r in range(first, last):
-            result = results[r - first]
-            if not result < np.inf and only_inf(x, r * x_step, n):
-                result = np.inf
-            found[r * uint64(step)] = result
-
-
-@helper
-def only_inf(x, at_x, n):
-    """Whether there is +inf in a row, and no NaN."""
+def only_inf(x, at_x, step, n):
+    """Whether there is +inf in a row, or column, and no NaN."""
     T = type(zero(x))
     spoilt = zero(x)
     for i in range(n):
-        v = load(x, at_x + i)
+        v = load(x, at_x + i * step)
         spoilt = plus(spoilt, choose(abs(v) == T(np.inf), T(0), v) * T(0))
     return spoilt == T(0)
-
-
-@helper
-def moments(x, e, at_x, at_e, n, top, scale, low, keep):
-    """(S·ONE in two parts, A·ONE) of a row; its powers go to e if they are to be kept."""
-    whole = others = lost_others = moment = lost_moment = 0.0
-    for k in range(uint64(0), n, uint64(BLOCK)):
-        upper, lower, part = zero(x), zero(x), zero(x)
-        for i in range(k, min(k + uint64(BLOCK), n)):
-            t, lost = argument(load(x, at_x + i), top, scale, low, is_narrow(x))
-            p = power(t, lost)
-            if keep:
-                store(e, at_e + i, p)
-            half = upper_half(p)
-            upper = plus(upper, half)
-            lower = plus(lower, p - half)
-            part = plus_product(part, p, choose(p == type(p)(0), type(p)(0), t))
-        whole += upper
-        others, lost = two_sum(others, np.float64(lower))
-        lost_others += lost
-        moment, lost = two_sum(moment, np.float64(part))
-        lost_moment += lost
-    return whole, others + lost_others, moment + lost_moment
-
-
-def entropy_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
-    """The entropy of `count` rows of n elements into `found`."""
-    n, x_step = uint64(n), uint64(x_step)
-    T = type(zero(x))
-    scale, low = T(numbers[0]), T(numbers[1])
-    found = pointer_to(address_of(found), 0.0)
-    e = pointer_to(room, zero(x))
-    for r in range(uint64(count)):
-        top = largest(x, r * x_step, n)
-        whole, rest, moment = moments(x, e, r * x_step, uint64(0), n, top, scale, low, False)
-        result = log_sum(whole, rest, top) - moment / (whole + rest)
-        found[r * uint64(step)] = 0.0 if whole == 0 else result
-
-
-def logsumexp_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
-    """dy·p of `count` rows; dy is one number a row."""
-    n, x_step, dx_step = uint64(n), uint64(x_step), uint64(dx_step)
-    T = type(zero(x))
-    scale, low = T(numbers[0]), T(numbers[1])
-    narrow = is_narrow(dx)
-    dy = pointer_to(address_of(dy), 0.0)
-    if n <= uint64(SHORT):
-        short_vjp(dy, x, dx, dy_step, x_step, dx_step, n, uint64(count), scale, low, narrow, room)
-        return
-    e = pointer_to(room if narrow else address_of(dx), zero(x))
-    for r in range(uint64(count)):
-        at_x, at_dx = r * x_step, r * dx_step
-        at_e = uint64(0) if narrow else at_dx
-        top = largest(x, at_x, n)
-        total, lost_total, k = 0.0, 0.0, uint64(0)
-        while k < n:
-            stop = min(k + uint64(BLOCK), n)
-            part = zero(x)
-            for i in range(k, stop):
-                t, lost = argument(load(x, at_x + i), top, scale, low, narrow)
-                p = power(t, lost)
-                store(e, at_e + i, p)
-                part = plus(part, p)
-            total, lost = two_sum(total, np.float64(part))
-            lost_total += lost
-            k = stop
-        factor, lift = factors(dy[r * uint64(dy_step)], total + lost_total, top)
-        for i in range(n):
-            store(dx, at_dx + i, (e[at_e + i] * lift) * factor)
-
-
-@helper
-def short_vjp(dy, x, dx, dy_step, x_step, dx_step, n, count, scale, low, narrow, room):
-    """The same for short rows, many at once."""
-    e, tops = pointer_to(room, zero(x)), pointer_to(room + 16 * CHUNK, zero(x))
-    many = uint64(CHUNK) // n
-    for first in range(uint64(0), count, many):
-        last = min(first + many, count)
-        short_powers(x, x_step, n, first, last, scale, low, narrow, tops, room)
-        for r in range(first, last):
-            at_e, at_dx, total = (r - first) * n, r * dx_step, zero(x)
-            for i in range(n):
-                total = plus(total, e[at_e + i])
-            factor, lift = factors(dy[r * uint64(dy_step)], np.float64(total), total)
-            for i in range(n):
-                store(dx, at_dx + i, (e[at_e + i] * lift) * factor)
-
-
-@helper
-def factors(dy, total, like):
-    """(f, lift), such that (e·lift)·f is dy·e/total: 0 of an empty row, and normal numbers where dy·p is."""
-    T = type(like)
-    large, empty = abs(dy) > 1.0, total == 0.0
-    lift = choose(large, 1.0, one_over(like))
-    return T(choose(empty, 0.0, dy) / choose(empty, 1.0, total * lift)), T(lift)
-
-
-def entropy_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
-    """dy·p∘(A/S − t) of `count` rows; dy is one number a row.  The mean A/S is found twice, as in `vjp`."""
-    n, x_step, dx_step = uint64(n), uint64(x_step), uint64(dx_step)
-    T = type(zero(x))
-    scale, low = T(numbers[0]), T(numbers[1])
-    narrow = is_narrow(dx)
-    dy = pointer_to(address_of(dy), 0.0)
-    e = pointer_to(room if narrow else address_of(dx), zero(x))
-    for r in range(uint64(count)):
-        at_x, at_dx = r * x_step, r * dx_step
-        at_e = uint64(0) if narrow else at_dx
-        top = largest(x, at_x, n)
-        whole, rest, moment = moments(x, e, at_x, at_e, n, top, scale, low, True)
-        total = whole + rest if whole != 0 else 1.0  # of an empty row all sums are 0
-        mean, left = T(moment / total), 0.0
-        for k in range(uint64(0), n, uint64(BLOCK)):
-            part = zero(x)
-            for i in range(k, min(k + uint64(BLOCK), n)):
-                d = distance(load(x, at_x + i), e[at_e + i], top, scale, low, mean)
-                part = plus_product(part, e[at_e + i], d)
-            left += part
-        more = T(left / total)
-        factor, lift = factors(-dy[r * uint64(dy_step)], whole + rest, top)
-        for i in range(n):
-            d = distance(load(x, at_x + i), e[at_e + i], top, scale, low, mean) - more
-            store(dx, at_dx + i, (e[at_e + i] * d) * lift * factor + T(0))  # no −0
 
 
 @helper
@@ -203,17 +54,211 @@ def distance(x, e, top, scale, low, mean):
     return choose(e == type(e)(0), type(e)(0), (t - mean) + lost)
 
 
-def rows_room(n: int, narrow: bool) -> int:
-    return 40 * max(1, CHUNK // n) + (16 * CHUNK if n <= SHORT else 0)
+@helper
+def moment(x, e, at_x, at_e, n, top, scale, low, mean):
+    """Σ exp(t)·(t − mean)·ONE of a row, whose powers are in e."""
+    total = lost_total = 0.0
+    for k in range(uint64(0), n, uint64(BLOCK)):
+        part = zero(x)
+        for i in range(k, min(k + uint64(BLOCK), n)):
+            p = e[at_e + i]
+            part = plus_product(part, p, distance(load(x, at_x + i), p, top, scale, low, mean))
+        total, lost = two_sum(total, np.float64(part))
+        lost_total += lost
+    return total + lost_total
 
 
-def powers_room(n: int, narrow: bool) -> int:
-    return 24 * CHUNK if n <= SHORT else 4 * n if narrow else 0
+@helper
+def column_moments(x, e, x_step, e_step, n, width, scale, low, mean, room):
+    """`moment` of columns, divided by Σ, into `MORE`; `mean` is an array, or None for 0."""
+    T = type(zero(x))
+    total, rest, top = found_of(room, zero(x))
+    found, lost_found = section(room, MORE, 0.0), section(room, LIFT, 0.0)
+    part = section(room, WAY, zero(x))
+    for c in range(width):
+        found[c] = lost_found[c] = 0.0
+    for k in range(uint64(0), n, uint64(DOWN)):
+        for c in range(width):
+            part[c] = T(0)
+        for i in range(k, min(k + uint64(DOWN), n)):
+            for c in range(width):
+                p, m = e[i * e_step + c], T(0) if mean is None else mean[c]
+                d = distance(load(x, i * x_step + c), p, top[c], scale, low, m)
+                store(part, c, fma(p, d, part[c]))
+        for c in range(width):
+            found[c], lost = two_sum(found[c], np.float64(part[c]))
+            lost_found[c] += lost
+    for c in range(width):
+        whole = choose(total[c] == 0, 1.0, total[c] + rest[c])  # of an empty one all sums are 0
+        found[c] = (found[c] + lost_found[c]) / whole
 
 
-def entropy_room(n: int, narrow: bool) -> int:
-    return 8
+@helper
+def forward_rows(x, found, x_step, step, n, count, numbers, room, for_entropy):
+    n, x_step, step, count = uint64(n), uint64(x_step), uint64(step), uint64(count)
+    T = type(zero(x))
+    scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(x)
+    found = pointer_to(address_of(found), 0.0)
+    total, rest, top = found_of(room, zero(x))
+    result = section(room, HIGH, 0.0)
+    if for_entropy is None:
+        e, factor, nothing = None, numbers[0] + numbers[1], -np.inf
+    else:
+        e, factor, nothing = section(room, POWERS, zero(x)), 0.0, 0.0
+    many = at_once(n)
+    for first in range(uint64(0), count, many):
+        some, at_x = min(many, count - first), after(x, first * x_step)
+        sums(at_x, e, x_step, n, n, some, uint64(BLOCK), scale, low, narrow, room)
+        logs(room, some, factor, nothing, zero(x))
+        for j in range(some):
+            number = result[j]
+            if for_entropy is not None:
+                whole = choose(total[j] == 0, 1.0, total[j] + rest[j])  # of an empty row all sums are 0
+                number -= moment(at_x, e, j * x_step, j * n, n, top[j], scale, low, T(0)) / whole
+            elif not number < np.inf and only_inf(at_x, j * x_step, uint64(1), n):
+                number = np.inf
+            found[(first + j) * step] = number
 
 
-def columns_room(n: int, width: int, narrow: bool) -> int:
-    return 0
+@helper
+def forward_columns(x, found, x_step, n, width, numbers, room, for_entropy):
+    n, x_step, width = uint64(n), uint64(x_step), uint64(width)
+    T = type(zero(x))
+    scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(x)
+    found = pointer_to(address_of(found), 0.0)
+    result, mean = section(room, HIGH, 0.0), section(room, MORE, 0.0)
+    if for_entropy is None:
+        column_sums(x, None, x_step, x_step, n, width, uint64(DOWN), scale, low, narrow, room)
+        logs(room, width, numbers[0] + numbers[1], -np.inf, zero(x))
+        for c in range(width):
+            found[c] = result[c]
+        for c in range(width):
+            if not result[c] < np.inf and only_inf(x, c, x_step, n):
+                found[c] = np.inf
+    else:
+        e = section(room, POWERS, zero(x))
+        column_sums(x, e, x_step, width, n, width, uint64(DOWN), scale, low, narrow, room)
+        logs(room, width, 0.0, 0.0, zero(x))
+        column_moments(x, e, x_step, width, n, width, scale, low, None, room)
+        for c in range(width):
+            found[c] = result[c] - mean[c]
+
+
+@helper
+def factors(dy, total, like):
+    """(f, lift), such that (e·lift)·f is dy·e/total: 0 of an empty row, and normal numbers where dy·p is."""
+    T = type(like)
+    large, empty = abs(dy) > 1.0, total == 0.0
+    lift = choose(large, 1.0, 1.0 / one_of(like))
+    return T(choose(empty, 0.0, dy) / choose(empty, 1.0, total * lift)), T(lift)
+
+
+@helper
+def vjp_rows(dy, x, dx, dy_step, x_step, dx_step, n, count, numbers, room, for_entropy):
+    n, count, dy_step = uint64(n), uint64(count), uint64(dy_step)
+    x_step, dx_step = uint64(x_step), uint64(dx_step)
+    T = type(zero(x))
+    scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(dx)
+    dy = pointer_to(address_of(dy), 0.0)
+    total, rest, top = found_of(room, zero(x))
+    e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))
+    e_step = n if narrow else dx_step
+    many = at_once(n)
+    for first in range(uint64(0), count, many):
+        some, at_x = min(many, count - first), after(x, first * x_step)
+        of_these = uint64(0) if narrow else first * dx_step
+        sums(at_x, after(e, of_these), x_step, e_step, n, some, uint64(BLOCK), scale, low, narrow, room)
+        for j in range(some):
+            of_x, at_e, at_dx = j * x_step, of_these + j * e_step, (first + j) * dx_step
+            whole, given, t = total[j] + rest[j], dy[(first + j) * dy_step], top[j]
+            if for_entropy is None:
+                factor, lift = factors(given, whole, t)
+                for i in range(n):
+                    store(dx, at_dx + i, (e[at_e + i] * lift) * factor)
+            else:
+                factor, lift = factors(-given, whole, t)
+                whole = choose(whole == 0, 1.0, whole)  # of an empty row all sums are 0
+                mean = T(moment(at_x, e, of_x, at_e, n, t, scale, low, T(0)) / whole)
+                more = T(moment(at_x, e, of_x, at_e, n, t, scale, low, mean) / whole)
+                for i in range(n):
+                    p = e[at_e + i]
+                    d = distance(load(at_x, of_x + i), p, t, scale, low, mean) - more
+                    store(dx, at_dx + i, (p * d) * lift * factor + T(0))  # no −0
+
+
+@helper
+def vjp_columns(dy, x, dx, x_step, dx_step, n, width, numbers, room, for_entropy):
+    n, width, x_step, dx_step = uint64(n), uint64(width), uint64(x_step), uint64(dx_step)
+    T = type(zero(x))
+    scale, low, narrow = T(numbers[0]), T(numbers[1]), is_narrow(dx)
+    dy = pointer_to(address_of(dy), 0.0)
+    total, rest, top = found_of(room, zero(x))
+    found, mean, more = section(room, MORE, 0.0), section(room, HIGH, zero(x)), section(room, WAY, zero(x))
+    factor, lift = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
+    e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))
+    e_step = width if narrow else dx_step
+    column_sums(x, e, x_step, e_step, n, width, uint64(DOWN), scale, low, narrow, room)
+    if for_entropy is not None:
+        column_moments(x, e, x_step, e_step, n, width, scale, low, None, room)
+        for c in range(width):
+            mean[c] = T(found[c])
+        column_moments(x, e, x_step, e_step, n, width, scale, low, mean, room)
+        for c in range(width):
+            more[c] = T(found[c])
+    for c in range(width):
+        given = dy[c] if for_entropy is None else -dy[c]
+        factor[c], lift[c] = factors(given, total[c] + rest[c], top[c])
+    for i in range(n):
+        for c in range(width):
+            p = e[i * e_step + c]
+            if for_entropy is None:
+                store(dx, i * dx_step + c, (p * lift[c]) * factor[c])
+            else:
+                d = distance(load(x, i * x_step + c), p, top[c], scale, low, mean[c]) - more[c]
+                store(dx, i * dx_step + c, (p * d) * lift[c] * factor[c] + T(0))
+
+
+def logsumexp_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
+    """The logsumexp of `count` rows of n elements into `found`."""
+    forward_rows(x, found, x_step, step, n, count, numbers, room, None)
+
+
+def logsumexp_columns(x, found, _, __, x_step, ___, ____, _____, n, width, numbers, room):
+    """The same of columns side by side; what is found of them lies side by side, too."""
+    forward_columns(x, found, x_step, n, width, numbers, room, None)
+
+
+def entropy_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
+    """The entropy of `count` rows of n elements into `found`."""
+    forward_rows(x, found, x_step, step, n, count, numbers, room, True)
+
+
+def entropy_columns(x, found, _, __, x_step, ___, ____, _____, n, width, numbers, room):
+    forward_columns(x, found, x_step, n, width, numbers, room, True)
+
+
+def logsumexp_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
+    """dy·p of `count` rows; dy is one number a row."""
+    vjp_rows(dy, x, dx, dy_step, x_step, dx_step, n, count, numbers, room, None)
+
+
+def logsumexp_vjp_columns(dy, x, dx, _, __, x_step, dx_step, ___, n, width, numbers, room):
+    vjp_columns(dy, x, dx, x_step, dx_step, n, width, numbers, room, None)
+
+
+def entropy_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
+    """dy·p∘(A/S − t) of `count` rows; dy is one number a row."""
+    vjp_rows(dy, x, dx, dy_step, x_step, dx_step, n, count, numbers, room, True)
+
+
+def entropy_vjp_columns(dy, x, dx, _, __, x_step, dx_step, ___, n, width, numbers, room):
+    vjp_columns(dy, x, dx, x_step, dx_step, n, width, numbers, room, True)
+
+
+def kept_rows_room(n: int, narrow: bool) -> int:
+    """With the powers of a row in scratch memory."""
+    return (POWERS + 2) * SECTION + 8 * n
+
+
+def kept_columns_room(n: int, width: int, narrow: bool) -> int:
+    return POWERS * SECTION + 8 * n * width

@@ -1,4 +1,4 @@
-"""softmax: y = exp(scale·x − max) / Σ exp(scale·x − max).
+"""softmax: y = exp(scale·x − max) / Σ exp(scale·x − max); and the first sweeps of all functions of logits.
 
 x − max is rounded, and so is its product with the scale: what they lose is carried into the exponential, but
 not for 16-bit types, whose results it does not change.  The powers of a row are kept until their sum is
@@ -6,26 +6,44 @@ known: in y, or in scratch memory where y is of a 16-bit type.
 """
 
 import numpy as np
-from numba import njit, uint64
+from numba import int64, njit, uint64
 
 from .exp import power, upper_half
-from .intrinsics import address_of, fma, is_narrow, larger, load, plus, pointer_to, store, zero
+from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
+from .vjp import SECTION, two_sum
 
-BLOCK = 1024  # powers whose upper halves are added up in the working precision, without an error
-SHORT = 48  # of rows up to this long, as many as make a CHUNK are done at once
-CHUNK = 2048
-MANY = 32  # longer rows, at most, that are done at once
-GROUP = 2048
-TILE = 1024  # columns side by side
-SECTION = 8 * TILE  # bytes of a number for each of them
+BLOCK = 1024  # powers of a row, or column, that are added up in the working precision
+SHORT = 48  # of rows up to this long the exponential is taken as if they were one
+CHUNK = 2048  # elements of rows that are done at once
+# What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
+# parts, the largest x, and three other numbers; two sections for what is used on the way; powers.
+TOTAL, REST, TOP, HIGH, MORE, LIFT, WAY, _, POWERS = range(9)
 
 inlined = njit(nogil=True, error_model="numpy", inline="always")
 helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
+def section(room, number, like):
+    """A section of the scratch memory."""
+    return pointer_to(room + int64(SECTION) * number, like)
+
+
+@helper
+def found_of(room, like):
+    """Where `sums` puts what it finds: the sum of the powers in two parts, the largest x."""
+    return section(room, TOTAL, 0.0), section(room, REST, 0.0), section(room, TOP, like)
+
+
+@helper
+def at_once(n):
+    """How many rows."""
+    return max(uint64(1), uint64(CHUNK) // max(n, uint64(2)))
+
+
+@helper
 def argument(x, top, scale, low, narrow):
-    """(scale + low)·(x − top), and what rounding took from it."""
+    """t = (scale + low)·(x − top), and what rounding took from it."""
     d = x - top
     if narrow:
         return d * scale, type(x)(0)
@@ -45,6 +63,109 @@ def power_of(x, top, scale, low, narrow):
 
 
 @helper
+def largest(x, at_x, n):
+    """The largest x of a row; 0 of an empty one."""
+    top = load(x, at_x)
+    for i in range(n):
+        top = larger(top, load(x, at_x + i))
+    return type(top)(0) if top == type(top)(-np.inf) else top
+
+
+@inlined
+def powers(x, e, at_x, at_e, start, stop, top, scale, low, narrow):
+    """The sums of the halves of a block's powers, which go to e if there is one."""
+    upper, lower = zero(x), zero(x)
+    for i in range(start, stop):
+        p = power_of(load(x, at_x + i), top, scale, low, narrow)
+        if e is not None:
+            store(e, at_e + i, p)
+        half = upper_half(p)
+        upper = plus(upper, half)  # without an error
+        lower = plus(lower, p - half)
+    return upper, lower
+
+
+@helper
+def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
+    """Of some rows the largest x, and Σ exp(t)·ONE in two parts; the powers go to e, unless that is None.
+
+    All rows are at the same stage, so that none waits for its own maximum.  Of short rows the exponential is
+    taken as if they were one.
+    """
+    (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
+    for j in range(some):
+        top[j] = largest(x, j * x_step, n)
+    if n <= uint64(SHORT):
+        if e is None:
+            p, p_step = section(room, POWERS, zero(x)), n
+        else:
+            p, p_step = e, e_step
+        for j in range(some):
+            for i in range(n):
+                top_of[j * n + i] = top[j]
+        pieces = uint64(1) if x_step == n and p_step == n else some  # one, where they lie so
+        for j in range(pieces):
+            at_x, at_p = j * x_step, j * p_step
+            for i in range(some // pieces * n):
+                store(p, at_p + i, power_of(load(x, at_x + i), top_of[j * n + i], scale, low, narrow))
+        for j in range(some):
+            upper, lower = zero(x), zero(x)
+            for i in range(j * p_step, j * p_step + n):
+                half = upper_half(p[i])
+                upper = plus(upper, half)
+                lower = plus(lower, p[i] - half)
+            total[j], rest[j] = upper, lower
+        return
+    for j in range(some):
+        at_x, at_e = j * x_step, j * e_step
+        if n <= block:
+            total[j], rest[j] = powers(x, e, at_x, at_e, uint64(0), n, top[j], scale, low, narrow)
+        else:
+            whole = others = lost_others = 0.0
+            for k in range(uint64(0), n, block):
+                stop = min(k + block, n)
+                upper, lower = powers(x, e, at_x, at_e, k, stop, top[j], scale, low, narrow)
+                whole += upper
+                others, lost = two_sum(others, np.float64(lower))
+                lost_others += lost
+            total[j], rest[j] = whole, others + lost_others
+
+
+@inlined
+def column_sums(x, e, x_step, e_step, n, width, down, scale, low, narrow, room):
+    """`sums` for columns side by side, of n elements each a step below the last."""
+    T = type(zero(x))
+    (total, rest, top), lost_rest = found_of(room, zero(x)), section(room, WAY, 0.0)
+    upper, lower = section(room, HIGH, zero(x)), section(room, MORE, zero(x))
+    for c in range(width):
+        top[c] = T(-np.inf)
+        total[c] = rest[c] = lost_rest[c] = 0.0
+    for i in range(n):
+        for c in range(width):
+            store(top, c, larger(top[c], load(x, i * x_step + c)))
+    for c in range(width):
+        if top[c] == T(-np.inf):
+            top[c] = T(0)
+    for k in range(uint64(0), n, down):
+        for c in range(width):
+            upper[c] = lower[c] = T(0)
+        for i in range(k, min(k + down, n)):
+            for c in range(width):
+                p = power_of(load(x, i * x_step + c), top[c], scale, low, narrow)
+                if e is not None:
+                    store(e, i * e_step + c, p)
+                half = upper_half(p)
+                store(upper, c, upper[c] + half)
+                store(lower, c, lower[c] + (p - half))
+        for c in range(width):
+            total[c] += upper[c]
+            rest[c], lost = two_sum(rest[c], np.float64(lower[c]))
+            lost_rest[c] += lost
+    for c in range(width):
+        rest[c] += lost_rest[c]
+
+
+@helper
 def inverse(total, rest, like):
     """1/(total + rest) as the sum of two numbers of the type of `like`."""
     T = type(like)
@@ -54,158 +175,59 @@ def inverse(total, rest, like):
     return high, T((fma(np.float64(-high), whole, 1.0) - high * lost) / whole)
 
 
-@inlined
-def powers(x, e, at_x, at_e, start, stop, top, scale, low, narrow):
-    """Those of a block of a row into e; the sums of their halves."""
-    upper, lower = zero(x), zero(x)
-    for i in range(start, stop):
-        p = power_of(load(x, at_x + i), top, scale, low, narrow)
-        store(e, at_e + i, p)
-        half = upper_half(p)
-        upper = plus(upper, half)
-        lower = plus(lower, p - half)
-    return upper, lower
+@helper
+def inverses(room, some, nothing):
+    """1/Σ of some rows, or columns, in two parts; what is to be put out for an empty one."""
+    total, rest, _ = found_of(room, nothing)
+    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+    for j in range(some):
+        h, m = inverse(total[j], rest[j], nothing)
+        high[j] = choose(total[j] == 0, nothing, h)
+        more[j] = choose(total[j] == 0, type(nothing)(0), m)
 
 
 def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
-    """`count` rows of n elements, which start a step apart in each array.
-
-    Some rows are at the same stage, so that none waits for its own maximum, or sum.
-    """
-    n, x_step, y_step = uint64(n), uint64(x_step), uint64(y_step)
+    """`count` rows of n elements, which start a step apart in each array."""
+    n, x_step, y_step, count = uint64(n), uint64(x_step), uint64(y_step), uint64(count)
     T = type(zero(x))
-    scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
-    if n <= uint64(SHORT):
-        short_rows(x, y, x_step, y_step, n, uint64(count), scale, low, nothing, room)
-        return
+    scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])  # nothing is 0 or NaN
     narrow = is_narrow(y)
-    total, rest = pointer_to(room, 0.0), pointer_to(room + 8 * MANY, 0.0)
-    top, high = pointer_to(room + 16 * MANY, zero(x)), pointer_to(room + 24 * MANY, zero(x))
-    e = pointer_to(room + 32 * MANY if narrow else address_of(y), zero(x))
-    many = max(uint64(1), min(uint64(MANY), uint64(GROUP) // n))
-    for first in range(uint64(0), uint64(count), many):
-        some = min(many, uint64(count) - first)
-        for j in range(some):
-            at_x = (first + j) * x_step
-            most = load(x, at_x)
-            for i in range(n):
-                most = larger(most, load(x, at_x + i))
-            top[j] = T(0) if most == T(-np.inf) else most
-        for j in range(some):
-            at_x, at_e = (first + j) * x_step, j * n if narrow else (first + j) * y_step
-            if n <= uint64(BLOCK):
-                total[j], rest[j] = powers(x, e, at_x, at_e, uint64(0), n, top[j], scale, low, narrow)
-            else:
-                total[j] = rest[j] = 0.0
-                for k in range(uint64(0), n, uint64(BLOCK)):
-                    stop = min(k + uint64(BLOCK), n)
-                    upper, lower = powers(x, e, at_x, at_e, k, stop, top[j], scale, low, narrow)
-                    total[j] += upper
-                    rest[j] += lower
-        for j in range(some):
-            high[j], top[j] = inverse(total[j], rest[j], zero(x))
-        for j in range(some):
-            at_y, at_e = (first + j) * y_step, j * n if narrow else (first + j) * y_step
-            if total[j] == 0:  # an empty row
-                for i in range(n):
-                    store(y, at_y + i, nothing)
-            else:
-                for i in range(n):
-                    p = e[at_e + i]
-                    store(y, at_y + i, fma(p, high[j], p * top[j]))
-
-
-@helper
-def short_rows(x, y, x_step, y_step, n, count, scale, low, nothing, room):
-    """The same for short rows: the exponential is taken of the rows of a chunk as if they were one."""
-    T = type(zero(x))
-    narrow = is_narrow(y)
-    e, tops = pointer_to(room, zero(x)), pointer_to(room + 8 * CHUNK, zero(x))
-    many = uint64(CHUNK) // n
+    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+    e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
+    e_step = n if narrow else y_step
+    many = at_once(n)
     for first in range(uint64(0), count, many):
-        last = min(first + many, count)
-        for r in range(first, last):
-            at_x, at_e = r * x_step, (r - first) * n
-            top = load(x, at_x)
+        some, at_x = min(many, count - first), after(x, first * x_step)
+        at_y, of_these = first * y_step, uint64(0) if narrow else first * y_step
+        sums(at_x, after(e, of_these), x_step, e_step, n, some, uint64(BLOCK), scale, low, narrow, room)
+        inverses(room, some, nothing)
+        for j in range(some):
+            at_e, to, h, m = of_these + j * e_step, at_y + j * y_step, high[j], more[j]
             for i in range(n):
-                top = larger(top, load(x, at_x + i))
-            if top == T(-np.inf):
-                top = T(0)
-            for i in range(n):
-                e[at_e + i] = load(x, at_x + i)
-                tops[at_e + i] = top
-        for i in range((last - first) * n):
-            store(e, i, power_of(e[i], tops[i], scale, low, narrow))
-        for r in range(first, last):
-            at_y, at_e = r * y_step, (r - first) * n
-            upper, lower = zero(x), zero(x)
-            for i in range(n):
-                half = upper_half(e[at_e + i])
-                upper = plus(upper, half)
-                lower = plus(lower, e[at_e + i] - half)
-            high, rest = inverse(np.float64(upper), np.float64(lower), upper)
-            if upper == 0:
-                high, rest = nothing, T(0)
-                for i in range(n):
-                    e[at_e + i] = T(1)
-            for i in range(n):
-                store(y, at_y + i, fma(e[at_e + i], high, e[at_e + i] * rest))
+                p = e[at_e + i]
+                store(y, to + i, fma(p, h, p * m))
 
 
 def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
-    """The same for up to `TILE` columns side by side, of n elements each a step below the last."""
+    """The same for up to `vjp.TILE` columns side by side, of n elements each a step below the last."""
     n, x_step, y_step, width = uint64(n), uint64(x_step), uint64(y_step), uint64(width)
     T = type(zero(x))
     scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
     narrow = is_narrow(y)
-    total, rest = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
-    top = pointer_to(room + 2 * SECTION, zero(x))
-    upper, lower = pointer_to(room + 3 * SECTION, zero(x)), pointer_to(room + 4 * SECTION, zero(x))
-    e = pointer_to(room + 5 * SECTION if narrow else address_of(y), zero(x))
+    high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
+    e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
     e_step = width if narrow else y_step
-    for c in range(width):
-        top[c] = T(-np.inf)
-        total[c] = rest[c] = 0.0
-    for i in range(n):
-        for c in range(width):
-            store(top, c, larger(top[c], load(x, i * x_step + c)))
-    for c in range(width):
-        if top[c] == T(-np.inf):
-            top[c] = T(0)
-    k = uint64(0)
-    while k < n:
-        stop = min(k + uint64(BLOCK), n)
-        for c in range(width):
-            upper[c] = lower[c] = T(0)
-        for i in range(k, stop):
-            for c in range(width):
-                p = power_of(load(x, i * x_step + c), top[c], scale, low, narrow)
-                store(e, i * e_step + c, p)
-                half = upper_half(p)
-                store(upper, c, upper[c] + half)
-                store(lower, c, lower[c] + (p - half))
-        for c in range(width):
-            total[c] += upper[c]
-            rest[c] += lower[c]
-        k = stop
-    empty = False
-    for c in range(width):
-        empty |= total[c] == 0
-        upper[c], lower[c] = inverse(total[c], rest[c], zero(x))
+    column_sums(x, e, x_step, e_step, n, width, uint64(BLOCK), scale, low, narrow, room)
+    inverses(room, width, nothing)
     for i in range(n):
         for c in range(width):
             p = e[i * e_step + c]
-            store(y, i * y_step + c, fma(p, upper[c], p * lower[c]))
-    if empty:
-        for i in range(n):
-            for c in range(width):
-                if total[c] == 0:
-                    store(y, i * y_step + c, nothing)
+            store(y, i * y_step + c, fma(p, high[c], p * more[c]))
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return 16 * CHUNK if n <= SHORT else 32 * MANY + (4 * max(n, GROUP) if narrow else 0)
+    return (POWERS + 2) * SECTION + (4 * n if narrow else 0)
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return 5 * SECTION + (4 * n * width if narrow else 0)
+    return POWERS * SECTION + (4 * n * width if narrow else 0)

@@ -3,8 +3,8 @@
 A row is centred on its mean m as computed, and tested in the same sweep: c = Σ y(dy − m) is what is left of
 the mean, and if |c| is a few eps of Σ|y(dy − m)| the row is done, as nearly every row of ordinary data is.
 The others have r = c/Σy taken off besides and are tested again, which is enough for saturated rows and
-offsets.  What is left is `careful`: it starts from the dy of the winner, the largest y, which is exact for ties
-and constants.  docs/decisions.md has the bound and its proof.
+offsets.  What is left is `careful`: it starts from the dy of the winner, the largest y, which is exact for
+ties and constants.  docs/decisions.md has the bound and its proof.
 """
 
 import numpy as np

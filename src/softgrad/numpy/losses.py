@@ -26,7 +26,6 @@ def told(
     found = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
     arrays = [a for a in (x, weights, found[..., 0], gradient) if a is not None]
     name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    name = name if gradient is None else f"{name}_vjp"
     run(name, arrays, None, (axis,), shaped=0, more=numbers)
     return np.moveaxis(found.squeeze(axis), -1, 0)
 

@@ -47,8 +47,10 @@ def vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, o
     else:
         result = checks.target(out, x.shape, x.dtype, ("x", "dy", "where"), x, dy, where)
     if x.size:
-        with np.errstate(all="ignore"):
-            times = np.asarray(dy.astype(np.float64) * factor)
+        times = dy.astype(np.float64)
+        if factor != 1:
+            with np.errstate(all="ignore"):
+                times = np.asarray(times * factor)
         run(f"{row.name}_vjp", [times, x, result], where, axes, factor)
     return returned(result, out)
 
