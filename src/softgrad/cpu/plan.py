@@ -102,7 +102,8 @@ def plan(
     n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
     across = are_columns(*sorted_out(shape, strides[: operation.read], axes)) and len(reduced) == 1
-    fits = operation.columns_room(n, NARROW, BYTES[dtype] == 2) <= BUDGET
+    room = [operation.columns_room(n, width, BYTES[dtype] == 2) for width in (0, NARROW)]
+    fits = room[1] - room[0] <= BUDGET
     columns = bool(operation.columns) and across and fits
     if columns:
         nearest = min(kept, key=lambda axis: distance(axis[1][: operation.read]))
