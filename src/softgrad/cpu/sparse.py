@@ -6,7 +6,7 @@ The gradient for alpha is made of the product.
 import math
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, njit, uint32, uint64
 
 from . import vjp
 from .double_backward import curved
@@ -20,6 +20,8 @@ product, product_of_columns = helper(vjp.rows), helper(vjp.columns)
 
 SHORT = 4096  # bytes of rows that are computed whole
 WEIGHED = 512  # elements of the short rows that are computed at once
+FEW = 256  # elements of columns that are computed whole
+LISTED = 20480  # elements of the supports of columns that are held at once, or the length of one
 BLOCK = 16  # elements that are looked at together: is one in the support?
 
 # Beyond α = 2 the smallest y weigh most.  Where one weighs this much more than 1 it holds its row's mean in
@@ -48,34 +50,38 @@ def weigh(y, at_y, n, s, at_s, alpha):
 
 
 @helper
-def keep(y, dy, at_y, at_dy, start, stop, kept, d, places, end):
-    """Copy those y that are not 0, their dy, and where they are; the new end of the copies is returned."""
-    for i in range(start, stop):
-        w = load(y, at_y + i)
-        kept[end], d[end], places[end] = w, dy[at_dy + i], i
-        end += uint64(w != 0)
+def smallest(like):
+    """The smallest number above 0."""
+    return type(like)(5e-324 if is_double(like) else 2.0**-149)
+
+
+@helper
+def collect(y, dx, at_y, at_dx, n, low, places):
+    """Put down where a row is not below `low`, and set dx to 0; how many places there are is returned."""
+    T = type(low)
+    end = uint64(0)
+    for k in range(uint64(0), n, uint64(BLOCK)):
+        stop, some = min(k + uint64(BLOCK), n), T(0)
+        for i in range(k, stop):
+            some = plus(some, choose(load(y, at_y + i) < low, T(0), T(1)))
+            store(dx, at_dx + i, zero(dx))
+        if some != T(0):
+            for i in range(k, stop):
+                places[end] = i
+                end += uint64(not load(y, at_y + i) < low)
     return end
 
 
 @helper
-def support(y, dy, dx, at_y, at_dy, at_dx, n, kept, d, places):
-    """Copy the support of a row, and set dx to 0.
+def of_support(s, d, found, at, used, alpha, spoilt, numbers, room):
+    """The product of what was collected of a row, or column; `spoilt` is NaN if a dy elsewhere is not finite.
 
-    How many elements it has is returned, and what y·0 and dy·0 add up to: NaN if one is not finite.
+    Whether the whole of it is NaN is returned.
     """
-    T = type(zero(y))
-    end, spoilt = uint64(0), zero(y)
-    for k in range(uint64(0), n, uint64(BLOCK)):
-        stop = min(k + uint64(BLOCK), n)
-        some = zero(y)
-        for i in range(k, stop):
-            some = plus(some, load(y, at_y + i))
-            spoilt = plus_product(spoilt, load(dy, at_dy + i), T(0))
-            store(dx, at_dx + i, T(0))
-        if some != T(0):
-            spoilt += some * T(0)
-            end = keep(y, dy, at_y, at_dy, k, stop, kept, d, places, end)
-    return end, spoilt
+    T, s, d, found = type(zero(s)), after(s, at), after(d, at), after(found, at)
+    weigh(s, uint64(0), uint64(used), s, uint64(0), alpha)
+    product(s, d, found, found, used, used, used, used, used, int64(1), numbers, room)
+    return spoilt != T(0) or load(found, 0) != load(found, 0)
 
 
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
@@ -84,14 +90,11 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     Of a long row only the support is computed, and then put where it belongs; of short ones all, with the
     weights of some of them in scratch memory.
     """
-    T = type(zero(y))
-    alpha = numbers[ALPHA]
-    many = max(int64(1), int64(WEIGHED) // n)
-    short = n * (8 if is_double(zero(y)) else 4) <= SHORT
-    size = 8 * max(int64(WEIGHED), n)
-    s, d, places = pointer_to(room, zero(y)), pointer_to(room + size, dy), pointer_to(room + 2 * size, n)
-    room += size if short else 3 * size
-    if short:
+    T, alpha = type(zero(y)), numbers[ALPHA]
+    if n * (8 if is_double(zero(y)) else 4) <= SHORT:
+        many = max(int64(1), int64(WEIGHED) // n)
+        s = pointer_to(room, zero(y))
+        room += 8 * max(int64(WEIGHED), n)
         for first in range(int64(0), count, many):
             some = min(many, count - first)
             for r in range(some):
@@ -99,30 +102,108 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
             dy_there, dx_there = after(dy, first * dy_step), after(dx, first * dx_step)
             product(s, dy_there, dx_there, dx, n, dy_step, dx_step, n, n, some, numbers, room)
         return
+    size = 8 * n
+    s, d, found = pointer_to(room, zero(y)), pointer_to(room + size, dy), pointer_to(room + 2 * size, dx)
+    places = pointer_to(room + 3 * size, uint32(0))
+    n = uint64(n)
     for r in range(uint64(count)):
         at_y, at_dy, at_dx = r * uint64(y_step), r * uint64(dy_step), r * uint64(dx_step)
-        end, spoilt = support(y, dy, dx, at_y, at_dy, at_dx, uint64(n), s, d, places)
-        if end == 0:
+        used, spoilt = collect(y, dx, at_y, at_dx, n, smallest(zero(y)), places), zero(y)
+        for i in range(n):
+            spoilt = plus_product(spoilt, load(dy, at_dy + i), T(0))
+        if used == 0:
             continue
-        if spoilt != T(0):
-            for i in range(uint64(n)):
+        for j in range(used):
+            s[j], d[j] = load(y, at_y + uint64(places[j])), dy[at_dy + uint64(places[j])]
+        if of_support(s, d, found, uint64(0), int64(used), alpha, spoilt, numbers, room + 4 * size):
+            for i in range(n):
                 store(dx, at_dx + i, T(np.nan))
-            continue
-        weigh(s, uint64(0), end, s, uint64(0), alpha)
-        used, there = int64(end), after(dx, at_dx)
-        product(s, d, there, dx, used, used, used, used, used, int64(1), numbers, room)
-        for j in range(used - 1, -1, -1):
-            v = there[j]
-            there[j] = type(v)(0)
-            there[places[j]] = v
+        else:
+            for j in range(used):
+                dx[at_dx + uint64(places[j])] = found[j]
+
+
+@helper
+def listed(y, dy, dx, y_step, dy_step, dx_step, n, width, most, begin, spoilt, places, column, row, kept, given):
+    """List the supports of columns on one way through memory, and set dx to 0.
+
+    How many elements they have is returned, or a number beyond `most`; of each column in `begin`.
+    """
+    T, end = type(zero(y)), uint64(0)
+    for c in range(width):
+        begin[c], spoilt[c] = 0, T(0)
+    for i in range(n):
+        used = collect(y, dx, i * y_step, i * dx_step, width, smallest(zero(y)), places)
+        if end + used > most:
+            return end + used
+        for c in range(width):
+            store(spoilt, c, fma(load(dy, i * dy_step + c), T(0), spoilt[c]))
+        for j in range(used):
+            c = uint64(places[j])
+            begin[c] += 1
+            column[end], row[end] = c, i
+            kept[end], given[end] = load(y, i * y_step + c), dy[i * dy_step + c]
+            end += uint64(1)
+    return end
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
-    """The same for up to `TILE` columns side by side, with all their weights in scratch memory."""
-    s = pointer_to(room + 7 * vjp.SECTION, zero(y))
-    for i in range(n):
-        weigh(y, uint64(i * y_step), uint64(width), s, uint64(i * width), numbers[ALPHA])
-    product_of_columns(s, dy, dx, dx, width, dy_step, dx_step, width, n, width, numbers, room)
+    """The same for up to `TILE` columns side by side.
+
+    The supports of long ones are listed as they lie in memory, as many as fit, and put in order.
+    """
+    T, alpha = type(zero(y)), numbers[ALPHA]
+    if n <= FEW:
+        s = pointer_to(room + 7 * vjp.SECTION, zero(y))
+        for i in range(n):
+            weigh(y, uint64(i * y_step), uint64(width), s, uint64(i * width), alpha)
+        product_of_columns(s, dy, dx, dx, width, dy_step, dx_step, width, n, width, numbers, room)
+        return
+    most = max(n, int64(LISTED))
+    begin, spoilt = pointer_to(room, int64(0)), pointer_to(room + vjp.SECTION, zero(y))
+    places, room = pointer_to(room + 2 * vjp.SECTION, uint32(0)), room + 3 * vjp.SECTION
+    column, row, room = pointer_to(room, uint32(0)), pointer_to(room + 4 * most, uint32(0)), room + 8 * most
+    size = most * (8 if is_double(zero(y)) else 4)
+    s, d, given = pointer_to(room, zero(y)), pointer_to(room + size, dy), pointer_to(room + 2 * size, dy)
+    kept, found = pointer_to(room + 3 * size, zero(y)), pointer_to(room + 3 * size, dx)  # one after the other
+    room += 4 * size
+    n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
+    first, some = uint64(0), uint64(width)
+    while first < uint64(width):
+        some = min(some, uint64(width) - first)
+        end = listed(
+            *(after(y, first), after(dy, first), after(dx, first), y_step, dy_step, dx_step),
+            *(n, some, uint64(most), begin, spoilt, places, column, row, kept, given),
+        )
+        if end > uint64(most):
+            some //= uint64(2)
+            continue
+        start = int64(0)
+        for c in range(some):
+            start, begin[c] = start + begin[c], start
+        for k in range(end):
+            at = uint64(begin[column[k]])
+            begin[column[k]] += 1
+            s[at], d[at] = kept[k], given[k]
+        start = int64(0)
+        for c in range(some):
+            used = begin[c] - start
+            if used != 0 and of_support(s, d, found, uint64(start), used, alpha, spoilt[c], numbers, room):
+                spoilt[c] = T(np.nan)
+            elif used != 0:
+                spoilt[c] = T(0)
+            start, begin[c] = begin[c], start
+        for k in range(end):
+            at = uint64(begin[column[k]])
+            begin[column[k]] += 1
+            dx[uint64(row[k]) * dx_step + first + uint64(column[k])] = found[at]
+        start = int64(0)
+        for c in range(some):
+            if begin[c] != start and spoilt[c] != T(0):
+                for i in range(n):
+                    store(dx, i * dx_step + first + c, T(np.nan))
+            start = begin[c]
+        first += some
 
 
 def double_backward(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count, numbers, room):
@@ -143,6 +224,16 @@ def double_backward(y, dy, v, grad_x, y_step, dy_step, v_step, x_step, n, count,
 
 def double_backward_room(n: int, narrow: bool) -> int:
     return 16 * n
+
+
+@helper
+def keep(y, dy, at_y, at_dy, start, stop, kept, d, places, end):
+    """Copy those y that are not 0, their dy, and where they are; the new end of the copies is returned."""
+    for i in range(start, stop):
+        w = load(y, at_y + i)
+        kept[end], d[end], places[end] = w, dy[at_dy + i], i
+        end += uint64(w != 0)
+    return end
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -186,8 +277,10 @@ def alpha_vjp_room(n: int, narrow: bool) -> int:
 
 
 def rows_room(n: int, narrow: bool) -> int:
-    return (24 if 8 * n > SHORT else 8) * max(WEIGHED, n) + vjp.rows_room(n, narrow)
+    return max(8 * WEIGHED, 32 * n) + vjp.rows_room(n, narrow)
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return vjp.columns_room(n, width, narrow) + (4 if narrow else 8) * n * width
+    if n <= FEW:
+        return vjp.columns_room(n, width, narrow) + (4 if narrow else 8) * n * width
+    return 3 * vjp.SECTION + (24 if narrow else 40) * max(n, LISTED) + vjp.rows_room(n, narrow)
