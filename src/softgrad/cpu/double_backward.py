@@ -4,7 +4,6 @@ With m = ⟨y,dy⟩/⟨y,1⟩ and w = ⟨y,v⟩/⟨y,1⟩ the means it is J p, p
 grad_x = y ∘ (p − ⟨y,p⟩/⟨y,1⟩).  The derivative by dy is J v, which is a vjp.
 """
 
-import numpy as np
 from numba import njit, uint64
 
 from .intrinsics import load, plus, plus_product, store, zero

@@ -11,8 +11,9 @@ from numba import int64, njit, uint32, uint64
 from . import vjp
 from .double_backward import curved
 from .drive import ALPHA
+from .entmax import BLOCK, LISTED, collect, listed, put_in_order
 from .exp import is_double, power
-from .intrinsics import after, choose, fma, load, plus, plus_product, pointer_to, store, zero
+from .intrinsics import after, choose, fma, load, plus_product, pointer_to, store, zero
 from .real_power import UNIT, log, raised
 
 helper = njit(nogil=True, error_model="numpy")
@@ -21,8 +22,9 @@ product, product_of_columns = helper(vjp.rows), helper(vjp.columns)
 SHORT = 4096  # bytes of rows that are computed whole
 WEIGHED = 512  # elements of the short rows that are computed at once
 FEW = 256  # elements of columns that are computed whole
-LISTED = 20480  # elements of the supports of columns that are held at once, or the length of one
-BLOCK = 16  # elements that are looked at together: is one in the support?
+HELD = 512  # elements of supports of which ψ is computed at once
+
+SERIES = tuple((k + 1) / math.factorial(k + 2) for k in range(18))  # of g (see `psi`)
 
 # Beyond α = 2 the smallest y weigh most.  Where one weighs this much more than 1 it holds its row's mean in
 # place whatever it weighs, and its own derivative is what the others' add up to.
@@ -53,23 +55,6 @@ def weigh(y, at_y, n, s, at_s, alpha):
 def smallest(like):
     """The smallest number above 0."""
     return type(like)(5e-324 if is_double(like) else 2.0**-149)
-
-
-@helper
-def collect(y, dx, at_y, at_dx, n, low, places):
-    """Put down where a row is not below `low`, and set dx to 0; how many places there are is returned."""
-    T = type(low)
-    end = uint64(0)
-    for k in range(uint64(0), n, uint64(BLOCK)):
-        stop, some = min(k + uint64(BLOCK), n), T(0)
-        for i in range(k, stop):
-            some = plus(some, choose(load(y, at_y + i) < low, T(0), T(1)))
-            store(dx, at_dx + i, zero(dx))
-        if some != T(0):
-            for i in range(k, stop):
-                places[end] = i
-                end += uint64(not load(y, at_y + i) < low)
-    return end
 
 
 @helper
@@ -108,7 +93,7 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     n = uint64(n)
     for r in range(uint64(count)):
         at_y, at_dy, at_dx = r * uint64(y_step), r * uint64(dy_step), r * uint64(dx_step)
-        used, spoilt = collect(y, dx, at_y, at_dx, n, smallest(zero(y)), places), zero(y)
+        used, spoilt = collect(y, dx, at_y, at_dx, n, smallest(zero(y)), None, places), zero(y)
         for i in range(n):
             spoilt = plus_product(spoilt, load(dy, at_dy + i), T(0))
         if used == 0:
@@ -123,30 +108,6 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                 dx[at_dx + uint64(places[j])] = found[j]
 
 
-@helper
-def listed(y, dy, dx, y_step, dy_step, dx_step, n, width, most, begin, spoilt, places, column, row, kept, given):
-    """List the supports of columns on one way through memory, and set dx to 0.
-
-    How many elements they have is returned, or a number beyond `most`; of each column in `begin`.
-    """
-    T, end = type(zero(y)), uint64(0)
-    for c in range(width):
-        begin[c], spoilt[c] = 0, T(0)
-    for i in range(n):
-        used = collect(y, dx, i * y_step, i * dx_step, width, smallest(zero(y)), places)
-        if end + used > most:
-            return end + used
-        for c in range(width):
-            store(spoilt, c, fma(load(dy, i * dy_step + c), T(0), spoilt[c]))
-        for j in range(used):
-            c = uint64(places[j])
-            begin[c] += 1
-            column[end], row[end] = c, i
-            kept[end], given[end] = load(y, i * y_step + c), dy[i * dy_step + c]
-            end += uint64(1)
-    return end
-
-
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
     """The same for up to `TILE` columns side by side.
 
@@ -159,50 +120,49 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
             weigh(y, uint64(i * y_step), uint64(width), s, uint64(i * width), alpha)
         product_of_columns(s, dy, dx, dx, width, dy_step, dx_step, width, n, width, numbers, room)
         return
-    most = max(n, int64(LISTED))
-    begin, spoilt = pointer_to(room, int64(0)), pointer_to(room + vjp.SECTION, zero(y))
-    places, room = pointer_to(room + 2 * vjp.SECTION, uint32(0)), room + 3 * vjp.SECTION
-    column, row, room = pointer_to(room, uint32(0)), pointer_to(room + 4 * most, uint32(0)), room + 8 * most
+    most = max(n + n % 2, int64(LISTED))  # what follows may be float64s
+    begin, places = pointer_to(room, int64(0)), pointer_to(room + vjp.SECTION, uint32(0))
+    spoilt, room = pointer_to(room + 2 * vjp.SECTION, zero(y)), room + 3 * vjp.SECTION
+    column, row = pointer_to(room, uint32(0)), pointer_to(room + 4 * most, uint32(0))
+    place, room = pointer_to(room + 8 * most, uint32(0)), room + 12 * most
     size = most * (8 if is_double(zero(y)) else 4)
-    s, d, given = pointer_to(room, zero(y)), pointer_to(room + size, dy), pointer_to(room + 2 * size, dy)
-    kept, found = pointer_to(room + 3 * size, zero(y)), pointer_to(room + 3 * size, dx)  # one after the other
-    room += 4 * size
-    n, y_step, dy_step, dx_step = uint64(n), uint64(y_step), uint64(dy_step), uint64(dx_step)
+    s, d = pointer_to(room, zero(y)), pointer_to(room + size, dy)
+    kept, found = pointer_to(room + 2 * size, zero(y)), pointer_to(room + 2 * size, dx)  # one after the other
+    room += 3 * size
+    n, most = uint64(n), uint64(most)
+    y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
+    for c in range(uint64(width)):
+        spoilt[c] = T(0)
+    for i in range(n):
+        for c in range(uint64(width)):
+            store(spoilt, c, fma(load(dy, i * dy_step + c), T(0), spoilt[c]))
     first, some = uint64(0), uint64(width)
     while first < uint64(width):
         some = min(some, uint64(width) - first)
+        there = after(dx, first)
         end = listed(
-            *(after(y, first), after(dy, first), after(dx, first), y_step, dy_step, dx_step),
-            *(n, some, uint64(most), begin, spoilt, places, column, row, kept, given),
+            *(after(y, first), there, y_step, dx_step, n, some, most, smallest(zero(y)), None),
+            *(begin, column, row, kept, places),
         )
-        if end > uint64(most):
+        if end > most:
             some //= uint64(2)
             continue
-        start = int64(0)
-        for c in range(some):
-            start, begin[c] = start + begin[c], start
+        put_in_order(begin, some, column, place, end)
         for k in range(end):
-            at = uint64(begin[column[k]])
-            begin[column[k]] += 1
-            s[at], d[at] = kept[k], given[k]
+            s[place[k]], d[place[k]] = kept[k], dy[row[k] * dy_step + first + column[k]]
         start = int64(0)
         for c in range(some):
-            used = begin[c] - start
-            if used != 0 and of_support(s, d, found, uint64(start), used, alpha, spoilt[c], numbers, room):
-                spoilt[c] = T(np.nan)
-            elif used != 0:
-                spoilt[c] = T(0)
-            start, begin[c] = begin[c], start
-        for k in range(end):
-            at = uint64(begin[column[k]])
-            begin[column[k]] += 1
-            dx[uint64(row[k]) * dx_step + first + uint64(column[k])] = found[at]
-        start = int64(0)
-        for c in range(some):
-            if begin[c] != start and spoilt[c] != T(0):
-                for i in range(n):
-                    store(dx, i * dx_step + first + c, T(np.nan))
+            used, bad = begin[c] - start, False
+            if used != 0:
+                bad = of_support(s, d, found, uint64(start), used, alpha, spoilt[first + c], numbers, room)
+            spoilt[first + c] = T(np.nan) if bad else T(0)
             start = begin[c]
+        for k in range(end):
+            there[row[k] * dx_step + column[k]] = found[place[k]]
+        for c in range(some):
+            if spoilt[first + c] != T(0):
+                for i in range(n):
+                    store(there, i * dx_step + c, T(np.nan))
         first += some
 
 
@@ -226,54 +186,75 @@ def double_backward_room(n: int, narrow: bool) -> int:
     return 16 * n
 
 
-@helper
-def keep(y, dy, at_y, at_dy, start, stop, kept, d, places, end):
-    """Copy those y that are not 0, their dy, and where they are; the new end of the copies is returned."""
-    for i in range(start, stop):
-        w = load(y, at_y + i)
-        kept[end], d[end], places[end] = w, dy[at_dy + i], i
-        end += uint64(w != 0)
-    return end
-
-
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def psi(y, alpha):
     """−(log y)²·g(t), t = (α−1)·log y, g(t) = (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ: ∂y/∂α = J ψ."""
     lead, _ = log(y, 0.0)
     t = (alpha - 1.0) * lead
-    g = 1.0
-    for k in range(17, 0, -1):
-        g = fma(g * t, (k + 1) / (k * (k + 2)), 1.0)
+    g = 0.0
+    for k in range(17, -1, -1):
+        g = fma(g, t, SERIES[k])
     far = (1.0 - power(t, 0.0) * UNIT * (1.0 - t)) / (t * t)
-    return lead * lead * -choose(abs(t) < 1.0, g * 0.5, far)
+    return lead * lead * -choose(abs(t) < 1.0, g, far)
+
+
+@helper
+def tally(y, dx, y_step, dx_step, lines, n, across, alpha, total, room):
+    """⟨dx, ψ(y)⟩ over the supports of `lines` rows, or if they lie across of n columns, as float64s."""
+    size = 8 * (int64(n) + HELD + BLOCK)
+    kept, d = pointer_to(room, 0.0), pointer_to(room + size, 0.0)
+    owner, places = pointer_to(room + 2 * size, uint32(0)), pointer_to(room + 2 * size + size // 2, uint32(0))
+    end = uint64(0)
+    for c in range(n if across else lines):
+        total[c] = 0.0
+    for i in range(lines):
+        used = collect(y, None, i * y_step, uint64(0), n, smallest(zero(y)), None, places)
+        for j in range(used):
+            at = uint64(places[j])
+            kept[end], d[end] = load(y, i * y_step + at), load(dx, i * dx_step + at)
+            owner[end] = at if across else i
+            end += uint64(1)
+        if end < uint64(HELD) and i + uint64(1) < lines:
+            continue
+        for k in range(end, end + uint64(BLOCK)):  # no remainder that is no vector: ψ(1) = 0
+            kept[k], d[k] = 1.0, 0.0
+        for k in range((end + uint64(BLOCK - 1)) // uint64(BLOCK) * uint64(BLOCK)):
+            d[k] *= psi(kept[k], alpha)
+        for k in range(end):
+            total[owner[k]] += d[k]
+        end = uint64(0)
 
 
 def alpha_vjp(y, dx, total, _, y_step, dx_step, total_step, __, n, count, numbers, room):
     """⟨dx, ψ(y)⟩ over the support, in each element of a row of `total`."""
-    T = type(zero(y))
-    size = 8 * (int64(n) + BLOCK)
-    kept, d, places = pointer_to(room, zero(y)), pointer_to(room + size, dx), pointer_to(room + 2 * size, n)
-    n, y_step, dx_step, total_step = uint64(n), uint64(y_step), uint64(dx_step), uint64(total_step)
-    for r in range(uint64(count)):
-        end = uint64(0)
-        for k in range(uint64(0), n, uint64(BLOCK)):
-            stop = min(k + uint64(BLOCK), n)
-            some = zero(y)
-            for i in range(k, stop):
-                some = plus(some, load(y, r * y_step + i))
-            if some != T(0):
-                end = keep(y, dx, r * y_step, r * dx_step, k, stop, kept, d, places, end)
-        found = 0.0
-        for i in range(end, end + uint64(BLOCK)):  # no remainder that is no vector: ψ(1) = 0
-            kept[i], d[i] = T(1), dx[r * dx_step]
-        for i in range((end + uint64(BLOCK - 1)) // uint64(BLOCK) * uint64(BLOCK)):
-            found = plus(found, np.float64(load(d, i)) * psi(np.float64(kept[i]), numbers[ALPHA]))
-        for i in range(n):
-            store(total, r * total_step + i, T(found))
+    T, found = type(zero(y)), pointer_to(room, 0.0)
+    for first in range(int64(0), count, int64(vjp.TILE)):
+        some = min(int64(vjp.TILE), count - first)
+        tally(
+            *(after(y, first * y_step), after(dx, first * dx_step), uint64(y_step), uint64(dx_step)),
+            *(uint64(some), uint64(n), False, numbers[ALPHA], found, room + vjp.SECTION),
+        )
+        for r in range(some):
+            for i in range(uint64(n)):
+                store(total, uint64((first + r) * total_step) + i, T(found[r]))
+
+
+def alpha_vjp_columns(y, dx, total, _, y_step, dx_step, total_step, __, n, width, numbers, room):
+    """The same for up to `TILE` columns side by side."""
+    T, found = type(zero(y)), pointer_to(room, 0.0)
+    y_step, dx_step, n, width = uint64(y_step), uint64(dx_step), uint64(n), uint64(width)
+    tally(y, dx, y_step, dx_step, n, width, True, numbers[ALPHA], found, room + vjp.SECTION)
+    for i in range(n):
+        for c in range(width):
+            store(total, i * uint64(total_step) + c, T(found[c]))
 
 
 def alpha_vjp_room(n: int, narrow: bool) -> int:
-    return 24 * (n + BLOCK)
+    return vjp.SECTION + 24 * (n + HELD + BLOCK)
+
+
+def alpha_vjp_columns_room(n: int, width: int, narrow: bool) -> int:
+    return alpha_vjp_room(vjp.TILE, narrow)
 
 
 def rows_room(n: int, narrow: bool) -> int:
@@ -283,4 +264,4 @@ def rows_room(n: int, narrow: bool) -> int:
 def columns_room(n: int, width: int, narrow: bool) -> int:
     if n <= FEW:
         return vjp.columns_room(n, width, narrow) + (4 if narrow else 8) * n * width
-    return 3 * vjp.SECTION + (24 if narrow else 40) * max(n, LISTED) + vjp.rows_room(n, narrow)
+    return 3 * vjp.SECTION + (24 if narrow else 36) * max(n + 1, LISTED) + vjp.rows_room(n, narrow)
