@@ -24,7 +24,7 @@ TWO_WAYS = [
 
 FLOATING = re.compile(r" f(?:add|sub|mul|div|cmp) |(?:load|store) (?:float|double|half|i16)\b")
 ARITHMETIC = re.compile(r" f(?:add|sub|mul|div) ")
-SCALED = re.compile(r" f(?:sub|mul|div) ")  # each is added to the sum of its own row or column
+SCALED = re.compile(r" f(?:mul|div) ")  # beside it, numbers are added to the sums of their rows or columns
 # one by one: the elements of a support, the rows that failed a test
 COLLECT = {"entmax", "entmax_vjp", "entmax_alpha_vjp", "softmax_vjp"}
 UNROLLED = re.compile(r"\.(?:prol|epil)\b")  # what unrolling leaves over

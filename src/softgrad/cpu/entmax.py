@@ -145,6 +145,11 @@ def next_above(e, used, low, bottom):
 
 
 @helper
+def sums_of_any(e, used, state, alpha, scale):
+    return sums(of_any, e, used, state, alpha, scale)  # once in the machine code, for both loops of `anchor`
+
+
+@helper
 def anchor(e, used, top, alpha, scale):
     """The state of a row for α > 2, and the last Σy − 1.
 
@@ -159,7 +164,7 @@ def anchor(e, used, top, alpha, scale):
     while least < high:
         middle = max(low * 0.5 + high * 0.5, least)
         middle = middle if middle < high else least
-        excess, _ = sums(of_any, e, used, (middle, 0.0, 0.0, 0.0), alpha, scale)
+        excess, _ = sums_of_any(e, used, (middle, 0.0, 0.0, 0.0), alpha, scale)
         if excess < 0.0:
             high = middle
         else:
@@ -167,7 +172,7 @@ def anchor(e, used, top, alpha, scale):
         least = next_above(e, used, low, bottom)
     q, c, excess = 1.0, 1.0, 0.0
     for _ in range(100):
-        excess, slope = sums(of_any, e, used, (least, c, 0.0, q), alpha, scale)
+        excess, slope = sums_of_any(e, used, (least, c, 0.0, q), alpha, scale)
         if slope > 0.0:
             q = max(FAINTEST, q - excess / (slope * (c / q)))
             c = max(FAINTEST, raised(q, 0.0, alpha - 1.0, 0.0))

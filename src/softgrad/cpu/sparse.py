@@ -202,11 +202,13 @@ def psi(y, alpha):
 def tally(y, dx, y_step, dx_step, lines, n, across, alpha, total, room):
     """⟨dx, ψ(y)⟩ over the supports of `lines` rows, or if they lie across of n columns, as float64s."""
     size = 8 * (int64(n) + HELD + BLOCK)
+    lost, room = pointer_to(room, 0.0), room + vjp.SECTION
     kept, d = pointer_to(room, 0.0), pointer_to(room + size, 0.0)
     owner, places = pointer_to(room + 2 * size, uint32(0)), pointer_to(room + 2 * size + size // 2, uint32(0))
     end = uint64(0)
-    for c in range(n if across else lines):
-        total[c] = 0.0
+    owners = n if across else lines
+    for c in range(owners):
+        total[c] = lost[c] = 0.0
     for i in range(lines):
         used = collect(y, None, i * y_step, uint64(0), n, smallest(zero(y)), None, places)
         for j in range(used):
@@ -221,8 +223,11 @@ def tally(y, dx, y_step, dx_step, lines, n, across, alpha, total, room):
         for k in range((end + uint64(BLOCK - 1)) // uint64(BLOCK) * uint64(BLOCK)):
             d[k] *= psi(kept[k], alpha)
         for k in range(end):
-            total[owner[k]] += d[k]
+            total[owner[k]], rest = vjp.two_sum(total[owner[k]], d[k])
+            lost[owner[k]] += rest
         end = uint64(0)
+    for c in range(owners):
+        total[c] += lost[c]
 
 
 def alpha_vjp(y, dx, total, _, y_step, dx_step, total_step, __, n, count, numbers, room):
@@ -250,7 +255,7 @@ def alpha_vjp_columns(y, dx, total, _, y_step, dx_step, total_step, __, n, width
 
 
 def alpha_vjp_room(n: int, narrow: bool) -> int:
-    return vjp.SECTION + 24 * (n + HELD + BLOCK)
+    return 2 * vjp.SECTION + 24 * (n + HELD + BLOCK)
 
 
 def alpha_vjp_columns_room(n: int, width: int, narrow: bool) -> int:
