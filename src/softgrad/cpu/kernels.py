@@ -62,12 +62,21 @@ OPERATIONS = {
     "softmax_double_backward": Operation(
         3, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
     ),
-    "entmax": Operation(1, entmax.rows, None, entmax.rows_room, vjp.columns_room, (-math.inf, 0.0), True),
+    "entmax": Operation(
+        1, entmax.rows, entmax.columns, entmax.rows_room, entmax.columns_room, (-math.inf, 0.0), True
+    ),
     "entmax_vjp": Operation(
         2, sparse.rows, sparse.columns, sparse.rows_room, sparse.columns_room, (0.0, 0.0, 0.0)
     ),
     "entmax_alpha_vjp": Operation(
-        2, sparse.alpha_vjp, None, sparse.alpha_vjp_room, vjp.columns_room, (0.0, 0.0, 0.0)
+        *(
+            2,
+            sparse.alpha_vjp,
+            sparse.alpha_vjp_columns,
+            sparse.alpha_vjp_room,
+            sparse.alpha_vjp_columns_room,
+        ),
+        (0.0, 0.0, 0.0),
     ),
     "entmax_double_backward": Operation(
         *(3, sparse.double_backward, None, sparse.double_backward_room, vjp.columns_room),

@@ -104,7 +104,8 @@ def plan(
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
     whole = [i for i in range(operation.read) if i not in operation.per_row]
     across = are_columns(*sorted_out(shape, tuple(strides[i] for i in whole), axes)) and len(reduced) == 1
-    fits = operation.columns_room(n, NARROW, BYTES[dtype] == 2) <= BUDGET
+    room = [operation.columns_room(n, width, BYTES[dtype] == 2) for width in (0, NARROW)]
+    fits = room[1] - room[0] <= BUDGET
     nearest = min(kept, key=lambda axis: distance(tuple(axis[1][i] for i in whole)))
     columns = bool(operation.columns) and across and fits
     # a kernel for columns takes what is one number a row side by side
