@@ -248,3 +248,14 @@ def test_with_vjp_gives_what_the_two_functions_give():
     assert vjp(dy, out=dx) is dx
     assert_product(dx, y, dy, axis=0, scale=0.5, where=where)
     np.testing.assert_array_equal(vjp(dy), dx)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_many_equal_powers_that_are_small(axis):
+    """Each is rounded the same way where they are added up one by one."""
+    for logit in np.linspace(-9.2, -12, 9, dtype=np.float32):
+        x = np.full((20_001, 8), logit, np.float32)
+        x[0] = 0
+        y = softmax(x if axis == 0 else np.ascontiguousarray(x.T), axis=axis)
+        first = 1 / (1 + 2e4 * np.exp(np.float64(logit)))
+        assert abs(y[0, 0] - first) <= 2 * np.spacing(np.float32(first))

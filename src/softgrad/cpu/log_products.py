@@ -9,8 +9,8 @@ from numba import njit, uint64
 
 from .exp import is_double, one_of, parts, power
 from .intrinsics import address_of, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
-from .log_softmax import BLOCK, DOWN
-from .softmax import HIGH, LIFT, MORE, REST, SHORT, TOP, TOTAL, WAY, at_once, section
+from .log_softmax import BLOCK
+from .softmax import DOWN, HIGH, LIFT, MORE, REST, SHORT, TOP, TOTAL, WAY, at_once, section
 from .vjp import centred, two_sum
 
 helper = njit(nogil=True, error_model="numpy")

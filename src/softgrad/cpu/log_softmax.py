@@ -12,7 +12,6 @@ from .intrinsics import after, choose, fma, is_narrow, load, store, zero
 from .softmax import HIGH, LIFT, MORE, argument, at_once, column_sums, found_of, section, sums
 
 BLOCK = 256  # powers that are added up in the working precision
-DOWN = 16  # the same of a column
 
 helper = njit(nogil=True, error_model="numpy")
 
@@ -65,7 +64,7 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     narrow = is_narrow(y)
     (_, _, top), log = found_of(room, zero(x)), section(room, HIGH, 0.0)
     high, more = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
-    column_sums(x, None, x_step, x_step, n, width, uint64(DOWN), scale, low, narrow, room)
+    column_sums(x, None, x_step, x_step, n, width, scale, low, narrow, room)
     logs(room, width, 0.0, nothing, zero(x))
     for c in range(width):
         high[c] = T(log[c])

@@ -29,8 +29,21 @@ from .intrinsics import (
     store,
     zero,
 )
-from .log_softmax import BLOCK, DOWN, logs
-from .softmax import HIGH, LIFT, MORE, POWERS, WAY, argument, at_once, column_sums, found_of, section, sums
+from .log_softmax import BLOCK, logs
+from .softmax import (
+    DOWN,
+    HIGH,
+    LIFT,
+    MORE,
+    POWERS,
+    WAY,
+    argument,
+    at_once,
+    column_sums,
+    found_of,
+    section,
+    sums,
+)
 from .vjp import SECTION, two_sum
 
 helper = njit(nogil=True, error_model="numpy")
@@ -128,7 +141,7 @@ def forward_columns(x, found, x_step, n, width, numbers, room, for_entropy):
     found = pointer_to(address_of(found), 0.0)
     result, mean = section(room, HIGH, 0.0), section(room, MORE, 0.0)
     if for_entropy is None:
-        column_sums(x, None, x_step, x_step, n, width, uint64(DOWN), scale, low, narrow, room)
+        column_sums(x, None, x_step, x_step, n, width, scale, low, narrow, room)
         logs(room, width, numbers[0] + numbers[1], -np.inf, zero(x))
         for c in range(width):
             found[c] = result[c]
@@ -137,7 +150,7 @@ def forward_columns(x, found, x_step, n, width, numbers, room, for_entropy):
                 found[c] = np.inf
     else:
         e = section(room, POWERS, zero(x))
-        column_sums(x, e, x_step, width, n, width, uint64(DOWN), scale, low, narrow, room)
+        column_sums(x, e, x_step, width, n, width, scale, low, narrow, room)
         logs(room, width, 0.0, 0.0, zero(x))
         column_moments(x, e, x_step, width, n, width, scale, low, None, room)
         for c in range(width):
@@ -197,7 +210,7 @@ def vjp_columns(dy, x, dx, x_step, dx_step, n, width, numbers, room, for_entropy
     factor, lift = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
     e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(dx), zero(x))
     e_step = width if narrow else dx_step
-    column_sums(x, e, x_step, e_step, n, width, uint64(DOWN), scale, low, narrow, room)
+    column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room)
     if for_entropy is not None:
         column_moments(x, e, x_step, e_step, n, width, scale, low, None, room)
         for c in range(width):

@@ -12,7 +12,8 @@ from .exp import power, upper_half
 from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
 from .vjp import SECTION, two_sum
 
-BLOCK = 1024  # powers of a row, or column, that are added up in the working precision
+BLOCK = 1024  # powers of a row that are added up in the working precision
+DOWN = 16  # the same of a column, which is not cut into lanes: equal ones are all rounded the same way
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
 # What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
@@ -132,7 +133,7 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
 
 
 @inlined
-def column_sums(x, e, x_step, e_step, n, width, down, scale, low, narrow, room):
+def column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room):
     """`sums` for columns side by side, of n elements each a step below the last."""
     T = type(zero(x))
     (total, rest, top), lost_rest = found_of(room, zero(x)), section(room, WAY, 0.0)
@@ -146,10 +147,10 @@ def column_sums(x, e, x_step, e_step, n, width, down, scale, low, narrow, room):
     for c in range(width):
         if top[c] == T(-np.inf):
             top[c] = T(0)
-    for k in range(uint64(0), n, down):
+    for k in range(uint64(0), n, uint64(DOWN)):
         for c in range(width):
             upper[c] = lower[c] = T(0)
-        for i in range(k, min(k + down, n)):
+        for i in range(k, min(k + uint64(DOWN), n)):
             for c in range(width):
                 p = power_of(load(x, i * x_step + c), top[c], scale, low, narrow)
                 if e is not None:
@@ -217,7 +218,7 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
     e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
     e_step = width if narrow else y_step
-    column_sums(x, e, x_step, e_step, n, width, uint64(BLOCK), scale, low, narrow, room)
+    column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room)
     inverses(room, width, nothing)
     for i in range(n):
         for c in range(width):
