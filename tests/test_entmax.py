@@ -212,10 +212,10 @@ def assert_product(dx, y, dy, alpha=1.5, scale=1.0):
 
 
 @last_and_first
-@pytest.mark.parametrize("alpha", [1.25, 1.5, 2, 2.5])
+@pytest.mark.parametrize("alpha", [1.25, 2.5])
 @each_dtype
 def test_vjp_contract(dtype, alpha, axis):
-    """For each kind of gradient."""
+    """For each kind of gradient.  (Of 1.5 and 2 test_maps.py has it.)"""
     for n in (1, 2, 3, 17, 33, 100):
         x, dy = cases.logits(n, dtype), cases.gradients(n, dtype)
         y = entmax(x / dtype.type(4), alpha)

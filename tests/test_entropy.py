@@ -81,15 +81,15 @@ ASSERT = {"logsumexp": assert_logsumexps, "entropy": assert_entropies}
 
 
 @each_axis
-@pytest.mark.parametrize("n", LENGTHS)
 @each_dtype
 @each
-def test_forward(name, dtype, n, axis):
+def test_forward(name, dtype, axis):
     function, _, true, _ = BOTH[name]
-    x = cases.logits(n, dtype)
-    found = function(turned(x, axis), axis=axis)
-    assert found.dtype == dtype
-    ASSERT[name](found, true(x))
+    for n in LENGTHS:
+        x = cases.logits(n, dtype)
+        found = function(turned(x, axis), axis=axis)
+        assert found.dtype == dtype
+        ASSERT[name](found, true(x))
 
 
 def check_vjp(name, vjp, dtype, n, axis=-1):
@@ -101,11 +101,11 @@ def check_vjp(name, vjp, dtype, n, axis=-1):
 
 
 @each_axis
-@pytest.mark.parametrize("n", LENGTHS)
 @each_dtype
 @each
-def test_vjp(name, dtype, n, axis):
-    check_vjp(name, BOTH[name][1], dtype, n, axis)
+def test_vjp(name, dtype, axis):
+    for n in LENGTHS:
+        check_vjp(name, BOTH[name][1], dtype, n, axis)
 
 
 # ties, saturated rows, tails that underflow, small and large spreads
