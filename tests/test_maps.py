@@ -77,17 +77,27 @@ def test_every_map_has_the_same_face(row):
 @each_map
 def test_the_layer_and_with_vjp_give_what_the_functions_give(row):
     f, (x, dy) = face(row), arrays("x", "dy")
-    options = {"axis": 1, "where": x > -1, "scale": 0.5}
-    y = f.forward(x, **options, empty="nan")
-    dx = f.vjp(y, dy, **options)
-    found, vjp = f.with_vjp(x, **options, empty="nan")
-    layer = f.layer(**options, empty="nan")
-    for one, back in ((found, vjp), (layer.forward(x), layer.backward)):
-        np.testing.assert_array_equal(one, y)
-        np.testing.assert_array_equal(back(dy), dx)
-        out = np.empty_like(dx)
-        assert back(dy, out=out) is out
-        np.testing.assert_array_equal(out, dx)
+    for options in (
+        {},
+        {"axis": 1, "where": x > -1, "scale": 0.5},
+        {"axis": (0, 2), "scale": 0.125},
+        {"axis": None, "where": x > 0},
+        {"axis": 0, "where": x[:1] > 0},
+    ):
+        y = f.forward(x, **options, empty="nan")
+        dx = f.vjp(y, dy, **options)
+        found, vjp = f.with_vjp(x, **options, empty="nan")
+        layer = f.layer(**options, empty="nan")
+        for one, back in ((found, vjp), (layer.forward(x), layer.backward)):
+            np.testing.assert_array_equal(one, y)
+            np.testing.assert_array_equal(back(dy), dx)
+            out = np.empty_like(dx)
+            assert back(dy, out=out) is out
+            np.testing.assert_array_equal(out, dx)
+        for forward in (lambda x, o=options, **out: f.with_vjp(x, **o, **out)[0], f.layer(**options).forward):
+            out = np.empty_like(x)
+            assert forward(x, out=out) is out
+            np.testing.assert_array_equal(out, f.forward(x, **options))
     with pytest.raises(RuntimeError, match=f"{row.layer}.backward"):
         f.layer().backward(dy)
 
