@@ -256,10 +256,11 @@ def test_a_mask(dtype, row, what):
         found = []
         for junk in (np.nan, np.inf, -np.inf, 6e4):
             function = of_rows(masking(function_of(row.name, what), absent, junk), axis, shape)
-            verdict = case.verdict(function)
-            assert verdict.passed, (axis, junk, verdict)
-            found.append(function(*case.arguments).tobytes())
-        assert len(set(found)) == 1
+            found.append(function(*case.arguments))
+            np.testing.assert_array_equal(found[-1], found[0])
+        with np.errstate(invalid="ignore"):  # −inf less −inf
+            verdict = case.verdict(lambda *rows, result=found[0]: result)
+        assert verdict.passed, (axis, verdict)
 
 
 # --- derivatives -------------------------------------------------------------------------------------
@@ -324,7 +325,7 @@ def check_double_backward(row, double, axis, scale=0.7):
     y = f.forward(x, axis=axis, scale=scale)
     grad_x, grad_dy = double(y, dy, v, axis=axis, scale=scale)
     expected = slope(product, step)
-    assert abs(expected) > 1e-3 * np.linalg.norm(grad_x) * np.linalg.norm(t) or row.name == "sparsemax"
+    assert abs(expected) > 1e-4 * np.linalg.norm(grad_x) * np.linalg.norm(t) or row.name == "sparsemax"
     size = np.linalg.norm(v) * np.linalg.norm(dy) * np.linalg.norm(t)  # sparsemax has a grad_x of 0
     assert abs((grad_x * t).sum() - expected) <= 1e-10 * size
     other = (v * f.vjp(y, u, axis=axis, scale=scale)).sum()
