@@ -81,9 +81,6 @@ def test_nan_outside_of_the_mask_stays():
 
 # --- empty -------------------------------------------------------------------------------------------
 
-NOTHING = [[-np.inf, -np.inf, 5.0], [1.0, 1.0, 5.0]]
-WHERE = [True, True, False]
-
 
 def test_raise_is_silent_where_each_row_has_something():
     x = np.array([[-np.inf, 0.0], [np.nan, -np.inf]])

@@ -164,9 +164,9 @@ def function_of(name, what):
 @every_function
 @each_dtype
 def test_every_check(dtype, name, what):
-    """All that `softgrad.testing` knows: rows, columns, and each axis of three.  That the checks reject what
-    is wrong is shown by test_mutants.py, test_testing.py and test_log_softmax.py."""
-    CHECKS[what](function_of(name, what), map=name, level="tight", dtypes=[dtype], axis=(0, 1, 2))
+    """All that `softgrad.testing` knows: rows, columns, the first axis of three and the last.  That a check
+    rejects what is wrong is shown by test_mutants.py, test_testing.py and test_log_softmax.py."""
+    CHECKS[what](function_of(name, what), map=name, level="tight", dtypes=[dtype], axis=(0, 2))
 
 
 # a page and 3 more, several parts of a row, what no cache holds; of entmax test_entmax.py has the last two
