@@ -9,7 +9,8 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config):
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+    runs_tests = hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
+    if runs_tests and hasattr(config, "cache"):
         import machine_code  # and with it Numba, which whoever hands out the tests does not need
 
         machine_code.keep_in(config.cache.mkdir("llvm"))

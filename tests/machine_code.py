@@ -15,13 +15,16 @@ from softgrad.cpu import kernels, machine
 @functools.cache
 def place(folder, function, arguments):
     """The file for a function with arguments of these types, of these sources and on this machine."""
-    state = kernels.stamp(), numba.__version__, *machine.assembly(), softgrad.__file__
+    state = numba.__version__, *machine.assembly(), softgrad.__file__
     key = *state, function.__module__, function.__qualname__, *map(str, arguments)
-    return folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.ll"
+    return folder / f"{kernels.stamp():08x}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.ll"
 
 
 def keep_in(folder):
-    """Keep the code of each kernel that this process compiles."""
+    """Keep the code of each kernel that this process compiles, and none of other sources."""
+    for file in folder.iterdir():
+        if not file.name.startswith(f"{kernels.stamp():08x}"):
+            file.unlink(missing_ok=True)
     compiled = kernels.compiled
 
     def compiled_and_kept(function, *arguments):

@@ -97,9 +97,11 @@ def scalar_loops(code):
 
 
 @pytest.fixture(scope="session")
-def code_of(request):
+def code_of(request, tmp_path_factory):
     """The code of what is called with arguments of these types, if LLVM makes vectors here."""
-    found = functools.partial(machine_code.code_of, request.config.cache.mkdir("llvm"))
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("llvm") if cache else tmp_path_factory.mktemp("llvm")
+    found = functools.partial(machine_code.code_of, folder)
 
     def twice(x, n):
         for i in range(n):
