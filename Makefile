@@ -18,7 +18,7 @@ PYTHON = $(shell for p in $(PYTHONS); do $$p -c 'import sys, ensurepip; \
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench grid readme docs clean
+.PHONY: help demo test check bench grid readme docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,9 +29,6 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
-
-test-all: $(VENV)/dev ## also the dtypes that `make test` leaves out (tests/conftest.py)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow"
 
 check: $(VENV)/dev ## lint, format, types, and which way the imports run
 	$(BIN)/ruff check .

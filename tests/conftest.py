@@ -1,27 +1,35 @@
-"""The same random cases in every run, no time limit for one (the first of a kind compiles its kernel), and
-what is slow."""
+"""The same random cases in every run, and no time limit for one (the first of a kind compiles its kernel).
+The code of kernels is kept for test_machine.py, and workers begin with different ones.
+"""
 
 import hypothesis
-import pytest
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-# The old kernels take most of the time: each is compiled for each dtype.  The 16-bit types differ from
-# float32 in how they are loaded and stored; what is left out here of softmax's relatives, and float64 where a
-# map has a file of its own for it, `make test-all` has.  Of softmax nothing is left out.
-RELATIVES = {"log_softmax", "entropy", "cross_entropy", "entmax", "family"}
-LEFT = {
-    "float16": RELATIVES | {"layout", "mutants", "operator", "jacobian", "gpu"},
-    "bfloat16": RELATIVES,
-    "float64": {"family"},
-}
+
+def pytest_configure(config):
+    runs_tests = hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
+    if runs_tests and hasattr(config, "cache"):
+        import machine_code  # and with it Numba, which whoever hands out the tests does not need
+
+        machine_code.keep_in(config.cache.mkdir("llvm"))
+
+
+def dtypes_of(item):
+    given = getattr(item, "callspec", None)
+    names = {str(getattr(value, "name", value)) for value in given.params.values()} if given else set()
+    return names & {"float16", "bfloat16", "float32", "float64"}
 
 
 def pytest_collection_modifyitems(items):
+    """Each kernel is compiled for each dtype, and of two workers each begins with a half: the 16-bit types
+    come first in the one, the others in the other."""
+    narrow, wide, others = [], [], []
     for item in items:
-        given = getattr(item, "callspec", None)
-        for value in given.params.values() if given else ():
-            name = str(getattr(value, "name", value))
-            if item.path.stem.removeprefix("test_") in LEFT.get(name, ()):
-                item.add_marker(pytest.mark.slow)
+        kind = others
+        if names := dtypes_of(item):
+            kind = narrow if names <= {"float16", "bfloat16"} else wide
+        kind.append(item)
+    half = max(0, len(items) // 2 - len(narrow))
+    items[:] = [*narrow, *others[:half], *wide, *others[half:]]

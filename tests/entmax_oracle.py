@@ -36,16 +36,29 @@ def least(gaps, alpha):
         k, b, c = len(gaps), mpmath.fsum(gaps), mpmath.fsum(g * g for g in gaps) - 1
         return (-c / (b + mpmath.sqrt(b * b - k * c))) ** 2
 
-    def less(q):
-        return mpmath.fsum((q**power + g) ** beta for g in gaps) < 1
+    def logarithm(s):
+        """log Σ of q = e^s, and its derivative."""
+        u = mpmath.exp(power * s)
+        terms = [(u + g) ** beta for g in gaps]
+        total = mpmath.fsum(terms)
+        return mpmath.log(total), u * mpmath.fsum(
+            t / (u + g) for t, g in zip(terms, gaps, strict=True)
+        ) / total
 
-    low, high = mpmath.mpf(0.5), mpmath.mpf(1)
-    while not less(low):  # it may lie far below the others
-        low, high = low * low, low
-    for i in range(mpmath.mp.prec + 40):
-        middle = mpmath.sqrt(low * high) if i < 40 else (low + high) / 2
-        low, high = (middle, high) if less(middle) else (low, middle)
-    return low
+    low, high = mpmath.mpf(-1), mpmath.mpf(0)
+    while logarithm(low)[0] >= 0:  # it may lie far below the others
+        low, high = 2 * low, low
+    s, near = high, mpmath.mpf(10) ** (-mpmath.mp.dps * 5 // 8)
+    for _ in range(100):  # by Newton's steps that stay between what is too small and too large
+        value, slope = logarithm(s)
+        low, high = (s, high) if value < 0 else (low, s)
+        before, s = s, s - value / slope
+        if not low <= s <= high:
+            s = (low + high) / 2
+        if abs(s - before) <= near:
+            break
+    assert logarithm(s - near)[0] <= 0 <= logarithm(s + near)[0]
+    return mpmath.exp(s)
 
 
 def solution(x, scale, alpha):

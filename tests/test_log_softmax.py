@@ -1,4 +1,5 @@
-"""log_softmax, its derivatives and its layer."""
+"""What is particular to log_softmax: its winner, sure rows, and that vjp and jvp differ.  For the rest see
+test_maps.py."""
 
 import functools
 import warnings
@@ -11,12 +12,10 @@ import scipy.special
 from contract import assert_holds, off_by
 
 from softgrad import (
-    LogSoftmax,
     log_softmax,
     log_softmax_double_backward,
     log_softmax_jvp,
     log_softmax_vjp,
-    log_softmax_with_vjp,
     softmax,
 )
 from softgrad.formulas import log_softmax as formulas
@@ -25,7 +24,6 @@ from softgrad.testing import log_softmax as exact
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 INF, NAN = np.inf, np.nan
-LENGTHS = [*cases.SHORT, *cases.MEDIUM, 131073]
 each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 each_axis = pytest.mark.parametrize("axis", [-1, 0])
 
@@ -66,13 +64,6 @@ def subnormals(dtype, n):
 
 
 # --- forward -----------------------------------------------------------------------------------------
-
-
-@each_axis
-@pytest.mark.parametrize("n", LENGTHS)
-@each_dtype
-def test_forward(dtype, n, axis):
-    assert_holds("contract", "forward", log_softmax, dtype, n, axis, map="log_softmax")
 
 
 @each_dtype
@@ -122,18 +113,6 @@ def test_scale_is_exact(dtype, scale):
     np.testing.assert_array_equal(y[~inside], -INF)
 
 
-@each_axis
-@each_dtype
-def test_where(dtype, axis):
-    x = cases.logits(37, dtype)
-    where = cases.numbers(x.size, "where").reshape(x.shape) > 0.3
-    where[:2] = where[:, :2] = True
-    junk = np.where(where, x, dtype.type(NAN))
-    y = log_softmax(junk, where=where, axis=axis)
-    assert (y[~where] == -INF).all()
-    assert exact.ulps_above_1(y, exact.log_softmax(x, axis, where=where)).max() <= forward_bound(dtype)
-
-
 @each_dtype
 def test_logits_of_any_size(dtype):
     largest = float(measures.info(dtype).max)
@@ -141,39 +120,6 @@ def test_logits_of_any_size(dtype):
     half, third = -np.log(oracle.WIDE([2, 3]))
     true = np.array([[half, -INF, half], [third] * 3, [0, -largest, -INF]], oracle.WIDE)
     assert exact.ulps_above_1(log_softmax(rows), true).max() <= forward_bound(dtype)
-
-
-@each_axis
-@each_dtype
-def test_nan_and_plus_infinity_make_the_row_nan(dtype, axis):
-    rows = np.zeros((40, 40), dtype)
-    rows[3, 5], rows[8, 39], rows[9, 0], rows[9, 1] = NAN, INF, INF, -INF
-    y = cases.along(log_softmax, axis, rows)
-    bad = np.isin(np.arange(40), [3, 8, 9])
-    assert np.isnan(y[bad]).all()
-    np.testing.assert_array_equal(y[~bad], dtype.type(-np.log(40)))
-
-
-@each_axis
-@each_dtype
-@pytest.mark.parametrize("masked", [False, True])
-def test_an_empty_row(dtype, axis, masked):
-    x, where = np.zeros((40, 40), dtype), None
-    if masked:
-        where = np.full(x.shape, True)
-        where[7] = False
-    else:
-        x[7] = -INF
-    if axis == 0:
-        x, where = x.T, None if where is None else where.T
-    y = {empty: log_softmax(x, axis=axis, where=where, empty=empty) for empty in ("zero", "nan")}
-    if axis == 0:
-        y = {empty: result.T for empty, result in y.items()}
-    assert (y["zero"][7] == -INF).all()
-    assert np.isnan(y["nan"][7]).all()
-    np.testing.assert_array_equal(np.delete(y["zero"], 7, 0), dtype.type(-np.log(40)))
-    with pytest.raises(ValueError, match="empty='zero'"):
-        log_softmax(x, axis=axis, where=where, empty="raise")
 
 
 # --- vjp ---------------------------------------------------------------------------------------------
@@ -214,13 +160,6 @@ def check_balanced(vjp, dtype):
         assert error <= 2 * measures.eps(dtype) * np.abs(true).max() + 2.0**-21
 
 
-@each_axis
-@pytest.mark.parametrize("n", LENGTHS)
-@each_dtype
-def test_vjp(dtype, n, axis):
-    check_contract(log_softmax_vjp, dtype, n, axis)
-
-
 @each_dtype
 def test_vjp_of_saturated_rows(dtype):
     check_saturated(log_softmax_vjp, dtype)
@@ -244,17 +183,6 @@ def test_a_row_that_needs_more_digits_changes_no_other(dtype, n):
     others = np.delete(np.arange(64), [5, 9])
     assert vjp_miss(dx[others], y[others], dy[others]) <= 1
     np.testing.assert_array_equal(dx[5], 0)
-
-
-@each_axis
-@each_dtype
-def test_vjp_where(dtype, axis):
-    y, dy = given(37, dtype)
-    where = cases.numbers(y.size, "w").reshape(y.shape) > 0
-    junk = np.where(where, dy, dtype.type(INF))
-    dx = log_softmax_vjp(np.where(where, y, dtype.type(NAN)), junk, axis=axis, where=where, scale=0.5)
-    assert (dx[~where] == 0).all()
-    assert vjp_miss(dx, y, dy, axis, 0.5, where) <= 1
 
 
 @each_dtype
@@ -311,13 +239,6 @@ def check_jvp(jvp, dtype, n, axis=-1):
     assert_holds("contract", "jvp", jvp, dtype, n, axis, map="log_softmax")
 
 
-@each_axis
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 33, 100, 257, 1000, 4097])
-@each_dtype
-def test_jvp(dtype, n, axis):
-    check_jvp(log_softmax_jvp, dtype, n, axis)
-
-
 @each_dtype
 def test_jvp_of_saturated_rows(dtype):
     for y, dx in saturated(dtype):
@@ -361,54 +282,11 @@ def test_they_are_not_the_same():
 # --- double backward ---------------------------------------------------------------------------------
 
 
-@each_axis
-@pytest.mark.parametrize("n", [1, 2, 3, 16, 33, 257, 1000])
-@each_dtype
-def test_double_backward(dtype, n, axis):
-    assert_holds(
-        "contract", "double-backward", log_softmax_double_backward, dtype, n, axis, map="log_softmax"
-    )
-
-
 def test_grad_dy_is_the_jvp_of_v():
     y, dy, v = logs_of_moderate(33, FLOAT32)
     grads = log_softmax_double_backward(y, dy, v, scale=0.5)
     np.testing.assert_array_equal(grads[1], log_softmax_jvp(y, v, scale=0.5))
     np.testing.assert_array_equal(log_softmax_double_backward(y, dy, dy * 0 + 3)[0], 0)
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.5, -1.3])
-@pytest.mark.parametrize("axis", [-1, 0, (0, 2), None])
-def test_grad_x_is_the_derivative_of_the_gradient(axis, scale):
-    """Central differences of ⟨v, vjp⟩ along a direction of x, extrapolated to order 4."""
-    shape = 5, 4, 6
-    x, dy, v, direction = (cases.numbers(120, key).reshape(shape) for key in ("x", "dy", "v", "t"))
-
-    def product(step):
-        y = log_softmax(x + step * direction, axis=axis, scale=scale)
-        return (v * log_softmax_vjp(y, dy, axis=axis, scale=scale)).sum()
-
-    h = 2.0**-9
-    near, far = product(h) - product(-h), product(2 * h) - product(-2 * h)
-    slope = (8 * near - far) / (12 * h)
-    y = log_softmax(x, axis=axis, scale=scale)
-    grad_x, grad_dy = log_softmax_double_backward(y, dy, v, axis=axis, scale=scale)
-    size = np.linalg.norm(grad_x) * np.linalg.norm(direction)
-    assert abs((grad_x * direction).sum() - slope) <= 1e-9 * size
-    assert abs(slope) > 1e-3 * size
-    # it is linear in dy
-    assert abs((grad_dy * dy).sum() - product(0)) <= 1e-13 * np.linalg.norm(grad_dy) * np.linalg.norm(dy)
-
-
-def test_the_vjp_is_the_derivative_of_the_forward():
-    x, dy, direction = (cases.numbers(120, key).reshape(4, 30) for key in ("x", "dy", "t"))
-    h = 2.0**-9
-    near, far = (
-        (dy * (log_softmax(x + k * h * direction) - log_softmax(x - k * h * direction))).sum() for k in (1, 2)
-    )
-    dx = log_softmax_vjp(log_softmax(x), dy)
-    size = np.linalg.norm(dx) * np.linalg.norm(direction)
-    assert abs((dx * direction).sum() - (8 * near - far) / (12 * h)) <= 1e-9 * size
 
 
 # --- wrong versions are rejected ---------------------------------------------------------------------
@@ -482,77 +360,7 @@ def test_the_formulas_are_right():
         assert off_by(one, other) <= 6
 
 
-# --- axes, layouts, out, the layer -------------------------------------------------------------------
-
-
-def layouts(a):
-    """The same numbers in other places."""
-    return {
-        "transposed": np.ascontiguousarray(a.T).T,
-        "reversed": np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
-        "strided": np.repeat(np.repeat(a, 2, axis=0), 3, axis=1)[::2, ::3],
-        "byte-swapped": a.astype(a.dtype.newbyteorder()) if a.dtype.kind == "f" else a,
-        "read-only": cases.read_only(a.copy()),
-    }
-
-
-@each_axis
-@pytest.mark.parametrize("shape", [(7, 5), (70, 37), (37, 70), (40, 300)])
-@each_dtype
-def test_layouts(dtype, shape, axis):
-    x, dy = (cases.numbers(shape[0] * shape[1], key).reshape(shape).astype(dtype) for key in ("x", "dy"))
-    true_y = exact.log_softmax(x, axis)
-    y = log_softmax(x, axis=axis)
-    for name in layouts(x):
-        found = log_softmax(layouts(x)[name], axis=axis)
-        assert exact.ulps_above_1(found, true_y).max() <= forward_bound(dtype), name
-        dx = log_softmax_vjp(layouts(y)[name], layouts(dy)[name], axis=axis)
-        assert vjp_miss(dx, y, dy, axis) <= 1, name
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2, (0, 1), (2, 0), None, ()])
-def test_axes(axis):
-    x, dy = (cases.numbers(210, key).reshape(7, 5, 6).astype(np.float32) for key in ("x", "dy"))
-    y = log_softmax(x, axis=axis)
-    assert exact.ulps_above_1(y, exact.log_softmax(x, axis)).max() <= 2
-    for function, miss in ((log_softmax_vjp, vjp_miss), (log_softmax_jvp, jvp_miss)):
-        dx = function(y, dy, axis=axis)
-        if axis == ():
-            np.testing.assert_array_equal(dx, 0)
-        else:
-            assert miss(dx, y, dy, axis) <= 1
-
-
-@pytest.mark.parametrize("over", ["apart", "y", "dy"])
-@pytest.mark.parametrize("axis", [-1, 0, None])
-@pytest.mark.parametrize("function", [log_softmax_vjp, log_softmax_jvp])
-@each_dtype
-def test_out(dtype, function, axis, over):
-    y, dy = (a.copy() for a in given(37, dtype))
-    expected = function(y, dy, axis=axis)
-    out = {"apart": np.full_like(y, NAN), "y": y, "dy": dy}[over]
-    assert function(y, dy, axis=axis, out=out) is out
-    np.testing.assert_array_equal(out, expected)
-
-
-@pytest.mark.parametrize("axis", [-1, 0, None])
-@each_dtype
-def test_out_may_be_x(dtype, axis):
-    x = cases.logits(37, dtype).copy()
-    expected = log_softmax(x, axis=axis)
-    assert log_softmax(x, axis=axis, out=x) is x
-    np.testing.assert_array_equal(x, expected)
-
-
-def test_long_rows():
-    for dtype in (np.float32, np.float64):
-        x, dy = (cases.numbers(2 * 140000, key).reshape(2, -1).astype(dtype) for key in ("x", "dy"))
-        y = log_softmax(x)
-        assert exact.ulps_above_1(y, exact.log_softmax(x)).max() <= 2
-        expected = log_softmax_vjp(y, dy)
-        assert vjp_miss(expected, y, dy) <= 1
-        log_softmax_vjp(y, dy, out=y)
-        np.testing.assert_array_equal(y, expected)
+# --- edges -------------------------------------------------------------------------------------------
 
 
 def test_edges():
@@ -573,18 +381,6 @@ def test_nothing_is_printed():
         warnings.simplefilter("error")
         y = log_softmax([[1e308, -1e308, NAN], [-INF] * 3])
         log_softmax_vjp(y, np.full((2, 3), 1e308))
-
-
-def test_with_vjp_and_the_layer():
-    x, dy = cases.logits(33, FLOAT32), cases.gradients(33, FLOAT32)
-    options = {"axis": 0, "where": x > -1, "scale": 0.5, "empty": "nan"}
-    y, vjp = log_softmax_with_vjp(x, **options)
-    np.testing.assert_array_equal(y, log_softmax(x, **options))
-    dx = log_softmax_vjp(y, dy, axis=0, where=x > -1, scale=0.5)
-    np.testing.assert_array_equal(vjp(dy), dx)
-    layer = LogSoftmax(0, where=x > -1, scale=0.5, empty="nan")
-    np.testing.assert_array_equal(layer.forward(x), y)
-    np.testing.assert_array_equal(layer.backward(dy), dx)
 
 
 def test_it_is_the_logarithm_of_softmax():

@@ -1,9 +1,11 @@
 """What softgrad.cpu asks of a machine: kernels that LLVM vectorises, and what is done without them."""
 
 import collections
+import functools
 import re
 
 import llvmlite.binding
+import machine_code
 import numba
 import numpy as np
 import processes
@@ -95,33 +97,25 @@ def scalar_loops(code):
     return found
 
 
-def compiled_anew(function, *arguments):
-    """Optimised LLVM code; of what it has from its cache Numba tells nothing."""
-    code = numba.cfunc(numba.types.void(*arguments), error_model="numpy")(function).inspect_llvm()
-    assert "define " in code
-    return code
-
-
 @pytest.fixture(scope="session")
-def has_vectors():
+def code_of(request, tmp_path_factory):
+    """The code of what is called with arguments of these types, if LLVM makes vectors here."""
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("llvm") if cache else tmp_path_factory.mktemp("llvm")
+    found = functools.partial(machine_code.code_of, folder)
+
     def twice(x, n):
         for i in range(n):
             x[i] *= 2.0
 
-    code = compiled_anew(twice, numba.types.CPointer(numba.types.float32), numba.uint64)
+    code = found(twice, numba.types.CPointer(numba.types.float32), numba.uint64)
     if scalar_loops(code):
         pytest.skip(f"LLVM makes no vectors for {llvmlite.binding.get_host_cpu_name()}")
+    return found
 
 
-def findings(name, columns, dtype):
+def wrong_in(code, name, dtype):
     """What is wrong with the loops of a kernel."""
-    operation, element = OPERATIONS[name], numba.types.CPointer(kernels.ELEMENT[dtype])
-    integer, function = numba.int64, operation.columns if columns else operation.rows
-    code = compiled_anew(
-        function,
-        *([element] * drive.MOST + [integer] * (drive.MOST + 2)),
-        *(numba.types.CPointer(numba.float64), integer),
-    )
     number, memory = ("double", "double") if dtype == "float64" else ("float", "(?:float|half|i16)")
     expected = {
         "sums": rf"fadd[a-z ]* <\d+ x {number}>",
@@ -146,23 +140,25 @@ def findings(name, columns, dtype):
 
 @pytest.mark.parametrize("dtype", kernels.ELEMENT)
 @pytest.mark.parametrize(("name", "columns"), TWO_WAYS)
-def test_all_loops_are_vectorised(name, columns, dtype, has_vectors, request):
+def test_all_loops_are_vectorised(name, columns, dtype, code_of):
     if machine.lacks(dtype):
         pytest.skip(machine.lacks(dtype))
-    # to compile takes seconds, so what was found of these sources is remembered
-    key = f"softgrad/vectors-{name}-{columns}-{dtype}"
-    state = [kernels.stamp(), numba.__version__, *machine.assembly(), softgrad.__file__]
-    before = request.config.cache.get(key, None)
-    found = before[1] if before and before[0] == state else findings(name, columns, dtype)
-    request.config.cache.set(key, [state, found])
-    assert not found, "\n".join(found)
+    kernels.kernel(name, columns, dtype)  # which other tests need, too
+    operation, integer = OPERATIONS[name], numba.int64
+    code = code_of(
+        operation.columns if columns else operation.rows,
+        *([numba.types.CPointer(kernels.ELEMENT[dtype])] * drive.MOST + [integer] * (drive.MOST + 2)),
+        *(numba.types.CPointer(numba.float64), integer),
+    )
+    wrong = wrong_in(code, name, dtype)
+    assert not wrong, "\n".join(wrong)
 
 
-def test_the_sums_of_the_secular_equation_are_vectorised(has_vectors):
+def test_the_sums_of_the_secular_equation_are_vectorised(code_of):
     if machine.lacks("float64"):
         pytest.skip(machine.lacks("float64"))
-    code = compiled_anew(secular.eigenvalues, *[numba.int64] * 4)
-    assert re.search(r"fdiv <\d+ x double>", code)
+    kernels.work("eigenvalues")
+    assert re.search(r"fdiv <\d+ x double>", code_of(secular.eigenvalues, *[numba.int64] * 4))
 
 
 # --- machines without -------------------------------------------------------------------------------

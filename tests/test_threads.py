@@ -184,18 +184,37 @@ SETUP = """
         return os.waitpid(child, 0)[1] == 0
 """
 
+AT_ONCE = (
+    SETUP
+    + """
+    found = []
+    callers = [threading.Thread(target=lambda: found.append(bits())) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 8 and len(set(found)) == 1
+    """
+)
+
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 
 @forks
 @pytest.mark.parametrize("layer", ["default", "omp", "workqueue"])
-def test_fork_after_use(layer):
+def test_under_any_layer(layer):
+    """Several threads at once, then a fork, and a fork of a fork.  Numba's workqueue aborts the process when
+    two threads enter it: it must not be used."""
     processes.run(
-        SETUP
+        AT_ONCE
         + """
-    expected = bits()
+    expected = found[0]
     assert child_agrees(expected)
     assert bits() == expected
+    child = os.fork()
+    if not child:
+        os._exit(0 if bits() == expected and child_agrees(expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
     """,
         NUMBA_THREADING_LAYER=layer,
     )
@@ -251,20 +270,6 @@ def test_fork_during_the_first_call_of_another_thread(tmp_path, module):
 
 
 @forks
-def test_fork_of_a_fork():
-    processes.run(
-        SETUP
-        + """
-    expected = bits()
-    child = os.fork()
-    if not child:
-        os._exit(0 if bits() == expected and child_agrees(expected) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    """
-    )
-
-
-@forks
 def test_a_pool_of_forked_processes():
     processes.run(
         SETUP
@@ -305,25 +310,6 @@ def test_the_data_loader_of_torch():
 
 
 # --- threading layers, caches, the end ---------------------------------------------------------------
-
-AT_ONCE = (
-    SETUP
-    + """
-    found = []
-    callers = [threading.Thread(target=lambda: found.append(bits())) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert len(found) == 8 and len(set(found)) == 1
-    """
-)
-
-
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_threads_at_once_under_any_layer(layer):
-    """Numba's workqueue aborts the process when two threads enter it: it must not be used."""
-    processes.run(AT_ONCE, NUMBA_THREADING_LAYER=layer)
 
 
 def test_threads_that_all_want_the_same_kernel_first(tmp_path):

@@ -12,6 +12,7 @@ from .intrinsics import call, pointer_to
 MOST = 4  # arrays that a kernel takes
 NARROW = 8  # fewer neighbouring columns than this are done as rows
 BUDGET = 7 << 17  # bytes of columns in scratch memory; with what a kernel has for itself less than a megabyte
+KILOBYTE, LINE = 1024, 64  # bytes
 TABLES = 32  # float64s that hold what is known of a tile
 
 # what stands where in the numbers of a call; of FILL one for each array
@@ -99,7 +100,7 @@ def drive(given, memory, start, stop):
                     step[i] = plan[of_array + (fields - 2 if columns else kept - 1)]
                 else:
                     here[i] = scratch
-                    step[i] = count if columns else n
+                    step[i] = count if columns else apart(n, plan[ITEM])
                     scratch += plan[SCRATCH]
                     if i < plan[READ]:
                         move(plan, values, at, here[i], i, count)
@@ -123,6 +124,12 @@ def drive(given, memory, start, stop):
 
 
 @njit(nogil=True, error_model="numpy")
+def apart(n, item):
+    """The step from row to row in scratch memory: not whole kilobytes, which share few lines of the caches."""
+    return n + LINE // item if n * item % KILOBYTE == 0 else n
+
+
+@njit(nogil=True, error_model="numpy")
 def move(plan, values, at, scratch, i, count):
     """Array i of a tile to scratch memory or, if it is written, from there, a run after the other."""
     kept, reduced, n, run = plan[KEPT], plan[REDUCED], plan[N], plan[RUN]
@@ -131,7 +138,9 @@ def move(plan, values, at, scratch, i, count):
     # from row to row, and from element to element; there the elements of a row, or column, are neighbours
     rows, elements, rows_step, step = count, run, plan[of_array + kept - 1], plan[of_array + fields - 2]
     mask_rows_step, mask_step = plan[of_mask + kept - 1], plan[of_mask + fields - 2]
-    there_rows_step, there_step = (int64(1), count) if plan[COLUMNS] else (n, int64(1))
+    there_rows_step, there_step = int64(1), count
+    if plan[COLUMNS] == 0:
+        there_rows_step, there_step = apart(n, plan[ITEM]), int64(1)
     if abs(step) > abs(rows_step) and rows > 1:  # neighbours in the caller's memory one after the other
         rows, elements, rows_step, step = elements, rows, step, rows_step
         mask_rows_step, mask_step = mask_step, mask_rows_step

@@ -77,12 +77,12 @@ def power64(t, lost):
 
 
 def upper_half(p):
-    """A power as a multiple of 2⁻¹²·ONE, or 2⁻²⁷·ONE: 4,096 of them have a sum without rounding errors."""
+    """A power as a multiple of 2⁻¹⁴·ONE, or 2⁻²⁷·ONE: 1,024 of them have a sum without rounding errors."""
     raise NotImplementedError("compiled only")
 
 
 def upper_half32(p):
-    return (p + types.float32(1.5 * 2.0**75)) - types.float32(1.5 * 2.0**75)
+    return (p + types.float32(1.5 * 2.0**73)) - types.float32(1.5 * 2.0**73)
 
 
 def upper_half64(p):

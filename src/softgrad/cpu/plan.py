@@ -128,12 +128,13 @@ def plan(
         element = "float32"  # the kernel of float32 does it
         moving = [i not in operation.per_row for i in range(count)]
     item, narrow = BYTES[element], BYTES[element] == 2
+    spaced = n * item + (drive.LINE if n * item >= drive.KILOBYTE else 0)  # see `drive.apart`
 
     width = inner[0]
     if any(moving):  # contiguous rows, which only a mask moves, stay in the first-level cache
         width = max(1, (CHUNK // 2 if all(along) else CHUNK) // n)
     if across:
-        held = sum(moving) * item * n  # bytes of scratch memory for a column of a tile
+        held = sum(moving) * spaced  # bytes of scratch memory for a column of a tile
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
         most = (TILE // 4 if any(moving) else TILE) if columns else max(LINE, width)
         spare = BUDGET if columns else BUDGET - operation.rows_room(n, narrow)
@@ -153,7 +154,7 @@ def plan(
     header[drive.N], header[drive.RUN] = n, run[0]
     header[drive.PER_TILE], header[drive.ALONG] = width, inner[0]
     header[drive.ROOM] = -(-room // 8) * 8
-    header[drive.SCRATCH] = -(-n * width * item // 64) * 64 if any(moving) else 0
+    header[drive.SCRATCH] = -(-spaced * width // 64) * 64 if any(moving) else 0
     header[drive.ITEM], header[drive.KEPT], header[drive.REDUCED] = item, len(kept), len(reduced) - 1
     if asked and element == dtype:
         header[drive.AGREE] = kernels.agree(dtype)

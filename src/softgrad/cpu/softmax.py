@@ -12,7 +12,7 @@ from .exp import power, upper_half
 from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
 from .vjp import SECTION, two_sum
 
-BLOCK = 1024  # powers of a row that are added up in the working precision
+BLOCK = 1024  # powers of a row that are added up in the working precision; of a long row a fourth of it
 DOWN = 16  # the same of a column, which is not cut into lanes: equal ones are all rounded the same way
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
@@ -196,11 +196,12 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
     e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
     e_step = n if narrow else y_step
-    many = at_once(n)
+    # equal losers are all rounded the same way, which counts where thousands of them have most of the weight
+    many, block = at_once(n), uint64(BLOCK if n <= uint64(4 * BLOCK) else BLOCK // 4)
     for first in range(uint64(0), count, many):
         some, at_x = min(many, count - first), after(x, first * x_step)
         at_y, of_these = first * y_step, uint64(0) if narrow else first * y_step
-        sums(at_x, after(e, of_these), x_step, e_step, n, some, uint64(BLOCK), scale, low, narrow, room)
+        sums(at_x, after(e, of_these), x_step, e_step, n, some, block, scale, low, narrow, room)
         inverses(room, some, nothing)
         for j in range(some):
             at_e, to, h, m = of_these + j * e_step, at_y + j * y_step, high[j], more[j]

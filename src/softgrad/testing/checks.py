@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -206,13 +207,28 @@ CHECKS = [
 
 @functools.lru_cache(maxsize=320)  # those of all checks of a function, in two dtypes: the next one finds them
 def drawn(
-    check: Check, operation: Operation, level: Level, dtype: DType, n: int, seed: int
+    build: Callable[[Operation, DType, int, int], rows.Rows],
+    operation: Operation,
+    level: Level,
+    dtype: DType,
+    n: int,
+    seed: int,
 ) -> tuple[rows.Rows, Arrays, Arrays, Arrays | None]:
-    made = check.build(operation, dtype, n, seed)
+    made = build(operation, dtype, n, seed)
     with np.errstate(all="ignore"):
         exact = operation.exact(*made.arguments)
         beside = operation.terms(made.arguments, exact) if operation.terms and level == "tight" else None
-        return made, exact, operation.allowed(level, made.arguments, exact), beside
+        allowed = operation.allowed(level, made.arguments, exact)
+    if made.repeated is None:
+        return made, exact, allowed, beside
+    labels = tuple(itertools.islice(itertools.cycle(made.labels), made.repeated))
+    arguments, exact, allowed = (again(a, made.repeated) for a in (made.arguments, exact, allowed))
+    return rows.Rows(arguments, labels), exact, allowed, beside and again(beside, made.repeated)
+
+
+def again(arrays: Arrays, count: int) -> Arrays:
+    """So many rows, these and then these again."""
+    return tuple(np.resize(a, (count, *a.shape[1:])) for a in arrays)
 
 
 def case_of(
@@ -224,7 +240,8 @@ def case_of(
     axis: int | None = None,
     seed: int = 0,
 ) -> Case:
-    made, exact, allowed, beside = drawn(check, operation, level, dtype, n, seed)
+    # found once for the checks that take the same rows, and for the functions that must give the same
+    made, exact, allowed, beside = drawn(check.build, operation.same_as or operation, level, dtype, n, seed)
     return Case(
         operation, level, check.judge, made.arguments, exact, allowed, made.labels, axis, check.ndim, beside
     )

@@ -48,6 +48,8 @@ class Operation:
     absent: float = 0.0
     # checks of things that are not so, and such as only softgrad's contract has
     leaves_out: frozenset[str] = frozenset()
+    # another function that must give the same for the same arguments: what is exact is found once for both
+    same_as: Operation | None = None
     tight_only: frozenset[str] = frozenset()
 
     def unit(self, level: str) -> str:

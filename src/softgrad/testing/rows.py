@@ -19,6 +19,7 @@ class Rows:
 
     arguments: Arrays
     labels: tuple[str, ...]
+    repeated: int | None = None  # the rows that are made of these, one after the other again and again
 
 
 def rounded_rows(operation: Operation, labels: list[str], x: Array, u: Array, v: Array) -> Rows:
@@ -41,10 +42,13 @@ def one_row(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
 
 # n: how many rows; powers of two and odd numbers, and one array that any kernel does in several parts
 MANY = {3: 4099, 10: 64, 33: 1025, 257: 2500}
+DIFFERENT = 251  # of them; a prime, so that none comes again at the same place of a block
 
 
 def many_rows(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:
-    return alike(operation, dtype, n, seed, MANY.get(n, 1025))
+    rows = MANY.get(n, 1025)
+    made = alike(operation, dtype, n, seed, min(rows, DIFFERENT))
+    return Rows(made.arguments, made.labels, rows)
 
 
 def flat(operation: Operation, dtype: DType, n: int, seed: int) -> Rows:

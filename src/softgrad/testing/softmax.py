@@ -43,6 +43,7 @@ rounded once: 0.51 ulp and the bound of float32.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ from .measures import (
     ulps,
 )
 from .mutants import DOUBLE_BACKWARDS, FORMULAS, SOFTMAXES
-from .operations import Arrays, Level, Operation, What
+from .operations import Arrays, Level, Operation
 from .oracle import WIDE
 
 
@@ -227,25 +228,23 @@ def double_backward_within(level: Level, arguments: Arrays, exact: Arrays) -> Ar
 
 # --- the table ---------------------------------------------------------------------------------------
 
-PRODUCTS: tuple[What, What] = ("vjp", "jvp")
+VJP = Operation(
+    "softmax",
+    "vjp",
+    lambda x, u, v: (weights(x), u),
+    product,
+    product_within,
+    FORMULAS,
+    slope,
+    terms=terms_of_product,
+    tight_only=frozenset({"empty rows"}),
+)
 OPERATIONS = [
     Operation(
         "softmax", "forward", lambda x, u, v: (x,), forward, forward_allowed, SOFTMAXES, ulps=seen_ulps
     ),
-    *(
-        Operation(
-            "softmax",
-            what,
-            lambda x, u, v: (weights(x), u),
-            product,
-            product_within,
-            FORMULAS,
-            slope,
-            terms=terms_of_product,
-            tight_only=frozenset({"empty rows"}),
-        )
-        for what in PRODUCTS
-    ),
+    VJP,
+    replace(VJP, what="jvp", same_as=VJP),
     Operation(
         "softmax",
         "double-backward",

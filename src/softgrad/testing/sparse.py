@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ from .measures import product_allowed as promised
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE, along_rows, quotient, whole
 from .relatives import SPARSE_WEIGHTS, sparse_products
-from .softmax import PRODUCTS, centred, summing, underflow, unless_overflow
+from .softmax import centred, summing, underflow, unless_overflow
 
 BITS = 256  # of a square root, beside those of its argument
 
@@ -117,11 +118,12 @@ def double_backward(y: Array, dy: Array, v: Array, beta: int) -> Arrays:
     there = y > 0
     s = np.sqrt(y.astype(WIDE))
     # s∘(v − …) divided by s again: the differences, without what they would lose here
-    left, right = (product(y, a, beta) / np.where(there, s, 1) for a in (v, dy))
+    grad_dy = product(y, v, beta)
+    left, right = (a / np.where(there, s, 1) for a in (grad_dy, product(y, dy, beta)))
     p = np.where(there, left * right / np.where(there, 2 * s, 1), 0)
     total = s.sum(axis=-1, keepdims=True)
     mean = (s * p).sum(axis=-1, keepdims=True) / np.where(total == 0, 1, total)
-    return s * (p - mean), product(y, v, beta)
+    return s * (p - mean), grad_dy
 
 
 # --- how far off -------------------------------------------------------------------------------------
@@ -213,6 +215,16 @@ def rows_of(map: str, beta: int) -> list[Operation]:
         """Of x/4, in which the support has some elements."""
         return forward(x / x.dtype.type(4), beta).astype(x.dtype)
 
+    vjp = Operation(
+        map,
+        "vjp",
+        lambda x, u, v: (y_of(x), u),
+        lambda y, v: (product(y, v, beta),),
+        functools.partial(product_allowed, beta=beta),
+        sparse_products(beta),
+        terms=functools.partial(terms_of_product, beta=beta),
+        tight_only=frozenset({"empty rows"}),
+    )
     return [
         Operation(
             map,
@@ -222,19 +234,8 @@ def rows_of(map: str, beta: int) -> list[Operation]:
             functools.partial(forward_allowed, beta=beta),
             SPARSE_WEIGHTS,
         ),
-        *(
-            Operation(
-                map,
-                what,
-                lambda x, u, v: (y_of(x), u),
-                lambda y, v: (product(y, v, beta),),
-                functools.partial(product_allowed, beta=beta),
-                sparse_products(beta),
-                terms=functools.partial(terms_of_product, beta=beta),
-                tight_only=frozenset({"empty rows"}),
-            )
-            for what in PRODUCTS
-        ),
+        vjp,
+        replace(vjp, what="jvp", same_as=vjp),
         Operation(
             map,
             "double-backward",
