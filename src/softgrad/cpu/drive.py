@@ -125,7 +125,7 @@ def drive(given, memory, start, stop):
 
 @njit(nogil=True, error_model="numpy")
 def apart(n, item):
-    """The step from row to row in scratch memory: not whole kilobytes, which share few lines of the caches."""
+    """From row to row in scratch memory: not whole kilobytes, which share few places of the caches."""
     return n + LINE // item if n * item % KILOBYTE == 0 else n
 
 
