@@ -17,6 +17,7 @@ from .vjp import TILE
 
 LONG = 256  # rows of which each is asked whether its mask makes a difference
 CHUNK = 2048  # elements of the rows that go through scratch memory at once
+MEGABYTE = 1 << 20  # of scratch memory a thread, unless a row is longer
 LINE = 64  # columns that are gathered into rows at once, at least: what is fetched with one of them
 
 Strides = tuple[int, ...]  # in elements
@@ -137,7 +138,8 @@ def plan(
         held = sum(moving) * spaced  # bytes of scratch memory for a column of a tile
         held += operation.columns_room(n, 1, narrow) - operation.columns_room(n, 0, narrow)
         most = (TILE // 4 if any(moving) else TILE) if columns else max(LINE, width)
-        spare = BUDGET if columns else BUDGET - operation.rows_room(n, narrow)
+        own = operation.columns_room(n, 0, narrow) if columns else operation.rows_room(n, narrow)
+        spare = min(BUDGET, MEGABYTE - own - 8 * drive.TABLES)
         # columns that have loops of their own stay together
         least = inner[0] if operation.part and inner[0] in PACKED else 1
         width = max(least, min(most, spare // held)) if held else most

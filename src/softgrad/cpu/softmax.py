@@ -13,7 +13,7 @@ from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load,
 from .vjp import SECTION, two_sum
 
 BLOCK = 1024  # powers of a row that are added up in the working precision; of a long row a fourth of it
-DOWN = 16  # the same of a column, which is not cut into lanes: equal ones are all rounded the same way
+DOWN = 8  # the same of a column, which is not cut into lanes: equal ones are all rounded the same way
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
 # What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two

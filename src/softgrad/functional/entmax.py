@@ -56,7 +56,7 @@ def entmax(
     support; two sweeps over the row collect them, and Newton's method (beyond α = 2 after a bisection) finds
     τ from them.
 
-    *Memory*: as for `softmax`, with five rows in place of three.
+    *Memory*: as for `softmax`, with nine rows in place of three.
 
     NaN, infinities, empty and 0-d arrays as for `softmax`.
 
@@ -125,7 +125,7 @@ def entmax_vjp(
     with C = 8 for float32 and 16 for float64.  Beyond α = 2 the smallest y weigh most: a w counts as 2¹⁰⁰ at
     most (float64: 2⁵⁰⁰).  docs/decisions.md has what is proved, and what was seen.
 
-    *Memory*: as for `softmax`, with eleven rows in place of three; where rows are long it is
+    *Memory*: as for `softmax`, with twelve rows in place of three; where rows are long it is
     used for the support alone.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps
@@ -236,7 +236,7 @@ def entmax_double_backward(
 
     and what underflows; `scale` counts twice.
 
-    *Memory*: the two results, and as for `softmax`, with eleven rows in place of three.
+    *Memory*: the two results, and as for `softmax`, with twelve rows in place of three.
 
     Examples
     --------

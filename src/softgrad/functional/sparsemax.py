@@ -50,7 +50,7 @@ def sparsemax(
     *Time*: nothing is sorted.  Only logits within 1 of the largest (times the scale) can be in the
     support; two sweeps over the row collect them, and Newton's method finds τ from them.
 
-    *Memory*: as for `softmax`, with five rows in place of three.
+    *Memory*: as for `softmax`, with nine rows in place of three.
 
     NaN, infinities, empty and 0-d arrays as for `softmax`.
 
@@ -112,7 +112,7 @@ def sparsemax_vjp(
 
     D being the mean of \|dx*\| over S; C = 8 for float32 and 16 for float64.
 
-    *Memory*: as for `softmax`, with eleven rows in place of three; where rows are long it is
+    *Memory*: as for `softmax`, with twelve rows in place of three; where rows are long it is
     used for the support alone.  Of the forward pass only `y` has to be kept.
 
     NaN and inf in `dy` make their row NaN, also where y is 0 (but is not 0 throughout); ``where`` keeps
@@ -208,7 +208,7 @@ def sparsemax_double_backward(
     -----
     *Error*: grad_dy as `sparsemax_vjp`; grad_x is exact.
 
-    *Memory*: the two results, and as for `softmax`, with eleven rows in place of three.
+    *Memory*: the two results, and as for `softmax`, with twelve rows in place of three.
 
     Examples
     --------
