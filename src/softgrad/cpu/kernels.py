@@ -39,98 +39,100 @@ ARRAY = {dtype: types.CPointer(element) for dtype, element in ELEMENT.items()}
 MASK, NUMBERS = types.CPointer(types.uint8), types.CPointer(types.float64)
 
 
+def no_room(n: int, width: int, narrow: bool) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Operation:
     """A row function, and the same for columns if it has one."""
 
     read: int  # the arrays it reads come first
     rows: Callable[..., None]
-    columns: Callable[..., None] | None
     rows_room: Callable[[int, bool], int]  # bytes of scratch memory, for rows of n; narrow is a 16-bit type
-    columns_room: Callable[[int, int, bool], int]  # the same for n and the width of a tile
-    fill: tuple[float, ...]  # what stands for a masked element in each array
+    columns: Callable[..., None] | None = None
+    columns_room: Callable[[int, int, bool], int] = no_room  # the same for n and the width of a tile
+    fill: tuple[float, ...] = ()  # what stands for a masked element in each array, if it is not 0
     logits: bool = False  # whether the last it reads are logits, which the scale multiplies first
     per_row: tuple[int, ...] = ()  # arrays of one float64 a row; their strides along the row are 0
     part: str = ""  # the operation that this one does in segments
 
 
+ABSENT = -math.inf  # as a logit, or the logarithm of a weight
 OPERATIONS = {
     "softmax": Operation(
-        1, softmax.rows, softmax.columns, softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True
+        *(1, softmax.rows, softmax.rows_room, softmax.columns, softmax.columns_room),
+        fill=(ABSENT,),
+        logits=True,
     ),
-    "softmax_vjp": Operation(2, vjp.rows, vjp.columns, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0)),
-    "softmax_double_backward": Operation(
-        3, double_backward.rows, None, vjp.rows_room, vjp.columns_room, (0.0, 0.0, 0.0, 0.0)
-    ),
+    "softmax_vjp": Operation(2, vjp.rows, vjp.rows_room, vjp.columns, vjp.columns_room),
+    "softmax_double_backward": Operation(3, double_backward.rows, vjp.rows_room),
     "entmax": Operation(
-        1, entmax.rows, entmax.columns, entmax.rows_room, entmax.columns_room, (-math.inf, 0.0), True
+        *(1, entmax.rows, entmax.rows_room, entmax.columns, entmax.columns_room),
+        fill=(ABSENT,),
+        logits=True,
     ),
-    "entmax_vjp": Operation(
-        2, sparse.rows, sparse.columns, sparse.rows_room, sparse.columns_room, (0.0, 0.0, 0.0)
-    ),
+    "entmax_vjp": Operation(2, sparse.rows, sparse.rows_room, sparse.columns, sparse.columns_room),
     "entmax_alpha_vjp": Operation(
-        *(
-            2,
-            sparse.alpha_vjp,
-            sparse.alpha_vjp_columns,
-            sparse.alpha_vjp_room,
-            sparse.alpha_vjp_columns_room,
-        ),
-        (0.0, 0.0, 0.0),
+        *(2, sparse.alpha_vjp, sparse.alpha_vjp_room),
+        *(sparse.alpha_vjp_columns, sparse.alpha_vjp_columns_room),
     ),
-    "entmax_double_backward": Operation(
-        *(3, sparse.double_backward, None, sparse.double_backward_room, vjp.columns_room),
-        (0.0, 0.0, 0.0, 0.0),
-    ),
+    "entmax_double_backward": Operation(3, sparse.double_backward, sparse.double_backward_room),
     "log_softmax": Operation(
-        *(1, log_softmax.rows, log_softmax.columns, softmax.rows_room, softmax.columns_room),
-        *((-math.inf, -math.inf), True),
+        *(1, log_softmax.rows, softmax.rows_room, log_softmax.columns, softmax.columns_room),
+        fill=(ABSENT, ABSENT),
+        logits=True,
     ),
     "log_softmax_vjp": Operation(
-        *(2, log_products.rows, log_products.columns, softmax.rows_room, softmax.columns_room),
-        (-math.inf, 0.0, 0.0),
+        *(2, log_products.rows, softmax.rows_room, log_products.columns, softmax.columns_room),
+        fill=(ABSENT,),
     ),
-    "log_softmax_jvp": Operation(
-        *(2, log_products.jvp_rows, None, log_products.weights_room, softmax.columns_room),
-        (-math.inf, 0.0, 0.0),
-    ),
+    "log_softmax_jvp": Operation(2, log_products.jvp_rows, log_products.weights_room, fill=(ABSENT,)),
     "log_softmax_double_backward": Operation(
-        *(3, log_products.double_backward_rows, None, log_products.weights_room, softmax.columns_room),
-        (-math.inf, 0.0, 0.0, 0.0),
+        3, log_products.double_backward_rows, log_products.weights_room, fill=(ABSENT,)
     ),
     "logsumexp": Operation(
-        *(1, reductions.logsumexp_rows, reductions.logsumexp_columns),
-        *(softmax.rows_room, softmax.columns_room, (-math.inf, 0.0), True, (1,)),
+        *(1, reductions.logsumexp_rows, softmax.rows_room),
+        *(reductions.logsumexp_columns, softmax.columns_room),
+        fill=(ABSENT,),
+        logits=True,
+        per_row=(1,),
     ),
     "logsumexp_vjp": Operation(
-        *(2, reductions.logsumexp_vjp_rows, reductions.logsumexp_vjp_columns),
-        *(softmax.rows_room, softmax.columns_room, (0.0, -math.inf, 0.0), True, (0,)),
+        *(2, reductions.logsumexp_vjp_rows, softmax.rows_room),
+        *(reductions.logsumexp_vjp_columns, softmax.columns_room),
+        fill=(0.0, ABSENT),
+        logits=True,
+        per_row=(0,),
     ),
     "entropy": Operation(
-        *(1, reductions.entropy_rows, reductions.entropy_columns),
-        *(reductions.kept_rows_room, reductions.kept_columns_room, (-math.inf, 0.0), True, (1,)),
+        *(1, reductions.entropy_rows, reductions.kept_rows_room),
+        *(reductions.entropy_columns, reductions.kept_columns_room),
+        fill=(ABSENT,),
+        logits=True,
+        per_row=(1,),
     ),
     "entropy_vjp": Operation(
-        *(2, reductions.entropy_vjp_rows, reductions.entropy_vjp_columns),
-        *(softmax.rows_room, softmax.columns_room, (0.0, -math.inf, 0.0), True, (0,)),
+        *(2, reductions.entropy_vjp_rows, softmax.rows_room),
+        *(reductions.entropy_vjp_columns, softmax.columns_room),
+        fill=(0.0, ABSENT),
+        logits=True,
+        per_row=(0,),
     ),
     # of these the gradient, which comes last, may be missing
-    "cross_entropy": Operation(
-        *(1, cross_entropy.rows, None, softmax.rows_room, softmax.columns_room),
-        *((0.0, 0.0, 0.0), True, (1,)),
-    ),
+    "cross_entropy": Operation(1, cross_entropy.rows, softmax.rows_room, logits=True, per_row=(1,)),
     "cross_entropy_of_weights": Operation(
-        *(2, cross_entropy.weighted_rows, None, softmax.rows_room, softmax.columns_room),
-        *((0.0, 0.0, 0.0, 0.0), True, (2,)),
+        2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
     ),
     "segment_softmax": Operation(
-        *(1, segments.softmax_rows, segments.softmax_columns, segments.softmax_rows_room),
-        *(segments.softmax_columns_room, (-math.inf, 0.0), True),
+        *(1, segments.softmax_rows, segments.softmax_rows_room),
+        *(segments.softmax_columns, segments.softmax_columns_room),
+        fill=(ABSENT,),
+        logits=True,
         part="softmax",
     ),
     "segment_softmax_vjp": Operation(
-        *(2, segments.vjp_rows, segments.vjp_columns, segments.vjp_rows_room, segments.vjp_columns_room),
-        (0.0, 0.0, 0.0),
+        *(2, segments.vjp_rows, segments.vjp_rows_room, segments.vjp_columns, segments.vjp_columns_room),
         part="softmax_vjp",
     ),
 }

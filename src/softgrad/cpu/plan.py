@@ -105,8 +105,8 @@ def plan(
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
     whole = [i for i in range(operation.read) if i not in operation.per_row]
     across = are_columns(*sorted_out(shape, tuple(strides[i] for i in whole), axes)) and len(reduced) == 1
-    room = [operation.columns_room(n, width, BYTES[dtype] == 2) for width in (0, NARROW)]
-    fits = room[1] - room[0] <= BUDGET
+    own, few = (operation.columns_room(n, width, BYTES[dtype] == 2) for width in (0, NARROW))
+    fits = few - own <= BUDGET
     nearest = min(kept, key=lambda axis: distance(tuple(axis[1][i] for i in whole)))
     columns = bool(operation.columns) and across and fits
     # a kernel for columns takes what is one number a row side by side
@@ -123,7 +123,7 @@ def plan(
         moving[i] = False
     # Where the mask alone moves the arrays of a product, it is asked first whether it makes a difference.
     asked = mask is not None and operation.read == 2 and not columns and all(along) and not any(moved)
-    asked = asked and n >= LONG and operation.fill[0] == 0 and not operation.per_row
+    asked = asked and n >= LONG and not operation.fill and not operation.per_row
     element = dtype
     if any(moving[: operation.read]) and BYTES[dtype] == 2:
         element = "float32"  # the kernel of float32 does it
