@@ -1,4 +1,4 @@
-"""The bounds that softmax and its vjp are held to, and how far the records of a run of grid.py meet them."""
+"""The bounds that softmax and its relatives are held to, and how far records of grid.py meet them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,9 @@ def bounds(records: list[Record]) -> list[Bound]:
     def beside(peer: str, ours: str = "softgrad") -> Any:
         return functools.partial(ratio, peer=peer, ours=ours)
 
+    def sparse(which: str) -> list[Record]:
+        return [r for r in part("sparse") if r["op"].endswith("vjp") == (which == "vjp")]
+
     grid, threads, half = part("grid"), part("threads"), part("grid", dtype="float16")
     short = [r for r in part("grid", dtype="float32", axis=-1) if r["shape"][-1] <= 16]
     most = [r for r in grid if r not in half + short]
@@ -84,6 +87,16 @@ def bounds(records: list[Record]) -> list[Bound]:
         ("vjp: time for uniform dy / normal dy", "≤ 1.1", part("grid", "uniform"), beside("uniform")),
         ("vjp: time for uniform dy / normal dy", "mean ≤ 1.1", part("grid", "uniform"), beside("uniform")),
         ("forward: oneDNN's time / softgrad's", "≥ 1", part("grid", "onednn"), beside("onednn")),
+        ("log_softmax and its vjp: PyTorch's time / softgrad's", "≥ 1", part("log"), ratio),
+        ("logsumexp, entropy and their vjps: the same", "≥ 1", part("reductions"), ratio),
+        (
+            "sparsemax, entmax: the entmax package's time / softgrad's",
+            "≥ 20",
+            sparse("forward"),
+            beside("entmax"),
+        ),
+        ("their vjps: the same", "≥ 5", sparse("vjp"), beside("entmax")),
+        ("gradient for alpha: time / the vjp's", "≤ 3", part("sparse", "alpha"), beside("alpha")),
         ("closed form in NumPy: time / softgrad's", "≥ 2", part("grid", "numpy"), beside("numpy")),
         ("the same, small arrays", "≥ 1", part("small", "numpy"), beside("numpy")),
         ("a call on 2×4: PyTorch's time / softgrad's", "≥ 1", tiny, ratio),

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import entmax
 import llvmlite.binding
 import ml_dtypes
 import numpy as np
@@ -48,6 +49,8 @@ LAST = [
 ]  # fmt: skip
 FIRST = [(1024, 1024), (3000, 4096), (64, 100), (512, 32)]
 SHAPES = [(shape, -1) for shape in LAST] + [(shape, 0) for shape in FIRST]
+PIECES = [((256, 512), -1), ((1000, 1000), -1), ((50000, 64), -1), ((700, 37), -1), ((1024, 1024), 0)]
+SPARSE = [((1000, 1000), -1), ((64, 32768), -1), ((1000, 1000), 0), ((32768, 64), 0)]
 SMALL = [((1, 4), -1), ((2, 4), -1), ((4, 16), -1), ((8, 64), -1)]
 LIMITED = [4096, 4096], "float32"  # measured beside a copy and a triad
 SPINNING = 0.005  # seconds until OpenMP's threads have stopped waiting busily
@@ -69,9 +72,11 @@ def by_softgrad(r: Record, out: Array, *given: Array, **options: Any) -> Call:
 
 def by_torch(r: Record, out: Array, *given: Array) -> Call:
     result, *tensors = map(tensor, (out, *given))
-    if r["op"] == "softmax":
-        return functools.partial(torch.softmax, *tensors, r["axis"], out=result)
+    if not r["op"].endswith("vjp"):
+        return functools.partial(getattr(torch, r["op"]), *tensors, r["axis"], out=result)
     y, dy = tensors
+    if r["op"] == "log_softmax_vjp":
+        return functools.partial(torch._log_softmax_backward_data, dy, y, r["axis"], y.dtype, out=result)
     return functools.partial(torch._softmax_backward_data, dy, y, r["axis"], y.dtype, grad_input=result)
 
 
@@ -104,10 +109,10 @@ def given(r: Record, times: float = 1.0, dy: str = "standard_normal") -> tuple[A
     dtype = np.dtype(getattr(ml_dtypes, r["dtype"], r["dtype"]))
     random = np.random.default_rng(1)
     x = (random.standard_normal(r["shape"], np.float32) * np.float32(times)).astype(dtype, copy=False)
-    if r["op"] == "softmax":
+    if not r["op"].endswith("vjp"):
         return (x,)
     y = np.empty_like(x)
-    by_torch({**r, "op": "softmax"}, y, x)()
+    by_torch({**r, "op": r["op"].removesuffix("_vjp")}, y, x)()
     return y, getattr(random, dy)(r["shape"], np.float32).astype(dtype, copy=False)
 
 
@@ -167,6 +172,46 @@ def one_thread(options: argparse.Namespace, op: str) -> Iterator[Record]:
             calls["saturated"] = by_softgrad(r, out, *saturated)
             calls["torch saturated"] = by_torch(r, out, *saturated)
         yield in_turns(r, options.seconds, calls)
+
+
+def logs(options: argparse.Namespace) -> Iterator[Record]:
+    for r in cells("log", options.shapes, options.dtypes, ("log_softmax", "log_softmax_vjp")):
+        arrays = given(r)
+        out = np.zeros_like(arrays[0])
+        yield in_turns(
+            r, options.seconds, {"softgrad": by_softgrad(r, out, *arrays), "torch": by_torch(r, out, *arrays)}
+        )
+
+
+def entropy(x: Any, axis: int) -> Any:
+    logarithms = torch.log_softmax(x, axis)
+    return -(logarithms.exp() * logarithms).sum(axis)
+
+
+def relatives(options: argparse.Namespace) -> Iterator[Record]:
+    """New results of both; the vjp of the others is what `autograd.grad` takes."""
+    for part, peer, shapes, functions in (
+        ("reductions", "torch", PIECES, {"logsumexp": torch.logsumexp, "entropy": entropy}),
+        ("sparse", "entmax", SPARSE, {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}),
+    ):
+        ops = [op + suffix for op in functions for suffix in ("", "_vjp")]
+        for r in cells(part, shapes, ("float32",), tuple(ops)):
+            function, axis = functions[r["op"].removesuffix("_vjp")], r["axis"]
+            (x,) = given({**r, "op": "softmax"})
+            ours, leaf = getattr(softgrad, r["op"]), tensor(x).requires_grad_()
+            calls = {
+                "softgrad": functools.partial(ours, x, axis=axis),
+                peer: functools.partial(function, leaf.detach(), axis),
+            }
+            if r["op"].endswith("vjp"):
+                result = function(leaf, axis)
+                dy = np.random.default_rng(2).standard_normal(tuple(result.shape), np.float32)
+                kept = x if part == "reductions" else result.detach().numpy()
+                grad = functools.partial(torch.autograd.grad, result, leaf, tensor(dy), retain_graph=True)
+                calls = {"softgrad": functools.partial(ours, kept, dy, axis=axis), peer: grad}
+                if r["op"] == "entmax_vjp":
+                    calls["alpha"] = functools.partial(softgrad.entmax_alpha_vjp, kept, dy, 1.5, axis=axis)
+            yield in_turns(r, options.seconds, calls)
 
 
 def small(options: argparse.Namespace) -> Iterator[Record]:
@@ -244,6 +289,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "masked": masked,
     "forward": functools.partial(one_thread, op="softmax"),
     "vjp": functools.partial(one_thread, op="softmax_vjp"),
+    "logs": logs,
+    "relatives": relatives,
     "threads": two_threads,
 }
 

@@ -12,8 +12,11 @@ from .exp import power, upper_half
 from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
 from .vjp import SECTION, two_sum
 
-BLOCK = 1024  # powers of a row that are added up in the working precision; of a long row a fourth of it
-DOWN = 8  # the same of a column, which is not cut into lanes: equal ones are all rounded the same way
+BLOCK = 1024  # powers of a row that are added up in the working precision
+DOWN = 16  # the same of a column, which is not cut into lanes
+# Equal powers are all rounded the same way, which counts where thousands of small ones have most of the
+# weight: rows of more elements than this have a fourth of a block, columns half of one.
+LONG = 4096
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 CHUNK = 2048  # elements of rows that are done at once
 # What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
@@ -147,10 +150,11 @@ def column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room):
     for c in range(width):
         if top[c] == T(-np.inf):
             top[c] = T(0)
-    for k in range(uint64(0), n, uint64(DOWN)):
+    down = uint64(DOWN if n <= uint64(LONG) else DOWN // 2)
+    for k in range(uint64(0), n, down):
         for c in range(width):
             upper[c] = lower[c] = T(0)
-        for i in range(k, min(k + uint64(DOWN), n)):
+        for i in range(k, min(k + down, n)):
             for c in range(width):
                 p = power_of(load(x, i * x_step + c), top[c], scale, low, narrow)
                 if e is not None:
@@ -196,8 +200,7 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
     e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
     e_step = n if narrow else y_step
-    # equal losers are all rounded the same way, which counts where thousands of them have most of the weight
-    many, block = at_once(n), uint64(BLOCK if n <= uint64(4 * BLOCK) else BLOCK // 4)
+    many, block = at_once(n), uint64(BLOCK if n <= uint64(LONG) else BLOCK // 4)
     for first in range(uint64(0), count, many):
         some, at_x = min(many, count - first), after(x, first * x_step)
         at_y, of_these = first * y_step, uint64(0) if narrow else first * y_step
