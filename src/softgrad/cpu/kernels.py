@@ -76,6 +76,7 @@ OPERATIONS = {
     "entmax_alpha_vjp": Operation(
         *(2, sparse.alpha_vjp, sparse.alpha_vjp_room),
         *(sparse.alpha_vjp_columns, sparse.alpha_vjp_columns_room),
+        per_row=(2,),
     ),
     "entmax_double_backward": Operation(3, sparse.double_backward, sparse.double_backward_room),
     "log_softmax": Operation(

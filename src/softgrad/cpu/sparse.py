@@ -13,7 +13,7 @@ from .double_backward import curved
 from .drive import ALPHA
 from .entmax import BLOCK, LISTED, collect, listed, put_in_order
 from .exp import is_double, power
-from .intrinsics import after, choose, fma, load, plus_product, pointer_to, store, zero
+from .intrinsics import address_of, after, choose, fma, load, plus_product, pointer_to, store, zero
 from .real_power import UNIT, log, raised
 
 helper = njit(nogil=True, error_model="numpy")
@@ -230,9 +230,9 @@ def tally(y, dx, y_step, dx_step, lines, n, across, alpha, total, room):
         total[c] += lost[c]
 
 
-def alpha_vjp(y, dx, total, _, y_step, dx_step, total_step, __, n, count, numbers, room):
-    """⟨dx, ψ(y)⟩ over the support, in each element of a row of `total`."""
-    T, found = type(zero(y)), pointer_to(room, 0.0)
+def alpha_vjp(y, dx, total, _, y_step, dx_step, step, __, n, count, numbers, room):
+    """⟨dx, ψ(y)⟩ over the support, one number a row, into `total`."""
+    total, found = pointer_to(address_of(total), 0.0), pointer_to(room, 0.0)
     for first in range(int64(0), count, int64(vjp.TILE)):
         some = min(int64(vjp.TILE), count - first)
         tally(
@@ -240,18 +240,13 @@ def alpha_vjp(y, dx, total, _, y_step, dx_step, total_step, __, n, count, number
             *(uint64(some), uint64(n), False, numbers[ALPHA], found, room + vjp.SECTION),
         )
         for r in range(some):
-            for i in range(uint64(n)):
-                store(total, uint64((first + r) * total_step) + i, T(found[r]))
+            total[(first + r) * step] = found[r]
 
 
-def alpha_vjp_columns(y, dx, total, _, y_step, dx_step, total_step, __, n, width, numbers, room):
-    """The same for up to `TILE` columns side by side."""
-    T, found = type(zero(y)), pointer_to(room, 0.0)
-    y_step, dx_step, n, width = uint64(y_step), uint64(dx_step), uint64(n), uint64(width)
-    tally(y, dx, y_step, dx_step, n, width, True, numbers[ALPHA], found, room + vjp.SECTION)
-    for i in range(n):
-        for c in range(width):
-            store(total, i * uint64(total_step) + c, T(found[c]))
+def alpha_vjp_columns(y, dx, total, _, y_step, dx_step, __, ___, n, width, numbers, room):
+    """The same for up to `TILE` columns side by side, as are their numbers."""
+    total, n, width = pointer_to(address_of(total), 0.0), uint64(n), uint64(width)
+    tally(y, dx, uint64(y_step), uint64(dx_step), n, width, True, numbers[ALPHA], total, room)
 
 
 def alpha_vjp_room(n: int, narrow: bool) -> int:

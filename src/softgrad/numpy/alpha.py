@@ -25,10 +25,8 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     dx = maps.vjp(row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=np.empty_like(y))
     if where is not None:
         y = np.where(np.asarray(where), y, np.zeros((), y.dtype))
-    shape = [1 if d in axes else size for d, size in enumerate(y.shape)]
-    total = np.zeros(shape, y.dtype)
-    strides = [0 if d in axes else step for d, step in enumerate(total.strides)]
-    # the kernel writes the number of a row in each of its elements, which are one
-    each = np.lib.stride_tricks.as_strided(total, y.shape, strides)
-    run("entmax_alpha_vjp", [y, dx, each], None, axes, more=(alpha,))
+    total = np.zeros([1 if d in axes else size for d, size in enumerate(y.shape)])
+    run("entmax_alpha_vjp", [y, dx, total], None, axes, shaped=0, more=(alpha,))
+    with np.errstate(over="ignore"):
+        total = total.astype(y.dtype)
     return returned(total.reshape([size for d, size in enumerate(y.shape) if d not in axes]), None)
