@@ -18,7 +18,8 @@ from ..checks import Array
 from ..formulas import entmax, entropy, log_softmax, softmax
 
 Where = tuple[int, tuple[int, ...]] | None
-PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}  # as in kernels.py
+# as in kernels.py
+PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
 
 
 class Memory:

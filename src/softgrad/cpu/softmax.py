@@ -18,6 +18,7 @@ DOWN = 16  # the same of a column, which is not cut into lanes
 # weight: rows of more elements than this have a fourth of a block, columns half of one.
 LONG = 4096
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
+RAGGED = 320  # and of rows up to this long that are no whole vectors
 CHUNK = 2048  # elements of rows that are done at once
 # What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
 # parts, the largest x, and three other numbers; two sections for what is used on the way; powers.
@@ -99,7 +100,7 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
     (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
     for j in range(some):
         top[j] = largest(x, j * x_step, n)
-    if n <= uint64(SHORT):
+    if n <= uint64(SHORT) or (n <= uint64(RAGGED) and n % uint64(16) != uint64(0)):
         if e is None:
             p, p_step = section(room, POWERS, zero(x)), n
         else:
