@@ -1,7 +1,9 @@
 """The threads of `cpu/team.py`, with functions of Python in place of the compiled ones."""
 
 import ctypes
+import os
 import threading
+import time
 
 import numpy as np
 import processes
@@ -51,6 +53,17 @@ def test_parts_are_done_at_the_same_time():
     assert sorted(places) == [0, 1, 2, 3]
     assert len(threads) == 4
     assert threading.get_ident() in threads
+
+
+@pytest.mark.skipif(team.processor() is None, reason="threads can't be sent to other processors here")
+def test_a_thread_that_woke_may_run_wherever_the_others_may():
+    """It is woken on another processor than the caller's, and then free to go."""
+    allowed, seen = os.sched_getaffinity(0), []
+    for _ in range(3):
+        run(lambda *given: seen.append(os.sched_getaffinity(0)), 2, 2)
+        time.sleep(0.01)  # until it sleeps
+    assert team.team.workers[0].allowed == allowed
+    assert all(each == allowed for each in seen)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.01])

@@ -7,6 +7,7 @@ waits for a lock: to wake it takes as long as the vjp of a hundred thousand elem
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -36,6 +37,16 @@ def give_way() -> int:
         return 0
 
 
+@functools.cache
+def processor() -> Callable[[], int] | None:
+    """The system's function that tells on which one a thread is; None where threads can't be sent to others."""
+    try:
+        number: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return None
+    return number if hasattr(os, "sched_setaffinity") else None
+
+
 @functools.lru_cache(maxsize=256)
 def function(address: int) -> Callable[[int, int, int, int], None]:
     """The compiled function at an address, which is called without the GIL."""
@@ -55,7 +66,9 @@ class Worker:
         self.address = self.box.ctypes.data
         self.compiled = prototype(3)(serve), prototype(1)(begin), prototype(3)(wait)
         self.awake, self.asleep = threading.Lock(), False
-        threading.Thread(target=self.serve, name="softgrad", daemon=True).start()
+        self.allowed: set[int] = set()
+        self.thread = threading.Thread(target=self.serve, name="softgrad", daemon=True)
+        self.thread.start()
 
     def serve(self) -> None:
         serve = self.compiled[0]
@@ -64,6 +77,7 @@ class Worker:
             self.asleep = True  # first: who begins looks at it last
             if self.box[0] != READY:
                 self.awake.acquire()
+                self.settle()
             self.asleep = False
 
     def begin(self, *work: int) -> None:
@@ -73,7 +87,23 @@ class Worker:
 
     def wake(self) -> None:
         if self.asleep and self.awake.locked():
+            self.keep_off()
             self.awake.release()
+
+    def keep_off(self) -> None:
+        """Have it wake on another processor than this one: Linux wakes most beside whoever wakes them."""
+        number = processor()
+        if number is not None and self.thread.native_id is not None:
+            with contextlib.suppress(OSError):
+                self.allowed = os.sched_getaffinity(0)
+                if others := self.allowed - {number()}:
+                    os.sched_setaffinity(self.thread.native_id, others)
+
+    def settle(self) -> None:
+        """After that let it run wherever the others may."""
+        if self.allowed:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self.allowed)
 
     def wait(self) -> None:
         while self.box[0] == READY:
