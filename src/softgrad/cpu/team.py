@@ -39,7 +39,7 @@ def give_way() -> int:
 
 @functools.cache
 def processor() -> Callable[[], int] | None:
-    """The system's function that tells on which one a thread is; None where threads can't be sent to others."""
+    """The function that tells on which one a thread is; None where threads can't be sent to others."""
     try:
         number: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
     except (AttributeError, OSError, TypeError):
