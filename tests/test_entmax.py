@@ -454,3 +454,23 @@ def test_the_formulas(alpha):
         assert measures.row_error(sparsemax_formulas.sparsemax(x, np), y.astype(oracle.WIDE)).max() <= 64
         assert measures.row_error(sparsemax_formulas.vjp(y, dy, np), dx).max() <= 64
         np.testing.assert_array_equal(sparsemax_vjp(y, dy), dx.astype(np.float64))
+
+
+@pytest.mark.parametrize("alpha", [1.25, 1.5, 2, 2.5, 3, 4])
+@pytest.mark.parametrize("row", [[1, np.inf, np.inf], [np.inf], [np.inf, 0]])
+def test_infinite_logits_make_their_row_nan(row, alpha):
+    x = np.tile(np.array(row, np.float32), (8, 1))
+    assert np.isnan(entmax(x, alpha)).all()
+    assert np.isnan(entmax(np.ascontiguousarray(x.T), alpha, axis=0)).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_sum_of_gradients_that_overflows(axis):
+    """The weights of sparsemax are 1, so that what is added up may be beyond the largest number."""
+    n = 1200
+    y, dy = np.full(n, 1 / n, np.float32), np.linspace(3e37, 1e38, n).astype(np.float32)
+    tall = [np.ascontiguousarray(np.tile(a, (8, 1)) if axis else np.tile(a, (8, 1)).T) for a in (y, dy)]
+    dx = np.moveaxis(sparsemax_vjp(*tall, axis=axis), axis, 1)
+    exact = dy.astype(np.float64) - dy.mean(dtype=np.float64)
+    allowed = 8 * np.finfo(np.float32).eps * (np.abs(exact) + np.abs(exact).mean())
+    assert (np.abs(dx - exact) <= allowed).all()

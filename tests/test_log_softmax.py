@@ -391,3 +391,22 @@ def test_it_is_the_logarithm_of_softmax():
     off = np.abs(np.exp(logs_of_y) / np.where(normal, y, 1) - 1)[normal]
     assert (off <= measures.eps(FLOAT64) * (2 + np.abs(logs_of_y[normal]))).all()
     assert (np.exp(logs_of_y)[~normal] <= np.finfo(FLOAT64).tiny).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_differences_that_overflow_before_they_are_scaled(axis):
+    for dtype, large in ((np.float32, 3e38), (np.float64, 1.7e308)):
+        x = np.tile(np.array([large, -large], dtype), (8, 1))
+        x = x if axis else np.ascontiguousarray(x.T)
+        y = np.moveaxis(log_softmax(x, scale=0.125, axis=axis), axis, 1)
+        assert np.array_equal(y, np.tile(np.array([0, -large / 4], dtype), (8, 1)))
+
+
+@pytest.mark.parametrize("n", [1, 3, 60])
+def test_rows_without_weight_beside_a_nan(n):
+    """Rows that are done as if they were one are told apart where one is not finite."""
+    y = np.repeat(np.array([[0], [-np.inf], [np.nan], [0]], np.float32), n, axis=1)
+    dx = log_softmax_vjp(y, np.ones_like(y))
+    assert not dx[1].any()
+    assert np.isnan(dx[2]).all()
+    assert np.array_equal(dx[[0, 3]], log_softmax_vjp(y[[0, 3]], np.ones((2, n), np.float32)))

@@ -608,3 +608,18 @@ def test_memory_beyond_the_result(shape):
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert most <= 10 * count + 1_000_000
+
+
+def test_segments_of_one_row_or_none_in_many_columns():
+    """A block has one row at most; nothing is written beside `out`."""
+    random = np.random.default_rng(4)
+    for width in (9000, 20_000):
+        x, dy = random.standard_normal((2, 3, width), np.float32)
+        around = np.full((3, 2 * width), 7, np.float32)
+        assert np.array_equal(
+            softgrad.segment_softmax(x, [0, 1, 1, 2, 3], out=around[:, ::2]), np.ones_like(x)
+        )
+        assert (around[:, 1::2] == 7).all()
+        softgrad.segment_softmax_vjp(np.ones_like(x), dy, [0, 1, 2, 3], out=around[:, ::2])
+        assert not around[:, ::2].any()
+        assert (around[:, 1::2] == 7).all()

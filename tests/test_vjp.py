@@ -240,3 +240,13 @@ def test_y_may_be_dy_and_out_as_well():
     assert softmax_vjp(y, y, out=y) is y
     np.testing.assert_array_equal(y, expected)
     assert_product(y, cases.weights(37, FLOAT32), cases.weights(37, FLOAT32))
+
+
+@pytest.mark.parametrize("exponent", [-60, -150, -190, -199, -219, -240])
+def test_a_scale_that_float32_does_not_hold(exponent):
+    y, dy = np.array([0.5, 0.5], np.float32), np.array([2.0**126, -(2.0**126)], np.float32)
+    scale = 1.2345 * 2.0**exponent
+    exact = scale * 2.0**125
+    dx = softmax_vjp(y, dy, scale=scale)
+    allowed = 8 * np.finfo(np.float32).eps * 2 * exact + 2.0**-149
+    assert np.abs(dx - np.array([exact, -exact])).max() <= allowed

@@ -55,7 +55,8 @@ def numbers(
         elif size < smallest:  # differences that overflow count
             factor, size = factor * unit, size / unit
     elif once and not double and 0 < abs(scale) < 2.0**-100:
-        factor, size = unit, scale / unit
+        factor = max(2.0**-126, 2.0 ** (math.frexp(scale)[1] + 100))
+        size = scale / factor
     rounded = size if double else float(np.float32(size))
     fill = (*fill, *[0.0] * (MOST - len(fill)))
     return array("d", [rounded, size - rounded, nothing, factor, absent, *fill, *more]), factor != 1
@@ -120,7 +121,8 @@ def run(
         packed = columns if columns in kernels.segments.PACKED else 0
         if packed:  # what does not lie without a gap has to be moved for that
             moved = tuple([move or of[axis] != packed for move, of in zip(moved, strides, strict=True)])
-        shape = (*shape[:axis], longest, *shape[axis + 1 :])
+        # an axis of 1 would have no step
+        shape = (*shape[:axis], max(longest, 2), *shape[axis + 1 :])
         way = plan(name, dtype, shape, tuple(strides), axes, None, moved, 1)
         driver, units = kernels.work("drive segments"), way.tiles * (len(edges) - 1)
         memory = kernels.segments.FOR_A_BLOCK + way.table.size + 8 + way.scratch

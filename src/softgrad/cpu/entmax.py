@@ -192,7 +192,9 @@ def finish(of, e, used, state, excess, alpha, scale):
 
 @helper
 def solve(e, used, top, alpha, scale):
-    """Put y in the place of the candidates; False if there is a NaN."""
+    """Put y in the place of the candidates; False if there is a NaN, or +inf."""
+    if not abs(top) < np.inf:
+        return False
     if alpha == 2.0:
         state, excess = descend(of_two, e, used, top, alpha, scale)
         return finish(of_two, e, used, state, excess, alpha, scale)

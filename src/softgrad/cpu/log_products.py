@@ -8,7 +8,19 @@ import numpy as np
 from numba import njit, uint64
 
 from .exp import is_double, one_of, parts, power
-from .intrinsics import address_of, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
+from .intrinsics import (
+    address_of,
+    choose,
+    fma,
+    is_narrow,
+    larger,
+    load,
+    plus,
+    plus_product,
+    pointer_to,
+    store,
+    zero,
+)
 from .log_softmax import BLOCK
 from .softmax import DOWN, HIGH, LIFT, MORE, REST, SHORT, TOP, TOTAL, WAY, at_once, section
 from .vjp import centred, two_sum
@@ -99,10 +111,13 @@ def careful_sum(y, dy, at_y, at_dy, n):
 
 @helper
 def lowest_of(y, at_y, n):
-    lowest = zero(y)
+    """The largest −y; NaN if one is not finite."""
+    lowest, spoilt = zero(y), zero(y)
     for i in range(n):
-        lowest = larger(lowest, -load(y, at_y + i))
-    return lowest
+        w = load(y, at_y + i)
+        lowest = larger(lowest, -w)
+        spoilt = plus_product(spoilt, w, type(w)(0))
+    return lowest + spoilt
 
 
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
@@ -120,7 +135,9 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
         some, lowest, plain = min(many, count - first), zero(y), True
         pieces = uint64(1) if y_step == n else some
         for j in range(pieces):
-            lowest = larger(lowest, lowest_of(y, (first + j) * y_step, some // pieces * n))
+            of_piece = lowest_of(y, (first + j) * y_step, some // pieces * n)
+            plain &= of_piece == of_piece
+            lowest = larger(lowest, of_piece)
         for j in range(some):
             totals[j] = T(sum_of(None, dy, uint64(0), (first + j) * dy_step, n, T(1)))
             plain &= is_plain(totals[j], lowest)

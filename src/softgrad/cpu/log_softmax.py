@@ -34,7 +34,8 @@ def less(x, top, scale, low, narrow, high, more):
     if scale == 1 and low == 0:
         return ((x - top) - high) - more
     t, lost = argument(x, top, scale, low, narrow)
-    return (t - high) + (choose(t == T(-np.inf), T(0), lost) - more)
+    far = t == T(-np.inf)  # x − top may have overflowed
+    return (choose(far, x * scale - top * scale, t) - high) + (choose(far, T(0), lost) - more)
 
 
 def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):

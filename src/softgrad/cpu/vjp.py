@@ -182,7 +182,7 @@ def centred(y, dy, at_y, at_dy, y_step, dy_step, n, b):
     ref, q, r = centre(y, dy, at_y, at_dy, y_step, dy_step, n, T(1), m, b)
     if abs(q) + abs(r) < T(np.inf):
         return T(1), ref, q, r
-    h, spoilt = T(0.0625), T(0)
+    h, spoilt = T(2.0**-30), T(0)  # the weights of sparsemax are 1: the dy of a block are added up
     for i in range(n):
         spoilt = plus(spoilt, load(dy, at_dy + i * dy_step) * T(0))
     m = T(centred_sum(y, dy, at_y, at_dy, y_step, dy_step, n, h, T(0), T(0))[0] / b)
