@@ -77,7 +77,7 @@ class Worker:
             self.asleep = True  # first: who begins looks at it last
             if self.box[0] != READY:
                 self.awake.acquire()
-                self.settle()
+            self.settle()
             self.asleep = False
 
     def begin(self, *work: int) -> None:
