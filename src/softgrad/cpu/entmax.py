@@ -235,27 +235,6 @@ def collect(x, y, at_x, at_y, n, low, lows, places):
 
 
 @helper
-def listed(x, y, x_step, y_step, n, width, most, low, lows, begin, column, row, kept, places):
-    """List what `collect` finds in columns, as it lies in memory.
-
-    How many elements there are is returned, or a number beyond `most`; of each column in `begin`.
-    """
-    end = uint64(0)
-    for c in range(width):
-        begin[c] = 0
-    for i in range(n):
-        used = collect(x, y, i * x_step, i * y_step, width, low, lows, places)
-        if end + used > most:
-            return end + used
-        for j in range(used):
-            c = uint64(places[j])
-            begin[c] += 1
-            column[end], row[end], kept[end] = c, i, load(x, i * x_step + c)
-            end += uint64(1)
-    return end
-
-
-@helper
 def put_in_order(begin, width, column, place, end):
     """Give each listed element a place beside the others of its column.
 
@@ -268,6 +247,31 @@ def put_in_order(begin, width, column, place, end):
         c = column[k]
         place[k] = begin[c]
         begin[c] += 1
+
+
+@helper
+def listed(x, y, x_step, y_step, n, width, most, low, lows, begin, column, row, place, kept, places):
+    """List what `collect` finds in `width` columns, or in half as many until it fits, as it lies in memory.
+
+    How many columns and elements there are is returned; the elements are `put_in_order`.
+    """
+    end, fits = uint64(0), False
+    while not fits:
+        end, fits = uint64(0), True
+        for c in range(width):
+            begin[c] = 0
+        for i in range(n):
+            used = collect(x, y, i * x_step, i * y_step, width, low, lows, places)
+            if end + used > most:
+                width, fits = width // uint64(2), False
+                break
+            for j in range(used):
+                c = uint64(places[j])
+                begin[c] += 1
+                column[end], row[end], kept[end] = c, i, load(x, i * x_step + c)
+                end += uint64(1)
+    put_in_order(begin, width, column, place, end)
+    return width, end
 
 
 @helper
@@ -326,16 +330,11 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
         lows[c] = lowest(tops[c], reach)
     first, some = uint64(0), uint64(width)
     while first < uint64(width):
-        some = min(some, uint64(width) - first)
-        there = after(y, first)
-        end = listed(
+        there, some = after(y, first), min(some, uint64(width) - first)
+        some, end = listed(
             *(after(x, first), there, x_step, y_step, n, some, most, T(0), after(lows, first)),
-            *(begin, column, row, kept, places),
+            *(begin, column, row, place, kept, places),
         )
-        if end > most:
-            some //= uint64(2)
-            continue
-        put_in_order(begin, some, column, place, end)
         for k in range(end):
             e[place[k]] = kept[k]
         start = int64(0)

@@ -11,7 +11,7 @@ from numba import int64, njit, uint32, uint64
 from . import vjp
 from .double_backward import curved
 from .drive import ALPHA
-from .entmax import BLOCK, LISTED, collect, listed, put_in_order
+from .entmax import BLOCK, LISTED, collect, listed
 from .exp import is_double, power
 from .intrinsics import address_of, after, choose, fma, load, plus_product, pointer_to, store, zero
 from .real_power import UNIT, log, raised
@@ -138,16 +138,11 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
             store(spoilt, c, fma(load(dy, i * dy_step + c), T(0), spoilt[c]))
     first, some = uint64(0), uint64(width)
     while first < uint64(width):
-        some = min(some, uint64(width) - first)
-        there = after(dx, first)
-        end = listed(
+        there, some = after(dx, first), min(some, uint64(width) - first)
+        some, end = listed(
             *(after(y, first), there, y_step, dx_step, n, some, most, smallest(zero(y)), None),
-            *(begin, column, row, kept, places),
+            *(begin, column, row, place, kept, places),
         )
-        if end > most:
-            some //= uint64(2)
-            continue
-        put_in_order(begin, some, column, place, end)
         for k in range(end):
             s[place[k]], d[place[k]] = kept[k], dy[row[k] * dy_step + first + column[k]]
         start = int64(0)
