@@ -29,19 +29,22 @@ def code(emit):
     return generate
 
 
-def about(builder, instruction, role):
+def about(builder, instruction, role, row=None):
     """Say which memory it is about: what `load` reads, what `store` writes, or "scratch" memory.
 
-    None of them overlap, so that no loop has to find out.
+    None of them overlap, so that no loop has to find out; nor do the rows of `store_row`.
     """
     module = builder.module
-    domain = module.add_metadata(["softgrad"])
+    domain, of_rows = module.add_metadata(["softgrad"]), module.add_metadata(["rows"])
     own, written = (module.add_metadata([name, domain]) for name in ("scratch", "written"))
     here, elsewhere = {
         "load": ([], [written, own]),
         "store": ([written], [own]),
         "scratch": ([own], [written]),
     }[role]
+    if row is not None:
+        rows = [module.add_metadata([f"row {i}", of_rows]) for i in range(4)]
+        here, elsewhere = [*here, rows.pop(row)], elsewhere + rows
     if here:
         instruction.set_metadata("alias.scope", module.add_metadata(here))
     instruction.set_metadata("noalias", module.add_metadata(elsewhere))
@@ -70,25 +73,44 @@ def load(typing, pointer, index):
     return computed(element)(pointer, index), emit
 
 
+def rounded(builder, element, value):
+    """What `computed(element)` holds, as an element's bits; to the nearest, ties to even."""
+    if element == FLOAT16:
+        return builder.bitcast(builder.fptrunc(value, HALF), I16)
+    if element == BFLOAT16:
+        bits = builder.bitcast(value, I32)
+        odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
+        nearest = builder.add(bits, builder.add(odd, I32(0x7FFF)))
+        of_nan = builder.or_(bits, I32(0x400000))  # which would overflow
+        nearest = builder.select(builder.fcmp_unordered("uno", value, value), of_nan, nearest)
+        return builder.trunc(builder.lshr(nearest, I32(16)), I16)
+    return value
+
+
 @intrinsic
 def store(typing, pointer, index, value):
-    """pointer[index] = value, rounded once to the nearest, ties to even."""
+    """pointer[index] = value, rounded once."""
     element = pointer.dtype
 
     @code
     def emit(builder, pointer, index, value):
-        if element == FLOAT16:
-            value = builder.bitcast(builder.fptrunc(value, HALF), I16)
-        elif element == BFLOAT16:
-            bits = builder.bitcast(value, I32)
-            odd = builder.and_(builder.lshr(bits, I32(16)), I32(1))
-            rounded = builder.add(bits, builder.add(odd, I32(0x7FFF)))
-            kept = builder.or_(bits, I32(0x400000))  # of a NaN, which would overflow
-            rounded = builder.select(builder.fcmp_unordered("uno", value, value), kept, rounded)
-            value = builder.trunc(builder.lshr(rounded, I32(16)), I16)
+        value = rounded(builder, element, value)
         about(builder, builder.store(value, builder.gep(pointer, [index])), "store")
 
     return types.void(pointer, index, computed(element)), emit
+
+
+@intrinsic(prefer_literal=True)
+def store_row(typing, pointer, index, value, row):
+    """The same in row 0, 1, 2 or 3 of the four that a loop writes side by side."""
+    element, number = pointer.dtype, row.literal_value
+
+    @code
+    def emit(builder, pointer, index, value, row):
+        value = rounded(builder, element, value)
+        about(builder, builder.store(value, builder.gep(pointer, [index])), "store", number)
+
+    return types.void(pointer, index, computed(element), row), emit
 
 
 @intrinsic

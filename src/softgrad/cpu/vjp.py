@@ -11,13 +11,27 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from .exp import is_double
-from .intrinsics import bytes_of, choose, fma, larger, load, plus, plus_product, pointer_to, store, zero
+from .intrinsics import (
+    bytes_of,
+    choose,
+    fma,
+    keep,
+    kept,
+    larger,
+    load,
+    plus,
+    plus_product,
+    pointer_to,
+    store,
+    store_row,
+    zero,
+)
 
 MANY = 512  # rows, at most, that are summed before they are written
 BYTES = 4096  # of these rows in an array; up to four rows may have twice as many
 BLOCK = 1024  # elements of a row that are added up in the working precision; sums of blocks are in float64
 DOWN = 64  # the same of a column, which is not cut into lanes
-FEW = 16  # the same of what is left of its mean
+FEW = 16  # the same in `careful`, of what is left of its mean
 TILE = 1024  # columns side by side
 STRIP = 128  # of these, what fails the test together
 SECTION = 8 * TILE  # bytes of a number for each of them
@@ -214,8 +228,9 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
     a, b = pointer_to(room, 0.0), pointer_to(room + SECTION, 0.0)
     m, s = pointer_to(room + 2 * SECTION, zero(y)), pointer_to(room + 3 * SECTION, zero(y))
     part, weight = pointer_to(room + 4 * SECTION, zero(y)), pointer_to(room + 5 * SECTION, zero(y))
+    r = pointer_to(room + 6 * SECTION, zero(y))
     for c in range(width):
-        a[c] = b[c] = 0.0
+        a[c], b[c], r[c] = 0.0, 0.0, T(0)
     k = uint64(0)
     while k < n:
         stop = min(k + uint64(DOWN), n)
@@ -243,8 +258,7 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
         k = stop
     for c in range(width):
         m[c] = choose(b[c] == 0, T(0), T(a[c] / b[c]))
-    write_columns(y, dy, dx, y_step, dy_step, dx_step, n, uint64(0), width, m, None, scale, part, a, s)
-    r = pointer_to(room + 6 * SECTION, zero(y))
+    write_columns(y, dy, dx, y_step, dy_step, dx_step, n, uint64(0), width, m, r, scale, part, a, s)
     for first in range(uint64(0), width, uint64(STRIP)):
         last, failed = min(first + uint64(STRIP), width), False
         for c in range(first, last):
@@ -262,24 +276,44 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
                 careful(y, dy, dx, c, c, c, y_step, dy_step, dx_step, n, b[c], scale)
 
 
+@inlined
+def element(y, dy, dx, at_y, at_dy, at_dx, m, r, scale, row):
+    """dx of an element; its part of ⟨y, (dy − m) − r⟩ and of Σ|dx|."""
+    d, w = (load(dy, at_dy) - m) - r, load(y, at_y)
+    v = d * scale * w
+    store_row(dx, at_dx, v, row)
+    return d * w, abs(v)
+
+
 @helper
 def write_columns(y, dy, dx, y_step, dy_step, dx_step, n, first, last, m, r, scale, part, a, s):
     """dx of some columns, of the means m + r; ⟨y, (dy − m) − r⟩ into a, and Σ|dx| into s."""
-    T = type(zero(y))
+    T, four = type(zero(y)), uint64(4)
     for c in range(first, last):
         a[c], s[c] = 0.0, T(0)
-    for k in range(uint64(0), n, uint64(FEW)):
+    for k in range(uint64(0), n, uint64(DOWN)):
+        stop = min(k + uint64(DOWN), n)
         for c in range(first, last):
             part[c] = T(0)
-        for i in range(k, min(k + uint64(FEW), n)):
+        for i in range(k, stop - (stop - k) % four, four):
+            y0, dy0, dx0 = i * y_step, i * dy_step, i * dx_step
+            y1, dy1, dx1 = y0 + y_step, dy0 + dy_step, dx0 + dx_step
+            y2, dy2, dx2 = y1 + y_step, dy1 + dy_step, dx1 + dx_step
+            y3, dy3, dx3 = y2 + y_step, dy2 + dy_step, dx2 + dx_step
             for c in range(first, last):
-                d, w = load(dy, i * dy_step + c) - m[c], load(y, i * y_step + c)
-                if r is not None:
-                    d -= r[c]
-                v = d * scale * w
-                store(dx, i * dx_step + c, v)
-                store(part, c, fma(d, w, part[c]))
-                store(s, c, s[c] + abs(v))
+                p, q = load(m, c), load(r, c)
+                c0, s0 = element(y, dy, dx, y0 + c, dy0 + c, dx0 + c, p, q, scale, 0)
+                c1, s1 = element(y, dy, dx, y1 + c, dy1 + c, dx1 + c, p, q, scale, 1)
+                c2, s2 = element(y, dy, dx, y2 + c, dy2 + c, dx2 + c, p, q, scale, 2)
+                c3, s3 = element(y, dy, dx, y3 + c, dy3 + c, dx3 + c, p, q, scale, 3)
+                keep(part, c, kept(part, c) + ((c0 + c1) + (c2 + c3)))
+                keep(s, c, kept(s, c) + ((s0 + s1) + (s2 + s3)))
+        for i in range(stop - (stop - k) % four, stop):
+            for c in range(first, last):
+                at_y, at_dy, at_dx = i * y_step + c, i * dy_step + c, i * dx_step + c
+                c0, s0 = element(y, dy, dx, at_y, at_dy, at_dx, load(m, c), load(r, c), scale, 0)
+                keep(part, c, kept(part, c) + c0)
+                keep(s, c, kept(s, c) + s0)
         for c in range(first, last):
             a[c] += part[c]
 
