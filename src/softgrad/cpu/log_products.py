@@ -13,6 +13,8 @@ from .intrinsics import (
     choose,
     fma,
     is_narrow,
+    keep,
+    kept,
     larger,
     load,
     plus,
@@ -132,32 +134,36 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     many = at_once(n)
     totals, g_of = section(room, TOTAL, zero(y)), section(room, WAY, zero(y))
     for first in range(uint64(0), count, many):
-        some, lowest, plain = min(many, count - first), zero(y), True
-        pieces = uint64(1) if y_step == n else some
-        for j in range(pieces):
-            of_piece = lowest_of(y, (first + j) * y_step, some // pieces * n)
-            plain &= of_piece == of_piece
-            lowest = larger(lowest, of_piece)
+        some, lowest, spoilt = min(many, count - first), zero(y), zero(y)
         for j in range(some):
             totals[j] = T(sum_of(None, dy, uint64(0), (first + j) * dy_step, n, T(1)))
-            plain &= is_plain(totals[j], lowest)
-        if plain and flat:
+        if flat:
+            at = first * n
             for j in range(some):
                 for i in range(n):
                     g_of[j * n + i] = totals[j] * unit_power
-            at = first * n
             for i in range(some * n):
-                v = slope(load(y, at + i), load(dy, at + i), load(g_of, i))
+                w = load(y, at + i)
+                lowest, spoilt = larger(lowest, -w), plus_product(spoilt, w, T(0))
+                v = slope(w, load(dy, at + i), load(g_of, i))
                 store(dx, at + i, v if unit else v * scale)
-            continue
-        for j in range(some):  # each by itself, so that its bits do not depend on the others
-            at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
-            if plain or is_plain(totals[j], lowest_of(y, at_y, n)):
+        else:
+            for j in range(some):
+                at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
                 g = totals[j] * unit_power
                 for i in range(n):
-                    v = slope(load(y, at_y + i), load(dy, at_dy + i), g)
+                    w = load(y, at_y + i)
+                    lowest, spoilt = larger(lowest, -w), plus_product(spoilt, w, T(0))
+                    v = slope(w, load(dy, at_dy + i), g)
                     store(dx, at_dx + i, v if unit else v * scale)
-            else:
+        plain = True
+        for j in range(some):
+            plain &= is_plain(totals[j], lowest + spoilt)
+        if plain:
+            continue
+        for j in range(some):
+            at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
+            if not is_plain(totals[j], lowest_of(y, at_y, n)):
                 total, h = careful_sum(y, dy, at_y, at_dy, n)
                 for i in range(n):
                     v = careful_slope(load(y, at_y + i), load(dy, at_dy + i) * h, total)
@@ -211,17 +217,32 @@ def column_sums(y, dy, y_step, dy_step, n, width, h, lowest, found, room):
         total[c] = lost_total[c] = 0.0
         if lowest is not None:
             lowest[c] = T(0)
-    for k in range(uint64(0), n, uint64(DOWN)):
+    for k in range(uint64(0), n, uint64(64)):
         for c in range(width):
             part[c] = T(0)
-        for i in range(k, min(k + uint64(DOWN), n)):
+        stop = min(k + uint64(64), n)
+        for i in range(k, stop - (stop - k) % uint64(4), uint64(4)):
+            at_y, at_dy = i * y_step, i * dy_step
+            at_y1, at_dy1 = at_y + y_step, at_dy + dy_step
+            at_y2, at_dy2 = at_y1 + y_step, at_dy1 + dy_step
+            at_y3, at_dy3 = at_y2 + y_step, at_dy2 + dy_step
+            for c in range(width):
+                w0, w1, w2, w3 = load(y, at_y + c), load(y, at_y1 + c), load(y, at_y2 + c), load(y, at_y3 + c)
+                d0, d1, d2, d3 = load(dy, at_dy + c), load(dy, at_dy1 + c), load(dy, at_dy2 + c), load(dy, at_dy3 + c)
+                if lowest is not None:
+                    keep(lowest, c, larger(larger(kept(lowest, c), larger(-w0, -w1)), larger(-w2, -w3)))
+                if h is not None:
+                    f = load(h, c)
+                    d0, d1, d2, d3 = counted(w0, d0) * f, counted(w1, d1) * f, counted(w2, d2) * f, counted(w3, d3) * f
+                keep(part, c, kept(part, c) + ((d0 + d1) + (d2 + d3)))
+        for i in range(stop - (stop - k) % uint64(4), stop):
             for c in range(width):
                 w, d = load(y, i * y_step + c), load(dy, i * dy_step + c)
                 if lowest is not None:
-                    store(lowest, c, larger(lowest[c], -w))
+                    keep(lowest, c, larger(kept(lowest, c), -w))
                 if h is not None:
-                    d = counted(w, d) * h[c]
-                store(part, c, part[c] + d)
+                    d = counted(w, d) * load(h, c)
+                keep(part, c, kept(part, c) + d)
         for c in range(width):
             total[c], lost = two_sum(total[c], np.float64(part[c]))
             lost_total[c] += lost

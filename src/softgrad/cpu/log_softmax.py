@@ -9,7 +9,7 @@ from numba import njit, uint64
 
 from .exp import log1p, one_of
 from .intrinsics import after, choose, fma, is_narrow, load, store, zero
-from .softmax import HIGH, LIFT, MORE, argument, at_once, column_sums, found_of, section, sums
+from .softmax import HIGH, LIFT, argument, at_once, column_sums, found_of, section, sums
 
 BLOCK = 256  # powers that are added up in the working precision
 
@@ -28,14 +28,14 @@ def logs(room, some, factor, nothing, like):
 
 
 @helper
-def less(x, top, scale, low, narrow, high, more):
-    """t − (high + more).  What x − top lost is at most half an ulp of it."""
+def less(x, top, scale, low, narrow, log):
+    """t − log.  What x − top lost is at most half an ulp of it."""
     T = type(x)
     if scale == 1 and low == 0:
-        return ((x - top) - high) - more
+        return (x - top) - log
     t, lost = argument(x, top, scale, low, narrow)
     far = t == T(-np.inf)  # x − top may have overflowed
-    return (choose(far, x * scale - top * scale, t) - high) + (choose(far, T(0), lost) - more)
+    return (choose(far, x * scale - top * scale, t) - log) + choose(far, T(0), lost)
 
 
 def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
@@ -51,10 +51,9 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
         sums(at_x, None, x_step, x_step, n, some, uint64(BLOCK), scale, low, narrow, room)
         logs(room, some, 0.0, nothing, zero(x))
         for j in range(some):
-            of_x, of_y, most, high = j * x_step, (first + j) * y_step, top[j], T(log[j])
-            more = T(log[j] - high)
+            of_x, of_y, most, of_row = j * x_step, (first + j) * y_step, top[j], T(log[j])
             for i in range(n):
-                store(y, of_y + i, less(load(at_x, of_x + i), most, scale, low, narrow, high, more))
+                store(y, of_y + i, less(load(at_x, of_x + i), most, scale, low, narrow, of_row))
 
 
 def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
@@ -63,14 +62,12 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     T = type(zero(x))
     scale, low, nothing = T(numbers[0]), T(numbers[1]), numbers[2]
     narrow = is_narrow(y)
-    (_, _, top), log = found_of(room, zero(x)), section(room, HIGH, 0.0)
-    high, more = section(room, MORE, zero(x)), section(room, LIFT, zero(x))
+    (_, _, top), found = found_of(room, zero(x)), section(room, HIGH, 0.0)
+    log = section(room, LIFT, zero(x))
     column_sums(x, None, x_step, x_step, n, width, scale, low, narrow, room)
     logs(room, width, 0.0, nothing, zero(x))
     for c in range(width):
-        high[c] = T(log[c])
-        more[c] = T(log[c] - high[c])
+        log[c] = T(found[c])
     for i in range(n):
         for c in range(width):
-            v = less(load(x, i * x_step + c), top[c], scale, low, narrow, high[c], more[c])
-            store(y, i * y_step + c, v)
+            store(y, i * y_step + c, less(load(x, i * x_step + c), top[c], scale, low, narrow, log[c]))
