@@ -29,14 +29,14 @@ import records as written
 import torch
 from matplotlib.figure import Figure
 
+from softgrad import gpu
 from softgrad.bench import drawing, measure
 from softgrad.bench.cases import ARRAYS, OPS, Case
 from softgrad.bench.compare import Comparison, Record, told
 from softgrad.bench.compare_plot import STYLES
 from softgrad.bench.compare_report import LIBRARIES, as_json
 from softgrad.commands import machine
-from softgrad.family import MAPS
-from softgrad.kernels import gpu
+from softgrad.specs import MAPS
 from softgrad.testing import judging
 
 FILL = 1 << 28  # elements that fill the chip

@@ -16,10 +16,10 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 import softgrad
-from softgrad.family import MAPS as FAMILY
+from softgrad import gpu
 from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
-from softgrad.kernels import gpu
-from softgrad.kernels.gpu.softmax import powers
+from softgrad.gpu.softmax import powers
+from softgrad.specs import MAPS as FAMILY
 from softgrad.testing import again, cases, maps, measures, oracle
 from softgrad.torch import by_formulas, by_triton, compute
 from softgrad.torch.options import Call

@@ -18,8 +18,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 
-from softgrad.kernels import gpu
-from softgrad.kernels.gpu import calls, double_backward, entmax, log_vjp, parts, softmax, tiles, vjp, walk
+from softgrad import gpu
+from softgrad.gpu import calls, double_backward, entmax, log_vjp, parts, softmax, tiles, vjp, walk
 
 launched = []
 

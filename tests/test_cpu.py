@@ -20,8 +20,8 @@ from softgrad import (
 )
 from softgrad.cpu import call, contiguous, drive, kernels
 from softgrad.cpu.plan import plan
-from softgrad.family import LOG_SOFTMAX, SOFTMAX
 from softgrad.numpy import maps
+from softgrad.specs import LOG_SOFTMAX, SOFTMAX
 
 OPERATIONS = kernels.OPERATIONS
 DTYPES = [np.dtype(getattr(ml_dtypes, name) if name == "bfloat16" else name) for name in kernels.ELEMENT]

@@ -19,8 +19,8 @@ from softgrad import (
     logsumexp_with_vjp,
     softmax,
 )
-from softgrad.family import REDUCTIONS
 from softgrad.formulas import entropy as formulas
+from softgrad.specs import REDUCTIONS
 from softgrad.testing import cases, measures, oracle
 from softgrad.testing import log_softmax as exact
 

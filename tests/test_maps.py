@@ -13,7 +13,7 @@ import pytest
 
 import softgrad
 from softgrad import testing
-from softgrad.family import MAPS, REDUCTIONS
+from softgrad.specs import MAPS, REDUCTIONS
 from softgrad.testing import again, cases, checks, judging, measures, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

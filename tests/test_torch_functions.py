@@ -14,7 +14,7 @@ from contract import as_array, off_by  # noqa: E402
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
-from softgrad.family import MAPS  # noqa: E402
+from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
 from softgrad.torch import by_formulas, by_triton, compute, segments, tensors  # noqa: E402
 from softgrad.torch.options import Call  # noqa: E402

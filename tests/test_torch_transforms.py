@@ -8,7 +8,7 @@ from contract import off_by  # noqa: E402
 
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
-from softgrad.family import MAPS  # noqa: E402
+from softgrad.specs import MAPS  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -64,7 +64,7 @@ LEAGUE = Path("docs/league.md")
 
 
 def map_name(text: str) -> str:
-    from .family import MAPS
+    from .specs import MAPS
 
     return one_of(*MAPS)(text)
 
@@ -373,7 +373,7 @@ def bench(
 def league_table(settings: Any, map: str | None, what: str | None, console: Any) -> bool:
     """Write the league table of a map, or of all, and of what is computed, or all: whether all are sound."""
     from .commands.progress import Bar
-    from .family import MAPS
+    from .specs import MAPS
     from .verify import league
     from .verify.peers import WHATS
 

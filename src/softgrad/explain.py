@@ -14,7 +14,7 @@ class Ran:
     """One step of a call."""
 
     by: str  # "numba": a kernel on the CPU; "triton": one on a GPU; "formulas": the library's own operations
-    kernel: str  # as in `softgrad.family`; of formulas the name of the map
+    kernel: str  # as in `softgrad.specs`; of formulas the name of the map
     threads: int
 
 

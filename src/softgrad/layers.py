@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from .checks import Array, Axis, Empty
 from .checks import alpha as checked_alpha
-from .family import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 from .functional import cross_entropy_with_vjp
 from .loss_checks import Reduction
 from .numpy import maps
+from .specs import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 
 
 class Layer:

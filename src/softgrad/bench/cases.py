@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checks import Array
 from ..commands.words import BYTES, in_words
-from ..family import MAPS
+from ..specs import MAPS
 from ..testing import judging
 from ..testing.maps import operation
 from ..testing.options import dtype_of

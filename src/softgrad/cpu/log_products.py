@@ -24,7 +24,7 @@ from .intrinsics import (
     zero,
 )
 from .log_softmax import BLOCK
-from .softmax import DOWN, HIGH, LIFT, MORE, REST, SHORT, TOP, TOTAL, WAY, at_once, section
+from .softmax import HIGH, LIFT, MORE, REST, SHORT, TOP, TOTAL, WAY, at_once, section
 from .vjp import centred, two_sum
 
 helper = njit(nogil=True, error_model="numpy")
@@ -228,12 +228,22 @@ def column_sums(y, dy, y_step, dy_step, n, width, h, lowest, found, room):
             at_y3, at_dy3 = at_y2 + y_step, at_dy2 + dy_step
             for c in range(width):
                 w0, w1, w2, w3 = load(y, at_y + c), load(y, at_y1 + c), load(y, at_y2 + c), load(y, at_y3 + c)
-                d0, d1, d2, d3 = load(dy, at_dy + c), load(dy, at_dy1 + c), load(dy, at_dy2 + c), load(dy, at_dy3 + c)
+                d0, d1, d2, d3 = (
+                    load(dy, at_dy + c),
+                    load(dy, at_dy1 + c),
+                    load(dy, at_dy2 + c),
+                    load(dy, at_dy3 + c),
+                )
                 if lowest is not None:
                     keep(lowest, c, larger(larger(kept(lowest, c), larger(-w0, -w1)), larger(-w2, -w3)))
                 if h is not None:
                     f = load(h, c)
-                    d0, d1, d2, d3 = counted(w0, d0) * f, counted(w1, d1) * f, counted(w2, d2) * f, counted(w3, d3) * f
+                    d0, d1, d2, d3 = (
+                        counted(w0, d0) * f,
+                        counted(w1, d1) * f,
+                        counted(w2, d2) * f,
+                        counted(w3, d3) * f,
+                    )
                 keep(part, c, kept(part, c) + ((d0 + d1) + (d2 + d3)))
         for i in range(stop - (stop - k) % uint64(4), stop):
             for c in range(width):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis
-from ..family import ENTROPY
+from ..specs import ENTROPY
 from .dispatch import library
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis
-from ..family import LOGSUMEXP
+from ..specs import LOGSUMEXP
 from .dispatch import library
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
 from ..cpu import gate
-from ..family import SOFTMAX
+from ..specs import SOFTMAX
 from .dispatch import library
 
 

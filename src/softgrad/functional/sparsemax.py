@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy.typing as npt
 
 from ..checks import Array, Axis, Empty
-from ..family import SPARSEMAX
+from ..specs import SPARSEMAX
 from .dispatch import library
 
 

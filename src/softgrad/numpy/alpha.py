@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, family
+from .. import checks, specs
 from ..checks import Array
-from ..family import Map
+from ..specs import Map
 from . import maps
 from .run import returned, run
 
 
 def row(alpha: Any) -> Map:
     """The row of the table for one alpha."""
-    return family.entmax(checks.alpha(alpha))
+    return specs.entmax(checks.alpha(alpha))
 
 
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..checks import Array
 from ..cpu import call
-from ..family import SOFTMAX
+from ..specs import SOFTMAX
 from . import maps
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import checks
 from ..checks import Array
 from ..cpu import gate
-from ..family import Map
+from ..specs import Map
 from .run import returned, run
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import checks
 from ..checks import Array
-from ..family import Reduction
+from ..specs import Reduction
 from .run import returned, run
 
 

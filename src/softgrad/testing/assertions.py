@@ -38,7 +38,7 @@ def check_vjp(fn: Function, **options: Unpack[Given]) -> None:
         Takes NumPy arrays of shape ``(rows, n)`` and one dtype, rows along the last axis, and returns an
         array of that shape and dtype.
     map : str, optional
-        The map whose gradient it is: a name in `softgrad.family.MAPS`; without it softmax.
+        The map whose gradient it is: a name in `softgrad.specs.MAPS`; without it softmax.
     level : {"sound", "tight"}, optional
         How exact it must be; without it sound.  *sound*: as exact as the plain closed form is allowed to be
         in the dtype's own precision, 16-bit types with sums in float32; the bound has the condition of the

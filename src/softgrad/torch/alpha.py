@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import checks, family
-from ..family import Map
+from .. import checks, specs
+from ..specs import Map
 from . import autograd, slopes
 from .options import Call
 from .tensors import alike, dims, mask
@@ -16,7 +16,7 @@ from .tensors import alike, dims, mask
 
 def row(alpha: Any) -> Map:
     """The row of the table for one alpha; where PyTorch traces, one made for it, since it warns of caches."""
-    made = family.entmax.__wrapped__ if torch.compiler.is_compiling() else family.entmax
+    made = specs.entmax.__wrapped__ if torch.compiler.is_compiling() else specs.entmax
     return made(checks.alpha(alpha))
 
 

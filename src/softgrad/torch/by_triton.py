@@ -31,7 +31,7 @@ def runs_on(device: torch.device) -> bool:
 
 @functools.cache
 def kernels() -> Any:
-    from ..kernels.gpu import functions
+    from ..gpu import functions
 
     return functions
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .. import checks, threads
 from ..cpu import call as kernels
-from ..family import Map
 from ..numpy import maps
+from ..specs import Map
 from . import by_formulas, by_triton
 from .options import Call
 from .tensors import array, axis_of, limited, numpy_dtype, optional, written

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import family
+from .. import specs
 from ..checks import Empty
-from ..family import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
 from ..loss_checks import Reduction
+from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
 from . import losses, maps, reductions, segments
 from .alpha import row
 
-ENTMAX = family.entmax()  # stands for that with any alpha that is learnt
+ENTMAX = specs.entmax()  # stands for that with any alpha that is learnt
 Dim = int | tuple[int, ...] | None
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import loss_checks, threads
-from ..family import LOG_SOFTMAX, SOFTMAX
 from ..formulas import cross_entropy as formulas
 from ..numpy import losses
+from ..specs import LOG_SOFTMAX, SOFTMAX
 from . import autograd, by_formulas
 from . import compute as of_maps
 from .autograd import differentiable, no_derivative, primals

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..family import Map
+from ..specs import Map
 from . import autograd, compute, options
 from .operators import named
 from .tensors import FLOATS, alike, checked, dims, mask, plain, scale_of, target

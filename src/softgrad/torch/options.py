@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .. import checks, family
-from ..family import MAPS, Map
+from .. import checks, specs
+from ..specs import MAPS, Map
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class Call:
 
     def with_alpha(self, learnt: Any) -> Call:
         """The same with the alpha that a tensor holds."""
-        return self if learnt is None else replace(self, map=family.entmax(checks.alpha(learnt.item())))
+        return self if learnt is None else replace(self, map=specs.entmax(checks.alpha(learnt.item())))
 
 
 _calls: dict[Any, Call] = {}
@@ -76,4 +76,4 @@ def call(
 
 def row(name: str, alpha: float | None) -> Map:
     """The row of the table: entmax has one for each alpha."""
-    return MAPS[name] if alpha is None else family.entmax(alpha)
+    return MAPS[name] if alpha is None else specs.entmax(alpha)

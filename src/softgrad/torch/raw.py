@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..family import MAPS, Map
+from ..specs import MAPS, Map
 from . import maps, segments
 from .alpha import row as alpha_row
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import threads
-from ..family import REDUCTIONS, SOFTMAX, Reduction
 from ..formulas import entropy as formulas
 from ..numpy import reductions
+from ..specs import REDUCTIONS, SOFTMAX, Reduction
 from . import autograd, by_formulas
 from .autograd import differentiable, no_derivative, primals, vmapped
 from .maps import multiplied

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..family import MAPS, Map
+from ..specs import MAPS, Map
 from . import autograd, compute, options
 from .operators import below, named
 from .options import Call

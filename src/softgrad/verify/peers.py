@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from ..family import MAPS
+from ..specs import MAPS
 
 Function = Callable[..., Any]
 Loader = Callable[[], Function]

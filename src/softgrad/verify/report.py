@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..family import MAPS
+from ..specs import MAPS
 from ..testing import Finding
 from ..testing.maps import OPERATIONS
 from . import peers

@@ -1,4 +1,4 @@
-"""The family: every map, and which kernels compute it.
+"""The table of maps: every map, and which kernels compute it.
 
 A map takes logits x to weights y along an axis.  Under its name are the public functions ``<name>``,
 ``<name>_vjp``, ``<name>_jvp``, ``<name>_double_backward`` and ``<name>_with_vjp``, and a layer.  Those who

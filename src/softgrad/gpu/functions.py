@@ -1,7 +1,7 @@
 """The functions: a map, its products with the Jacobian and its double backward, for any axis.
 
 `forward`, `product` and `double_backward` take the name of a map and its alpha, as a row of
-`softgrad.family.MAPS` has them (an alpha of None is 1): these are what `softgrad.torch` calls.
+`softgrad.specs.MAPS` has them (an alpha of None is 1): these are what `softgrad.torch` calls.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def forward(
     --------
     On a GPU::
 
-        y = softgrad.kernels.gpu.softmax(x)
-        dx = softgrad.kernels.gpu.softmax_vjp(y, dy, out=dy)
+        y = softgrad.gpu.softmax(x)
+        dx = softgrad.gpu.softmax_vjp(y, dy, out=dy)
     """
     out = torch.empty_like(x) if out is None else out
     number = 1.0 if alpha is None else float(alpha)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...scaling import in_parts
+from ..scaling import in_parts
 from . import parts
 from .double_backward import double_backward as double_backward_kernel
 from .entmax import entmax as entmax_kernel

@@ -1,1 +1,0 @@
-"""Loops over memory, one package for each kind of machine."""
