@@ -23,6 +23,7 @@ from . import (
     log_products,
     log_softmax,
     memory,
+    per_row,
     reductions,
     secular,
     segments,
@@ -125,6 +126,10 @@ OPERATIONS = {
     "cross_entropy_of_weights": Operation(
         2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
     ),
+    "sink_softmax": Operation(
+        *(2, per_row.softmax_rows, softmax.rows_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
+    ),
+    "sink_softmax_vjp": Operation(3, per_row.sink_vjp_rows, per_row.sink_vjp_room, per_row=(0,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),

@@ -1,0 +1,140 @@
+"""softmax and its product with numbers of each row beside the arrays: a sink, a scale, a mean.
+
+A *sink* is one more logit of a row, s, which the scale does not multiply and which is not put out:
+
+    y = exp(t)/Z,  y_sink = exp(s − top)/Z,  Z = Σ exp(t) + exp(s − top),  t = scale·x − top
+    m = (⟨y,dy⟩ + y_sink·dy_sink)/(⟨y,1⟩ + y_sink),  dx = scale·y∘(dy − m),  dsink = y_sink·(dy_sink − m)
+
+so the product is that of a row which has one more element.  A row without a sink has s = −inf, y_sink = 0.
+"""
+
+import numpy as np
+from numba import int64, njit, uint64
+
+from . import vjp
+from .exp import one_of, parts
+from .intrinsics import address_of, after, choose, fma, is_narrow, load, pointer_to, store, zero
+from .real_power import UNIT
+from .softmax import BLOCK, CHUNK, HIGH, LONG, MORE, POWERS, at_once, found_of, section, sums
+from .vjp import two_sum
+
+# what a row has in the table: of softmax and of its product
+SINK, SCALE, Y_SINK = range(3)
+DY_SINK, _, _, DSINK = range(4)
+
+helper = njit(nogil=True, error_model="numpy")
+forced = njit(nogil=True, error_model="numpy", forceinline=True)  # else no loop is cut into lanes
+product = helper(vjp.rows)
+
+
+@forced
+def exponential(t, lost):
+    """exp(t + lost) as the sum of two float64s, for t ≤ 0."""
+    w, b = parts(choose(t > -1000.0, t, -1000.0), lost)
+    b = choose(t < -746.0, 0.0, b * UNIT)
+    return b, b * w
+
+
+@forced
+def quotient(a, a_lost, b, b_lost):
+    """(a + a_lost)/(b + b_lost) in two parts, of which the second may be large."""
+    q = a / b
+    return q, ((fma(-q, b, a) + a_lost) - q * b_lost) / b
+
+
+@forced
+def shares(total, rest, top, sink, scale, nothing):
+    """(1/Z in two parts, y_sink) of a row whose powers, exp(scale·(x − top)), sum to total + rest."""
+    reach = scale * top
+    t, lost = two_sum(sink, -reach)
+    lost -= fma(scale, top, -reach)
+    empty, above = total == 0.0, t > 0.0
+    lost = choose(abs(t) < np.inf, choose(above, -lost, lost), 0.0)
+    g, g_lost = exponential(choose(empty, -np.inf, -abs(t)), lost)  # of the lesser beside the larger
+    e, e_lost = choose(above, g, 1.0), choose(above, g_lost, 0.0)
+    s, s_lost = choose(above, 1.0, g), choose(above, 0.0, g_lost)
+    z, z_lost = two_sum(total * e, s)
+    z_lost += fma(total, e, -(total * e)) + (total * e_lost + rest * (e + e_lost)) + s_lost
+    z, z_lost = two_sum(z, z_lost)
+    high, more = quotient(e, e_lost, z, z_lost)
+    share, less = quotient(s, s_lost, z, z_lost)
+    absent = sink == -np.inf
+    spoilt = choose(absent, 0.0, sink * 0.0 + 0.0)  # NaN if the sink is +inf or NaN
+    nothing = choose(absent, nothing, 0.0)
+    return (
+        choose(empty, nothing, high) + spoilt,
+        choose(empty, 0.0, more),
+        choose(empty, choose(absent, nothing, 1.0), share + less) + spoilt,
+    )
+
+
+def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, room):
+    """`count` rows of n elements; `table` has the sink and the scale of each, and gets y_sink."""
+    n, step, x_step, y_step = uint64(n), uint64(step), uint64(x_step), uint64(y_step)
+    T, table = type(zero(x)), pointer_to(address_of(table), 0.0)
+    nothing, narrow, unit = numbers[2], is_narrow(y), T(1.0 / one_of(zero(x)))
+    (total, rest, top), more = found_of(room, zero(x)), section(room, MORE, zero(x))
+    high = section(room, HIGH, zero(x))
+    e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(y), zero(x))
+    e_step = n if narrow else y_step
+    many, block = at_once(n), uint64(BLOCK if n <= uint64(LONG) else BLOCK // 4)
+    first, count = uint64(0), uint64(count)
+    while first < count:
+        whole, some = table[first * step + SCALE], uint64(1)  # the rows that follow with the same scale
+        while some < many and first + some < count and table[(first + some) * step + SCALE] == whole:
+            some += uint64(1)
+        of_these, scale = uint64(0) if narrow else first * y_step, T(whole)
+        low = T(whole - np.float64(scale))
+        at_x, at_e = after(x, first * x_step), after(e, of_these)
+        sums(at_x, at_e, x_step, e_step, n, some, block, scale, low, narrow, room)
+        for j in range(some):
+            at, most = (first + j) * step, np.float64(load(top, j))
+            t, lost, sink = load(total, j) * unit, load(rest, j) * unit, load(table, at + SINK)
+            share, share_lost, of_sink = shares(t, lost, most, sink, whole, nothing)
+            store(table, at + Y_SINK, of_sink)
+            h = T(share)
+            store(high, j, h)
+            store(more, j, T((share - np.float64(h)) + share_lost))
+        for j in range(some):
+            at_e, to, h, m = of_these + j * e_step, (first + j) * y_step, high[j], more[j]
+            if total[j] == 0:
+                for i in range(n):
+                    store(y, to + i, h)
+            else:
+                for i in range(n):
+                    p = e[at_e + i] * unit
+                    store(y, to + i, fma(p, h, p * m))
+        first += some
+
+
+def sink_vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):
+    """`count` rows of n elements; `table` has dy_sink, the scale and y_sink of each, and gets dsink.
+
+    Some rows at a time are copied, each followed by its sink.
+    """
+    n, one, step = uint64(n), uint64(1), uint64(step)
+    y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
+    T, table, many, longer = type(zero(y)), pointer_to(address_of(table), 0.0), at_once(n + one), n + one
+    size = 8 * int64(many * longer)
+    s, d, found = pointer_to(room, zero(y)), pointer_to(room + size, zero(y)), pointer_to(room + 2 * size, zero(y))
+    for first in range(uint64(0), uint64(count), many):
+        some = min(many, uint64(count) - first)
+        for j in range(some):
+            row, at = after(table, (first + j) * step), j * longer
+            at_y, at_dy = (first + j) * y_step, (first + j) * dy_step
+            for i in range(n):
+                s[at + i] = load(y, at_y + i)
+            for i in range(n):
+                d[at + i] = load(dy, at_dy + i)
+            s[at + n], d[at + n] = T(row[Y_SINK]), T(row[DY_SINK])
+        product(s, d, found, found, longer, longer, longer, longer, longer, some, numbers, room + 3 * size)
+        for j in range(some):
+            row, at, at_dx = after(table, (first + j) * step), j * longer, (first + j) * dx_step
+            scale = T(row[SCALE])
+            for i in range(n):
+                store(dx, at_dx + i, load(found, at + i) * scale)
+            row[DSINK] = np.float64(load(found, at + n))
+
+
+def sink_vjp_room(n: int, narrow: bool) -> int:
+    return 24 * max(CHUNK, n + 1) + vjp.rows_room(n + 1, narrow)
