@@ -10,16 +10,26 @@ from .intrinsics import load, plus, plus_product, store, zero
 from .vjp import BLOCK, centred
 
 
-@njit(nogil=True, error_model="numpy")
-def curved(s, dy, v, grad_x, at_s, at_dy, at_v, at_x, n, slope, scale):
-    """grad_x of a row with the weights s; their slope multiplies p, if it is not 1 throughout (None)."""
-    T, one = type(zero(s)), uint64(1)
-    b = 0.0
+helper = njit(nogil=True, error_model="numpy")
+
+
+@helper
+def weight_of(s, at_s, n):
+    """⟨s,1⟩ of a row."""
+    total = 0.0
     for k in range(uint64(0), n, uint64(BLOCK)):
         part = zero(s)
         for i in range(k, min(k + uint64(BLOCK), n)):
             part = plus(part, load(s, at_s + i))
-        b += part
+        total += part
+    return total
+
+
+@helper
+def curved(s, dy, v, grad_x, at_s, at_dy, at_v, at_x, n, slope, scale):
+    """grad_x of a row with the weights s; their slope multiplies p, if it is not 1 throughout (None)."""
+    T, one = type(zero(s)), uint64(1)
+    b = weight_of(s, at_s, n)
     if b == 0:
         for i in range(n):
             store(grad_x, at_x + i, T(0))

@@ -12,11 +12,12 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from . import vjp
+from .double_backward import weight_of
 from .exp import one_of, parts
 from .intrinsics import address_of, after, choose, fma, is_narrow, load, pointer_to, store, zero
 from .real_power import UNIT
 from .softmax import BLOCK, CHUNK, HIGH, LONG, MORE, POWERS, at_once, found_of, section, sums
-from .vjp import two_sum
+from .vjp import centred, two_sum
 
 # what a row has in the table: of softmax and of its product
 SINK, SCALE, Y_SINK = range(3)
@@ -138,3 +139,34 @@ def sink_vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, nu
 
 def sink_vjp_room(n: int, narrow: bool) -> int:
     return 24 * max(CHUNK, n + 1) + vjp.rows_room(n + 1, narrow)
+
+
+def mean_rows(y, dy, mean, _, y_step, dy_step, step, __, n, count, numbers, room):
+    """The mean ⟨y,dy⟩/⟨y,1⟩ of `count` rows of n elements, as near as the product has it; 0 of an empty row."""
+    mean, n, one = pointer_to(address_of(mean), 0.0), uint64(n), uint64(1)
+    for r in range(uint64(count)):
+        at_y, at_dy = r * uint64(y_step), r * uint64(dy_step)
+        b = weight_of(y, at_y, n)
+        if b == 0:
+            mean[r * uint64(step)] = 0.0
+        else:
+            h, ref, q, rest = centred(y, dy, at_y, at_dy, one, one, n, b)
+            mean[r * uint64(step)] = (np.float64(ref) + (np.float64(q) + np.float64(rest))) / np.float64(h)
+
+
+def vjp_of_mean_rows(mean, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):
+    """dx = scale·y∘(dy − mean) of `count` rows of n elements."""
+    T, mean = type(zero(y)), pointer_to(address_of(mean), 0.0)
+    scale = T(numbers[0])
+    for r in range(uint64(count)):
+        at_y, at_dy, at_dx = r * uint64(y_step), r * uint64(dy_step), r * uint64(dx_step)
+        whole = mean[r * uint64(step)]
+        m = T(whole)
+        rest = T(whole - np.float64(m))
+        for i in range(uint64(n)):
+            d = (load(dy, at_dy + i) - m) - rest
+            store(dx, at_dx + i, d * scale * load(y, at_y + i))
+
+
+def no_room(n: int, narrow: bool) -> int:
+    return 0
