@@ -14,12 +14,12 @@ from softgrad import (
     entropy,
     entropy_vjp,
     entropy_with_vjp,
+    formulas,
     logsumexp,
     logsumexp_vjp,
     logsumexp_with_vjp,
     softmax,
 )
-from softgrad.formulas import entropy as formulas
 from softgrad.specs import REDUCTIONS
 from softgrad.testing import cases, measures, oracle
 from softgrad.testing import log_softmax as exact
