@@ -234,12 +234,33 @@ def reduce_vjp(
     scale = checks.number(scale, x.dtype)
     result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
     if x.size:
-        weights = dy.astype(np.float64)
+        kernel, factors = f"{reduction.name}_vjp", dy.astype(np.float64)
         if scale != 1:
             with np.errstate(all="ignore"):
-                weights = np.asarray(weights * scale)
-        run(f"{reduction.name}_vjp", [weights, x, result], axes, where, scale)
+                factors = np.asarray(factors * scale)
+        if abs(scale) > 1 and not (np.abs(factors) <= checks.largest(x.dtype)).all():
+            reduce_vjp_beyond_range(kernel, x, dy, axes, where, scale, result)
+        else:
+            run(kernel, [factors, x, result], axes, where, scale)
     return returned(result, out)
+
+
+def reduce_vjp_beyond_range(
+    kernel: str, x: Array, dy: Array, axes: tuple[int, ...], where: Array | None, scale: float, result: Array
+) -> None:
+    """Where scale·dy overflows, scale·dy·p may not: a power of two is taken from the factor of each row.
+
+    What is left of the factor is large enough for no product with a p to be subnormal.
+    """
+    digits, power = np.frexp(dy.astype(np.float64))
+    scale_digits, scale_power = math.frexp(scale)
+    power = power + scale_power
+    kept = np.minimum(power, 1000 if x.dtype.itemsize == 8 else 100)
+    x = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    dx = np.empty_like(x)
+    with np.errstate(all="ignore"):
+        run(kernel, [np.ldexp(digits * scale_digits, kept), x, dx], axes, where, scale)
+        np.copyto(result, np.ldexp(dx, power - kept), casting="unsafe")
 
 
 # --- cross-entropy ------------------------------------------------------------------------------------

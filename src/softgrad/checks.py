@@ -39,6 +39,7 @@ TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become 
 # the kinds of devices whose arrays softgrad.dlpack takes, as DLPack counts them: CUDA, and its managed memory
 ON_DEVICE = CUDA, MANAGED = 2, 13
 
+NUMBERS = float, int, numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16  # the usual first, for speed
 LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
 LARGEST_ALPHA = 1e300  # scale·alpha is still a number
 EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}  # what the kernels write to an empty row
@@ -305,7 +306,7 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
 
 def real(value: Any, name: str) -> float:
     """`value` as a float; one that is beyond all floats is inf."""
-    if not isinstance(value, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or value is True:
+    if not isinstance(value, NUMBERS) or value is True:
         raise TypeError(f"{name} takes a real number, not {type(value).__name__}")
     try:
         return float(value)
@@ -316,10 +317,14 @@ def real(value: Any, name: str) -> float:
 def number(scale: Any, dtype: np.dtype[Any]) -> float:
     """`scale` as a float that arrays of this dtype can be multiplied by."""
     factor = real(scale, "scale")
-    largest = LARGEST_64 if dtype.itemsize == 8 else LARGEST_32  # the 16-bit types are computed in float32
-    if not -largest <= factor <= largest:
-        raise ValueError(f"scale={factor}: it takes a finite number, up to {largest:.3g} for {dtype}")
+    if not -largest(dtype) <= factor <= largest(dtype):
+        raise ValueError(f"scale={factor}: it takes a finite number, up to {largest(dtype):.3g} for {dtype}")
     return factor
+
+
+def largest(dtype: np.dtype[Any]) -> float:
+    """The largest number of the type that arrays of this dtype are computed in."""
+    return LARGEST_64 if dtype.itemsize == 8 else LARGEST_32
 
 
 def alpha(value: Any) -> float:
