@@ -19,7 +19,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from . import checks
@@ -30,7 +29,7 @@ try:
     import torch
     from torch.utils.dlpack import from_dlpack
 
-    from . import torch as of_torch
+    from .torch import library as of_torch
 except ImportError as error:
     raise ImportError(NEEDED.format(f"could not be imported ({error})")) from error
 
@@ -119,23 +118,13 @@ class Caller:
         return next((out for tensor, out in outs if tensor is found), array)
 
 
-class Functions:
-    """The functions of a module of `softgrad.torch`, for arrays."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return functools.partial(call, getattr(self.module, name))
-
-
 def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     first = next(filter(is_array, arguments), None)
-    if first is None:  # `alpha.row`
+    if first is None:  # `entmax`, which takes an alpha
         return function(*arguments, **options)
     return Caller(first).call(function, (), *arguments, **options)
 
 
-maps, alpha = Functions(of_torch.maps), Functions(of_torch.alpha)
-reductions, losses = Functions(of_torch.reductions), Functions(of_torch.losses)
-segments = Functions(of_torch.segments)
+def __getattr__(name: str) -> Callable[..., Any]:
+    """A function of `dispatch.Library`: that for tensors, given and returning arrays."""
+    return functools.partial(call, getattr(of_torch, name))
