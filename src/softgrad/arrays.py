@@ -97,6 +97,8 @@ def entmax(alpha: Any) -> Map:
 
 
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
+    if map is specs.SOFTMAX and np.ndim(scale):
+        return sink_softmax(x, -np.inf, axis=axis, where=where, scale=scale, empty=empty, out=out)[0]
     x, dtype = checks.logits(x)
     axes = checks.axes(axis, x.ndim)
     where = checks.mask(where, x.shape)
@@ -133,6 +135,8 @@ def product(
     map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
 ) -> Array:
     """The vjp or the jvp; most maps have a symmetric J and one kernel for both."""
+    if map is specs.SOFTMAX and np.ndim(scale):
+        return sink_product(kind, y, 0.0, v, None, axis=axis, where=where, scale=scale, out=out)[0]
     kernel, name = (map.vjp, "dy") if kind == "vjp" else (map.jvp, "dx")
     y, v = checks.alike(("y", name), y, v)
     axes = checks.axes(axis, y.ndim)
@@ -172,6 +176,122 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     with np.errstate(over="ignore"):
         total = total.astype(y.dtype)
     return returned(total.reshape(checks.reduced_shape(y.shape, axes, False)), None)
+
+
+# --- softmax with numbers of each row: a sink, a scale, a mean ------------------------------------------
+
+
+def sink_softmax(
+    x: Any, sink: Any, *, axis: Any, where: Any, scale: Any, empty: Any = "zero", out: Array | None = None
+) -> tuple[Array, Array]:
+    """y and y_sink; of sinks of −inf softmax with a scale for each row."""
+    x, dtype = checks.logits(x)
+    axes = checks.axes(axis, x.ndim)
+    where = checks.mask(where, x.shape)
+    rows = checks.reduced_shape(x.shape, axes, True)
+    sinks = checks.per_row(sink, "sink", rows)
+    scales = checks.scales(scale, rows, dtype)
+    fill = checks.choice(empty)
+    result = result_for(out, x, dtype, x=x, where=where)
+    table = np.empty((*rows, 3))
+    table[..., 0], table[..., 2] = sinks, sinks > -np.inf
+    if x.size:
+        x, table[..., 1] = with_positive_scales(in_floats(x, result), scales)
+        lost = rows_of_nothing(x, axes, where, 1.0) & (sinks == -np.inf) if empty != "zero" else np.False_
+        if empty == "raise" and lost.any():
+            raise ValueError(checks.EMPTY_ROW)
+        y = result if x.dtype == result.dtype else np.empty_like(x)
+        run("sink_softmax", [table[..., 0], x, y], axes, where, fill=fill)
+        if y is not result:
+            np.copyto(result, y, casting="unsafe")
+        np.copyto(result, fill, where=lost)  # the kernel writes 0 where it is masked
+    return returned(result, out), returned(table[..., 2].astype(dtype), None)
+
+
+def with_positive_scales(x: Array, scales: Array) -> tuple[Array, Array]:
+    """x and scales of which the product is the same, and the scales are neither negative nor tiny."""
+    if (scales >= 2.0**-60).all():
+        return x, scales
+    tiny = np.where(np.abs(scales) < 2.0**-500, 2.0**-512, 1.0)
+    zero = scales == 0
+    with np.errstate(invalid="ignore"):
+        scaled = x.astype(np.float64) * (np.sign(scales) * tiny)
+    scaled = np.where(zero & (x == -np.inf), -np.inf, scaled)
+    return scaled, np.where(zero, 1.0, np.abs(scales) / tiny)
+
+
+def sink_product(
+    kind: Kind,
+    y: Any,
+    y_sink: Any,
+    v: Any,
+    v_sink: Any,
+    *,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Array | None = None,
+) -> tuple[Array, Array]:
+    """The vjp, or the jvp, of `sink_softmax`: for the logits, and for the sink."""
+    name = "dy" if kind == "vjp" else "dx"
+    y, v = checks.alike(("y", name), y, v)
+    axes = checks.axes(axis, y.ndim)
+    where = checks.mask(where, y.shape)
+    rows = checks.reduced_shape(y.shape, axes, True)
+    scales = checks.scales(scale, rows, y.dtype)
+    table = np.empty((*rows, 4))
+    table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", rows)
+    table[..., 2] = checks.per_row(y_sink, "y_sink", rows)
+    result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
+    factors: Array = np.ones(())
+    if kind == "jvp":  # scale·(v, v_sink/scale) is the tangent
+        zero = scales == 0
+        v = np.where(zero, np.zeros((), v.dtype), v) if zero.any() else v
+        scales = factors = np.where(zero, 1.0, scales)
+        table[..., 0] /= factors
+    table[..., 1], table[..., 3] = scales, 0.0
+    if y.size:
+        run("sink_softmax_vjp", [table[..., 0], y, v, result], axes, where)
+    of_sink = (table[..., 3] * factors).astype(y.dtype)
+    return returned(result, out), returned(of_sink, None)
+
+
+def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
+    """⟨x, J dy⟩ for each row.  J 1 = 0, so the largest x is taken off first."""
+    given = checks.alike(("x", "y", "dy"), x, y, dy)
+    x, y, dy = (a.astype(np.float64) for a in given)
+    axes = checks.axes(axis, y.ndim)
+    where = checks.mask(where, y.shape)
+    dx = np.empty_like(y)
+    run("softmax_vjp", [y, dy, dx], axes, where)
+    there = y > 0 if where is None else (y > 0) & where
+    along = axes if x.ndim else None
+    with np.errstate(invalid="ignore"):
+        top = np.max(x, axis=along, keepdims=True, initial=-np.inf, where=there)
+        total = np.sum(np.where(there, x - top, 0.0) * dx, axis=along, keepdims=True)
+    return returned(np.asarray(total).astype(given[0].dtype), None)
+
+
+def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
+    """⟨y,dy⟩/⟨y,1⟩ of each row, in float64; 0 of an empty row."""
+    y, dy = checks.alike(("y", "dy"), y, dy)
+    axes = checks.axes(axis, y.ndim)
+    where = checks.mask(where, y.shape)
+    means = np.zeros(checks.reduced_shape(y.shape, axes, True))
+    run("softmax_mean", [y, dy, means], axes, where, like=0)
+    return returned(means, None)
+
+
+def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
+    """scale·y∘(dy − mean)."""
+    y, dy = checks.alike(("y", "dy"), y, dy)
+    axes = checks.axes(axis, y.ndim)
+    where = checks.mask(where, y.shape)
+    scale = checks.number(scale, y.dtype)
+    means = checks.per_row(mean, "mean", checks.reduced_shape(y.shape, axes, True))
+    result = result_for(out, dy, y.dtype, y=y, dy=dy, where=where)
+    run("softmax_vjp_of_mean", [means, y, dy, result], axes, where, scale)
+    return returned(result, out)
 
 
 # --- segments -----------------------------------------------------------------------------------------

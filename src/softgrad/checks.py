@@ -322,6 +322,26 @@ def number(scale: Any, dtype: np.dtype[Any]) -> float:
     return factor
 
 
+def per_row(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """One float64 for each row: `value` broadcast to the shape of the array with the axes at length 1."""
+    numbers = floating(value, name).astype(np.float64)
+    try:
+        return np.broadcast_to(numbers, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {numbers.shape}; it takes one number for each row: give a shape that "
+            f"broadcasts to {shape}, in which the axis has length 1"
+        ) from None
+
+
+def scales(scale: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """`per_row` of finite factors."""
+    factors = per_row(scale, "scale", shape)
+    if not (np.abs(factors) <= largest(dtype)).all():
+        raise ValueError(f"scale takes finite numbers, up to {largest(dtype):.3g} for {dtype}")
+    return factors
+
+
 def largest(dtype: np.dtype[Any]) -> float:
     """The largest number of the type that arrays of this dtype are computed in."""
     return LARGEST_64 if dtype.itemsize == 8 else LARGEST_32

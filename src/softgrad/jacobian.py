@@ -56,7 +56,8 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     n = rows.shape[-1]
     result = np.zeros((*rows.shape, n), rows.dtype)
     result[..., np.arange(n), np.arange(n)] = 1
-    return softmax_vjp(np.broadcast_to(rows[..., None, :], result.shape), result, out=result)
+    softmax_vjp(np.broadcast_to(rows[..., None, :], result.shape), result, out=result)
+    return result
 
 
 def rows_of(y: Array, axis: Axis) -> Array:

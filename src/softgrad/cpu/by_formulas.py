@@ -161,6 +161,57 @@ def cross_entropy(
             given[-1][...] = (e / (1 + others) * whole - weight) / divisor
 
 
+def of_rows(
+    name: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    addresses: Sequence[int],
+    strides: Sequence[tuple[int, ...]],
+    axes: tuple[int, ...],
+    where: Where,
+    scale: float,
+    nothing: float,
+) -> None:
+    """What per_row.py has, with its table of each row."""
+    last = tuple(range(-len(axes), 0))
+    table_at = 2 if name == "softmax_mean" else 0
+    numbers = {"sink_softmax": 3, "sink_softmax_vjp": 4}.get(name, 1)
+    table = view("float64", (*shape, numbers), addresses[table_at], (*strides[table_at], 1))
+    table = np.moveaxis(table, axes, tuple(d - 1 for d in last))
+    table = table.reshape(*table.shape[: -len(axes) - 1], -1, numbers)[..., 0, :]
+    arrays = [
+        np.moveaxis(view(dtype, shape, address, steps), axes, last)
+        for i, (address, steps) in enumerate(zip(addresses, strides, strict=True))
+        if i != table_at
+    ]
+    mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
+    n, moved = math.prod(shape[d] for d in axes), arrays[0].shape
+    there = np.broadcast_to(mask, moved).reshape(-1, n)
+    rows = table.reshape(-1, numbers).T[..., None]
+    with np.errstate(all="ignore"):
+        read = [np.where(there, a.astype(np.float64).reshape(-1, n), 0.0) for a in arrays[:2]]
+        if name == "sink_softmax":
+            x = np.where(there, read[0] * rows[1], -np.inf)
+            x = np.concatenate([x, rows[0]], axis=-1)
+            t, some = differences(x, np.ones(x.shape, bool), 1.0)
+            y = np.where(some, formulas.softmax(np.maximum(t, -1000.0), np) * (t > -1000.0), nothing)
+            result, told = np.where(there, y[:, :-1], 0.0), y[:, -1:]
+            table[..., 2] = told.reshape(table.shape[:-1])
+        elif name == "sink_softmax_vjp":
+            y, v = (np.concatenate([a, b], -1) for a, b in zip(read, (rows[2], rows[0]), strict=True))
+            result = product("softmax_vjp", [y, v], np.ones(y.shape, bool), 1.0)
+            table[..., 3] = result[:, -1].reshape(table.shape[:-1])
+            result = result[:, :-1] * rows[1]
+        elif name == "softmax_mean":
+            total = over_rows(np.sum, read[0])
+            means = np.where(total == 0, 0.0, over_rows(np.sum, read[0] * read[1]) / total)
+            table[..., 0] = means.reshape(table.shape[:-1])
+            return
+        else:
+            result = np.where(read[0] == 0, 0.0, (read[1] - rows[0]) * read[0] * scale)
+        arrays[-1][...] = result.reshape(moved)
+
+
 def run(
     name: str,
     dtype: str,
@@ -185,6 +236,9 @@ def run(
         return
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
+        return
+    if name.startswith("sink") or "mean" in name:
+        of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
         return
     last = tuple(range(-len(axes), 0))
     dtypes = ["float64" if i == PER_ROW.get(name) else dtype for i in range(len(addresses))]

@@ -9,7 +9,6 @@ from numba import njit, uint64
 from .intrinsics import load, plus, plus_product, store, zero
 from .vjp import BLOCK, centred
 
-
 helper = njit(nogil=True, error_model="numpy")
 
 

@@ -117,7 +117,8 @@ def sink_vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, nu
     y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
     T, table, many, longer = type(zero(y)), pointer_to(address_of(table), 0.0), at_once(n + one), n + one
     size = 8 * int64(many * longer)
-    s, d, found = pointer_to(room, zero(y)), pointer_to(room + size, zero(y)), pointer_to(room + 2 * size, zero(y))
+    s, d = pointer_to(room, zero(y)), pointer_to(room + size, zero(y))
+    found = pointer_to(room + 2 * size, zero(y))
     for first in range(uint64(0), uint64(count), many):
         some = min(many, uint64(count) - first)
         for j in range(some):
@@ -142,7 +143,7 @@ def sink_vjp_room(n: int, narrow: bool) -> int:
 
 
 def mean_rows(y, dy, mean, _, y_step, dy_step, step, __, n, count, numbers, room):
-    """The mean ⟨y,dy⟩/⟨y,1⟩ of `count` rows of n elements, as near as the product has it; 0 of an empty row."""
+    """The mean ⟨y,dy⟩/⟨y,1⟩ of `count` rows of n elements; 0 of an empty row."""
     mean, n, one = pointer_to(address_of(mean), 0.0), uint64(n), uint64(1)
     for r in range(uint64(count)):
         at_y, at_dy = r * uint64(y_step), r * uint64(dy_step)

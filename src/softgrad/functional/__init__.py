@@ -10,6 +10,7 @@ from .log_softmax import (
 )
 from .reductions import entropy, entropy_vjp, entropy_with_vjp, logsumexp, logsumexp_vjp, logsumexp_with_vjp
 from .segments import segment_softmax, segment_softmax_jvp, segment_softmax_vjp, segment_softmax_with_vjp
+from .sinks import sink_softmax, sink_softmax_jvp, sink_softmax_vjp, softmax_scale_vjp
 from .softmax import softmax, softmax_double_backward, softmax_jvp, softmax_vjp, softmax_with_vjp
 from .sparse import (
     entmax,
@@ -49,9 +50,13 @@ __all__ = [
     "segment_softmax_jvp",
     "segment_softmax_vjp",
     "segment_softmax_with_vjp",
+    "sink_softmax",
+    "sink_softmax_jvp",
+    "sink_softmax_vjp",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",
+    "softmax_scale_vjp",
     "softmax_vjp",
     "softmax_with_vjp",
     "sparsemax",

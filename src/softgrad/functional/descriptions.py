@@ -60,8 +60,27 @@ array_like of bool, optional
     A mask that broadcasts to the shape of the arrays.  An entry that is False has no part, whatever they
     hold there, NaN included{masked}.""",
     "scale": """
-float
-    The factor of the logits, a finite number.""",
+{scale}""",
+    "sink": """
+array_like
+    One more logit for each row, which takes part in the sum and is not returned.  It broadcasts to the
+    shape of `x` with the axis at length 1; `scale` does not multiply it.  0 is softmax1; −inf is no sink.""",
+    "y_sink": """
+array_like
+    What `sink_softmax` returned beside `y`.""",
+    "dy_sink": """
+array_like, optional
+    The gradient of the loss with respect to `y_sink`, if the loss depends on it.""",
+    "dx_sink": """
+array_like, optional
+    The tangent of the sink.""",
+    "mean": """
+array_like, optional
+    The mean of `dy` to subtract, one number for each row with the axis at length 1, where `y` and `dy` are
+    pieces of rows.  Without it ⟨y,dy⟩/⟨y,1⟩ of what is given.""",
+    "return_mean": """
+bool
+    Whether to return (dx, mean), the mean in float64 with the axis at length 1.""",
     "empty": """
 {{"zero", "nan", "raise"}}
     What a row gives that has nothing in it (all −inf, or all masked): {absent}, NaN, or a ValueError.""",
@@ -109,6 +128,7 @@ numpy.exceptions.AxisError
     There is no such axis."""
 
 DEFAULTS = {
+    "scale": "float\n    The factor of the logits, a finite number.",
     "axis": "int, tuple of int or None\n    The axis or axes of a row; None is all of them.",
     "nan": "A NaN or +inf makes its row NaN.",
     "result": "y, of its shape",

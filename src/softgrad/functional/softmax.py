@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -13,14 +14,17 @@ from ..dispatch import library
 from ..specs import SOFTMAX
 from .descriptions import documented
 
+SCALES = """float, or array_like
+    The factor of the logits; an array has one for each row, with the axis at length 1."""
 
-@documented("softmax")
+
+@documented("softmax", scale=SCALES)
 def softmax(
     x: ArrayLike,
     *,
     axis: Axis = -1,
     where: Where = None,
-    scale: float = 1.0,
+    scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
     out: Out = None,
 ) -> Array:
@@ -57,10 +61,18 @@ def softmax(
     return library(x).forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
 
 
-@documented("softmax")
+@documented("softmax", scale=SCALES)
 def softmax_vjp(
-    y: ArrayLike, dy: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
-) -> Array:
+    y: ArrayLike,
+    dy: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    scale: float | ArrayLike = 1.0,
+    mean: ArrayLike | None = None,
+    return_mean: bool = False,
+    out: Out = None,
+) -> Any:
     r"""∂L/∂x of ``y = softmax(scale * x)``, given y and ∂L/∂y.
 
     .. math:: dx_i = s\, y_i \Bigl(dy_i - \frac{\sum_k y_k\, dy_k}{\sum_k y_k}\Bigr)
@@ -68,7 +80,8 @@ def softmax_vjp(
     Notes
     -----
     The Jacobian is ``diag(y) − y yᵀ``; its product with dy needs no matrix.  The division by Σy, which is 1
-    but for rounding, makes a constant dy give 0.
+    but for rounding, makes a constant dy give 0.  For a y of `sink_softmax`, whose sum is
+    not 1, that is wrong: use `sink_softmax_vjp`.
 
     *Error*: let :math:`m^* = \langle y, dy\rangle / \sum_k y_k` and :math:`dx^* = y \circ (dy - m^*)` be
     exact for the given, rounded `y` and `dy`, let D be the average distance of `dy` from its mean, and η the
@@ -100,16 +113,28 @@ def softmax_vjp(
     array([[nan, nan],
            [ 0.,  0.]])
     """
-    if where is None:
+    if where is None and mean is None and not return_mean:
         result = gate.product(gate.SOFTMAX_VJP, y, dy, axis, scale, out)
         if result is not None:
             return result
-    return library(y).product(SOFTMAX, "vjp", y, dy, axis=axis, where=where, scale=scale, out=out)
+    if mean is None and return_mean:
+        mean = library(y).mean(y, dy, axis=axis, where=where)
+    options: dict[str, Any] = {"axis": axis, "where": where, "scale": scale, "out": out}
+    if mean is None:
+        return library(y).product(SOFTMAX, "vjp", y, dy, **options)
+    dx = library(y).vjp_of_mean(y, dy, mean, **options)
+    return (dx, mean) if return_mean else dx
 
 
-@documented("softmax")
+@documented("softmax", scale=SCALES)
 def softmax_jvp(
-    y: ArrayLike, dx: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
+    y: ArrayLike,
+    dx: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    scale: float | ArrayLike = 1.0,
+    out: Out = None,
 ) -> Array:
     r"""The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
 
@@ -168,13 +193,13 @@ def softmax_double_backward(
     return library(y).double_backward(SOFTMAX, y, dy, v, axis=axis, scale=scale)
 
 
-@documented("softmax")
+@documented("softmax", scale=SCALES)
 def softmax_with_vjp(
     x: ArrayLike,
     *,
     axis: Axis = -1,
     where: Where = None,
-    scale: float = 1.0,
+    scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
     out: Out = None,
 ) -> tuple[Array, Callable[..., Array]]:
