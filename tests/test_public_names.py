@@ -8,6 +8,7 @@ import pytest
 import softgrad
 from softgrad import functional
 
+SEGMENTS = "segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0, out=None"
 FUNCTIONS = """
 cross_entropy(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean')
 cross_entropy_with_vjp(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean', out=None)
@@ -28,10 +29,18 @@ log_softmax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=Non
 logsumexp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
 logsumexp_vjp(x, dy, *, axis=-1, where=None, scale=1.0, out=None)
 logsumexp_with_vjp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
-segment_softmax(x, offsets, *, axis=0, scale=1.0, out=None)
-segment_softmax_jvp(y, dx, offsets, *, axis=0, scale=1.0, out=None)
-segment_softmax_vjp(y, dy, offsets, *, axis=0, scale=1.0, out=None)
-segment_softmax_with_vjp(x, offsets, *, axis=0, scale=1.0, out=None)
+segment_entropy(x, offsets=None, *, segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0)
+segment_entropy_vjp(x, dy, offsets=None, *, {SEGMENTS})
+segment_log_softmax(x, offsets=None, *, {SEGMENTS})
+segment_log_softmax_jvp(y, dx, offsets=None, *, {SEGMENTS})
+segment_log_softmax_vjp(y, dy, offsets=None, *, {SEGMENTS})
+segment_log_softmax_with_vjp(x, offsets=None, *, {SEGMENTS})
+segment_logsumexp(x, offsets=None, *, segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0)
+segment_logsumexp_vjp(x, dy, offsets=None, *, {SEGMENTS})
+segment_softmax(x, offsets=None, *, {SEGMENTS})
+segment_softmax_jvp(y, dx, offsets=None, *, {SEGMENTS})
+segment_softmax_vjp(y, dy, offsets=None, *, {SEGMENTS})
+segment_softmax_with_vjp(x, offsets=None, *, {SEGMENTS})
 sink_softmax(x, sink, *, axis=-1, where=None, scale=1.0)
 sink_softmax_jvp(y, y_sink, dx, dx_sink=None, *, axis=-1, where=None, scale=1.0)
 sink_softmax_vjp(y, y_sink, dy, dy_sink=None, *, axis=-1, where=None, scale=1.0)
@@ -46,7 +55,7 @@ sparsemax_double_backward(y, dy, v, *, axis=-1, scale=1.0)
 sparsemax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
-""".strip().splitlines()  # noqa: E501
+""".replace("{SEGMENTS}", SEGMENTS).strip().splitlines()  # noqa: E501
 
 OTHERS = """
 CrossEntropy(axis=-1, *, label_smoothing=0.0, ignore_index=None, reduction='mean')

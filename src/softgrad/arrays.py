@@ -297,27 +297,172 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
 # --- segments -----------------------------------------------------------------------------------------
 
 
-def segment_softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None) -> Array:
+class Segments:
+    """An axis that is cut into segments, as the public functions are given it."""
+
+    def __init__(self, shape: tuple[int, ...], offsets: Any, ids: Any, num_segments: Any, axis: Any) -> None:
+        self.axis, self.offsets, self.order = checks.segments(offsets, ids, num_segments, axis, shape)
+
+    def run(self, name: str, arrays: list[Array], scale: float) -> None:
+        """The operation, the last array being written, with the rows sorted by segment."""
+        if not arrays[-1].size:
+            return
+        if self.order is None:
+            run(name, arrays, (self.axis,), None, scale, offsets=self.offsets)
+            return
+        arrays = [a.take(self.order, self.axis) for a in arrays[:-1]] + [arrays[-1]]
+        run(name, [*arrays[:-1], arrays[0]], (self.axis,), None, scale, offsets=self.offsets)
+        np.moveaxis(arrays[-1], self.axis, 0)[self.order] = np.moveaxis(arrays[0], self.axis, 0)
+
+    def reduce(self, ufunc: np.ufunc, rows: Array, empty: float) -> Array:
+        """One number for each segment; `empty` where it has no rows."""
+        if self.order is not None:
+            rows = rows.take(self.order, self.axis)
+        shape = (*rows.shape[: self.axis], len(self.offsets) - 1, *rows.shape[self.axis + 1 :])
+        result = np.full(shape, empty)
+        some = self.offsets[1:] > self.offsets[:-1]
+        if some.any():
+            np.moveaxis(result, self.axis, 0)[some] = np.moveaxis(
+                ufunc.reduceat(rows, self.offsets[:-1][some], self.axis), self.axis, 0
+            )
+        return result
+
+    def spread(self, numbers: Array) -> Array:
+        """The number of its segment for each row."""
+        ids = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        if self.order is not None:
+            sorted_ids, ids = ids, np.empty_like(ids)
+            ids[self.order] = sorted_ids
+        return numbers.take(ids, self.axis)
+
+
+def without(a: Array, where: Array | None, value: float) -> Array:
+    """`a` with a value where it is masked."""
+    return a if where is None else np.where(where, a, np.asarray(value, a.dtype))
+
+
+def segment_forward(
+    map: Map,
+    x: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Array | None,
+) -> Array:
     x, dtype = checks.logits(x)
-    axes, offsets = checks.segments(offsets, axis, x.shape)
+    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    where = checks.mask(where, x.shape)
     scale = checks.number(scale, dtype)
-    result = result_for(out, x, dtype, x=x)
-    if x.size:
-        run("segment_softmax", [in_floats(x, result), result], axes, None, scale, offsets=offsets)
+    result = result_for(out, x, dtype, x=x, where=where)
+    x = without(in_floats(x, result), where, -np.inf if scale >= 0 else np.inf)
+    segments.run(f"segment_{map.forward}", [x, result], scale)
+    if where is not None:
+        np.copyto(result, map.absent, where=~where)
     return returned(result, out)
 
 
 def segment_product(
-    kind: Kind, y: Any, v: Any, offsets: Any, *, axis: Any, scale: Any, out: Array | None
+    map: Map,
+    kind: Kind,
+    y: Any,
+    v: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Array | None,
 ) -> Array:
-    """The vjp, or the jvp: J is symmetric."""
-    name = "dy" if kind == "vjp" else "dx"
+    """The vjp, or the jvp."""
+    kernel, name = (map.vjp, "dy") if kind == "vjp" else (map.jvp, "dx")
     y, v = checks.alike(("y", name), y, v)
-    axes, offsets = checks.segments(offsets, axis, y.shape)
+    segments = Segments(y.shape, offsets, segment_ids, num_segments, axis)
+    where = checks.mask(where, y.shape)
     scale = checks.number(scale, y.dtype)
-    result = result_for(out, v, y.dtype, **{"y": y, name: v})
-    if y.size:
-        run("segment_softmax_vjp", [y, v, result], axes, None, scale, offsets=offsets)
+    result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
+    segments.run(f"segment_{kernel}", [without(y, where, map.absent), without(v, where, 0.0), result], scale)
+    if where is not None:
+        np.copyto(result, 0.0, where=~where)
+    return returned(result, out)
+
+
+def segment_reduce(
+    reduction: Reduction,
+    x: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+) -> Array:
+    """logsumexp is max(scale·x) − max(y), y of log_softmax; entropy −Σ p·log p.  In float64."""
+    x = checks.floating(x, "x")
+    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    where = checks.mask(where, x.shape)
+    scale = checks.number(scale, x.dtype)
+    logits, log_p, p = segment_weights(segments, x, where, scale)
+    with np.errstate(all="ignore"):
+        if reduction.of_entropy:
+            result = segments.reduce(np.add, np.where(p == 0, 0.0, 0.0 - p * log_p), 0.0)
+        else:
+            top = segments.reduce(np.maximum, logits, -np.inf)
+            result = np.where(np.isinf(top), top, top - segments.reduce(np.maximum, log_p, -np.inf))
+        return returned(result.astype(x.dtype), None)
+
+
+def segment_weights(
+    segments: Segments, x: Array, where: Array | None, scale: float
+) -> tuple[Array, Array, Array]:
+    """scale·x, log_softmax and softmax of it in float64; −inf and 0 where it is masked."""
+    x = without(x.astype(np.float64), where, -np.inf if scale >= 0 else np.inf)
+    log_p, p = np.empty_like(x), np.empty_like(x)
+    segments.run("segment_log_softmax", [x, log_p], scale)
+    segments.run("segment_softmax", [x, p], scale)
+    with np.errstate(invalid="ignore"):
+        logits = np.where(x == -np.inf, x, x * scale)
+    return logits, log_p, p
+
+
+def segment_reduce_vjp(
+    reduction: Reduction,
+    x: Any,
+    dy: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Array | None,
+) -> Array:
+    """dy·p of logsumexp, and the product of softmax with −log p of entropy, for one dy a segment."""
+    x = checks.floating(x, "x")
+    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    where = checks.mask(where, x.shape)
+    scale = checks.number(scale, x.dtype)
+    dy = checks.floating(dy, "dy")
+    shape = (*x.shape[: segments.axis], len(segments.offsets) - 1, *x.shape[segments.axis + 1 :])
+    if dy.shape != shape:
+        raise ValueError(f"dy has shape {dy.shape}; it takes one number for each segment: give shape {shape}")
+    result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
+    _, log_p, p = segment_weights(segments, x, where, scale)
+    if reduction.of_entropy:
+        slope = np.empty_like(p)
+        segments.run("segment_softmax_vjp", [p, np.where(p == 0, 0.0, log_p), slope], -scale)
+    else:
+        slope = p * scale
+    with np.errstate(all="ignore"):
+        slope *= segments.spread(dy.astype(np.float64))
+        np.copyto(result, np.where(p == 0, 0.0, slope + 0.0), casting="unsafe")
     return returned(result, out)
 
 

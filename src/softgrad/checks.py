@@ -243,10 +243,45 @@ def one_axis(axis: Any, ndim: int, what: str) -> int:
     return axes(axis, ndim)[0]
 
 
-def segments(offsets_given: Any, axis: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
-    """The one axis that is cut into segments, as a tuple, and where it is cut."""
+def segments(
+    offsets_given: Any, ids: Any, num_segments: Any, axis: Any, shape: tuple[int, ...]
+) -> tuple[int, Array, Array | None]:
+    """The axis that is cut into segments, where it is cut, and the order that sorts its rows by segment
+    (None: they are sorted)."""
     along = one_axis(axis, len(shape), "segments")
-    return (along,), offsets(offsets_given, shape[along] if shape else 1)
+    size = shape[along] if shape else 1
+    if (offsets_given is None) == (ids is None):
+        raise TypeError("segments are given by offsets or by segment_ids: give one of them")
+    if ids is None:
+        if num_segments is not None:
+            raise TypeError("num_segments is for segment_ids; with offsets leave it out")
+        return along, offsets(offsets_given, size), None
+    return along, *numbered_segments(ids, num_segments, size)
+
+
+def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
+    """`offsets` of the number that each row has, and the order that sorts the rows by it."""
+    of_numpy(ids, "segment_ids")
+    numbers = np.asarray(ids)
+    if numbers.shape != (size,):
+        raise ValueError(
+            f"segment_ids has shape {numbers.shape}; it takes one number for each row of the axis: give an "
+            f"array of shape ({size},)"
+        )
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise TypeError(f"segment_ids has dtype {numbers.dtype}; it takes whole numbers: give .astype(int)")
+    most = int(numbers.max(initial=-1)) + 1
+    count = most if num_segments is None else operator.index(num_segments)
+    if numbers.size and (numbers.min() < 0 or most > count):
+        raise ValueError(
+            f"segment_ids go from {numbers.min()} to {most - 1}; they must go from 0 to num_segments - 1, "
+            f"{count - 1}: number the segments from 0 and give how many there are"
+        )
+    order = None
+    if (numbers[1:] < numbers[:-1]).any():
+        order = numbers.argsort(kind="stable")
+        numbers = numbers[order]
+    return numbers.searchsorted(np.arange(count + 1)).astype(np.int64), order
 
 
 def offsets(given: Any, size: int) -> Array:

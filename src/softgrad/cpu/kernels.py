@@ -143,6 +143,20 @@ OPERATIONS = {
         *(2, segments.vjp_rows, segments.vjp_rows_room, segments.vjp_columns, segments.vjp_columns_room),
         part="softmax_vjp",
     ),
+    "segment_log_softmax": Operation(
+        *(1, segments.each_rows, softmax.rows_room, segments.each_columns, softmax.columns_room),
+        fill=(ABSENT, ABSENT),
+        logits=True,
+        part="log_softmax",
+    ),
+    "segment_log_softmax_vjp": Operation(
+        *(2, segments.each_rows, softmax.rows_room, segments.each_columns, softmax.columns_room),
+        fill=(ABSENT,),
+        part="log_softmax_vjp",
+    ),
+    "segment_log_softmax_jvp": Operation(
+        2, segments.each_rows, log_products.weights_room, fill=(ABSENT,), part="log_softmax_jvp"
+    ),
 }
 
 

@@ -259,6 +259,30 @@ def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, r
             alone(y, dy, dx, y_step, dy_step, dx_step, offsets, s, width, numbers, room)
 
 
+@helper
+def each(a, b, c, a_step, b_step, c_step, a_next, b_next, c_next, width, numbers, room):
+    """All segments by the kernel of whole rows, or columns; from element to element it is `next`."""
+    offsets, segments, _ = cuts(numbers)
+    whole = pointer_to(address_of(numbers), int64(0))[WHOLE]
+    for s in range(segments):
+        at, n = offsets[s] - offsets[0], offsets[s + 1] - offsets[s]
+        if n > 0:
+            call(
+                *(whole, address_of(after(a, at * a_next)), address_of(after(b, at * b_next))),
+                *(address_of(after(c, at * c_next)), int64(0), a_step, b_step, c_step, int64(0)),
+                *(n, width, address_of(numbers), room),
+            )
+
+
+def each_rows(a, b, c, _, a_step, b_step, c_step, __, n, count, numbers, room):
+    one = int64(1)
+    each(a, b, c, a_step, b_step, c_step, one, one, one, count, numbers, room)
+
+
+def each_columns(a, b, c, _, a_step, b_step, c_step, __, n, width, numbers, room):
+    each(a, b, c, a_step, b_step, c_step, a_step, b_step, c_step, width, numbers, room)
+
+
 def softmax_rows_room(n: int, narrow: bool) -> int:
     return OWN + softmax.rows_room(max(n, SHORT + 1), narrow)
 

@@ -9,7 +9,20 @@ from .log_softmax import (
     log_softmax_with_vjp,
 )
 from .reductions import entropy, entropy_vjp, entropy_with_vjp, logsumexp, logsumexp_vjp, logsumexp_with_vjp
-from .segments import segment_softmax, segment_softmax_jvp, segment_softmax_vjp, segment_softmax_with_vjp
+from .segments import (
+    segment_entropy,
+    segment_entropy_vjp,
+    segment_log_softmax,
+    segment_log_softmax_jvp,
+    segment_log_softmax_vjp,
+    segment_log_softmax_with_vjp,
+    segment_logsumexp,
+    segment_logsumexp_vjp,
+    segment_softmax,
+    segment_softmax_jvp,
+    segment_softmax_vjp,
+    segment_softmax_with_vjp,
+)
 from .sinks import sink_softmax, sink_softmax_jvp, sink_softmax_vjp, softmax_scale_vjp
 from .softmax import softmax, softmax_double_backward, softmax_jvp, softmax_vjp, softmax_with_vjp
 from .sparse import (
@@ -46,6 +59,14 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "logsumexp_with_vjp",
+    "segment_entropy",
+    "segment_entropy_vjp",
+    "segment_log_softmax",
+    "segment_log_softmax_jvp",
+    "segment_log_softmax_vjp",
+    "segment_log_softmax_with_vjp",
+    "segment_logsumexp",
+    "segment_logsumexp_vjp",
     "segment_softmax",
     "segment_softmax_jvp",
     "segment_softmax_vjp",

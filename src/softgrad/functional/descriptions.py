@@ -35,10 +35,16 @@ float
     At least 1.  1 is `softmax` and 2 is `sparsemax`, to the last bit; the larger it is, the fewer y are
     not 0.""",
     "offsets": """
-array_like of int
+array_like of int, optional
     Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1`` along the axis.  These numbers, one more than
     there are segments, ascend from 0 to the size of the axis; two that are equal make an empty segment.
     (The ``indptr`` of a sparse matrix in CSR format is of this form.)""",
+    "segment_ids": """
+array_like of int, optional
+    In place of `offsets` the number of the segment of each row, in any order.""",
+    "num_segments": """
+int, optional
+    With `segment_ids`: how many segments there are; without it the largest number and 1.""",
     "target": """
 array_like
     *Classes*: integers of any dtype from 0 to n − 1, of the shape of `x` without the axis.  Or *weights*:
