@@ -9,9 +9,10 @@ import softgrad
 from softgrad import functional
 
 SEGMENTS = "segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0, out=None"
-FUNCTIONS = """
+FUNCTIONS = (
+    """
 cross_entropy(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean')
-cross_entropy_with_vjp(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean', out=None)
+cross_entropy_with_vjp(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean', {OUT})
 entmax(x, alpha=1.5, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
 entmax_alpha_vjp(y, dy, alpha=1.5, *, axis=-1, where=None)
 entmax_double_backward(y, dy, v, alpha=1.5, *, axis=-1, scale=1.0)
@@ -55,7 +56,11 @@ sparsemax_double_backward(y, dy, v, *, axis=-1, scale=1.0)
 sparsemax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
-""".replace("{SEGMENTS}", SEGMENTS).strip().splitlines()  # noqa: E501
+""".replace("{SEGMENTS}", SEGMENTS)
+    .replace("{OUT}", "out=None")
+    .strip()
+    .splitlines()
+)
 
 OTHERS = """
 CrossEntropy(axis=-1, *, label_smoothing=0.0, ignore_index=None, reduction='mean')

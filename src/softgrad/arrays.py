@@ -302,38 +302,23 @@ class Segments:
 
     def __init__(self, shape: tuple[int, ...], offsets: Any, ids: Any, num_segments: Any, axis: Any) -> None:
         self.axis, self.offsets, self.order = checks.segments(offsets, ids, num_segments, axis, shape)
+        self.reduced = (*shape[: self.axis], len(self.offsets) - 1, *shape[self.axis + 1 :])
 
-    def run(self, name: str, arrays: list[Array], scale: float) -> None:
-        """The operation, the last array being written, with the rows sorted by segment."""
-        if not arrays[-1].size:
+    def run(self, name: str, arrays: list[Array], scale: float, numbers: int | None = None) -> None:
+        """The operation, the last array being written; array `numbers` has one float64 for each segment."""
+        like, more = -1 if numbers != len(arrays) - 1 else 0, (0.0,)
+        if not arrays[like].size:
             return
-        if self.order is None:
-            run(name, arrays, (self.axis,), None, scale, offsets=self.offsets)
-            return
-        arrays = [a.take(self.order, self.axis) for a in arrays[:-1]] + [arrays[-1]]
-        run(name, [*arrays[:-1], arrays[0]], (self.axis,), None, scale, offsets=self.offsets)
-        np.moveaxis(arrays[-1], self.axis, 0)[self.order] = np.moveaxis(arrays[0], self.axis, 0)
-
-    def reduce(self, ufunc: np.ufunc, rows: Array, empty: float) -> Array:
-        """One number for each segment; `empty` where it has no rows."""
+        if numbers is not None:
+            whole = arrays[numbers]
+            more = (float(whole.strides[self.axis] // 8),)
+            arrays[numbers] = whole[(slice(None),) * self.axis + (slice(1),)]
+        result = arrays[-1]
         if self.order is not None:
-            rows = rows.take(self.order, self.axis)
-        shape = (*rows.shape[: self.axis], len(self.offsets) - 1, *rows.shape[self.axis + 1 :])
-        result = np.full(shape, empty)
-        some = self.offsets[1:] > self.offsets[:-1]
-        if some.any():
-            np.moveaxis(result, self.axis, 0)[some] = np.moveaxis(
-                ufunc.reduceat(rows, self.offsets[:-1][some], self.axis), self.axis, 0
-            )
-        return result
-
-    def spread(self, numbers: Array) -> Array:
-        """The number of its segment for each row."""
-        ids = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-        if self.order is not None:
-            sorted_ids, ids = ids, np.empty_like(ids)
-            ids[self.order] = sorted_ids
-        return numbers.take(ids, self.axis)
+            arrays = [a if i == numbers else a.take(self.order, self.axis) for i, a in enumerate(arrays)]
+        run(name, arrays, (self.axis,), None, scale, more=more, offsets=self.offsets, like=like)
+        if self.order is not None and numbers != len(arrays) - 1:
+            np.moveaxis(result, self.axis, 0)[self.order] = np.moveaxis(arrays[-1], self.axis, 0)
 
 
 def without(a: Array, where: Array | None, value: float) -> Array:
@@ -403,32 +388,15 @@ def segment_reduce(
     where: Any,
     scale: Any,
 ) -> Array:
-    """logsumexp is max(scale·x) − max(y), y of log_softmax; entropy −Σ p·log p.  In float64."""
     x = checks.floating(x, "x")
     segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
-    logits, log_p, p = segment_weights(segments, x, where, scale)
-    with np.errstate(all="ignore"):
-        if reduction.of_entropy:
-            result = segments.reduce(np.add, np.where(p == 0, 0.0, 0.0 - p * log_p), 0.0)
-        else:
-            top = segments.reduce(np.maximum, logits, -np.inf)
-            result = np.where(np.isinf(top), top, top - segments.reduce(np.maximum, log_p, -np.inf))
-        return returned(result.astype(x.dtype), None)
-
-
-def segment_weights(
-    segments: Segments, x: Array, where: Array | None, scale: float
-) -> tuple[Array, Array, Array]:
-    """scale·x, log_softmax and softmax of it in float64; −inf and 0 where it is masked."""
-    x = without(x.astype(np.float64), where, -np.inf if scale >= 0 else np.inf)
-    log_p, p = np.empty_like(x), np.empty_like(x)
-    segments.run("segment_log_softmax", [x, log_p], scale)
-    segments.run("segment_softmax", [x, p], scale)
-    with np.errstate(invalid="ignore"):
-        logits = np.where(x == -np.inf, x, x * scale)
-    return logits, log_p, p
+    wide = np.full(segments.reduced, reduction.of_nothing)
+    x = without(x, where, -np.inf if scale >= 0 else np.inf)
+    segments.run(f"segment_{reduction.name}", [x, wide], scale, numbers=1)
+    with np.errstate(over="ignore"):
+        return returned(wide.astype(x.dtype), None)
 
 
 def segment_reduce_vjp(
@@ -444,25 +412,21 @@ def segment_reduce_vjp(
     scale: Any,
     out: Array | None,
 ) -> Array:
-    """dy·p of logsumexp, and the product of softmax with −log p of entropy, for one dy a segment."""
-    x = checks.floating(x, "x")
+    x, dy = checks.in_one_dtype([checks.floating(x, "x"), checks.floating(dy, "dy")])
     segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
-    dy = checks.floating(dy, "dy")
-    shape = (*x.shape[: segments.axis], len(segments.offsets) - 1, *x.shape[segments.axis + 1 :])
-    if dy.shape != shape:
-        raise ValueError(f"dy has shape {dy.shape}; it takes one number for each segment: give shape {shape}")
+    if dy.shape != segments.reduced:
+        raise ValueError(
+            f"dy has shape {dy.shape}; it takes one number for each segment: give shape {segments.reduced}"
+        )
     result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
-    _, log_p, p = segment_weights(segments, x, where, scale)
-    if reduction.of_entropy:
-        slope = np.empty_like(p)
-        segments.run("segment_softmax_vjp", [p, np.where(p == 0, 0.0, log_p), slope], -scale)
-    else:
-        slope = p * scale
     with np.errstate(all="ignore"):
-        slope *= segments.spread(dy.astype(np.float64))
-        np.copyto(result, np.where(p == 0, 0.0, slope + 0.0), casting="unsafe")
+        factors = np.asarray(dy.astype(np.float64) * scale)
+    x = without(x, where, -np.inf if scale >= 0 else np.inf)
+    segments.run(f"segment_{reduction.name}_vjp", [factors, x, result], scale, numbers=0)
+    if where is not None:
+        np.copyto(result, 0.0, where=~where)
     return returned(result, out)
 
 

@@ -227,12 +227,15 @@ def run(
 ) -> None:
     """What `call.run` does."""
     if offsets is not None:
-        axis, size = axes[0], known(dtype).itemsize
-        for begin, end in pairwise(offsets.tolist()):
+        axis, size, name = axes[0], known(dtype).itemsize, name.removeprefix("segment_")
+        for number, (begin, end) in enumerate(pairwise(offsets.tolist())):
             part = (*shape[:axis], end - begin, *shape[axis + 1 :])
-            begins = [at + begin * steps[axis] * size for at, steps in zip(addresses, strides, strict=True)]
+            begins = [
+                at + (8 * int(more[0]) * number if i == PER_ROW.get(name) else begin * steps[axis] * size)
+                for i, (at, steps) in enumerate(zip(addresses, strides, strict=True))
+            ]
             if begin < end:
-                run(name.removeprefix("segment_"), dtype, part, begins, strides, axes, where, scale, nothing)
+                run(name, dtype, part, begins, strides, axes, where, scale, nothing)
         return
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)

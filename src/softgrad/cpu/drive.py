@@ -20,8 +20,9 @@ SCALE, LOW, NOTHING, FACTOR, LOST, FILL = range(6)
 MORE = FILL + MOST  # what else a kernel takes
 ALPHA = MORE  # of entmax
 # of rows in segments, as integers: the address of the offsets, how many segments, the address of the kernel
-# of whole rows; and how many columns there are if they are 8, 16 or 24 and lie without a gap, else 0
-CUTS, SEGMENTS, WHOLE, COLUMNS_PACKED = range(MORE, MORE + 4)
+# of whole rows; how many columns there are if they are 8, 16 or 24 and lie without a gap, else 0; the number
+# of the first segment, and how far apart the numbers of two segments lie where each has one
+CUTS, SEGMENTS, WHOLE, COLUMNS_PACKED, FIRST, NEXT = range(MORE, MORE + 6)
 
 # what stands where in a plan
 (

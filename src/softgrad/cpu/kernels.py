@@ -144,18 +144,49 @@ OPERATIONS = {
         part="softmax_vjp",
     ),
     "segment_log_softmax": Operation(
-        *(1, segments.each_rows, softmax.rows_room, segments.each_columns, softmax.columns_room),
+        *(1, segments.maps_rows, softmax.rows_room, segments.maps_columns, softmax.columns_room),
         fill=(ABSENT, ABSENT),
         logits=True,
         part="log_softmax",
     ),
     "segment_log_softmax_vjp": Operation(
-        *(2, segments.each_rows, softmax.rows_room, segments.each_columns, softmax.columns_room),
+        *(2, segments.maps_rows, softmax.rows_room, segments.maps_columns, softmax.columns_room),
         fill=(ABSENT,),
         part="log_softmax_vjp",
     ),
     "segment_log_softmax_jvp": Operation(
-        2, segments.each_rows, log_products.weights_room, fill=(ABSENT,), part="log_softmax_jvp"
+        2, segments.maps_rows, log_products.weights_room, fill=(ABSENT,), part="log_softmax_jvp"
+    ),
+    "segment_logsumexp": Operation(
+        *(1, segments.reduce_rows, softmax.rows_room, segments.reduce_columns, softmax.columns_room),
+        fill=(ABSENT,),
+        logits=True,
+        per_row=(1,),
+        part="logsumexp",
+    ),
+    "segment_logsumexp_vjp": Operation(
+        *(2, segments.reduce_vjp_rows, softmax.rows_room),
+        *(segments.reduce_vjp_columns, softmax.columns_room),
+        fill=(0.0, ABSENT),
+        logits=True,
+        per_row=(0,),
+        part="logsumexp_vjp",
+    ),
+    "segment_entropy": Operation(
+        *(1, segments.reduce_rows, reductions.kept_rows_room),
+        *(segments.reduce_columns, reductions.kept_columns_room),
+        fill=(ABSENT,),
+        logits=True,
+        per_row=(1,),
+        part="entropy",
+    ),
+    "segment_entropy_vjp": Operation(
+        *(2, segments.reduce_vjp_rows, softmax.rows_room),
+        *(segments.reduce_vjp_columns, softmax.columns_room),
+        fill=(0.0, ABSENT),
+        logits=True,
+        per_row=(0,),
+        part="entropy_vjp",
     ),
 }
 

@@ -13,11 +13,27 @@ import numpy as np
 from numba import int64, njit, uint32, uint64
 
 from . import softmax, vjp
-from .drive import COLUMNS_PACKED, CUTS, KEPT, MORE, MOST, PART, REDUCED, RUN, SEGMENTS, SIZES, WHOLE, N
+from .drive import (
+    COLUMNS_PACKED,
+    CUTS,
+    FIRST,
+    KEPT,
+    MORE,
+    MOST,
+    NEXT,
+    PART,
+    REDUCED,
+    RUN,
+    SEGMENTS,
+    SIZES,
+    WHOLE,
+    N,
+)
 from .exp import upper_half
 from .intrinsics import (
     address_of,
     after,
+    bytes_of,
     call,
     choose,
     fma,
@@ -261,26 +277,55 @@ def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, r
 
 @helper
 def each(a, b, c, a_step, b_step, c_step, a_next, b_next, c_next, width, numbers, room):
-    """All segments by the kernel of whole rows, or columns; from element to element it is `next`."""
+    """All segments by the kernel of whole rows, or columns.
+
+    In an array the elements of a segment are `next` bytes apart; 0 for an array of one number for each.
+    """
     offsets, segments, _ = cuts(numbers)
-    whole = pointer_to(address_of(numbers), int64(0))[WHOLE]
+    more = pointer_to(address_of(numbers), int64(0))
+    whole, first, apart = more[WHOLE], more[FIRST], 8 * int64(numbers[NEXT])
+    a, b, c = address_of(a), address_of(b), address_of(c)
     for s in range(segments):
-        at, n = offsets[s] - offsets[0], offsets[s + 1] - offsets[s]
+        at, n, number = offsets[s] - offsets[0], offsets[s + 1] - offsets[s], (first + s) * apart
+        here = a + choose(a_next == 0, number, at * a_next)
+        there, beyond = b + choose(b_next == 0, number, at * b_next), c + at * c_next
         if n > 0:
             call(
-                *(whole, address_of(after(a, at * a_next)), address_of(after(b, at * b_next))),
-                *(address_of(after(c, at * c_next)), int64(0), a_step, b_step, c_step, int64(0)),
+                *(whole, here, there, beyond, int64(0), a_step, b_step, c_step, int64(0)),
                 *(n, width, address_of(numbers), room),
             )
 
 
-def each_rows(a, b, c, _, a_step, b_step, c_step, __, n, count, numbers, room):
-    one = int64(1)
-    each(a, b, c, a_step, b_step, c_step, one, one, one, count, numbers, room)
+def maps_rows(a, b, c, _, a_step, b_step, c_step, __, n, count, numbers, room):
+    """Of arrays which all have the elements of the segments."""
+    item = int64(bytes_of(a))
+    each(a, b, c, a_step, b_step, c_step, item, item, item, count, numbers, room)
 
 
-def each_columns(a, b, c, _, a_step, b_step, c_step, __, n, width, numbers, room):
-    each(a, b, c, a_step, b_step, c_step, a_step, b_step, c_step, width, numbers, room)
+def maps_columns(a, b, c, _, a_step, b_step, c_step, __, n, width, numbers, room):
+    item = int64(bytes_of(a))
+    a_next, b_next, c_next = a_step * item, b_step * item, c_step * item
+    each(a, b, c, a_step, b_step, c_step, a_next, b_next, c_next, width, numbers, room)
+
+
+def reduce_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
+    """One number of each segment."""
+    each(x, found, x, x_step, step, int64(0), int64(bytes_of(x)), int64(0), int64(0), count, numbers, room)
+
+
+def reduce_columns(x, found, _, __, x_step, step, ___, ____, n, width, numbers, room):
+    x_next = x_step * int64(bytes_of(x))
+    each(x, found, x, x_step, step, int64(0), x_next, int64(0), int64(0), width, numbers, room)
+
+
+def reduce_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
+    item = int64(bytes_of(x))
+    each(dy, x, dx, dy_step, x_step, dx_step, int64(0), item, item, count, numbers, room)
+
+
+def reduce_vjp_columns(dy, x, dx, _, dy_step, x_step, dx_step, __, n, width, numbers, room):
+    item = int64(bytes_of(x))
+    each(dy, x, dx, dy_step, x_step, dx_step, int64(0), x_step * item, dx_step * item, width, numbers, room)
 
 
 def softmax_rows_room(n: int, narrow: bool) -> int:
@@ -300,7 +345,7 @@ def vjp_columns_room(n: int, width: int, narrow: bool) -> int:
 
 
 HEAD = 3 + MOST  # numbers that `drive.drive` is given
-FOR_A_BLOCK = HEAD + COLUMNS_PACKED + 1  # and the numbers of the call; the plan follows, and scratch memory
+FOR_A_BLOCK = HEAD + NEXT + 1  # and the numbers of the call; the plan follows, and scratch memory
 
 
 def drive(given, memory, start, stop):
@@ -320,6 +365,7 @@ def drive(given, memory, start, stop):
     copied(pointer_to(given[0], int64(0)), plan, fields)
     own[0], own[1] = address_of(plan), address_of(numbers)
     numbers[WHOLE], numbers[COLUMNS_PACKED] = plan[PART], given[HEAD + 5]
+    numbers[NEXT] = pointer_to(given[1], int64(0))[MORE]  # a float64, if there is one
     steps, each = SIZES + plan[KEPT] + plan[REDUCED], plan[KEPT] + plan[REDUCED] + 2
     while start < stop:
         block = start // tiles
@@ -327,6 +373,7 @@ def drive(given, memory, start, stop):
         n = offsets[edges[block + 1]] - offsets[first]
         plan[N] = plan[RUN] = n
         numbers[CUTS], numbers[SEGMENTS] = address_of(after(offsets, first)), edges[block + 1] - first
+        numbers[FIRST] = first
         for i in range(MOST):
             of_array = steps + (i + 1) * each
             own[2 + i] = given[2 + i] + offsets[first] * plan[of_array - 2] * plan[of_array - 1]
