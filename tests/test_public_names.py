@@ -66,6 +66,7 @@ OTHERS = """
 CrossEntropy(axis=-1, *, label_smoothing=0.0, ignore_index=None, reduction='mean')
 Entmax(alpha=1.5, axis=-1, *, where=None, scale=1.0, empty='zero')
 LogSoftmax(axis=-1, *, where=None, scale=1.0, empty='zero')
+SinkSoftmax(axis=-1, *, where=None, scale=1.0)
 Softmax(axis=-1, *, where=None, scale=1.0, empty='zero')
 SoftmaxJacobian(y, *, axis=-1)
 Sparsemax(axis=-1, *, where=None, scale=1.0, empty='zero')

@@ -268,3 +268,24 @@ def test_any_layout(kind):
     dx, dsink = sink_softmax_vjp(y, y_sink, dy, axis=1, where=where)
     for result, target in zip((y, y_sink, dx, dsink), expected, strict=True):
         np.testing.assert_allclose(result, target, rtol=1e-13, atol=1e-17)
+
+
+def test_the_layers():
+    rng = np.random.default_rng(10)
+    x, dy, sink, scale = (
+        rng.normal(size=(4, 7)),
+        rng.normal(size=(4, 7)),
+        rng.normal(size=(4, 1)),
+        np.full((4, 1), 2),
+    )
+    layer = softgrad.SinkSoftmax(scale=scale)
+    with pytest.raises(RuntimeError, match="before forward"):
+        layer.backward(dy)
+    y, y_sink = sink_softmax(x, sink, scale=scale)
+    assert_array_equal(layer.forward(x, sink), y)
+    for one, other in zip(layer.backward(dy), sink_softmax_vjp(y, y_sink, dy, scale=scale), strict=True):
+        assert_array_equal(one, other)
+    layer = softgrad.Softmax(scale=scale)
+    assert_array_equal(layer.forward(x), softmax(x, scale=scale))
+    assert_array_equal(layer.backward(dy), softmax_vjp(softmax(x, scale=scale), dy, scale=scale))
+    assert "scale=[[2]" in repr(layer)

@@ -7,7 +7,7 @@ from . import functional
 from .explain import explain
 from .functional import *  # noqa: F403
 from .jacobian import SoftmaxJacobian, softmax_jacobian
-from .layers import CrossEntropy, Entmax, LogSoftmax, Softmax, Sparsemax
+from .layers import CrossEntropy, Entmax, LogSoftmax, SinkSoftmax, Softmax, Sparsemax
 from .threads import get_num_threads, set_num_threads
 
 
@@ -24,6 +24,7 @@ __all__ = [
     "CrossEntropy",
     "Entmax",
     "LogSoftmax",
+    "SinkSoftmax",
     "Softmax",
     "SoftmaxJacobian",
     "Sparsemax",

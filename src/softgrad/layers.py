@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from . import arrays, checks
@@ -28,7 +29,7 @@ class Layer:
         axis: Axis = -1,
         *,
         where: npt.ArrayLike | None = None,
-        scale: float = 1.0,
+        scale: float | npt.ArrayLike = 1.0,
         empty: Empty = "zero",
     ) -> None:
         self.axis = axis
@@ -70,7 +71,7 @@ class Layer:
     def __repr__(self) -> str:
         options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
         options += ["where=..."] if self.where is not None else []
-        options += [f"scale={self.scale}"] if self.scale != 1.0 else []
+        options += [f"scale={self.scale}"] if np.any(np.not_equal(self.scale, 1.0)) else []
         options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
         return f"{type(self).__name__}({', '.join(options)})"
 
@@ -94,6 +95,60 @@ class Softmax(Layer):
     """
 
     map = SOFTMAX
+
+
+class SinkSoftmax:
+    """Softmax with a sink as a layer: `forward` returns y, `backward` takes ∂L/∂y to ∂L/∂x and ∂L/∂sink.
+
+    Parameters
+    ----------
+    axis, where, scale
+        As for `softgrad.sink_softmax`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.SinkSoftmax()
+    >>> layer.forward(np.array([[1.0, 2.0, 3.0]]), 0.0).round(4)
+    array([[0.0871, 0.2369, 0.6439]])
+    >>> dx, dsink = layer.backward(np.array([[1.0, 0.0, 0.0]]))
+    >>> dx.round(4), dsink.round(4)
+    (array([[ 0.0796, -0.0206, -0.0561]]), array([[-0.0028]]))
+    """
+
+    def __init__(
+        self,
+        axis: Axis = -1,
+        *,
+        where: npt.ArrayLike | None = None,
+        scale: float | npt.ArrayLike = 1.0,
+    ) -> None:
+        self.axis = axis
+        self.where = where
+        self.scale = scale
+        self.y: tuple[Array, Array] | None = None
+
+    def forward(self, x: npt.ArrayLike, sink: npt.ArrayLike) -> Array:
+        """y for the logits `x` and the sink; it keeps y and y_sink."""
+        self.y = arrays.sink_softmax(x, sink, axis=self.axis, where=self.where, scale=self.scale)
+        return self.y[0]
+
+    def backward(self, dy: npt.ArrayLike) -> tuple[Array, Array]:
+        """∂L/∂x, and ∂L/∂sink for each row, with the axis at length 1.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        if self.y is None:
+            raise RuntimeError(
+                "SinkSoftmax.backward was called before forward, which gives it the y it needs"
+            )
+        y, y_sink = self.y
+        return arrays.sink_product(
+            "vjp", y, y_sink, dy, None, axis=self.axis, where=self.where, scale=self.scale
+        )
 
 
 class LogSoftmax(Layer):
