@@ -143,7 +143,7 @@ class SinkSoftmax:
         """
         if self.y is None:
             raise RuntimeError(
-                "SinkSoftmax.backward was called before forward, which gives it the y it needs"
+                "SinkSoftmax.backward was called before forward, which gives it its y"
             )
         y, y_sink = self.y
         return arrays.sink_product(
