@@ -146,10 +146,8 @@ class SoftmaxJacobian(Operator):
 
     Raises
     ------
-    TypeError, numpy.exceptions.AxisError
-        As for `softmax_vjp`.
-    ValueError
-        An entry of `y` is below 0.
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax_vjp`; also if an entry of `y` is below 0.
 
     Notes
     -----
@@ -170,8 +168,7 @@ class SoftmaxJacobian(Operator):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> J = softgrad.SoftmaxJacobian([0.25, 0.75])
     >>> J @ np.array([1.0, 0.0])
     array([ 0.1875, -0.1875])
@@ -219,13 +216,9 @@ class SoftmaxJacobian(Operator):
 
         .. math:: J_{ii} = p_i \sum_{k \ne i} p_k / \sum_k p_k
 
-        Notes
-        -----
         *Error*: each entry is within 1 eps (float64: 3 eps) of itself, and half the smallest subnormal.
         Where p_i is nearly 1, the sum of the others is not computed as 1 − p_i.
 
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([1.0, 1e-30]).diagonal()
         array([1.e-30, 1.e-30])
@@ -235,12 +228,8 @@ class SoftmaxJacobian(Operator):
     def trace(self) -> Array:
         """The sum of the diagonal, of the shape of the batch.
 
-        Notes
-        -----
         *Error*: 1 eps (float64: 4 eps) of itself, and half the smallest subnormal.
 
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([0.5, 0.5]).trace()
         np.float64(0.5)
@@ -254,8 +243,6 @@ class SoftmaxJacobian(Operator):
         (Geršgorin), which is at most Σp/2.  The largest eigenvalue is at least half of it.  It is rounded
         upwards.
 
-        Examples
-        --------
         >>> import softgrad
         >>> J = softgrad.SoftmaxJacobian([[0.25, 0.25, 0.25, 0.25], [1e-9, 0.0, 0.0, 1.0]])
         >>> J.max_eigenvalue_bound(), J.eigvalsh().max(axis=-1)
@@ -280,10 +267,7 @@ class SoftmaxJacobian(Operator):
 
         For z of independent numbers from N(0, 1), ``J.sqrt() @ z`` has the covariance J.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import softgrad
+        >>> import numpy as np, softgrad
         >>> S = softgrad.SoftmaxJacobian([0.5, 0.5]).sqrt()
         >>> S.dense() @ S.T.dense()
         array([[ 0.25, -0.25],
@@ -300,23 +284,8 @@ class SoftmaxJacobian(Operator):
 
         where the means are taken over the entries with p_i > 0, and x is 0 at the others.
 
-        Parameters
-        ----------
-        b : array_like
-            A vector ``batch + (n,)`` or a matrix ``batch + (n, k)``, as for ``J @ v``.
+        b is a vector ``batch + (n,)`` or a matrix ``batch + (n, k)``, as for ``J @ v``; x has its shape.
 
-        Returns
-        -------
-        numpy.ndarray
-            x, of the shape of `b`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for ``J @ v``.
-
-        Notes
-        -----
         J is singular along 1, and where p_i = 0; so of `b` the mean over the entries with p_i > 0, and
         the other entries, have no part in x.  (NaN or inf there make their row NaN all the same.)
 
@@ -324,8 +293,6 @@ class SoftmaxJacobian(Operator):
         c = b − b̄ and ε = 2⁻⁵², that of float64 for every dtype: that is what changes of 4·ε in the entries
         of c may do.
 
-        Examples
-        --------
         >>> import softgrad
         >>> J = softgrad.SoftmaxJacobian([0.5, 0.25, 0.25, 0.0])
         >>> x = J.solve([1.0, 0.0, -1.0, 0.0])
@@ -337,18 +304,12 @@ class SoftmaxJacobian(Operator):
     def eigvalsh(self) -> Array:
         """The eigenvalues in ascending order, ``batch + (n,)``.
 
-        Notes
-        -----
         One is 0.  The others lie one each between neighbours in the sorted p, at the root of the secular
         equation there.
 
         *Error*: each is within 1 eps (float64: 4 eps) of itself, however small, and half the smallest
-        subnormal.
+        subnormal.  *Time* O(n²) and *memory* O(n) for each row.
 
-        *Time* O(n²) and *memory* O(n) for each row.
-
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([0.5, 0.25, 0.25, 0.0]).eigvalsh()
         array([0.   , 0.   , 0.25 , 0.375])

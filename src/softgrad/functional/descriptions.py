@@ -70,9 +70,8 @@ bool
     Whether the result keeps the reduced axes, with length 1.""",
     "out": """
 numpy.ndarray, optional
-    Where to write the result: any writeable array of its shape and dtype, strided or not{in_place}.  With
-    it nothing is allocated that grows with the arrays, but for a few rows where these are longer than 1 MB
-    for each thread.""",
+    Where to write the result: any writeable array of its shape and dtype, strided or not{in_place}.
+    With it, scratch memory is at most 1 MB a thread, or some rows (3 to 12) if those are longer.""",
 }
 
 # by the end of the function's name, the first that fits
@@ -98,6 +97,13 @@ y : numpy.ndarray
     NumPy scalar.""",
 }
 
+WITH_VJP_EXAMPLE = """
+>>> import numpy as np, softgrad
+>>> y, vjp = softgrad.{forward}_with_vjp(np.array([1.0, 0.5, -1.0]), scale=0.5)
+>>> dy = np.array([1.0, 0.0, 0.0])
+>>> np.array_equal(vjp(dy), softgrad.{forward}_vjp(y, dy, scale=0.5))
+True"""
+
 RAISES = """
 TypeError
     An array is boolean, complex, of objects, masked, or of another library on the CPU than NumPy and
@@ -114,7 +120,7 @@ DEFAULTS = {
     "result": "y, of its shape",
     "masked": "; the result is 0 there",
     "absent": "0",
-    "in_place": ".  It may be an input itself",
+    "in_place": ",\n    and also an input itself",
     "returned": "y",
     "kept": "y",
 }
@@ -137,11 +143,13 @@ def documented(forward: str, **words: str) -> Callable[[Function], Function]:
         summary, *others = re.split(r"(?m)^(?=(?:Returns|Notes|Examples)\n--)", text)
         names = inspect.signature(function).parameters
         parameters = "\n".join(f"{name} : {PARAMETERS[name].strip()}" for name in names)
+        if not others:
+            others = [section("Examples", WITH_VJP_EXAMPLE)]
         if not others[0].startswith("Returns"):
             ending = next(ending for ending in RETURNS if function.__name__.endswith(ending))
             others.insert(0, section("Returns", RETURNS[ending]))
         others.insert(1, section("Raises", RAISES))
-        function.__doc__ = "".join([summary, section("Parameters", parameters), *others])
+        function.__doc__ = "".join([f"{summary.rstrip()}\n\n", section("Parameters", parameters), *others])
         return function
 
     return add

@@ -60,9 +60,8 @@ def logsumexp_vjp(
 
     Notes
     -----
-    *Residual*: x, which a caller has anyway, so that nothing is saved.  The gradient is dy times softmax
-    of x.  From the result, as exp(x − result), it would be off by what rounding took from the result, at
-    1000 up to 256 eps; and a saved softmax is another array of the size of x.
+    *Residual*: x, which a caller has anyway.  From the result, as exp(x − result), the gradient would be off
+    by what rounding took from the result, at 1000 up to 256 eps.
 
     *Error*: at most 4·eps of each element, and the smallest subnormal; float16 and bfloat16 are rounded once,
     0.51 ulp.  A p below the smallest subnormal is 0, and so is dx.
@@ -150,8 +149,6 @@ def entropy_vjp(
 
     Notes
     -----
-    *Residual*: x, from which p and the mean of t are found with more digits than they would be saved with.
-
     *Error*: with t = s·x and m its mean under p,
 
     .. math:: |dx_i - dx^*_i| \le C\, eps\, \bigl(|dx^*_i| + |s\, dy|\, p_i \sum_k p_k |t_k - m|\bigr)
