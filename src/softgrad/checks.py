@@ -241,10 +241,10 @@ def one_axis(axis: Any, ndim: int, what: str) -> int:
     return axes(axis, ndim)[0]
 
 
-def segments(offsets_given: Any, axis: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
-    """The one axis that is cut into segments, as a tuple, and where it is cut."""
-    along = one_axis(axis, len(shape), "segments")
-    return (along,), offsets(offsets_given, shape[along] if shape else 1)
+def segments(given: Any, axis: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
+    """The one axis that is cut into segments, as a tuple, and the offsets."""
+    cut = one_axis(axis, len(shape), "segments")
+    return (cut,), offsets(given, shape[cut] if shape else 1)
 
 
 def offsets(given: Any, size: int) -> Array:
