@@ -58,7 +58,7 @@ def kind(value: Any) -> str:
 
 
 def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> None:
-    """Refuse masked arrays and those of other libraries: a conversion without a word would be no help."""
+    """Refuse masked arrays, and those of other libraries: nobody expects a NumPy array for one of them."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array{takes}: give {instead_of_masked}")
     if isinstance(value, (np.ndarray, np.generic)):
