@@ -67,7 +67,7 @@ class Caller:
     def call(
         self, function: Callable[..., Any], outs: tuple[tuple[Any, Any], ...], *arguments: Any, **options: Any
     ) -> Any:
-        """Call a function of tensors with arrays; `outs` are tensors that it may return, with their arrays."""
+        """Call a function of tensors with arrays; `outs`: tensors that it may return, with their arrays."""
         with torch.no_grad(), self.current():
             tensors = {id(a): self.tensor(a) for a in (*arguments, *options.values()) if is_array(a)}
             out = options.get("out")

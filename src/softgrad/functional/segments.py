@@ -71,13 +71,9 @@ def segment_softmax_vjp(
 def segment_softmax_jvp(
     y: ArrayLike, dx: ArrayLike, offsets: ArrayLike, *, axis: int = 0, scale: float = 1.0, out: Out = None
 ) -> Array:
-    r"""The change of ``y = segment_softmax(scale * x, offsets)`` along a tangent dx of x, given y.
+    """The change of ``y = segment_softmax(scale * x, offsets)`` along a tangent dx of x, given y.
 
-    .. math::
-        dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr),
-        \quad k \text{ in the segment of } i
-
-    The Jacobian is symmetric: this is the product of `segment_softmax_vjp`, with its error.
+    The Jacobian is symmetric: this is `segment_softmax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------

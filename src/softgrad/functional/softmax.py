@@ -107,11 +107,9 @@ def softmax_vjp(
 def softmax_jvp(
     y: ArrayLike, dx: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
 ) -> Array:
-    r"""The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
+    """The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
 
-    .. math:: dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr)
-
-    The Jacobian is symmetric: this is the product of `softmax_vjp`, with its error.
+    The Jacobian is symmetric: this is `softmax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------

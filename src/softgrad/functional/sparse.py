@@ -65,12 +65,9 @@ def sparsemax_vjp(
 def sparsemax_jvp(
     y: ArrayLike, dx: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
 ) -> Array:
-    r"""The change of ``y = sparsemax(scale * x)`` along a tangent dx of x, given y.
+    """The change of ``y = sparsemax(scale * x)`` along a tangent dx of x, given y.
 
-    .. math:: dy_i = s \Bigl(dx_i - \frac{1}{|S|} \sum_{k \in S} dx_k\Bigr) \text{ for } i \in S,
-        \text{ else } 0, \quad S = \{i : y_i > 0\}
-
-    The Jacobian is symmetric: this is the product of `sparsemax_vjp`, with its error.
+    The Jacobian is symmetric: this is `sparsemax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------
@@ -206,12 +203,9 @@ def entmax_jvp(
     scale: float = 1.0,
     out: Out = None,
 ) -> Array:
-    r"""The change of ``y = entmax(scale * x, alpha)`` along a tangent dx of x, given y.
+    """The change of ``y = entmax(scale * x, alpha)`` along a tangent dx of x, given y.
 
-    .. math:: dy_i = s\, w_i \Bigl(dx_i - \frac{\sum_k w_k\, dx_k}{\sum_k w_k}\Bigr), \quad
-        w_i = y_i^{2-\alpha} \text{ where } y_i > 0 \text{, else } 0
-
-    The Jacobian is symmetric: this is the product of `entmax_vjp`, with its error.
+    The Jacobian is symmetric: this is `entmax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------
