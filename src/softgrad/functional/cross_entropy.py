@@ -11,10 +11,10 @@ from ..checks import Array, Out, Reduction
 from ..dispatch import library
 from .descriptions import documented
 
-AXIS = "int\n    The axis of the n classes (PyTorch has it at 1)."
+WORDS = {"axes": "int", "rows": "The axis of the n classes (PyTorch has it at 1).", "infinite": ""}
 
 
-@documented("cross_entropy", axis=AXIS)
+@documented("cross_entropy", **WORDS)
 def cross_entropy(
     x: ArrayLike,
     target: ArrayLike,
@@ -68,7 +68,7 @@ def cross_entropy(
     )
 
 
-@documented("cross_entropy", axis=AXIS, in_place=",\n    and also `x` itself")
+@documented("cross_entropy", **WORDS, in_place=", and also `x` itself")
 def cross_entropy_with_vjp(
     x: ArrayLike,
     target: ArrayLike,

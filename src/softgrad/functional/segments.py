@@ -11,10 +11,10 @@ from ..checks import Array, Out
 from ..dispatch import library
 from .descriptions import documented
 
-AXIS = "int\n    The axis that is cut into segments, which are its rows.  All others are kept."
+WORDS = {"axes": "int", "rows": "The axis that is cut into segments, which are its rows."}
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax(
     x: ArrayLike, offsets: ArrayLike, *, axis: int = 0, scale: float = 1.0, out: Out = None
 ) -> Array:
@@ -42,7 +42,7 @@ def segment_softmax(
     return library(x).segment_softmax(x, offsets, axis=axis, scale=scale, out=out)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_vjp(
     y: ArrayLike, dy: ArrayLike, offsets: ArrayLike, *, axis: int = 0, scale: float = 1.0, out: Out = None
 ) -> Array:
@@ -67,7 +67,7 @@ def segment_softmax_vjp(
     return library(y).segment_product("vjp", y, dy, offsets, axis=axis, scale=scale, out=out)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_jvp(
     y: ArrayLike, dx: ArrayLike, offsets: ArrayLike, *, axis: int = 0, scale: float = 1.0, out: Out = None
 ) -> Array:
@@ -85,7 +85,7 @@ def segment_softmax_jvp(
     return library(y).segment_product("jvp", y, dx, offsets, axis=axis, scale=scale, out=out)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_with_vjp(
     x: ArrayLike, offsets: ArrayLike, *, axis: int = 0, scale: float = 1.0, out: Out = None
 ) -> tuple[Array, Callable[..., Array]]:
