@@ -14,12 +14,12 @@ from softgrad import (
     entropy,
     entropy_vjp,
     entropy_with_vjp,
+    formulas,
     logsumexp,
     logsumexp_vjp,
     logsumexp_with_vjp,
     softmax,
 )
-from softgrad.formulas import entropy as formulas
 from softgrad.specs import REDUCTIONS
 from softgrad.testing import cases, measures, oracle
 from softgrad.testing import log_softmax as exact
@@ -275,6 +275,25 @@ def test_scale(name, dtype, scale):
     x, dy = cases.logits(100, dtype), gradients(len(cases.logits(100, dtype)), dtype)
     ASSERT[name](function(x, scale=scale), true(x, scale=scale))
     assert_vjp(name, vjp(x, dy, scale=scale), x, dy, scale=scale)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@each_axis
+@each_dtype
+@each
+def test_scale_times_dy_may_overflow(name, dtype, axis, sign):
+    """dx is finite where it is in exact arithmetic: p is 0, or as small as scale·dy is large."""
+    large, scale = {"float64": (1e300, 1e20), "float16": (6e4, 1e38)}.get(str(dtype), (1e30, 1e38))
+    far = [-700, -300, -40] if dtype == FLOAT64 else [-100, -80, -20]
+    rows = [[0, *(t / scale for t in far), -1], [0, 0, -1, -1, -1], [0, 0, 0, -1, -INF]]
+    x, dy = sign * np.array(rows).astype(dtype), np.array([large, -large, 1 / large]).astype(dtype)
+    true, allowed = vjp_allowed(name, x, dy, scale=sign * scale)
+    lost = np.abs(true) > float(measures.info(dtype).max)
+    for out in (None, turned(x.copy(), axis)):
+        given = turned(x, axis) if out is None else out
+        dx = turned(BOTH[name][1](given, dy, axis=axis, scale=sign * scale, out=out), axis)
+        np.testing.assert_array_equal(dx[lost], np.copysign(INF, true[lost]).astype(dtype))
+        assert_within(dx[~lost], true[~lost], allowed[~lost])
 
 
 @each_axis

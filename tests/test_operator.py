@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import softgrad
 from softgrad import SoftmaxJacobian, threads
 from softgrad.cpu import machine
-from softgrad.numpy.jacobian import total
+from softgrad.jacobian import total
 from softgrad.testing import cases, measures
 
 DTYPES = cases.DTYPES

@@ -10,6 +10,7 @@ import functools
 import math
 import numbers
 import operator
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
 import ml_dtypes
@@ -19,7 +20,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
+Where = npt.ArrayLike | None
+Out = Array | None
 Empty = Literal["zero", "nan", "raise"]
+Reduction = Literal["mean", "sum", "none"]
 
 FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 
@@ -35,9 +39,17 @@ TAKEN = "softgrad takes float16, bfloat16, float32 and float64 (integers become 
 # the kinds of devices whose arrays softgrad.dlpack takes, as DLPack counts them: CUDA, and its managed memory
 ON_DEVICE = CUDA, MANAGED = 2, 13
 
+NUMBERS = float, int, numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16  # the usual first, for speed
 LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
 LARGEST_ALPHA = 1e300  # scale·alpha is still a number
-EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}
+EMPTY = {"zero": 0.0, "nan": math.nan, "raise": math.nan}  # what the kernels write to an empty row
+EMPTY_ROW = (
+    "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
+    "empty='nan', or leave such rows out"
+)
+
+
+# --- arrays -------------------------------------------------------------------------------------------
 
 
 def kind(value: Any) -> str:
@@ -45,8 +57,10 @@ def kind(value: Any) -> str:
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
-def of_numpy(value: Any, name: str) -> None:
-    """Refuse the arrays of other libraries: whoever gives one wants one back, and no silent conversion."""
+def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> None:
+    """Refuse masked arrays, and those of other libraries: nobody expects a NumPy array for one of them."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array{takes}: give {instead_of_masked}")
     if isinstance(value, (np.ndarray, np.generic)):
         return
     if hasattr(value, "__dlpack__"):
@@ -70,12 +84,8 @@ def array(value: Any, name: str) -> Array:
     """`value` as an aligned array of a dtype in FLOATS, or of integers; a view of it where that is one."""
     if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, which softgrad does not take: give {name}.data, "
-            f"and where=~numpy.ma.getmaskarray({name}) for the mask"
-        )
-    of_numpy(value, name)
+    unmasked = f"{name}.data, and where=~numpy.ma.getmaskarray({name}) for the mask"
+    of_numpy(value, name, unmasked, ", which softgrad does not take")
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -99,6 +109,12 @@ def floating(value: Any, name: str) -> Array:
     """`array`, with integers converted to float64."""
     given = array(value, name)
     return given if given.dtype in FLOATS else given.astype(np.float64)
+
+
+def logits(x: Any) -> tuple[Array, np.dtype[Any]]:
+    """`x` as an array, which may hold integers, and the dtype of what is made of it."""
+    given = array(x, "x")
+    return given, given.dtype if given.dtype in FLOATS else np.dtype(np.float64)
 
 
 def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
@@ -126,8 +142,8 @@ def in_one_dtype(arrays: list[Array]) -> list[Array]:
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) == 1:
         return arrays
-    target = promoted(dtypes)
-    return [a.astype(target, copy=False) for a in arrays]
+    dtype = promoted(dtypes)
+    return [a.astype(dtype, copy=False) for a in arrays]
 
 
 def promoted(dtypes: set[np.dtype[Any]]) -> np.dtype[Any]:
@@ -181,6 +197,9 @@ def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool)
     return tuple(size for d, size in enumerate(shape) if d not in axes)
 
 
+# --- axes, segments and masks -------------------------------------------------------------------------
+
+
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, as a tuple of numbers from 0; of a 0-d array, which counts as one number, (0,)."""
     if type(axis) is not int and axis is not None:
@@ -222,11 +241,15 @@ def one_axis(axis: Any, ndim: int, what: str) -> int:
     return axes(axis, ndim)[0]
 
 
+def segments(given: Any, axis: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Array]:
+    """The one axis that is cut into segments, as a tuple, and the offsets."""
+    cut = one_axis(axis, len(shape), "segments")
+    return (cut,), offsets(given, shape[cut] if shape else 1)
+
+
 def offsets(given: Any, size: int) -> Array:
     """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
-    of_numpy(given, "offsets")
+    of_numpy(given, "offsets", "offsets.compressed()", "; it takes whole numbers")
     result = np.asarray(given)
     if result.ndim != 1 or result.size == 0:
         raise ValueError(
@@ -257,9 +280,7 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:
         return None
-    if isinstance(where, np.ma.MaskedArray):
-        raise TypeError("where is a masked array; it takes booleans: give where.filled(False)")
-    of_numpy(where, "where")
+    of_numpy(where, "where", "where.filled(False)", "; it takes booleans")
     result = np.asarray(where)
     if result.dtype != np.bool_:
         raise TypeError(
@@ -274,40 +295,71 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
         ) from None
 
 
+# --- numbers and words --------------------------------------------------------------------------------
+
+
+def real(value: Any, name: str) -> float:
+    """`value` as a float; one that is beyond all floats is inf."""
+    if not isinstance(value, NUMBERS) or value is True:
+        raise TypeError(f"{name} takes a real number, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def number(scale: Any, dtype: np.dtype[Any]) -> float:
     """`scale` as a float that arrays of this dtype can be multiplied by."""
-    if not isinstance(scale, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or scale is True:
-        raise TypeError(f"scale takes a real number, not {type(scale).__name__}")
-    try:
-        factor = float(scale)
-    except OverflowError:
-        factor = math.inf
-    largest = LARGEST_64 if dtype.itemsize == 8 else LARGEST_32  # the 16-bit types are computed in float32
-    if not -largest <= factor <= largest:
-        raise ValueError(f"scale={factor}: it takes a finite number, up to {largest:.3g} for {dtype}")
+    factor = real(scale, "scale")
+    if not -largest(dtype) <= factor <= largest(dtype):
+        raise ValueError(f"scale={factor}: it takes a finite number, up to {largest(dtype):.3g} for {dtype}")
     return factor
+
+
+def largest(dtype: np.dtype[Any]) -> float:
+    """The largest number of the type that arrays of this dtype are computed in."""
+    return LARGEST_64 if dtype.itemsize == 8 else LARGEST_32
 
 
 def alpha(value: Any) -> float:
     """The alpha of entmax, as a float."""
-    if not isinstance(value, (numbers.Real, np.floating, np.integer, ml_dtypes.bfloat16)) or value is True:
-        raise TypeError(f"alpha takes a real number, not {type(value).__name__}")
-    if not 1 <= float(value) <= LARGEST_ALPHA:
+    result = real(value, "alpha")
+    if not 1 <= result <= LARGEST_ALPHA:
         raise ValueError(
             f"alpha={value}: it takes a number from 1 to {LARGEST_ALPHA:.0e}; 1 is softmax, 2 is sparsemax"
         )
-    return float(value)
+    return result
+
+
+def smoothing(value: Any) -> float:
+    """`label_smoothing` as a float."""
+    share = real(value, "label_smoothing")
+    if not 0 <= share <= 1:
+        raise ValueError(f"label_smoothing={share}: it takes a number from 0 to 1")
+    return share
+
+
+def word(value: Any, name: str, words: Collection[str]) -> None:
+    """Refuse another word than these."""
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{name}={value!r}: it takes {', '.join(map(repr, words))}")
 
 
 def choice(empty: Any) -> float:
     """What the kernels write to an empty row."""
-    if not isinstance(empty, str) or empty not in EMPTY:
-        raise ValueError(f"empty={empty!r}: it takes {', '.join(map(repr, EMPTY))}")
+    word(empty, "empty", EMPTY)
     return EMPTY[empty]
 
 
+def reduction(value: Any) -> None:
+    word(value, "reduction", ("mean", "sum", "none"))
+
+
+# --- the result ---------------------------------------------------------------------------------------
+
+
 def target(
-    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], names: tuple[str, ...], *inputs: Array | None
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Mapping[str, Array | None]
 ) -> Array:
     """A view of `out`, if a result of this shape and dtype can be written to it while the inputs are read."""
     if type(out) is not np.ndarray:
@@ -326,7 +378,7 @@ def target(
         raise ValueError("out is not aligned in memory: give an array that is, such as numpy.empty makes")
     if not flags.c_contiguous and shares_itself(out):
         raise ValueError("out has several elements at the same place: give an array that was not broadcast")
-    for name, value in zip(names, inputs, strict=True):
+    for name, value in inputs.items():
         # two arrays that own their memory do not share it
         if value is out or value is None or (flags.owndata and value.flags.owndata):
             continue
@@ -364,3 +416,75 @@ def overlap(out: Array, name: str, value: Array) -> None:
             f"out overlaps {name} in part; it may be {name} itself, or memory apart from it: give a copy of "
             f"one of them"
         )
+
+
+# --- targets and losses -------------------------------------------------------------------------------
+
+
+def scored(x: Any, target: Any) -> tuple[Array, Array]:
+    """The logits, and the target as integers, or as floats of the dtype of the logits."""
+    logits, given = array(x, "x"), array(target, "target")
+    if given.dtype not in FLOATS:
+        return floating(logits, "x"), given
+    if given.shape == logits.shape:
+        logits, given = alike(("x", "target"), logits, given)
+    return logits, given
+
+
+def weights_or_classes(
+    target: Array, shape: tuple[int, ...], axis: int, ignore_index: Any
+) -> tuple[Array | None, Array, Array | None]:
+    """What a target is: (weights, –, None), or (None, classes, which rows count; None if all do)."""
+    if ignore_index is not None:
+        try:
+            ignore_index = operator.index(ignore_index)
+        except TypeError:
+            raise TypeError(
+                f"ignore_index takes a whole number or None, not {type(ignore_index).__name__}"
+            ) from None
+    rows = shape[:axis] + shape[axis + 1 :]
+    if target.dtype in FLOATS:
+        if target.shape != shape:
+            raise ValueError(
+                f"target has shape {target.shape} and dtype {target.dtype}: weights take the shape of x, "
+                f"{shape}; classes take that without the axis, {rows}, and are integers: give "
+                f"target.astype(numpy.int64) if it holds classes"
+            )
+        if ignore_index is not None:
+            raise ValueError(
+                "ignore_index is for targets that are classes; this one holds weights, and all of its rows "
+                "count: leave out the rows that are not to, of x as well"
+            )
+        return target, target, None
+    if target.shape != rows:
+        advice = ": give target.astype(float) if it holds weights" if target.shape == shape else ""
+        raise ValueError(
+            f"target has shape {target.shape} and dtype {target.dtype}: classes take the shape of x, "
+            f"{shape}, without axis {axis}, which is {rows}{advice}"
+        )
+    n = shape[axis] if shape else 1
+    wrong = (target < 0) | (target >= n)
+    counted = None
+    if ignore_index is not None:
+        counted = np.asarray(target != ignore_index)
+        wrong &= counted
+    if np.any(wrong):
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        raise ValueError(
+            f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
+            f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
+        )
+    if counted is None or counted.all():
+        return None, target.astype(np.int64), None
+    return None, np.where(counted, target, 0).astype(np.int64), counted
+
+
+def of_loss(dloss: Any, shape: tuple[int, ...]) -> Array:
+    """The gradient of what is made of a loss of this shape: a number, or one for each."""
+    result = array(dloss, "dloss")
+    if result.ndim and result.shape != shape:
+        raise ValueError(
+            f"dloss has shape {result.shape} and the loss has shape {shape}: give one number, or an array of "
+            f"that shape"
+        )
+    return result.astype(np.float64)

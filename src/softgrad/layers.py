@@ -1,4 +1,8 @@
-"""Layers for networks whose forward and backward passes are written by hand."""
+"""Layers for networks whose forward and backward passes are written by hand.
+
+Between the passes a layer keeps one array, and no copy of it: a map its y, which must not be changed before
+`backward`, the cross-entropy its gradient.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .checks import Array, Axis, Empty
-from .checks import alpha as checked_alpha
+from . import arrays, checks
+from .checks import Array, Axis, Empty, Reduction
 from .functional import cross_entropy_with_vjp
-from .loss_checks import Reduction
-from .numpy import maps
 from .specs import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 
 
 class Layer:
-    """A map of the family with its options, and the y of its last `forward`."""
+    """A map with its options, and the y of its last `forward`."""
 
     map: Map
     parameters: tuple[str, ...] = ()  # the arguments that come before the axis
@@ -37,7 +39,7 @@ class Layer:
 
     def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
         """y for the logits `x`; see the function of the map."""
-        self.y = maps.forward(
+        self.y = arrays.forward(
             self.map, x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out
         )
         return self.y
@@ -54,7 +56,16 @@ class Layer:
             raise RuntimeError(
                 f"{self.map.layer}.backward was called before forward, which gives it the y it needs"
             )
-        return maps.vjp(self.map, self.y, dy, axis=self.axis, where=self.where, scale=self.scale, out=out)
+        return arrays.product(
+            self.map,
+            "vjp",
+            self.y,
+            dy,
+            axis=self.axis,
+            where=self.where,
+            scale=self.scale,
+            out=out,
+        )
 
     def __repr__(self) -> str:
         options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
@@ -65,22 +76,16 @@ class Layer:
 
 
 class Softmax(Layer):
-    """Softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+    """Softmax as a layer: `forward` returns y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 
     Parameters
     ----------
     axis, where, scale, empty
         As for `softgrad.softmax`, for every call.
 
-    Notes
-    -----
-    Between the passes the layer keeps y, not a copy of it, and nothing else.  y must not be changed before
-    `backward`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> layer = softgrad.Softmax(axis=-1)
     >>> layer.forward(np.array([[1.0, 2.0, 3.0]])).round(4)
     array([[0.09  , 0.2447, 0.6652]])
@@ -92,21 +97,16 @@ class Softmax(Layer):
 
 
 class LogSoftmax(Layer):
-    """log_softmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+    """log_softmax as a layer: `forward` returns y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 
     Parameters
     ----------
     axis, where, scale, empty
         As for `softgrad.log_softmax`, for every call.
 
-    Notes
-    -----
-    Between the passes the layer keeps y, as `Softmax` does.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> layer = softgrad.LogSoftmax(axis=-1)
     >>> layer.forward(np.array([[1.0, 2.0, 3.0]])).round(4)
     array([[-2.4076, -1.4076, -0.4076]])
@@ -118,21 +118,16 @@ class LogSoftmax(Layer):
 
 
 class Sparsemax(Layer):
-    """Sparsemax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+    """Sparsemax as a layer: `forward` returns y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 
     Parameters
     ----------
     axis, where, scale, empty
         As for `softgrad.sparsemax`, for every call.
 
-    Notes
-    -----
-    It keeps y as `softgrad.Softmax` does.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> layer = softgrad.Sparsemax()
     >>> layer.forward(np.array([1.0, 0.5, -1.0]))
     array([0.75, 0.25, 0.  ])
@@ -144,7 +139,7 @@ class Sparsemax(Layer):
 
 
 class Entmax(Layer):
-    """Entmax as a layer: `forward` puts out y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
+    """Entmax as a layer: `forward` returns y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 
     Parameters
     ----------
@@ -160,13 +155,12 @@ class Entmax(Layer):
 
     Notes
     -----
-    It keeps y as `softgrad.Softmax` does.  The gradient for alpha is
+    The gradient for alpha is
     ``softgrad.entmax_alpha_vjp(layer.y, dy, layer.alpha, axis=layer.axis, where=layer.where)``.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> layer = softgrad.Entmax(1.5)
     >>> layer.forward(np.array([1.0, 0.0, -2.0])).round(4)
     array([0.8307, 0.1693, 0.    ])
@@ -186,26 +180,21 @@ class Entmax(Layer):
         empty: Empty = "zero",
     ) -> None:
         super().__init__(axis, where=where, scale=scale, empty=empty)
-        self.alpha = checked_alpha(alpha)
+        self.alpha = checks.alpha(alpha)
         self.map = entmax(self.alpha)
 
 
 class CrossEntropy:
-    """Cross-entropy as the last layer: `forward` gives the loss, `backward` ∂L/∂x, which was found with it.
+    """Cross-entropy as the last layer: `forward` gives the loss and computes ∂L/∂x, `backward` returns that.
 
     Parameters
     ----------
     axis, label_smoothing, ignore_index, reduction
         As for `softgrad.cross_entropy`, for every call.
 
-    Notes
-    -----
-    Between the passes the layer keeps the gradient and nothing else.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> layer = softgrad.CrossEntropy()
     >>> float(layer.forward(np.array([[1.0, 2.0, 3.0]]), [2]).round(4))
     0.4076

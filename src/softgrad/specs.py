@@ -10,6 +10,9 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["vjp", "jvp"]  # the products with a Jacobian
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from .. import formulas
 from ..checks import Array
-from ..formulas import entmax, entropy, log_softmax, softmax
 
 Where = tuple[int, tuple[int, ...]] | None
 # as in kernels.py
@@ -66,21 +66,21 @@ def forward(name: str, x: Array, there: Array, scale: float, nothing: float, alp
     if name == "logsumexp":
         z = np.where(there & (x != (-np.inf if scale >= 0 else np.inf)), x * scale, -np.inf)
         top = over_rows(np.max, z)
-        total = np.where(top == np.inf, top, top + entropy.logsumexp(finite, np)[:, None])
+        total = np.where(top == np.inf, top, top + formulas.logsumexp(finite, np)[:, None])
         return np.where(some, total, -np.inf)
     if name == "entropy":
-        return np.where(some, entropy.entropy(finite, np)[:, None], 0.0)
+        return np.where(some, formulas.entropy(finite, np)[:, None], 0.0)
     if name == "log_softmax":
-        y = np.where(some, log_softmax.log_softmax(t, np), np.log(nothing))
+        y = np.where(some, formulas.log_softmax(t, np), np.log(nothing))
         return np.where(there, y, -np.inf)
-    y = softmax.softmax(t, np) if alpha == 1 else entmax.entmax(t, alpha, np)
+    y = formulas.softmax(t, np) if alpha == 1 else formulas.entmax(t, alpha, np)
     return np.where(there, np.where(some, y, nothing), 0.0)
 
 
 def of_reduction(name: str, dy: Array, x: Array, there: Array, scale: float) -> Any:
     """The gradient of a reduction, for a number dy of each row."""
     t, some = differences(x, there, scale)
-    vjp = entropy.entropy_vjp if name == "entropy_vjp" else entropy.logsumexp_vjp
+    vjp = formulas.entropy_vjp if name == "entropy_vjp" else formulas.logsumexp_vjp
     return np.where(there & some, vjp(np.maximum(t, -1000.0), dy[:, 0], np), 0.0)
 
 
@@ -102,7 +102,7 @@ def product(name: str, given: Sequence[Array], there: Array, scale: Any, alpha: 
         d = d - mean(s, d)  # from the winner's, so that an offset costs no digits
         centred.append(d - mean(s, d))
     if name == "log_softmax_vjp":
-        result = log_softmax.vjp(y, others[0], np)
+        result = formulas.log_softmax_vjp(y, others[0], np)
     elif name == "log_softmax_jvp":
         result = np.where(y == -np.inf, 0.0, centred[0])
     elif name == "log_softmax_double_backward":

@@ -1,8 +1,6 @@
-"""The public functions, a page for each map: the docstring, then one dispatch on the array's type."""
+"""The public functions, a page for each kind: the docstring, then one dispatch on the array's type."""
 
 from .cross_entropy import cross_entropy, cross_entropy_with_vjp
-from .entmax import entmax, entmax_alpha_vjp, entmax_double_backward, entmax_jvp, entmax_vjp, entmax_with_vjp
-from .entropy import entropy, entropy_vjp, entropy_with_vjp
 from .log_softmax import (
     log_softmax,
     log_softmax_double_backward,
@@ -10,15 +8,22 @@ from .log_softmax import (
     log_softmax_vjp,
     log_softmax_with_vjp,
 )
-from .logsumexp import logsumexp, logsumexp_vjp, logsumexp_with_vjp
-from .segment_softmax import (
-    segment_softmax,
-    segment_softmax_jvp,
-    segment_softmax_vjp,
-    segment_softmax_with_vjp,
-)
+from .reductions import entropy, entropy_vjp, entropy_with_vjp, logsumexp, logsumexp_vjp, logsumexp_with_vjp
+from .segments import segment_softmax, segment_softmax_jvp, segment_softmax_vjp, segment_softmax_with_vjp
 from .softmax import softmax, softmax_double_backward, softmax_jvp, softmax_vjp, softmax_with_vjp
-from .sparsemax import sparsemax, sparsemax_double_backward, sparsemax_jvp, sparsemax_vjp, sparsemax_with_vjp
+from .sparse import (
+    entmax,
+    entmax_alpha_vjp,
+    entmax_double_backward,
+    entmax_jvp,
+    entmax_vjp,
+    entmax_with_vjp,
+    sparsemax,
+    sparsemax_double_backward,
+    sparsemax_jvp,
+    sparsemax_vjp,
+    sparsemax_with_vjp,
+)
 
 __all__ = [
     "cross_entropy",

@@ -5,12 +5,13 @@ Rows lie along the last dim, and results are written to `out`.
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..scaling import in_parts
 from . import parts
 from .double_backward import double_backward as double_backward_kernel
 from .entmax import entmax as entmax_kernel
@@ -18,6 +19,23 @@ from .log_vjp import log_vjp as log_vjp_kernel
 from .softmax import softmax as softmax_kernel
 from .vjp import vjp as vjp_kernel
 from .walk import Walk, on
+
+
+@functools.lru_cache(maxsize=256)
+def in_parts(scale: float, double: bool) -> tuple[float, float, float]:
+    """A scale in the three numbers that the kernels take: (factor, low part, power of two), with its product.
+
+    Factor and low part are numbers of the type that the kernels compute in, float64 if `double`, or else
+    float32; from 1 to 2 in sum, so that the low part is no subnormal number.
+    """
+    fraction, exponent = math.frexp(scale)
+    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
+    if double or scale == 0:
+        return fraction, 0.0, power
+    factor = float(np.float32(fraction))
+    if power < 2.0**-149:  # beyond the smallest float32; the differences are below 2¹²⁸
+        return factor, fraction - factor, 2.0**-149
+    return factor, float(np.float32(fraction - factor)), power
 
 
 def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:

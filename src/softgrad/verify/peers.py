@@ -67,9 +67,10 @@ FORMULAS = {
 
 def formula(map: str, name: str, xp: str = "numpy") -> Function:
     """A function of softgrad.formulas, in the namespace `xp`."""
-    page = importlib.import_module(f"softgrad.formulas.{map}")
+    page = importlib.import_module("softgrad.formulas")
     parameters = {"alpha": ALPHA} if map == "entmax" else {}
-    return functools.partial(getattr(page, name), **parameters, xp=importlib.import_module(xp))
+    function = getattr(page, name if name == map else f"{map}_{name}")
+    return functools.partial(function, **parameters, xp=importlib.import_module(xp))
 
 
 def attribute(module: str, name: str) -> Function:

@@ -1,0 +1,186 @@
+"""The mathematics of every map on one page: short, slow, the reference.
+
+All functions work along the last axis and take the namespace `xp` of their arrays (``numpy``,
+``array_api_strict``, ``torch``, …).
+"""
+
+from typing import Any
+
+# --- softmax ------------------------------------------------------------------------------------------
+
+
+def softmax(x: Any, xp: Any) -> Any:
+    """y_i = exp(x_i) / Σ_k exp(x_k); subtracting the maximum from every x_i prevents overflow."""
+    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+def softmax_jacobian(y: Any, xp: Any) -> Any:
+    """J_ij = ∂y_i/∂x_j = y_i (δ_ij − y_j): n² numbers for a row of n."""
+    identity = xp.eye(y.shape[-1], dtype=y.dtype)
+    return y[..., :, None] * (identity - y[..., None, :])
+
+
+def softmax_vjp_by_jacobian(y: Any, dy: Any, xp: Any) -> Any:
+    """∂L/∂x_j = Σ_i ∂L/∂y_i J_ij.  J is symmetric: the product from the left is the one from the right."""
+    return xp.squeeze(softmax_jacobian(y, xp) @ dy[..., :, None], axis=-1)
+
+
+def softmax_vjp(y: Any, dy: Any, xp: Any) -> Any:
+    """The same without J: Σ_i dy_i y_i (δ_ij − y_j) = y_j (dy_j − Σ_i dy_i y_i)."""
+    return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
+
+
+def softmax_double_backward(y: Any, dy: Any, v: Any, xp: Any) -> tuple[Any, Any]:
+    """The gradients of ⟨v, vjp(y(x), dy)⟩ with respect to x and dy."""
+    mean = xp.sum(y * dy, axis=-1, keepdims=True)
+    through_y = v * (dy - mean) - dy * xp.sum(y * v, axis=-1, keepdims=True)
+    return softmax_vjp(y, through_y, xp), softmax_vjp(y, v, xp)
+
+
+# --- log_softmax --------------------------------------------------------------------------------------
+
+
+def log_softmax(x: Any, xp: Any) -> Any:
+    """y_i = x_i − log Σ_k exp(x_k), with the maximum subtracted as in softmax."""
+    t = x - xp.max(x, axis=-1, keepdims=True)
+    return t - xp.log(xp.sum(xp.exp(t), axis=-1, keepdims=True))
+
+
+def log_softmax_vjp(y: Any, dy: Any, xp: Any) -> Any:
+    """J_ij = ∂y_i/∂x_j = δ_ij − p_j, p = exp(y): Σ_i dy_i J_ij = dy_j − p_j Σ_i dy_i."""
+    return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
+
+
+def log_softmax_jvp(y: Any, dx: Any, xp: Any) -> Any:
+    """Σ_j J_ij dx_j = dx_i − Σ_j p_j dx_j.  J is not symmetric."""
+    return dx - xp.sum(xp.exp(y) * dx, axis=-1, keepdims=True)
+
+
+def log_softmax_double_backward(y: Any, dy: Any, v: Any, xp: Any) -> tuple[Any, Any]:
+    """The gradients of ⟨v, vjp(y(x), dy)⟩ = ⟨v, dy⟩ − ⟨p, v⟩ Σdy with respect to x and dy."""
+    centred = log_softmax_jvp(y, v, xp)
+    return -xp.exp(y) * centred * xp.sum(dy, axis=-1, keepdims=True), centred
+
+
+# --- sparsemax and entmax -----------------------------------------------------------------------------
+
+
+def sparsemax(x: Any, xp: Any) -> Any:
+    """y_i = max(x_i − τ, 0), the point of the simplex nearest to x; τ makes Σ_i y_i = 1.
+
+    τ rises to its value: a step takes all x above τ for the support, too many, so none overshoots.
+    """
+    x = x - xp.max(x, axis=-1, keepdims=True)  # y stays as it is, and x near the largest is exact
+    tau = xp.zeros_like(x[..., :1]) - 1
+    while True:
+        y = xp.maximum(x - tau, xp.zeros_like(x))
+        support = xp.astype(x > tau, x.dtype)
+        higher = tau + (xp.sum(y, axis=-1, keepdims=True) - 1) / xp.sum(support, axis=-1, keepdims=True)
+        if not xp.any(higher > tau):
+            return y
+        tau = xp.maximum(higher, tau)
+
+
+def sparsemax_vjp(y: Any, dy: Any, xp: Any) -> Any:
+    """∂L/∂x_j = dy_j − (the mean of dy over the support) on the support, and 0 elsewhere."""
+    return weighted_product(xp.astype(y > 0, y.dtype), dy, xp)
+
+
+def entmax(x: Any, alpha: float, xp: Any) -> Any:
+    """y_i = max((α−1)·x_i − τ, 0)^(1/(α−1)), α > 1; bisection finds the τ that makes Σ_i y_i = 1."""
+    z = (alpha - 1) * (x - xp.max(x, axis=-1, keepdims=True))
+    high = xp.zeros_like(z[..., :1])
+    low = high - 1  # here the largest y alone is 1
+    for _ in range(100):
+        tau = (low + high) / 2
+        y = xp.maximum(z - tau, xp.zeros_like(z)) ** (1 / (alpha - 1))
+        more = xp.sum(y, axis=-1, keepdims=True) > 1
+        low, high = xp.where(more, tau, low), xp.where(more, high, tau)
+    return y / xp.sum(y, axis=-1, keepdims=True)
+
+
+def entmax_weights(y: Any, alpha: float, xp: Any) -> Any:
+    """s_i = y_i^(2−α) on the support, 0 elsewhere."""
+    return xp.where(y > 0, xp.where(y > 0, y, xp.ones_like(y)) ** (2 - alpha), xp.zeros_like(y))
+
+
+def entmax_vjp(y: Any, dy: Any, alpha: float, xp: Any) -> Any:
+    """∂L/∂x_j = s_j (dy_j − Σ_i s_i dy_i / Σ_i s_i)."""
+    return weighted_product(entmax_weights(y, alpha, xp), dy, xp)
+
+
+def weighted_product(s: Any, v: Any, xp: Any) -> Any:
+    """J v for J = diag(s) − s sᵀ/Σs, the Jacobian of a map with the weights s."""
+    return s * (v - xp.sum(s * v, axis=-1, keepdims=True) / xp.sum(s, axis=-1, keepdims=True))
+
+
+def entmax_alpha_vjp(y: Any, dy: Any, alpha: float, xp: Any) -> Any:
+    """∂L/∂α = Σ_i dy_i g_i, g = (y − s̃)/(α−1)² + (h − s̃ Σ_k h_k)/(α−1), h = −y log y, s̃ = s/Σs.
+
+    From log y_i = log((α−1)·x_i − τ)/(α−1), differentiated, and Σ_i ∂y_i/∂α = 0, which gives ∂τ/∂α.
+    """
+    s = entmax_weights(y, alpha, xp)
+    s = s / xp.sum(s, axis=-1, keepdims=True)
+    h = -y * xp.log(xp.where(y > 0, y, xp.ones_like(y)))
+    g = (y - s) / (alpha - 1) ** 2 + (h - s * xp.sum(h, axis=-1, keepdims=True)) / (alpha - 1)
+    return xp.sum(dy * g, axis=-1)
+
+
+# --- one number for each row --------------------------------------------------------------------------
+
+
+def logsumexp(x: Any, xp: Any) -> Any:
+    """log Σ_k exp(x_k)."""
+    top = xp.max(x, axis=-1, keepdims=True)
+    return xp.squeeze(top, axis=-1) + xp.log(xp.sum(xp.exp(x - top), axis=-1))
+
+
+def logsumexp_vjp(x: Any, dy: Any, xp: Any) -> Any:
+    """∂ log Σ_k exp(x_k) / ∂x_i = exp(x_i) / Σ_k exp(x_k): softmax."""
+    return dy[..., None] * softmax(x, xp)
+
+
+def entropy(x: Any, xp: Any) -> Any:
+    """H = −Σ_k p_k log p_k of p = softmax(x); with t = x − max and S = Σ exp(t), H = log S − ⟨p,t⟩.
+
+    This is finite where p_k is 0 by underflow.
+    """
+    t = x - xp.max(x, axis=-1, keepdims=True)
+    e = xp.exp(t)
+    total = xp.sum(e, axis=-1)
+    return xp.log(total) - xp.sum(e * t, axis=-1) / total
+
+
+def entropy_vjp(x: Any, dy: Any, xp: Any) -> Any:
+    """∂H/∂x_i = −p_i (log p_i + H) = −p_i (t_i − ⟨p,t⟩): minus the Jacobian of softmax times t."""
+    t = x - xp.max(x, axis=-1, keepdims=True)
+    p = softmax(x, xp)
+    return dy[..., None] * p * (xp.sum(p * t, axis=-1, keepdims=True) - t)
+
+
+def smoothed(t: Any, label_smoothing: float) -> Any:
+    """t'_i = (1 − ε) t_i + ε/n: a part of the weights is given to all classes alike."""
+    return (1 - label_smoothing) * t + label_smoothing / t.shape[-1]
+
+
+def cross_entropy(x: Any, t: Any, xp: Any) -> Any:
+    """L = −Σ_i t_i log y_i, y = softmax(x)."""
+    return -xp.sum(t * log_softmax(x, xp), axis=-1)
+
+
+def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
+    """∂L/∂x_i = y_i Σ_k t_k − t_i, for y = softmax(x): y − t where the weights sum to 1."""
+    return y * xp.sum(t, axis=-1, keepdims=True) - t
+
+
+# --- aliases until the merge: `from ..formulas import softmax`, then `softmax.vjp`, as torch/, bench/ and
+# the tests of other rooms have it -----------------------------------------------------------------------
+
+softmax.softmax, softmax.vjp, softmax.vjp_by_jacobian = softmax, softmax_vjp, softmax_vjp_by_jacobian  # type: ignore[attr-defined]
+softmax.double_backward = softmax_double_backward  # type: ignore[attr-defined]
+log_softmax.log_softmax, log_softmax.vjp, log_softmax.jvp = log_softmax, log_softmax_vjp, log_softmax_jvp  # type: ignore[attr-defined]
+sparsemax.sparsemax, sparsemax.vjp = sparsemax, sparsemax_vjp  # type: ignore[attr-defined]
+entmax.entmax, entmax.vjp = entmax, entmax_vjp  # type: ignore[attr-defined]
+entropy.entropy, entropy.logsumexp, entropy.entropy_vjp = entropy, logsumexp, entropy_vjp  # type: ignore[attr-defined]
+cross_entropy.gradient = cross_entropy_vjp  # type: ignore[attr-defined]

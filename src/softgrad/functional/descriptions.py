@@ -1,0 +1,166 @@
+"""What the docstrings of the public functions share: parameters, results and errors, each said once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# of each parameter its type, and what it means
+PARAMETERS = {
+    "x": """
+array_like
+    Logits, of any shape and memory layout.  float16, bfloat16 (``ml_dtypes``), float32 and float64 are
+    computed and returned as what they are; integers become float64.  {infinite}""",
+    "y": """
+array_like
+    What `{forward}` returned, which is all that has to be kept of the forward pass.  The options are those
+    that it was given.""",
+    "dy": """
+array_like
+    The gradient of the loss with respect to {result}.  Where its dtype is another than that of `{kept}`,
+    both are converted to the one that NumPy promotes them to.  {not_finite}""",
+    "dx": """
+array_like
+    The tangent of x, of the shape of `y`.  For its dtype, NaN and inf see `{forward}_vjp`.""",
+    "v": """
+array_like
+    The gradient of the loss with respect to the result of `{forward}_vjp`, of the shape of `y`.""",
+    "alpha": """
+float
+    At least 1.  1 is `softmax` and 2 is `sparsemax`, to the last bit; the larger it is, the fewer y are
+    not 0.""",
+    "offsets": """
+array_like of int
+    Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1`` along the axis.  These numbers, one more than
+    there are segments, ascend from 0 to the size of the axis; two that are equal make an empty segment.
+    (The ``indptr`` of a sparse matrix in CSR format is of this form.)""",
+    "target": """
+array_like
+    *Classes*: integers of any dtype from 0 to n − 1, of the shape of `x` without the axis.  Or *weights*:
+    floats of the shape of `x`, which need not sum to 1; dtypes are promoted as by NumPy.""",
+    "axis": """
+{axes}
+    {rows}""",
+    "label_smoothing": """
+float
+    ε, from 0 to 1.""",
+    "ignore_index": """
+int, optional
+    The target of rows that do not count, in range or not: their loss is 0, whatever `x` holds there, and
+    the mean is that of the others.  For classes only.""",
+    "reduction": """
+{{"mean", "sum", "none"}}
+    The mean over the rows that count, their sum, or a loss for each row.""",
+    "where": """
+array_like of bool, optional
+    A mask that broadcasts to the shape of the arrays.  An entry that is False has no part, whatever they
+    hold there, NaN included{masked}.""",
+    "scale": """
+float
+    The factor of the logits, a finite number.""",
+    "empty": """
+{{"zero", "nan", "raise"}}
+    What a row gives that has nothing in it (all −inf, or all masked): {absent}, NaN, or a ValueError.""",
+    "keepdims": """
+bool
+    Whether the result keeps the reduced axes, with length 1.""",
+    "out": """
+numpy.ndarray, optional
+    Where to write the result: any writeable array of its shape and dtype, strided or not{in_place}.  With
+    it, scratch memory is at most 1 MB a thread, or some rows (3 to 12) if those are longer.""",
+}
+
+# by the end of the function's name, the first that fits
+RETURNS = {
+    "_with_vjp": """
+{returned} : numpy.ndarray
+    What `{forward}` returns.
+vjp : callable
+    ``vjp(dy, *, out=None)`` is ``{forward}_vjp({kept}, dy, ...)`` with the same options.  It keeps {kept},
+    not a copy, which must not be changed before the last call.""",
+    "_double_backward": """
+grad_x, grad_dy : numpy.ndarray
+    Of the shape of `y`.  Both are 0 in rows of which nothing is left.""",
+    "_jvp": """
+dy : numpy.ndarray
+    Of the shape of `y`; `out` if that was given.""",
+    "_vjp": """
+dx : numpy.ndarray
+    Of the shape of `{kept}`; `out` if that was given.  Exactly 0 in rows with nothing in them.""",
+    "": """
+y : numpy.ndarray
+    Of the shape of `x`; `out` if that was given.  A 0-d array counts as a row of one number, and gives a
+    NumPy scalar.""",
+}
+
+WITH_VJP_EXAMPLE = """
+>>> import numpy as np, softgrad
+>>> y, vjp = softgrad.{forward}_with_vjp(np.array([1.0, 0.5, -1.0]), scale=0.5)
+>>> dy = np.array([1.0, 0.0, 0.0])
+>>> np.array_equal(vjp(dy), softgrad.{forward}_vjp(y, dy, scale=0.5))
+True"""
+
+RAISES = """
+TypeError
+    An array is boolean, complex, of objects, masked, or of another library on the CPU than NumPy and
+    PyTorch; an option is of another type.
+ValueError
+    A shape does not fit (only `where` is broadcast); a number is out of range, not finite, or an option
+    another word than those above; `out` is read-only, or overlaps an input in part.
+numpy.exceptions.AxisError
+    There is no such axis."""
+
+NO_PART = "An entry for which ``scale * x`` is −inf has no part"
+DEFAULTS = {
+    "axes": "int, tuple of int or None",
+    "rows": "The axis or axes of a row; None is all of them.",
+    "infinite": f"{NO_PART}, and a NaN or +inf makes its row NaN.",
+    "not_finite": "A NaN or inf makes its row NaN, also where the weight is 0, but not a row of weights 0.",
+    "result": "y, of its shape",
+    "masked": "; the result is 0 there",
+    "absent": "0",
+    "in_place": ", and also an input itself",
+    "returned": "y",
+    "kept": "y",
+}
+
+
+def documented(forward: str, **words: str) -> Callable[[Function], Function]:
+    """Add the sections Parameters, Returns (if there is none) and Raises to a docstring.
+
+    `forward` names the map or reduction; `words` are what the texts say otherwise than by `DEFAULTS`.
+    """
+    words = DEFAULTS | {"forward": forward} | words
+
+    def add(function: Function) -> Function:
+        if function.__doc__ is None:  # python -OO
+            return function
+        text = inspect.cleandoc(function.__doc__)
+        summary, *others = re.split(r"(?m)^(?=(?:Returns|Notes|Examples)\n--)", text)
+        names = inspect.signature(function).parameters
+        parameters = "\n".join(entry(name, PARAMETERS[name].strip().format_map(words)) for name in names)
+        if not others:
+            others = [section("Examples", WITH_VJP_EXAMPLE.format_map(words))]
+        if not others[0].startswith("Returns"):
+            ending = next(ending for ending in RETURNS if function.__name__.endswith(ending))
+            others.insert(0, section("Returns", RETURNS[ending].format_map(words)))
+        others.insert(1, section("Raises", RAISES))
+        function.__doc__ = "".join([f"{summary.rstrip()}\n\n", section("Parameters", parameters), *others])
+        return function
+
+    return add
+
+
+def section(title: str, text: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n{text.strip()}\n\n"
+
+
+def entry(name: str, text: str) -> str:
+    """A parameter with its type, and below it what it means, in lines of up to 110 characters."""
+    kind, _, meaning = text.partition("\n")
+    lines = re.sub(r"(.{1,106})(?: |$)", r"    \1\n", " ".join(meaning.split()))
+    return f"{name} : {kind}\n{lines.rstrip()}"

@@ -1,0 +1,95 @@
+"""The public names and their signatures: what a user's program is written against."""
+
+import inspect
+import typing
+
+import pytest
+
+import softgrad
+from softgrad import functional
+
+FUNCTIONS = """
+cross_entropy(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean')
+cross_entropy_with_vjp(x, target, *, axis=-1, label_smoothing=0.0, ignore_index=None, reduction='mean', out=None)
+entmax(x, alpha=1.5, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+entmax_alpha_vjp(y, dy, alpha=1.5, *, axis=-1, where=None)
+entmax_double_backward(y, dy, v, alpha=1.5, *, axis=-1, scale=1.0)
+entmax_jvp(y, dx, alpha=1.5, *, axis=-1, where=None, scale=1.0, out=None)
+entmax_vjp(y, dy, alpha=1.5, *, axis=-1, where=None, scale=1.0, out=None)
+entmax_with_vjp(x, alpha=1.5, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+entropy(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
+entropy_vjp(x, dy, *, axis=-1, where=None, scale=1.0, out=None)
+entropy_with_vjp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
+log_softmax(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+log_softmax_double_backward(y, dy, v, *, axis=-1, scale=1.0)
+log_softmax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
+log_softmax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
+log_softmax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+logsumexp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
+logsumexp_vjp(x, dy, *, axis=-1, where=None, scale=1.0, out=None)
+logsumexp_with_vjp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=None)
+segment_softmax(x, offsets, *, axis=0, scale=1.0, out=None)
+segment_softmax_jvp(y, dx, offsets, *, axis=0, scale=1.0, out=None)
+segment_softmax_vjp(y, dy, offsets, *, axis=0, scale=1.0, out=None)
+segment_softmax_with_vjp(x, offsets, *, axis=0, scale=1.0, out=None)
+softmax(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+softmax_double_backward(y, dy, v, *, axis=-1, scale=1.0)
+softmax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
+softmax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
+softmax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+sparsemax(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+sparsemax_double_backward(y, dy, v, *, axis=-1, scale=1.0)
+sparsemax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
+sparsemax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
+sparsemax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
+""".strip().splitlines()  # noqa: E501
+
+OTHERS = """
+CrossEntropy(axis=-1, *, label_smoothing=0.0, ignore_index=None, reduction='mean')
+Entmax(alpha=1.5, axis=-1, *, where=None, scale=1.0, empty='zero')
+LogSoftmax(axis=-1, *, where=None, scale=1.0, empty='zero')
+Softmax(axis=-1, *, where=None, scale=1.0, empty='zero')
+SoftmaxJacobian(y, *, axis=-1)
+Sparsemax(axis=-1, *, where=None, scale=1.0, empty='zero')
+explain(function, *arguments, **options)
+get_num_threads()
+set_num_threads(number)
+softmax_jacobian(y, *, axis=-1)
+""".strip().splitlines()
+
+each_function = pytest.mark.parametrize("name", functional.__all__)
+
+
+def signature(name):
+    """The call without types."""
+    full = inspect.signature(getattr(softgrad, name))
+    parameters = [p.replace(annotation=p.empty) for p in full.parameters.values()]
+    return f"{name}{full.replace(parameters=parameters, return_annotation=full.empty)}"
+
+
+def test_functions():
+    assert [signature(name) for name in sorted(functional.__all__)] == FUNCTIONS
+
+
+def test_all():
+    assert sorted(map(signature, softgrad.__all__)) == sorted(FUNCTIONS + OTHERS)
+    assert all(getattr(functional, name) is getattr(softgrad, name) for name in functional.__all__)
+
+
+@each_function
+def test_types(name):
+    """Every argument and the result have a type, and all of them can be resolved."""
+    function = getattr(softgrad, name)
+    assert {*typing.get_type_hints(function)} == {*inspect.signature(function).parameters, "return"}
+
+
+@each_function
+def test_docstring(name):
+    """It has the sections of numpydoc in their order, an example, and a word on each argument."""
+    text = inspect.getdoc(getattr(softgrad, name))
+    sections = ["Parameters", "Returns", "Raises", "Examples"]
+    places = [text.index(f"\n{section}\n{'-' * len(section)}\n") for section in sections]
+    assert places == sorted(places)
+    described = text[places[0] : places[1]].split("\n")[3:]
+    names = [part for line in described if line[:1].strip() for part in line.partition(" : ")[0].split(", ")]
+    assert names == list(inspect.signature(getattr(softgrad, name)).parameters)
