@@ -1,6 +1,6 @@
 """A search for rows on which a softmax vjp is far off: many kinds at random, then small changes of the worst.
 
-Errors are in eps·(|dx*| + y·D) of an element: see `measures.product_error`.  A search starts from a seed, so
+Errors are in eps·(|dx*| + y·D) of an element: see `errors.product_error`.  A search starts from a seed, so
 a row is found again.  benchmarks/search.py runs it for as long as it is told to.
 """
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from ..checks import Array
 from . import oracle
-from .cases import DType
-from .measures import product_error
+from .errors import DType, product_error
 
 Random = np.random.Generator
 Vjp = Callable[[Array, Array], Array]

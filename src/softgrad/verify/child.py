@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import testing
 from ..testing.operations import Level, What
-from ..testing.options import Given
+from ..testing.options import CheckOptions
 from .loading import prepared
 from .target import ARGUMENTS, Broken, Unusable, found
 
@@ -40,7 +40,7 @@ def verify(
 ) -> None:
     target = prepared(found(text, map, what), len(ARGUMENTS[what]), swapped, device)
     longest = min((n for n in (max_n, target.max_n) if n is not None), default=None)
-    options: Given = {
+    options: CheckOptions = {
         "map": map,
         "level": level,
         "dtypes": tuple(dtypes),

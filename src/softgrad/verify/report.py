@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..specs import MAPS
 from ..testing import Finding
-from ..testing.maps import OPERATIONS
+from ..testing.operations import OPERATIONS
 from . import peers
 from .run import Verdict
 
