@@ -36,6 +36,14 @@ class Finding:
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
 
 
+@dataclass(frozen=True)
+class Code:
+    """How lines of code reach the function that is tested."""
+
+    modules: str  # to import
+    function: str  # an expression
+
+
 def plan(what: What, options: Options) -> list[tuple[Check, int | None]]:
     """The checks that are made, and the axis of each."""
     row = operation(options.map, what)
@@ -61,7 +69,9 @@ def name_with_axis(check: Check, axis: int | None) -> str:
     return check.name if axis is None else f"{check.name}, axis {axis}"
 
 
-def findings(what: What, fn: Function, options: Options, early: bool) -> Iterator[Finding]:
+def findings(
+    what: What, fn: Function, options: Options, early: bool, code: Code | None = None
+) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
     if not callable(fn):
         raise TypeError(f"a function is tested, not a {type(fn).__name__}")
@@ -70,7 +80,7 @@ def findings(what: What, fn: Function, options: Options, early: bool) -> Iterato
         for check, axis in checks:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                yield finding(check, row, fn, options, dtype, axis, early)
+                yield finding(check, row, fn, options, dtype, axis, early, code or code_of(fn))
 
 
 def finding(
@@ -81,6 +91,7 @@ def finding(
     dtype: np.dtype[Any],
     axis: int | None,
     early: bool,
+    code: Code,
 ) -> Finding:
     worst = size = math.nan
     failed: tuple[Case, Verdict] | None = None
@@ -111,7 +122,7 @@ def finding(
         worst,
         size,
         describe(case, verdict, fn, at),
-        reproduce(check, case, fn, at, options.seed),
+        reproduce(check, case, code, at, options.seed),
         hint(row, fn, dtype, axis, options.seed),
     )
 
@@ -137,8 +148,8 @@ def numbers(row: Any) -> str:
     return "[" + ", ".join(f"{float(v):.6g}" for v in row) + "]"
 
 
-def reproduce(check: Check, case: Case, fn: Function, row: int | None, seed: int) -> str:
-    """Three lines of code that make the case again; the last ends with the function's name."""
+def reproduce(check: Check, case: Case, code: Code, row: int | None, seed: int) -> str:
+    """Three lines of code that make the case again."""
     options = {
         "map": (case.operation.map, "softmax"),
         "level": (case.level, "sound"),
@@ -150,10 +161,14 @@ def reproduce(check: Check, case: Case, fn: Function, row: int | None, seed: int
     }
     given = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
     return (
-        "import softgrad.testing\n"
+        f"import {code.modules}\n"
         f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}{given})\n"
-        f"print(case.arguments, case.exact, case.verdict({name_of(fn)}))"
+        f"print(case.arguments, case.exact, case.verdict({code.function}))"
     )
+
+
+def code_of(fn: Function) -> Code:
+    return Code("softgrad.testing", name_of(fn))
 
 
 def name_of(fn: Function) -> str:
