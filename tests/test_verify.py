@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from softgrad import cli
 from softgrad.testing import Finding, errors, oracle
+from softgrad.testing.operations import operation
 from softgrad.verify import convert, league, load, peers, report, target
 from softgrad.verify import run as runs
 from softgrad.verify.run import Settings, Verdict
@@ -528,28 +529,19 @@ def test_the_check_in_which_it_crashed_is_told(tmp_path):
 
 # --- built-in names -------------------------------------------------------------------------------------
 
-HERE = [
-    (name, map, what)
-    for name, map, what in league.games(list(peers.MAPS), peers.WHATS)
-    if (name, map, what) != ("softgrad", "softmax", "vjp")
-]
 
-
-@pytest.mark.parametrize(("name", "map", "what"), HERE)
+@pytest.mark.parametrize(("name", "map", "what"), league.games(list(peers.MAPS), peers.WHATS))
 def test_a_name_reaches_what_it_says(name, map, what):
-    """It computes what softgrad does, but for its rounding."""
-    rng = np.random.default_rng(5)
-    x, a, b = rng.normal(size=(3, 4, 9))
-    softgrads = peers.PEERS["softgrad"].functions
-    y = softgrads[map, "forward"]()(x)
-    given = {"forward": (x,), "double-backward": (y, a, b)}.get(what, (y, a))
-    result, expected = load(name, map=map, what=what)(*given), softgrads[map, what]()(*given)
+    """Its results are those of the oracle, but for rounding."""
+    row = operation(map, what)
+    arguments = row.arguments(*np.random.default_rng(5).normal(size=(3, 4, 9)))
+    results, exact = load(name, map=map, what=what)(*arguments), row.exact(*arguments)
+    results = results if isinstance(results, tuple) else (results,)
     if (name, map, what) == ("entmax", "entmax", "double-backward"):
         # entmax 1.3 takes the derivative of √y, of which there is none where y is 0
-        assert np.isnan(result[0][y == 0]).all()
-        result, expected = result[1], expected[1]
-    pairs = zip(result, expected, strict=True) if isinstance(expected, tuple) else [(result, expected)]
-    for one, other in pairs:
+        assert np.isnan(results[0][arguments[0] == 0]).all()
+        results, exact = results[1:], exact[1:]
+    for one, other in zip(results, exact, strict=True):
         assert off_by(one, other) <= 6
 
 
