@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree
 
 import ml_dtypes
@@ -27,7 +28,11 @@ def run(*arguments):
 def run_apart(code, *arguments):
     """In an interpreter of its own, after `code`, from a folder in which softgrad does not lie."""
     code += "\nimport sys\nfrom softgrad.cli import app\napp(sys.argv[1:])"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return run_python("-c", code, *arguments)
+
+
+def run_python(*arguments):
+    command = [sys.executable, *map(str, arguments)]
     path = [str(pathlib.Path(reproduce.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
@@ -236,6 +241,17 @@ def test_help_loads_no_more_than_it_needs():
         "atexit.register(lambda: print(sorted({'numba', 'torch', 'matplotlib', 'jax'} & set(sys.modules))))"
     )
     assert run_apart(code, "--help").stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_the_console_script_says_what_to_install(missing):
+    project = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    module, _, function = project["project"]["scripts"]["softgrad"].partition(":")
+    block = f"import sys\nsys.modules[{missing!r}] = None\nfrom {module} import {function}\n{function}()"
+    for command in (["-c", block], ["-c", block, "verify", "--list"]):
+        done = run_python(*command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "softgrad's commands need typer and rich: pip install 'softgrad[cli]'\n"
 
 
 def test_files_are_written_whole(tmp_path, monkeypatch):
