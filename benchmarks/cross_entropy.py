@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 import softgrad
-from softgrad.bench import judges, measure
+from softgrad.bench import timing
 
 SHAPE = 2048, 32000
 MB = 1e6
@@ -27,7 +28,6 @@ MB = 1e6
 
 def calls(rows: int) -> tuple[np.ndarray, dict[str, Callable[[], Any]]]:
     """The logits, and for each way the call that gives the gradient."""
-    torch = judges.torch_if_installed()
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, SHAPE[1]), np.float32)
     target = random.integers(0, SHAPE[1], rows)
@@ -102,11 +102,11 @@ def main() -> None:
     assert error < 1e-5, error
     for threads in (1, 2):
         softgrad.set_num_threads(threads)
-        judges.torch_if_installed().set_num_threads(threads)
+        torch.set_num_threads(threads)
         pause = 0.0 if threads == 1 else 0.02
-        samples = measure.interleaved(every, rounds=9, fewest=5, budget=6, pause=pause)
+        samples = timing.interleaved(every, rounds=9, fewest=5, budget=6, pause=pause)
         for name in names:
-            ratio = measure.spread(measure.ratios(samples["PyTorch"], samples[name]))
+            ratio = timing.spread(timing.ratios(samples["PyTorch"], samples[name]))
             print(
                 f"{name:16} {threads} thread{'s' * (threads > 1)} "
                 f"{statistics.median(samples[name]) * 1e3:7.1f} ms, "

@@ -36,9 +36,9 @@ from bounds import bounds, name_of
 from records import as_text
 
 import softgrad
-from softgrad.bench import limits, measure
+from softgrad.bench import limits, timing
 from softgrad.commands import machine
-from softgrad.commands.words import SECONDS, in_words
+from softgrad.commands.units import SECONDS, with_unit
 
 RESULTS = Path(__file__).parent / "results" / "grid.json"
 
@@ -137,13 +137,13 @@ def cells(
                 yield {"part": part, "op": op, "shape": list(shape), "axis": axis, "dtype": dtype}
 
 
-def measured(r: Record, seconds: float, sample: Callable[[float], measure.Samples]) -> Record:
+def measured(r: Record, seconds: float, sample: Callable[[float], timing.Samples]) -> Record:
     """The record with medians; measured again if it misses a bound."""
     for budget in (seconds, 4 * seconds):
         samples = sample(budget)
         r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
         ours, first, *_ = samples.values()
-        ratio = measure.spread(measure.ratios(first, ours))
+        ratio = timing.spread(timing.ratios(first, ours))
         r["noise"] = round((ratio.q3 - ratio.q1) / 2 / ratio.median, 4)
         if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
             break
@@ -151,7 +151,7 @@ def measured(r: Record, seconds: float, sample: Callable[[float], measure.Sample
 
 
 def in_turns(r: Record, seconds: float, calls: dict[str, Call]) -> Record:
-    sample = functools.partial(measure.interleaved, calls, rounds=201, pause=1e-4)
+    sample = functools.partial(timing.interleaved, calls, rounds=201, pause=1e-4)
     return measured(r, seconds, lambda budget: sample(budget=budget))
 
 
@@ -244,8 +244,8 @@ def two_threads(options: argparse.Namespace) -> Iterator[Record]:
         there.close()
     turns = {"softgrad": ("softgrad", 2), "torch": ("torch", 2), "one thread": ("softgrad", 1)}
 
-    def sample(seconds: float) -> measure.Samples:
-        samples: measure.Samples = {name: [] for name in turns}
+    def sample(seconds: float) -> timing.Samples:
+        samples: timing.Samples = {name: [] for name in turns}
         start = time.perf_counter()
         while len(samples["torch"]) < 5 or time.perf_counter() - start < seconds:
             for name in list(turns) if len(samples["torch"]) % 2 == 0 else reversed(turns):
@@ -276,8 +276,8 @@ def serve(library: str, pipe: Any) -> None:
         softgrad.set_num_threads(message)
         call()
         if message not in counts:
-            counts[message] = measure.calibrated(call, 1e-3)
-        pipe.send(measure.timed(call, counts[message]))
+            counts[message] = timing.calibrated(call, 1e-3)
+        pipe.send(timing.timed(call, counts[message]))
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
@@ -305,7 +305,7 @@ def line(r: Record) -> str:
         return f"{text:52} {r['grown'] / 2**20:6.2f} MB"
     ours = r["seconds"]["softgrad"]
     others = (f"{name} {t / ours:.2f}" for name, t in r["seconds"].items() if name != "softgrad")
-    return f"{text:52} {in_words(ours, SECONDS):>8}  {'  '.join(others)}"
+    return f"{text:52} {with_unit(ours, SECONDS):>8}  {'  '.join(others)}"
 
 
 def table(records: list[Record]) -> str:

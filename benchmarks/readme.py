@@ -20,7 +20,7 @@ from typing import Any
 
 from bounds import bounds, geometric_mean, ratio, shape_of
 
-from softgrad.commands.words import SECONDS, in_words
+from softgrad.commands.units import SECONDS, with_unit
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -109,7 +109,7 @@ def speed(runs: Runs) -> str:
         for r in of_part(runs, "grid", shape=shape, axis=axis, dtype=dtype):
             others = [times(ratio(r, peer)) if peer in r["seconds"] else "–" for peer in ("torch", "numpy")]
             name = f"`{r['op']}` {shape_of(r)}, {dtype}"
-            lines.append([name, in_words(r["seconds"]["softgrad"], SECONDS), *others])
+            lines.append([name, with_unit(r["seconds"]["softgrad"], SECONDS), *others])
     return rows(["one thread", "softgrad", "PyTorch", "NumPy"], lines)
 
 
@@ -130,7 +130,7 @@ def grid(runs: Runs) -> str:
     """Every cell: a table for each function and number of threads, and one for each other peer and input."""
 
     def both(r: Json) -> str:
-        return f"{in_words(r['seconds']['softgrad'], SECONDS)}, {times(ratio(r))}"
+        return f"{with_unit(r['seconds']['softgrad'], SECONDS)}, {times(ratio(r))}"
 
     tables = [
         (f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple", of_part(runs, part, op=op), both)

@@ -8,9 +8,10 @@ time.  `python benchmarks/segments.py` takes about 20 seconds.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 import softgrad
-from softgrad.bench import judges, measure
+from softgrad.bench import timing
 
 ROWS, SEGMENTS = 1_000_000, 100_000
 ASKED = 5.0
@@ -26,7 +27,7 @@ def cut(rng: np.random.Generator) -> np.ndarray:
     return np.diff(np.sort(rng.integers(0, ROWS + 1, SEGMENTS - 1)), prepend=0, append=ROWS)
 
 
-def by_torch(torch, x, index, segments):
+def by_torch(x, index, segments):
     shape = (segments, *x.shape[1:])
     there = index.reshape(-1, *[1] * (x.ndim - 1)).expand_as(x)
     top = torch.full(shape, -torch.inf).scatter_reduce(0, there, x, "amax")
@@ -34,28 +35,27 @@ def by_torch(torch, x, index, segments):
     return e / torch.zeros(shape).index_add(0, index, e)[index]
 
 
-def vjp_by_torch(torch, y, dy, index, segments):
+def vjp_by_torch(y, dy, index, segments):
     mean = torch.zeros((segments, *y.shape[1:])).index_add(0, index, y * dy)
     return y * (dy - mean[index])
 
 
-def pairs(torch, x, dy, offsets, index) -> dict[str, dict[str, measure.Call]]:
+def pairs(x, dy, offsets, index) -> dict[str, dict[str, timing.Call]]:
     y = softgrad.segment_softmax(x, offsets)
     x_there, y_there, dy_there = (torch.from_numpy(a) for a in (x, y, dy))
     return {
         "softmax": {
             "softgrad": lambda: softgrad.segment_softmax(x, offsets),
-            "PyTorch": lambda: by_torch(torch, x_there, index, SEGMENTS),
+            "PyTorch": lambda: by_torch(x_there, index, SEGMENTS),
         },
         "vjp": {
             "softgrad": lambda: softgrad.segment_softmax_vjp(y, dy, offsets),
-            "PyTorch": lambda: vjp_by_torch(torch, y_there, dy_there, index, SEGMENTS),
+            "PyTorch": lambda: vjp_by_torch(y_there, dy_there, index, SEGMENTS),
         },
     }
 
 
 def main() -> None:
-    torch = judges.torch_if_installed()
     torch.set_num_threads(1)
     softgrad.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -65,12 +65,12 @@ def main() -> None:
         index = torch.from_numpy(np.repeat(np.arange(SEGMENTS), lengths))
         for shape in ((ROWS,), (ROWS, 8)):
             x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
-            for name, calls in pairs(torch, x, dy, offsets, index).items():
+            for name, calls in pairs(x, dy, offsets, index).items():
                 ours, theirs = (np.asarray(call()) for call in calls.values())
                 assert np.abs(ours - theirs).max() < 1e-5
-                samples = measure.interleaved(calls, budget=1.5)
-                here, there = (measure.spread(samples[library]).median * 1e3 for library in calls)
-                ratio = measure.spread(measure.ratios(samples["PyTorch"], samples["softgrad"]))
+                samples = timing.interleaved(calls, budget=1.5)
+                here, there = (timing.spread(samples[library]).median * 1e3 for library in calls)
+                ratio = timing.spread(timing.ratios(samples["PyTorch"], samples["softgrad"]))
                 print(
                     f"  {name:8}{shape!s:14} softgrad {here:6.2f} ms, PyTorch {there:7.2f} ms: "
                     f"{ratio.median:5.1f} times as long ({ratio.q1:.1f} … {ratio.q3:.1f})"

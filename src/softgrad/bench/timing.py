@@ -1,14 +1,13 @@
-"""How long calls take, and how much memory, on a machine that is never quiet.
+"""How long calls take on a machine that is never quiet.
 
-What is compared runs in turns within one loop, each sample right after one of every other, so that what
-the machine does meanwhile falls on all of them; medians and quartiles say what came out.
+Calls that are compared run in turns within one loop, so that what else the machine does falls on all of them;
+the result is the median, with the quartiles.
 """
 
 from __future__ import annotations
 
 import os
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,10 @@ class Spread:
     q1: float
     q3: float
 
+    def wider_than(self, share: float) -> bool:
+        """Whether the quartiles are further apart than this share of the median."""
+        return self.q3 - self.q1 > share * self.median
+
 
 def spread(samples: Sequence[float]) -> Spread:
     q1, median, q3 = np.quantile(np.asarray(samples), [0.25, 0.5, 0.75]).tolist()
@@ -45,9 +48,7 @@ def timed(call: Call, number: int, before: Call | None = None) -> float:
         seconds = 0.0
         for _ in range(number):
             before()
-            start = time.perf_counter()
-            call()
-            seconds += time.perf_counter() - start
+            seconds += timed(call, 1)
         return seconds / number
     start = time.perf_counter()
     for _ in range(number):
@@ -91,7 +92,7 @@ def interleaved(
         What is called, but not timed, before each call of that name: one that writes over its input needs
         that anew.
     part
-        Is told what share of the rounds is done.
+        Called with the share of the rounds that is done.
     """
     numbers = {}
     for name, call in calls.items():
@@ -111,54 +112,35 @@ def interleaved(
     return samples
 
 
-def busy_seconds() -> float | None:
-    """Processor time that others had since the machine started, all but this process; None if unknown."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
-    everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return everyone - time.process_time()
-
-
-def quietest(
-    measurement: Callable[[], Samples], tries: int = 3, enough: float = 0.05
-) -> tuple[Samples, float]:
-    """Measure once more if other processes were busy meanwhile, and take the quietest of so many tries.
+def quietest(measurement: Callable[[], Samples], tries: int, enough: float = 0.05) -> tuple[Samples, float]:
+    """Measure again while other processes are busy, up to `tries` times.
 
     Returns
     -------
     samples
-        What `measurement` gave.
+        Those of the quietest try.
     others : float
-        How many processors others kept busy meanwhile, on the average.
+        How many processors other processes kept busy meanwhile, on the average.
     """
-    found: list[tuple[float, Samples]] = []
+    best: tuple[Samples, float] | None = None
     for _ in range(tries):
         before, start = busy_seconds(), time.perf_counter()
         samples = measurement()
         after, seconds = busy_seconds(), time.perf_counter() - start
-        others = 0.0 if before is None or after is None else max(0.0, (after - before) / seconds)
-        found.append((others, samples))
+        others = max(0.0, (after - before) / seconds)
+        if best is None or others < best[1]:
+            best = samples, others
         if others <= enough:
             break
-    others, samples = min(found, key=lambda pair: pair[0])
-    return samples, others
+    assert best is not None
+    return best
 
 
-def peak_memory(call: Call) -> int:
-    """The most bytes that were in use at once during a call, beyond those in use before it.
-
-    NumPy takes its arrays, and Numba the scratch memory of its kernels, through Python's allocators;
-    tracemalloc counts every byte of both.  PyTorch does not: see `judges`.
-    """
-    call()
-    tracemalloc.start()
-    try:
-        call()
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        call()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+def busy_seconds() -> float:
+    """Processor time that other processes had since the machine started; 0 where nothing tells."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
+    everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return everyone - time.process_time()
