@@ -33,7 +33,7 @@ JUDGED = 2**16  # elements, in whole rows, that are compared with the exact resu
 AT_ONCE = 16  # arrays in memory at once, at most, with what the implementations hold at their peaks
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
     op: str
     shape: tuple[int, ...]
@@ -66,9 +66,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        shape = " × ".join(map(str, self.shape))
         along = "" if self.axis in (-1, len(self.shape) - 1) else f", axis {self.axis}"
-        return f"{self.op} {shape} {self.dtype}{along}"
+        return f"{self.op} {self.size} {self.dtype}{along}"
+
+    @property
+    def size(self) -> str:
+        return " × ".join(map(str, self.shape))
 
     def arguments(self) -> Arrays:
         """(x,), (y, dy), (y, dx) or (y, dy, v): normal random numbers, y the map's result for such."""

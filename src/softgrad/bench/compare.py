@@ -21,7 +21,7 @@ from ..testing import judging
 from ..verify import load, peers
 from . import implementations, limits, memory, timing
 from .cases import OPS, Arrays, Case
-from .implementations import OUT, OVER, LeftOut, Ready
+from .implementations import NEW, OUT, OVER, LeftOut, Ready
 from .thread_limits import thread_limits
 from .timing import Spread
 
@@ -47,17 +47,11 @@ QUICK, FULL = Effort(9, 5, 0.5, 1, compiled=5), Effort(51, 9, 4.0, 2)
 
 
 @dataclass
-class Record:
+class Record(Case):
     """One implementation on one case.  What is None was not measured, and `left_out` says why."""
 
-    op: str
-    shape: tuple[int, ...]
-    axis: int
-    dtype: str
-    threads: int
-    device: str
-    implementation: str
-    into: str  # a "new" array, "out" that is ready, or "over" its input
+    implementation: str = "softgrad"
+    into: str = NEW  # NEW, OUT or OVER
     seconds: Spread | None = None
     ratio: Spread | None = None  # its time beside softgrad's into the like
     bytes: int = 0  # that have to be moved
@@ -70,7 +64,7 @@ class Record:
     left_out: str = ""
 
     @property
-    def name(self) -> str:
+    def way(self) -> str:
         return f"{self.implementation}, {self.into}"
 
     @property
@@ -200,17 +194,17 @@ def time_in_turns(
     used = {record.limit: every[record.limit] for record, _ in timed}
     measurement = functools.partial(
         timing.interleaved,
-        {r.name: ready.call for r, ready in timed} | {name: limit.call for name, limit in used.items()},
+        {r.way: ready.call for r, ready in timed} | {name: limit.call for name, limit in used.items()},
         rounds=effort.rounds,
         fewest=effort.fewest,
         budget=effort.budget,
         pause=PAUSE if case.threads > 1 else 0.0,
-        before={r.name: ready.before for r, ready in timed if ready.before is not None},
+        before={r.way: ready.before for r, ready in timed if ready.before is not None},
         part=part,
     )
     samples, others = timing.quietest(measurement, effort.tries)
     for record, _ in timed:
-        own, ours = samples[record.name], samples.get(f"softgrad, {record.into}")
+        own, ours = samples[record.way], samples.get(f"softgrad, {record.into}")
         limit = [seconds / used[record.limit].times for seconds in samples[record.limit]]
         record.seconds = timing.spread(own)
         record.limit_seconds = timing.spread(limit)

@@ -137,10 +137,10 @@ def joined(records: Sequence[Record]) -> list[Record]:
     lengths: dict[tuple[int | None, ...], set[int]] = {}
     for r in records:
         if r.seconds is not None:
-            lengths.setdefault(without_n(r), set()).add(r.shape[r.axis])
+            lengths.setdefault(without_n(r), set()).add(r.n)
     most = max(lengths, key=lambda shape: len(lengths[shape]), default=None)
     those = [r for r in records if r.seconds is not None and without_n(r) == most]
-    return sorted(those, key=lambda r: r.shape[r.axis])
+    return sorted(those, key=lambda r: r.n)
 
 
 def lines(records: Sequence[Record], into: str, value: Callable[[Record], float | None]) -> dict[str, Line]:
@@ -149,7 +149,7 @@ def lines(records: Sequence[Record], into: str, value: Callable[[Record], float 
     for name in dict.fromkeys(r.implementation for r in records):
         own = [r for r in records if r.implementation == name]
         own = [r for r in own if r.into == into] or [r for r in own if r.into == NEW]
-        if points := [(r.shape[r.axis], v) for r in own if (v := value(r)) is not None]:
+        if points := [(r.n, v) for r in own if (v := value(r)) is not None]:
             found[name] = points
     return found
 

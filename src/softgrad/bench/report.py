@@ -48,10 +48,6 @@ def library(name: str) -> str:
     return LIBRARIES.get(name, name)
 
 
-def shape_of(record: Record) -> str:
-    return " × ".join(map(str, record.shape))
-
-
 def unit_of_error(op: str) -> str:
     return "eps" if operation(*OPS[op]).ulps is None else "ulp"
 
@@ -95,7 +91,7 @@ class ResultTable:
         heads[-1] += unit_of_error(self.records[0].op)
         for head in heads if wide else heads[:1] + heads[2:]:
             result.add_column(head, justify="right", no_wrap=True)
-        for shape, those in itertools.groupby(self.records, shape_of):
+        for shape, those in itertools.groupby(self.records, lambda r: r.size):
             for i, record in enumerate(r for r in those if r.seconds is not None):
                 time, spread, *others = cells(record)
                 into = "" if record.into == NEW else f", {INTO[record.into]}"
@@ -137,10 +133,10 @@ def left_out(found: Comparison) -> list[str]:
     every: dict[str, set[str]] = {}
     for r in found.records:
         place = f"{r.op} {r.dtype}"
-        every.setdefault(place, set()).add(shape_of(r))
+        every.setdefault(place, set()).add(r.size)
         if r.left_out:
             key = library(r.implementation), r.left_out
-            cases.setdefault(key, {}).setdefault(place, set()).add(shape_of(r))
+            cases.setdefault(key, {}).setdefault(place, set()).add(r.size)
     lines = []
     for (name, why), shapes in cases.items():
         places = [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -64,25 +65,44 @@ def calibrated(call: Call, shortest: float, before: Call | None = None) -> int:
     return number
 
 
-def interleaved(
-    calls: Mapping[str, Call],
+def in_turns(
+    samplers: Mapping[str, Callable[[], float]],
     *,
     rounds: int = 31,
     fewest: int = 5,
     budget: float = 3.0,
+    part: Callable[[float], None] = lambda share: None,
+) -> Samples:
+    """A sample of each in every round, every other round in reverse.
+
+    There are `rounds`, or as many as fit into `budget` seconds, but `fewest` at least; after each, `part` is
+    called with the share of the rounds that is done.
+    """
+    samples: Samples = {name: [] for name in samplers}
+    start = time.perf_counter()
+    for i in range(rounds):
+        if i >= fewest and time.perf_counter() - start > budget:
+            break
+        for name in list(samplers) if i % 2 == 0 else reversed(list(samplers)):
+            samples[name].append(samplers[name]())
+        part((i + 1) / rounds)
+    return samples
+
+
+def interleaved(
+    calls: Mapping[str, Call],
+    *,
     shortest: float = 1e-3,
     pause: float = 0.0,
     before: Mapping[str, Call] = MappingProxyType({}),
-    part: Callable[[float], None] = lambda share: None,
+    **rounds: Any,
 ) -> Samples:
-    """Samples of seconds per call, taken in turns, every other round in reverse.
+    """Samples of seconds per call, taken in turns.
 
     Parameters
     ----------
     calls
         What to time, by name.  Each is called before, so that nothing is timed that happens once.
-    rounds, fewest, budget
-        How many samples to take of each; no more than fit into `budget` seconds, but `fewest` at least.
     shortest
         A sample is as many calls in a row as last for this many seconds.
     pause
@@ -91,25 +111,23 @@ def interleaved(
     before
         What is called, but not timed, before each call of that name: one that writes over its input needs
         that anew.
-    part
-        Called with the share of the rounds that is done.
+    **rounds
+        The options of `in_turns`: rounds, fewest, budget, part.
     """
-    numbers = {}
-    for name, call in calls.items():
-        timed(call, 1, before.get(name))
-        numbers[name] = calibrated(call, shortest, before.get(name))
-    samples: Samples = {name: [] for name in calls}
-    start = time.perf_counter()
-    for i in range(rounds):
-        if i >= fewest and time.perf_counter() - start > budget:
-            break
-        for name in list(calls) if i % 2 == 0 else reversed(list(calls)):
+
+    def sampler(call: Call, before: Call | None) -> Callable[[], float]:
+        timed(call, 1, before)
+        number = calibrated(call, shortest, before)
+
+        def sample() -> float:
             if pause:
                 time.sleep(pause)
-                timed(calls[name], 1, before.get(name))
-            samples[name].append(timed(calls[name], numbers[name], before.get(name)))
-        part((i + 1) / rounds)
-    return samples
+                timed(call, 1, before)
+            return timed(call, number, before)
+
+        return sample
+
+    return in_turns({name: sampler(call, before.get(name)) for name, call in calls.items()}, **rounds)
 
 
 def quietest(measurement: Callable[[], Samples], tries: int, enough: float = 0.05) -> tuple[Samples, float]:
