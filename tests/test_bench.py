@@ -385,7 +385,7 @@ def test_names_at_the_ends_of_lines_lie_apart():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--op", "softmx"], "'--op': softmx was given; it takes some of softmax, softmax_vjp"),
+        (["--op", "softmx"], "'--op': softmx was given; it takes softmax, softmax_vjp"),
         (["--op", ""], "'--op': nothing was given"),
         (["--shapes", ""], "'--shapes': nothing was given; it takes shapes such as 32x512,8x16x64"),
         (["--plot", "same.svg", "--html", "same.svg"], "is that of '--plot' too; give another"),
@@ -405,7 +405,7 @@ def test_names_at_the_ends_of_lines_lie_apart():
         ),
         (["--threads", "0"], "'--threads': 0 was given; it takes numbers from 1 to "),
         (["--threads", "100000"], "'--threads': 100000 was given; it takes numbers from 1 to "),
-        (["--peers", "tensorflow"], "'--peers': tensorflow was given; it takes some of softgrad, numpy"),
+        (["--peers", "tensorflow"], "'--peers': tensorflow was given; it takes softgrad, numpy"),
         (["--peers", "liger"], "'--peers': liger does not run on cpu; give --device cuda"),
         (["--device", "tpu"], "'--device': tpu was given; it takes cpu or cuda"),
         (["--json", "no/such/folder/a.json"], "'--json': there is no folder"),

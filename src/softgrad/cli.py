@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .commands import parsers
-from .commands.parsers import UsageError, one_of, whole_from
+from .commands.parsers import DTYPES, UsageError, one_in, one_of, several, whole_from
 
 STOPPED = 130
 
@@ -54,26 +54,8 @@ def option(parse: Callable[..., Any], metavar: str, help: str, *names: str) -> A
     return typer.Option(*names, parser=parse, metavar=metavar, help=help)
 
 
-def map_name(text: str) -> str:
-    from .specs import MAPS
-
-    return one_of(*MAPS)(text)
-
-
-def op_names(text: str) -> list[str]:
-    from .bench.cases import OPS
-
-    return parsers.some_of(*OPS)(text)
-
-
-def peer_names(text: str) -> list[str]:
-    from .verify.peers import PEERS
-
-    return parsers.some_of(*PEERS)(text)
-
-
 Seed = Annotated[int, option(whole_from(0), "INT", "Of the random numbers.")]
-Dtypes = Annotated[Any, option(parsers.dtypes, "DTYPE,…", f"Of {', '.join(parsers.DTYPES)}.")]
+Dtypes = Annotated[Any, option(several(one_of(*DTYPES)), "DTYPE,…", f"Of {', '.join(DTYPES)}.")]
 Json = Annotated[
     Path | None, option(parsers.output, "PATH", "Write the results to this file; - is standard output.")
 ]
@@ -105,7 +87,7 @@ def reproduce(
     batch: Annotated[int, option(whole_from(1), "INT", "Rows of the array.")] = 32,
     features: Annotated[int, option(whole_from(2), "INT", "Numbers in a row.")] = 512,
     dtype: Annotated[
-        str, option(parsers.dtype, "DTYPE", f"Of all arrays: {', '.join(parsers.DTYPES)}.")
+        str, option(one_of(*DTYPES), "DTYPE", f"Of all arrays: {', '.join(DTYPES)}.")
     ] = "float64",
     seed: Seed = 42,
     json: Json = None,
@@ -160,7 +142,11 @@ def verify(
     ] = None,
     map: Annotated[
         str | None,
-        option(map_name, "MAP", "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5)."),
+        option(
+            one_in("specs", "MAPS"),
+            "MAP",
+            "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
+        ),
     ] = None,
     dtypes: Dtypes = "float32,float64",
     max_n: Annotated[int | None, option(whole_from(1), "INT", "The longest row that it can take.")] = None,
@@ -280,16 +266,28 @@ QUICK_SWEEP = "32x64,32x512,32x4096"
 @app.command()
 def bench(
     op: Annotated[
-        Any, option(op_names, "OP,…", "Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …")
+        Any,
+        option(
+            several(one_in("bench.cases", "OPS")),
+            "OP,…",
+            "Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …",
+        ),
     ] = "softmax,softmax_vjp",
     shapes: Annotated[
-        Any, option(parsers.shapes, "SHAPE,…", "Such as 32x512,8x16x64; a sweep over n unless given.")
+        Any, option(several(parsers.shape), "SHAPE,…", "Such as 32x512,8x16x64; a sweep over n unless given.")
     ] = None,
     axis: Annotated[int, typer.Option(metavar="INT", help="Along which the functions go.")] = -1,
     dtypes: Dtypes = "float32",
-    threads: Annotated[Any, option(parsers.threads, "INT,…", "How many each library may use.")] = "1",
+    threads: Annotated[
+        Any, option(several(parsers.threads), "INT,…", "How many each library may use.")
+    ] = "1",
     peers: Annotated[
-        Any, option(peer_names, "NAME,…", "Of `softgrad verify --list`; all that are here unless given.")
+        Any,
+        option(
+            several(one_in("verify.peers", "PEERS")),
+            "NAME,…",
+            "Of `softgrad verify --list`; all that are here unless given.",
+        ),
     ] = None,
     device: Annotated[str, option(one_of("cpu", "cuda"), "cpu|cuda", "Where the arrays are.")] = "cpu",
     json: Json = None,
@@ -317,7 +315,7 @@ def bench(
         names, absent = argument(compare.named, peers, device, name="--peers"), {}
     if not names:
         raise typer.BadParameter(f"nothing that is installed runs on {device}", param_hint="'--device'")
-    lengths = shapes or parsers.shapes(QUICK_SWEEP if quick else SWEEP)
+    lengths = shapes or several(parsers.shape)(QUICK_SWEEP if quick else SWEEP)
     every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
     with Bar(len(every)) as bar:
         found = compare.run(every, names, absent, compare.QUICK if quick else compare.FULL, bar)

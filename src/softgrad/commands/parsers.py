@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import tempfile
 from collections.abc import Callable
@@ -22,18 +23,6 @@ def refusal(text: str | int, takes: str) -> typer.BadParameter:
     return typer.BadParameter(f"{str(text) or 'nothing'} was given; it takes {takes}")
 
 
-def is_whole(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
-
-
-def parts(text: str) -> list[str]:
-    """The words between commas, each once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",")))
-
-
-# --- words and numbers --------------------------------------------------------------------------------
-
-
 def whole_from(smallest: int) -> Callable[[str | int], int]:
     """A parser of whole numbers, `smallest` or above."""
 
@@ -52,47 +41,41 @@ def whole_from(smallest: int) -> Callable[[str | int], int]:
 def one_of(*choices: str) -> Callable[[str], str]:
     def word(text: str) -> str:
         if text not in choices:
-            raise refusal(text, " or ".join(choices))
+            raise refusal(text, f"{', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
     return word
 
 
-def some_of(*choices: str) -> Callable[[str], list[str]]:
-    def words(text: str) -> list[str]:
-        for word in parts(text):
-            if word not in choices:
-                raise refusal(word, f"some of {', '.join(choices)}")
-        return parts(text)
+def one_in(module: str, table: str) -> Callable[[str], str]:
+    """A parser of the names in a table of softgrad, whose module is not imported before."""
 
-    return words
+    def word(text: str) -> str:
+        return one_of(*getattr(importlib.import_module(f"softgrad.{module}"), table))(text)
 
-
-def dtype(text: str) -> str:
-    if text not in DTYPES:
-        raise refusal(text, f"{', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
-    return text
+    return word
 
 
-def dtypes(text: str) -> list[str]:
-    return list(map(dtype, parts(text)))
+def several(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A parser of what lies between commas, each once."""
+
+    def parts(text: str) -> list[Any]:
+        return list(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
+
+    return parts
 
 
-def shapes(text: str) -> list[tuple[int, ...]]:
-    found = []
-    for part in parts(text):
-        lengths = part.replace("×", "x").split("x")
-        if not all(is_whole(length) and int(length) for length in lengths):
-            raise refusal(part, "shapes such as 32x512,8x16x64")
-        found.append(tuple(map(int, lengths)))
-    return found
+def shape(text: str) -> tuple[int, ...]:
+    lengths = text.replace("×", "x").split("x")
+    if not all(length.isascii() and length.isdecimal() and int(length) for length in lengths):
+        raise refusal(text, "shapes such as 32x512,8x16x64")
+    return tuple(map(int, lengths))
 
 
-def threads(text: str) -> list[int]:
-    for part in parts(text):
-        if not (is_whole(part) and 1 <= int(part) <= processors()):
-            raise refusal(part, f"numbers from 1 to {processors()}, the processors here")
-    return list(map(int, parts(text)))
+def threads(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= processors()):
+        raise refusal(text, f"numbers from 1 to {processors()}, the processors here")
+    return int(text)
 
 
 # --- files: refused before the work, if they could not be written after it -------------------------------
@@ -142,12 +125,8 @@ def need_matplotlib() -> None:
 
 def check_apart(**files: Path | None) -> None:
     """Refuse options that name the same file."""
-    given: dict[Path, str] = {}
+    options: dict[Path, str] = {}
     for option, path in files.items():
-        if path is None:
-            continue
-        other = given.setdefault(path.absolute(), option)
-        if other != option:
-            raise typer.BadParameter(
-                f"{path} is that of '--{other}' too; give another", param_hint=f"'--{option}'"
-            )
+        if path is not None and (other := options.setdefault(path.absolute(), option)) != option:
+            why = f"{path} is that of '--{other}' too; give another"
+            raise typer.BadParameter(why, param_hint=f"'--{option}'")
