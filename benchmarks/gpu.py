@@ -253,12 +253,12 @@ def picture(found: list[dict[str, Any]]) -> bytes:
                 if (r["op"], r["dtype"], rows * n) == (op, dtype, FILL) and r["limit_ratio"]:
                     lines.setdefault(r["implementation"], []).append((n, r["limit_ratio"]["median"]))
             for name, points in lines.items():
-                axes.plot(*zip(*points, strict=True), markersize=4, **plot.STYLES[name])
+                axes.plot(*zip(*points, strict=True), markersize=4, label=library(name), **plot.STYLES[name])
             axes.set(xscale="log", yscale="log", title=f"{op}, {dtype}: speed beside a copy's", xlabel="n")
             axes.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
             axes.grid(alpha=0.3)
-            ends = {name: points[-1] for name, points in lines.items()}
-            plot.label(axes, ends, {name: library(name) for name in lines})
+            if lines:
+                axes.legend(frameon=False)
     return plot.saved(drawn, "svg")
 
 

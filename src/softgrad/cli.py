@@ -32,7 +32,8 @@ class OneLine(typer.core.TyperGroup):
             sys.stdout.flush()
             sys.exit(code)
         except UsageError as error:
-            print(f"softgrad: {' '.join(error.format_message().split())}", file=sys.stderr)
+            if message := " ".join(error.format_message().split()):  # without arguments there is help alone
+                print(f"softgrad: {message}", file=sys.stderr)
             sys.exit(2)
         except (typer.Abort, KeyboardInterrupt):
             print("softgrad: stopped; nothing was written", file=sys.stderr)
@@ -109,9 +110,9 @@ def reproduce(
         )
     report = article.run(article.Settings(batch, features, dtype, seed, quick), with_sizes=plot is not None)
     if plot is not None:
-        from .bench.reproduce_plot import picture
+        from .bench.plot import experiment
 
-        write_whole(plot, picture(report, plot.suffix.lower().lstrip(".")))
+        write_whole(plot, experiment(report, plot.suffix.lower().lstrip(".")))
     deliver("softgrad reproduce", article.parts(report), article.as_json(report), json)
     if not report.passed:
         raise typer.Exit(1)

@@ -224,14 +224,11 @@ def here(device: str, quick: bool) -> tuple[list[str], dict[str, str]]:
     """The implementations for a device that can run, and why others cannot."""
     names, absent = [], {}
     for name, peer in peers.PEERS.items():
-        if not runs_on(peer, device):
-            continue
-        if reason := peers.why_not(peer):
-            absent[name] = reason
-        elif quick and peer.compiler:
-            absent[name] = SLOW_TO_COMPILE
-        else:
-            names.append(name)
+        if runs_on(peer, device):
+            if reason := peers.why_not(peer) or SLOW_TO_COMPILE * (quick and peer.compiler):
+                absent[name] = reason
+            else:
+                names.append(name)
     return names, absent
 
 
@@ -245,7 +242,7 @@ def named(names: Sequence[str], device: str) -> list[str]:
             others, _ = here(device, False)
             is_or_needs = "is " if reason.startswith("not") else ""
             raise ValueError(f"{name} {is_or_needs}{reason}; there are {', '.join(others)}")
-    ours = ["softgrad"] if runs_on(peers.PEERS["softgrad"], device) else []
+    ours = ["softgrad"] * runs_on(peers.PEERS["softgrad"], device)
     return list(dict.fromkeys([*ours, *names]))
 
 

@@ -1,7 +1,4 @@
-"""Plots against n, both axes logarithmic: those of `softgrad bench`, and what those of others are drawn with.
-
-A line joins shapes that differ in n alone; the others are in the tables.
-"""
+"""The plots of `softgrad bench` and `softgrad reproduce`: lines against n, both axes logarithmic."""
 
 from __future__ import annotations
 
@@ -13,13 +10,14 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ..commands import report
-from ..commands.units import BYTES, Units, with_unit
+from ..commands.units import BYTES, SECONDS, Units, digits, with_unit
 from .compare import Comparison, Record
-from .implementations import NEW, OUT
+from .implementations import LARGEST_JACOBIAN, NEW, OUT
 from .report import library, series, unit_of_error
+from .reproduce import PLOTTED, WAYS, Report
 
 # Colours that people with any colour vision tell apart (after Okabe and Ito), and shapes for print in grey
 STYLES: dict[str, dict[str, Any]] = {
@@ -35,6 +33,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "quack": {"color": "#3F51B5", "marker": ">", "linestyle": "--"},
     "limit": {"color": "#222222", "linestyle": (0, (4, 2)), "linewidth": 1.4},
 }
+GREY = "#6b6b6b"
 SPEED: Units = tuple((f"{name}/s", size) for name, size in BYTES)
 FAINT = 0.01  # errors below it, 0 among them, are drawn there
 
@@ -44,75 +43,31 @@ FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "so
 Line = list[tuple[int, float]]
 
 
-# --- one panel ---------------------------------------------------------------------------------------
+def figure_of(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
-def panel(axes: Any, lines: Mapping[str, Line], texts: Mapping[str, str], title: str, units: Units) -> None:
-    """Lines by implementation, each with its text at its right end."""
-    for name, points in lines.items():
-        n, values = zip(*points, strict=True)
-        axes.plot(n, values, **{"markersize": 5, "linewidth": 1.6, "zorder": 3, **STYLES[name]})
-    axes.set(xscale="log", yscale="log", xlabel="n, the length of a row")
+def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> None:
+    """Lines by implementation, named beside the axes in the order of their ends."""
+    for name, points in sorted(lines.items(), key=lambda line: -line[1][-1][1]):
+        style = {"markersize": 5, "linewidth": 1.6, "zorder": 3, **STYLES[name]}
+        axes.plot(*zip(*points, strict=True), label=library(name), **style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=11.5, pad=8)
-    lengths = sorted({n for points in lines.values() for n, _ in points})
-    powers = [2**k for k in range(40) if lengths[0] <= 2**k <= lengths[-1]]
-    ticks = next(powers[::step] for step in (1, 2, 3, 5, 9) if len(powers) <= 5 * step)
-    axes.xaxis.set_major_locator(FixedLocator(ticks if len(ticks) > 1 else lengths))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    axes.set_xlabel("n, the length of a row")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, units)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    label(axes, {name: points[-1] for name, points in lines.items()}, texts)
-
-
-def label(axes: Any, ends: Mapping[str, tuple[float, float]], texts: Mapping[str, str]) -> None:
-    """Name each line at its right end, two names never on top of each other."""
-    low, high = axes.get_ylim()
-    decades = math.log10(high / low)
-    for n in {end[0] for end in ends.values()}:  # those that end elsewhere are in nobody's way
-        names = sorted((name for name in ends if ends[name][0] == n), key=lambda name: ends[name][1])
-        heights = [math.log10(ends[name][1] / low) / decades for name in names]
-        least = 0.08 * max(texts[name].count("\n") + 1 for name in names)
-        for name, height in zip(names, spread_apart(heights, least), strict=True):
-            axes.annotate(
-                texts[name],
-                xy=(n, height),
-                xycoords=("data", "axes fraction"),
-                xytext=(7, 0),
-                textcoords="offset points",
-                color=STYLES[name]["color"],
-                fontweight="bold" if name == "softgrad" else "normal",
-                va="center",
-                linespacing=0.95,
-                annotation_clip=False,
-            )
-
-
-def spread_apart(heights: list[float], least: float) -> list[float]:
-    """Heights from 0 to 1, in order from low to high, moved as little as `least` between them takes.
-
-    Less i·least, they only must not fall: where they do, those before and after share their mean.
-    """
-    groups: list[tuple[float, int]] = []
-    for i, height in enumerate(heights):
-        groups.append((height - i * least, 1))
-        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
-            (b, after), (a, before) = groups.pop(), groups.pop()
-            groups.append(((a * before + b * after) / (before + after), before + after))
-    most = max(0.0, 1 - (len(heights) - 1) * least)
-    level = [min(max(mean, 0.0), most) for mean, count in groups for _ in range(count)]
-    return [height + i * least for i, height in enumerate(level)]
-
-
-def figure_of(size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, dpi=150)
-    FigureCanvasAgg(figure)
-    return figure
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
 
 
 def saved(figure: Any, form: str, **options: Any) -> bytes:
@@ -126,20 +81,20 @@ def saved(figure: Any, form: str, **options: Any) -> bytes:
 # --- softgrad bench: speed under its limit, memory and error ----------------------------------------------
 
 
-def without_n(record: Record) -> tuple[int | None, ...]:
-    """The shape, with None in the place of n."""
-    at = record.axis % len(record.shape)
-    return tuple(None if i == at else length for i, length in enumerate(record.shape))
+def size_without_n(record: Record) -> str:
+    lengths: list[Any] = list(record.shape)
+    lengths[record.axis] = "n"
+    return " × ".join(map(str, lengths))
 
 
 def joined(records: Sequence[Record]) -> list[Record]:
-    """Those of the shape, n aside, that was measured at most lengths."""
-    lengths: dict[tuple[int | None, ...], set[int]] = {}
+    """Those of the shape, n aside, that was measured at most lengths; the others are in the tables alone."""
+    lengths: dict[str, set[int]] = {}
     for r in records:
         if r.seconds is not None:
-            lengths.setdefault(without_n(r), set()).add(r.n)
-    most = max(lengths, key=lambda shape: len(lengths[shape]), default=None)
-    those = [r for r in records if r.seconds is not None and without_n(r) == most]
+            lengths.setdefault(size_without_n(r), set()).add(r.n)
+    most = max(lengths, key=lambda size: len(lengths[size]), default=None)
+    those = [r for r in records if r.seconds is not None and size_without_n(r) == most]
     return sorted(those, key=lambda r: r.n)
 
 
@@ -158,7 +113,7 @@ def speed(record: Record) -> float | None:
     return record.bytes / record.seconds.median if record.seconds else None
 
 
-def roof(record: Record) -> float | None:
+def limit(record: Record) -> float | None:
     return record.bytes / record.limit_seconds.median if record.limit_seconds else None
 
 
@@ -172,40 +127,32 @@ def error(record: Record) -> float | None:
 
 def draw(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
     """The three panels of one series."""
-    first = [r for r in records if r.implementation == records[0].implementation]
-    (limit,) = lines(first, OUT, roof).values()
-    shape = " × ".join("n" if length is None else str(length) for length in without_n(records[0]))
-    texts = {name: library(name) for name in STYLES}
-    speeds = lines(records, OUT, speed) | {"limit": limit}
-    panel(left, speeds, texts, f"Speed, under the limit of memory; {shape}", SPEED)
-    panel(middle, lines(records, NEW, memory), texts, "Memory at its peak, into a new array", BYTES)
+    first, *_ = lines(records, OUT, limit).values()
+    title = f"Speed, under the limit of memory; {size_without_n(records[0])}"
+    panel(left, lines(records, OUT, speed) | {"limit": first}, title, SPEED)
+    panel(middle, lines(records, NEW, memory), "Memory at its peak, into a new array", BYTES)
     unit = unit_of_error(records[0].op)
-    panel(right, lines(records, NEW, error), texts, "Error of the worst row", ((unit, 1.0),))
+    panel(right, lines(records, NEW, error), "Error of the worst row", ((unit, 1.0),))
     right.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} {unit}"))
-
-
-def drawn(parts: Mapping[str, list[Record]]) -> Figure:
-    """A row of three panels for each title and its records."""
-    if not parts:
-        raise ValueError("nothing was timed, so there is nothing to draw")
-    height = 4.65 * len(parts)
-    with matplotlib.rc_context(FIXED):
-        figure = figure_of((14, height))
-        rows = figure.subplots(len(parts), 3, squeeze=False)
-        figure.subplots_adjust(
-            left=0.068, right=0.915, bottom=0.6 / height, top=1 - 0.95 / height, wspace=0.55, hspace=0.55
-        )
-        for (title, records), panels in zip(parts.items(), rows, strict=True):
-            draw(records, *panels)
-            place = 0.012, panels[0].get_position().y1 + 0.5 / height
-            figure.text(*place, title, fontsize=13, fontweight="bold", va="bottom")
-    return figure
 
 
 def parts(found: Comparison) -> dict[str, list[Record]]:
     """By title, the records of each series that can be joined by lines."""
     joins = {title: joined(records) for title, records in series(found.records)}
     return {title: records for title, records in joins.items() if records}
+
+
+def drawn(parts: Mapping[str, list[Record]]) -> Figure:
+    """A row of three panels for each title and its records."""
+    if not parts:
+        raise ValueError("nothing was timed, so there is nothing to draw")
+    with matplotlib.rc_context(FIXED):
+        figure = figure_of(15, 4.6 * len(parts))
+        rows = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+        for (title, records), row in zip(parts.items(), rows, strict=True):
+            row.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+            draw(records, *row.subplots(1, 3))
+    return figure
 
 
 def picture(found: Comparison, form: str) -> bytes:
@@ -222,3 +169,53 @@ def figures(found: Comparison) -> dict[str, report.Figure]:
         )
         for title, records in parts(found).items()
     }
+
+
+# --- softgrad reproduce: n² is a line twice as steep as n -------------------------------------------------
+
+
+def experiment(found: Report, form: str) -> bytes:
+    """Time and memory of the article's ways, as the bytes of a PNG or SVG file."""
+    settings, machine = found.settings, found.environment
+    title = (
+        "The gradient through a softmax layer costs n² by its Jacobian, and n without\n"
+        f"{settings.batch} rows of {settings.dtype}, one thread, medians, quartiles shaded; "
+        f"the Jacobian is built up to {with_unit(LARGEST_JACOBIAN, BYTES)}\n"
+        f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}"
+    )
+    with matplotlib.rc_context(FIXED):
+        figure = figure_of(12, 5)
+        figure.suptitle(title, x=0.01, ha="left")
+        left, right = figure.subplots(1, 2)
+        for way in PLOTTED:
+            points = [p for p in found.points if p.way == way]
+            low, high = [p.seconds.q1 for p in points], [p.seconds.q3 for p in points]
+            color = STYLES[WAYS[way][0]]["color"]
+            left.fill_between([p.n for p in points], low, high, color=color, alpha=0.2, linewidth=0)
+        costs(left, found, lambda point: point.seconds.median, "Time of a call", SECONDS)
+        costs(right, found, lambda point: point.peak_bytes, "Memory at its peak, beyond the inputs", BYTES)
+    return saved(figure, form)
+
+
+def costs(axes: Any, found: Report, value: Callable[[Any], float], title: str, units: Units) -> None:
+    """One panel, with guides that grow as n² and n, and how far the Jacobian is above softgrad."""
+    points = {WAYS[way][0]: [(p.n, value(p)) for p in found.points if p.way == way] for way in PLOTTED}
+    lines = {name: line for name, line in points.items() if line}
+    for name, power, factor in (("jacobian", 2, 3.0), ("softgrad", 1, 1 / 3)):
+        if name in lines:
+            n, cost = lines[name][-1]
+            guide(axes, n, cost * factor, power)
+    above, below = (dict(lines.get(name, [])) for name in ("jacobian", "softgrad"))
+    if (n := found.settings.features) in above:
+        axes.plot([n, n], [below[n], above[n]], color=GREY, linewidth=1)
+        times = f"{digits(float(f'{above[n] / below[n]:.2g}'))} × "
+        axes.text(n, math.sqrt(above[n] * below[n]), times, ha="right", va="center")
+    panel(axes, lines, title, units)
+
+
+def guide(axes: Any, n: int, cost: float, power: int) -> None:
+    """A line that grows as n^power up to this cost, and its name."""
+    axes.plot([n / 8, n], [cost / 8**power, cost], color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+    side, foot = ("right", "bottom") if power == 2 else ("left", "top")
+    text = f" grows as n{'²' if power == 2 else ''} "
+    axes.text(n / 3, cost / 3**power, text, color=GREY, ha=side, va=foot)

@@ -128,22 +128,15 @@ def share(ratio: float) -> str:
 
 
 def left_out(found: Comparison) -> list[str]:
-    """Why implementations have no time: each reason once, with the cases if it does not hold for all."""
-    cases: dict[tuple[str, str], dict[str, set[str]]] = {}
-    every: dict[str, set[str]] = {}
+    """Why implementations have no time: each reason once, with the first case that it holds for."""
+    cases: dict[tuple[str, str], list[str]] = {}
     for r in found.records:
-        place = f"{r.op} {r.dtype}"
-        every.setdefault(place, set()).add(r.size)
         if r.left_out:
-            key = library(r.implementation), r.left_out
-            cases.setdefault(key, {}).setdefault(place, set()).add(r.size)
-    lines = []
-    for (name, why), shapes in cases.items():
-        places = [
-            place if those == every[place] else f"{place} {', '.join(sorted(those))}"
-            for place, those in shapes.items()
-        ]
-        lines.append(f"{name} ({'; '.join(places)}): {why}")
+            cases.setdefault((library(r.implementation), r.left_out), []).append(r.name)
+    lines = [
+        f"{name} ({names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}): {why}"
+        for (name, why), names in cases.items()
+    ]
     return lines + [f"{library(name)}: {why}" for name, why in found.absent.items()]
 
 
