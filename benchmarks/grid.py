@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +67,7 @@ Call = Callable[[], object]
 Calls = dict[str, Call]
 
 
-# --- cells and calls ---------------------------------------------------------------------------------
-
-
-def cells(shapes: list[Any], dtypes: tuple[str, ...], ops: tuple[str, ...] = OPS) -> Iterator[Case]:
-    for shape, axis in shapes:
-        for dtype in dtypes:
-            for op in ops:
-                yield Case(op, shape, axis, dtype, 1)
-
-
-def record_of(part: str, case: Case) -> Record:
-    return {"part": part, "op": case.op, "shape": list(case.shape), "axis": case.axis, "dtype": case.dtype}
+# --- the calls of a cell -----------------------------------------------------------------------------
 
 
 def given(case: Case, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
@@ -89,22 +80,22 @@ def given(case: Case, times: float = 1.0, dy: str = "standard_normal") -> tuple[
     return y, getattr(random, dy)(case.shape, np.float32).astype(dtype, copy=False)
 
 
-def ready(library: str, case: Case, *arrays: Array, **options: Any) -> Call:
+def ready(library: str, case: Case, arrays: tuple[Array, ...], **options: Any) -> Call:
     """A call of softgrad or PyTorch into an array of the result's size."""
     call: Any = implementations.ready(library, OUT, case, arrays).call
     return functools.partial(call, **options)
 
 
-def pair(case: Case, *arrays: Array) -> Calls:
+def pair(case: Case) -> Calls:
     """softgrad and PyTorch, which give the same."""
-    found = {name: implementations.ready(name, OUT, case, arrays) for name in ("softgrad", "torch")}
+    found = {name: implementations.ready(name, OUT, case, given(case)) for name in ("softgrad", "torch")}
     ours, theirs = (one.result()[0].astype(np.float32) for one in found.values())
     if not np.abs(ours - theirs).max() <= 0.02 * np.abs(theirs).max():
         raise SystemExit(f"{case.name}: softgrad and PyTorch give different results")
     return {name: one.call for name, one in found.items()}
 
 
-def by_numpy(case: Case, *arrays: Array) -> Call:
+def and_numpy(case: Case) -> Calls:
     along = {"axis": case.axis, "keepdims": True}
 
     def softmax(x: Array) -> Array:
@@ -114,20 +105,90 @@ def by_numpy(case: Case, *arrays: Array) -> Call:
     def vjp(y: Array, dy: Array) -> Array:
         return y * (dy - (y * dy).sum(**along))
 
-    return functools.partial(softmax if case.what == "forward" else vjp, *arrays)
+    closed_form = functools.partial(softmax if case.what == "forward" else vjp, *given(case))
+    return pair(case) | {"numpy": closed_form}
 
 
-def limit(*arrays: Array) -> Call:
-    """A copy for the forward, a triad for the vjp: the time to move the bytes alone."""
-    words = [limits.words(a) for a in (*arrays, np.zeros_like(arrays[0]))]
-    return functools.partial(limits.copy if len(words) == 2 else limits.triad, *words, 1, 0, len(words[0]))
+def of_grid(case: Case) -> Calls:
+    """softgrad, PyTorch, and who else there is: NumPy, oneDNN, the limit, and other inputs of the vjp."""
+    calls, arrays = (and_numpy if case.dtype in ("float32", "float64") else pair)(case), given(case)
+    if case.op == "softmax" and case.dtype == "float32" and case.axis == -1:
+        calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
+    if (case.shape, case.dtype) == LIMITED:
+        words = [limits.words(a) for a in (*arrays, np.zeros_like(arrays[0]))]
+        loop = limits.copy if case.op == "softmax" else limits.triad
+        calls["limit"] = functools.partial(loop, *words, 1, 0, len(words[0]))
+    if case.op == "softmax_vjp":
+        saturated = given(case, times=10.0)
+        calls["uniform"] = ready("softgrad", case, given(case, dy="random"))
+        calls["saturated"] = ready("softgrad", case, saturated)
+        calls["torch saturated"] = ready("torch", case, saturated)
+    return calls
+
+
+def masked(case: Case) -> Calls:
+    (first, *others), where = given(case), np.random.default_rng(3).random(case.shape) < 0.5
+    if case.op == "softmax_vjp":
+        first = np.where(where, first, 0)  # as softmax gives y with a mask
+    more: dict[str, Any] = {"softgrad": {}, "masked": {"where": where}}
+    return {name: ready("softgrad", case, (first, *others), **mask) for name, mask in more.items()}
+
+
+def entropy(x: Any, axis: int) -> Any:
+    logarithms = torch.log_softmax(x, axis)
+    return -(logarithms.exp() * logarithms).sum(axis)
+
+
+REDUCTIONS = {"logsumexp": torch.logsumexp, "entropy": entropy}
+ENTMAX = {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}
+
+
+def through_autograd(case: Case) -> Calls:
+    """New results of both; the vjp of PyTorch and entmax is what `autograd.grad` takes."""
+    name, axis = case.op.removesuffix("_vjp"), case.axis
+    peer, function = ("torch", REDUCTIONS[name]) if name in REDUCTIONS else ("entmax", ENTMAX[name])
+    x, ours = given(replace(case, op="softmax"))[0], getattr(softgrad, case.op)
+    leaf = torch.from_numpy(x).requires_grad_()
+    if name == case.op:
+        theirs = functools.partial(function, leaf.detach(), axis)
+        return {"softgrad": functools.partial(ours, x, axis=axis), peer: theirs}
+    result = function(leaf, axis)
+    dy = np.random.default_rng(2).standard_normal(tuple(result.shape), np.float32)
+    kept = x if name in REDUCTIONS else result.detach().numpy()
+    theirs = functools.partial(torch.autograd.grad, result, leaf, torch.from_numpy(dy), retain_graph=True)
+    calls: Calls = {"softgrad": functools.partial(ours, kept, dy, axis=axis), peer: theirs}
+    if name == "entmax":
+        calls["alpha"] = functools.partial(softgrad.entmax_alpha_vjp, kept, dy, 1.5, axis=axis)
+    return calls
 
 
 # --- the parts ---------------------------------------------------------------------------------------
 
 
-def measured(r: Record, seconds: float, sample: Callable[..., timing.Samples]) -> Record:
+@dataclass(frozen=True)
+class Part:
+    name: str  # in the records
+    ops: Iterable[str]
+    calls: Callable[[Case], Calls]
+    shapes: list[Any] = field(default_factory=list)  # unless given, those of the grid
+    dtypes: tuple[str, ...] = ()
+
+    def __call__(self, options: argparse.Namespace) -> Iterator[Record]:
+        for case in cells(self.ops, self.shapes or options.shapes, self.dtypes or options.dtypes):
+            sample = functools.partial(timing.interleaved, self.calls(case), rounds=201, pause=1e-4)
+            yield measured(self.name, case, options.seconds, sample)
+
+
+def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Iterator[Case]:
+    for (shape, axis), dtype, op in itertools.product(shapes, dtypes, ops):
+        yield Case(op, shape, axis, dtype, 1)
+
+
+def measured(part: str, case: Case, seconds: float, sample: Callable[..., timing.Samples]) -> Record:
     """The record with medians; measured again if it misses a bound."""
+    r = {"part": part, "op": case.op, "shape": list(case.shape), "axis": case.axis, "dtype": case.dtype}
+    if part == "threads":
+        r["bytes"] = case.nbytes
     for budget in (seconds, 4 * seconds):
         samples = sample(budget=budget)
         r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
@@ -137,85 +198,6 @@ def measured(r: Record, seconds: float, sample: Callable[..., timing.Samples]) -
         if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
             break
     return r
-
-
-def in_turns(r: Record, options: argparse.Namespace, calls: Calls) -> Record:
-    sample = functools.partial(timing.interleaved, calls, rounds=201, pause=1e-4)
-    return measured(r, options.seconds, sample)
-
-
-def one_thread(options: argparse.Namespace, op: str) -> Iterator[Record]:
-    for case in cells(options.shapes, options.dtypes, (op,)):
-        arrays = given(case)
-        calls = pair(case, *arrays)
-        if case.dtype in ("float32", "float64"):
-            calls["numpy"] = by_numpy(case, *arrays)
-        if op == "softmax" and case.dtype == "float32" and case.axis == -1:
-            calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
-        if (case.shape, case.dtype) == LIMITED:
-            calls["limit"] = limit(*arrays)
-        if op == "softmax_vjp":
-            saturated = given(case, times=10.0)
-            calls["uniform"] = ready("softgrad", case, *given(case, dy="random"))
-            calls["saturated"] = ready("softgrad", case, *saturated)
-            calls["torch saturated"] = ready("torch", case, *saturated)
-        yield in_turns(record_of("grid", case), options, calls)
-
-
-def logs(options: argparse.Namespace) -> Iterator[Record]:
-    for case in cells(options.shapes, options.dtypes, ("log_softmax", "log_softmax_vjp")):
-        yield in_turns(record_of("log", case), options, pair(case, *given(case)))
-
-
-def entropy(x: Any, axis: int) -> Any:
-    logarithms = torch.log_softmax(x, axis)
-    return -(logarithms.exp() * logarithms).sum(axis)
-
-
-def relatives(options: argparse.Namespace) -> Iterator[Record]:
-    """New results of both; the vjp of the others is what `autograd.grad` takes."""
-    for part, peer, shapes, functions in (
-        ("reductions", "torch", PIECES, {"logsumexp": torch.logsumexp, "entropy": entropy}),
-        ("sparse", "entmax", SPARSE, {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}),
-    ):
-        ops = tuple(op + suffix for op in functions for suffix in ("", "_vjp"))
-        for case in cells(shapes, ("float32",), ops):
-            function, axis = functions[case.op.removesuffix("_vjp")], case.axis
-            x = np.random.default_rng(1).standard_normal(case.shape, np.float32)
-            ours, leaf = getattr(softgrad, case.op), torch.from_numpy(x).requires_grad_()
-            calls: Calls = {
-                "softgrad": functools.partial(ours, x, axis=axis),
-                peer: functools.partial(function, leaf.detach(), axis),
-            }
-            if case.op.endswith("vjp"):
-                result = function(leaf, axis)
-                dy = np.random.default_rng(2).standard_normal(tuple(result.shape), np.float32)
-                kept = x if part == "reductions" else result.detach().numpy()
-                grad = functools.partial(torch.autograd.grad, result, leaf, torch.from_numpy(dy))
-                calls = {
-                    "softgrad": functools.partial(ours, kept, dy, axis=axis),
-                    peer: functools.partial(grad, retain_graph=True),
-                }
-                if case.op == "entmax_vjp":
-                    calls["alpha"] = functools.partial(softgrad.entmax_alpha_vjp, kept, dy, 1.5, axis=axis)
-            yield in_turns(record_of(part, case), options, calls)
-
-
-def small(options: argparse.Namespace) -> Iterator[Record]:
-    for case in cells(SMALL, ("float32", "float64")):
-        arrays = given(case)
-        calls = pair(case, *arrays) | {"numpy": by_numpy(case, *arrays)}
-        yield in_turns(record_of("small", case), options, calls)
-
-
-def masked(options: argparse.Namespace) -> Iterator[Record]:
-    for case in cells([((1000, 1000), -1)], ("float32",)):
-        arrays, where = given(case), np.random.default_rng(3).random(case.shape) < 0.5
-        if case.op == "softmax_vjp":
-            arrays = np.where(where, arrays[0], 0), *arrays[1:]  # as softmax gives y with a mask
-        calls = {"softgrad": ready("softgrad", case, *arrays)}
-        calls["masked"] = ready("softgrad", case, *arrays, where=where)
-        yield in_turns(record_of("masked", case), options, calls)
 
 
 def two_threads(options: argparse.Namespace) -> Iterator[Record]:
@@ -239,11 +221,11 @@ def two_threads(options: argparse.Namespace) -> Iterator[Record]:
 
     turns = {"softgrad": ("softgrad", 2), "torch": ("torch", 2), "one thread": ("softgrad", 1)}
     samplers = {name: sampler(*turn) for name, turn in turns.items()}
-    sample = functools.partial(timing.in_turns, samplers, rounds=10_000)
-    for case in cells(options.shapes, options.dtypes):
+    for case in cells(OPS, options.shapes, options.dtypes):
         for pipe in pipes.values():
             pipe.send(case)
-        yield measured(record_of("threads", case) | {"bytes": case.nbytes}, options.seconds, sample)
+        sample = functools.partial(timing.in_turns, samplers, rounds=10_000)
+        yield measured("threads", case, options.seconds, sample)
     for pipe in pipes.values():
         pipe.send(None)
 
@@ -252,7 +234,7 @@ def serve(library: str, pipe: Any) -> None:
     torch.set_num_threads(2 if library == "torch" else 1)
     for message in iter(pipe.recv, None):
         if isinstance(message, Case):
-            call, counts = ready(library, message, *given(message)), {}
+            call, counts = ready(library, message, given(message)), {}
             continue
         softgrad.set_num_threads(message)
         call()
@@ -261,17 +243,22 @@ def serve(library: str, pipe: Any) -> None:
         pipe.send(timing.timed(call, counts[message]))
 
 
+def with_vjps(functions: Iterable[str]) -> list[str]:
+    return [op + suffix for op in functions for suffix in ("", "_vjp")]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "reproduce": startup.reproduce,
     "import": startup.imports,
     "first": startup.first_calls,
     "memory": startup.memory,
-    "small": small,
-    "masked": masked,
-    "forward": functools.partial(one_thread, op="softmax"),
-    "vjp": functools.partial(one_thread, op="softmax_vjp"),
-    "logs": logs,
-    "relatives": relatives,
+    "small": Part("small", OPS, and_numpy, SMALL, ("float32", "float64")),
+    "masked": Part("masked", OPS, masked, [((1000, 1000), -1)], ("float32",)),
+    "forward": Part("grid", ["softmax"], of_grid),
+    "vjp": Part("grid", ["softmax_vjp"], of_grid),
+    "logs": Part("log", with_vjps(["log_softmax"]), pair),
+    "reductions": Part("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
+    "sparse": Part("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
     "threads": two_threads,
 }
 
