@@ -113,7 +113,7 @@ def reproduce(
         from .bench.plot import experiment
 
         write_whole(plot, experiment(report, plot.suffix.lower().lstrip(".")))
-    deliver("softgrad reproduce", article.parts(report), article.as_json(report), json)
+    deliver(article.parts(report), article.as_json(report), json)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -195,6 +195,7 @@ def verify(
     from rich.console import Console
 
     from .commands.progress import Bar
+    from .commands.report import as_page, deliver, write_whole
     from .verify import report as reports
     from .verify.run import Settings, run
     from .verify.target import Unusable
@@ -223,18 +224,8 @@ def verify(
     except Unusable as error:
         raise UsageError(str(error)) from None
     if html is not None:
-        from .commands.report import write_whole
-        from .verify.page import as_html
-
-        write_whole(html, as_html(verdict).encode())
-    if json is not None and str(json) == "-":
-        sys.stdout.write(reports.as_json(verdict))
-    else:
-        reports.show(verdict, Console())
-        if json is not None:
-            from .commands.report import write_whole
-
-            write_whole(json, reports.as_json(verdict).encode())
+        write_whole(html, as_page(reports.title(verdict), reports.parts(verdict)).encode())
+    deliver(reports.parts(verdict, reports.SHOWN), reports.as_json(verdict), json)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -306,7 +297,7 @@ def bench(
 
     from .bench import cases, compare, report
     from .commands.progress import Bar
-    from .commands.report import deliver, write_whole
+    from .commands.report import as_page, deliver, write_whole
 
     if device == "cuda" and (reason := compare.no_cuda()):
         raise typer.BadParameter(reason, param_hint="'--device'")
@@ -327,7 +318,10 @@ def bench(
         figures = plots.figures(found)
         if plot is not None:
             write_whole(plot, plots.picture(found, plot.suffix.lower().lstrip(".")))
-    deliver("softgrad bench", report.parts(found, figures), report.as_json(found), json, html)
+    parts = report.parts(found, figures)
+    if html is not None:
+        write_whole(html, as_page("softgrad bench", parts).encode())
+    deliver(parts, report.as_json(found), json)
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:
