@@ -15,9 +15,8 @@ from contract import off_by
 from typer.testing import CliRunner
 
 from softgrad import cli
-from softgrad.commands.report import as_page
 from softgrad.testing import Finding, measures, oracle
-from softgrad.verify import convert, league, load, peers, report, target
+from softgrad.verify import convert, league, load, page, peers, report, target
 from softgrad.verify import run as runs
 from softgrad.verify.run import Settings, Verdict
 
@@ -591,7 +590,7 @@ def test_a_verdict_without_findings_is_no_pass():
 
 
 def test_a_page_says_what_the_function_is_called():
-    text = as_page("<f>", report.parts(verdict(finding(passed=False, case="n = 3 & [x]", hint="<hint>"))))
+    text = page.as_html(verdict(finding(passed=False, case="n = 3 & [x]", hint="<hint>")))
     assert "file.py:&lt;f&gt;" in text
     assert "&lt;hint&gt;" in text
     assert "n = 3 &amp; [x]" in text

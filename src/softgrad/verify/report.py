@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-import textwrap
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from ..commands import report
 from ..specs import MAPS
 from ..testing import Finding
 from ..testing.maps import OPERATIONS
@@ -85,21 +84,18 @@ def hints(verdict: Verdict) -> list[str]:
     return list(dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint))
 
 
-# --- the report ---------------------------------------------------------------------------------------
+# --- on the terminal ----------------------------------------------------------------------------------
 
 
-def table(verdict: Verdict, with_reasons: bool) -> Table:
+def table(verdict: Verdict) -> Table:
     dtypes = verdict.settings.dtypes
     result = Table(title=escape(title(verdict)), title_style="bold", title_justify="left")
     result.add_column("check")
     for dtype in dtypes:
         result.add_column(dtype, justify="right", no_wrap=True)
-    if with_reasons:
-        result.add_column("why it matters")
     for check, found in by_check(verdict).items():
         cells = [cell(found.get(dtype, found.get(""))) for dtype in dtypes]
-        why = next(iter(found.values())).why
-        result.add_row(escape(check), *cells, *([escape(why)] if with_reasons else []))
+        result.add_row(escape(check), *cells)
     return result
 
 
@@ -110,34 +106,28 @@ def cell(finding: Finding | None) -> str:
     return f"{error} [green]✓[/green]" if finding.passed else f"{error} [bold red]✗[/bold red]"
 
 
-def parts(verdict: Verdict, shown: int | None = None) -> report.Parts:
-    """The report, with the first failure of each check, or of `shown` checks."""
-    whole = shown is None
-    found: list[Any] = [table(verdict, whole)]
-
+def show(verdict: Verdict, console: Console) -> None:
     def say(text: str, style: str = "") -> None:
-        found.append(Text(text, style))
+        console.print(text, style=style, markup=False, highlight=False)
 
+    console.print(table(verdict))
     say(f"Errors are the worst, in {unit(verdict)}; {circumstances(verdict)}.", "dim")
     failures = explained(verdict)
-    for finding in failures[:shown]:
+    for finding in failures[:SHOWN]:
         say(f"\n✗ {finding.check}{f', {finding.dtype}' if finding.dtype else ''}", "bold red")
         say(f"Why it matters: {finding.why}")
         say(finding.case)
         if finding.reproduce:
             say("To reproduce it:")
-            say(textwrap.indent(finding.reproduce, "    "))
-    if left := len(failures[shown:]) if shown is not None else 0:
-        say(f"\nand {left} more checks: --html FILE and --json FILE tell of all", "dim")
+            say("\n".join(f"    {line}" for line in finding.reproduce.splitlines()))
+    if len(failures) > SHOWN:
+        say(f"\nand {len(failures) - SHOWN} more checks: --html FILE and --json FILE tell of all", "dim")
     if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
         say("\nIt printed (the end of it):")
         say("\n".join(verdict.printed.splitlines()[-10:]), "dim")
     for hint in hints(verdict):
         say(f"\nProbably: {hint}", "bold")
     say(f"\n{outcome(verdict)}", "bold red" if verdict.failures else "bold green")
-    if whole:
-        say(", ".join(f"{name} {value}" for name, value in verdict.environment.items()), "dim")
-    return found
 
 
 def listing() -> Table:
@@ -159,5 +149,17 @@ def listing() -> Table:
     return result
 
 
+# --- in files -----------------------------------------------------------------------------------------
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def as_json(verdict: Verdict) -> str:
-    return report.as_json({**dataclasses.asdict(verdict), "passed": verdict.passed})
+    content = dataclasses.asdict(verdict)
+    content["findings"] = [
+        {name: finite(value) for name, value in finding.items()} for finding in content["findings"]
+    ]
+    return json.dumps({**content, "passed": verdict.passed}, indent=1, allow_nan=False) + "\n"
