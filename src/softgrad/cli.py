@@ -311,7 +311,7 @@ def bench(
     lengths = shapes or several(parsers.shape)(QUICK_SWEEP if quick else SWEEP)
     every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
     with Bar(len(every)) as bar:
-        found = compare.run(every, names, absent, compare.QUICK if quick else compare.FULL, bar)
+        found = compare.run(every, names, absent, quick, bar)
     figures = {}
     if plot is not None or html is not None:
         from .bench import plot as plots

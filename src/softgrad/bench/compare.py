@@ -11,6 +11,7 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,20 +31,9 @@ PAUSE = 0.003  # seconds between samples of more than one thread
 NOISY = 0.2  # quartiles that are so far apart, beside the median, tell nothing
 DISTURBED = 0.2  # processors that others kept busy
 VERIFIED = 512  # the longest row that an implementation is verified on
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How many samples are taken: no more than fit into `budget` seconds, but `fewest` at least."""
-
-    rounds: int
-    fewest: int
-    budget: float
-    tries: int  # again, if others were busy meanwhile
-    compiled: int = VERIFIED  # the longest row for what is compiled for each length
-
-
-QUICK, FULL = Effort(9, 5, 0.5, 1, compiled=5), Effort(51, 9, 4.0, 2)
+VERIFIED_QUICKLY = 5  # with --quick, and compiled for each length
+QUICK: dict[str, Any] = {"rounds": 9, "fewest": 5, "budget": 0.5}
+FULL: dict[str, Any] = {"rounds": 51, "fewest": 9, "budget": 4.0}
 
 
 @dataclass
@@ -81,18 +71,17 @@ class Comparison:
     absent: dict[str, str] = field(default_factory=dict)  # implementations that are not here, and why
 
 
-Part = Callable[[float], None]
 Gate = Callable[[str, str, str, str], str]
 
 
 def run(
-    cases: Sequence[Case], names: Sequence[str], absent: dict[str, str], effort: Effort, bar: Bar
+    cases: Sequence[Case], names: Sequence[str], absent: dict[str, str], quick: bool, bar: Bar
 ) -> Comparison:
     """Measure the implementations of these names on all cases; `bar` has a phase for each case."""
     packages = {peers.PEERS[name].package for name in names} | {"torch", "jax"}
     environment = machine.environment("numpy", "numba", *sorted(packages - {"softgrad", "numpy"}))
-    found = Comparison(environment, effort == QUICK, absent=absent | lacking(names, cases))
-    gate = functools.cache(functools.partial(objection, effort))
+    found = Comparison(environment, quick, absent=absent | lacking(names, cases))
+    gate = functools.cache(functools.partial(objection, quick))
     libraries = {peers.PEERS[name].arrays for name in names}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of overflows in what others compute, and of what compilers think
@@ -101,7 +90,7 @@ def run(
                 for case in cases:
                     if case.threads == number:
                         bar.phase(f"{case.name}: verifying")
-                        found.records += measured(case, names, gate, effort, bar)
+                        found.records += measured(case, names, gate, QUICK if quick else FULL, bar)
     return found
 
 
@@ -115,10 +104,11 @@ def lacking(names: Sequence[str], cases: Sequence[Case]) -> dict[str, str]:
     return found
 
 
-def objection(effort: Effort, name: str, op: str, dtype: str, device: str) -> str:
+def objection(quick: bool, name: str, op: str, dtype: str, device: str) -> str:
     """Why the checks of `softgrad verify` find an implementation not sound; "" if they find it sound."""
     peer, (map, what) = peers.PEERS[name], OPS[op]
-    longest = effort.compiled if peer.arrays == "jax" or peer.compiler else VERIFIED
+    compiled = peer.arrays == "jax" or peer.compiler
+    longest = VERIFIED_QUICKLY if quick and compiled else VERIFIED
     longest = min(longest, peer.max_n or longest)
     try:
         function = load(name, what=what, map=map, device=device)
@@ -137,13 +127,13 @@ def message(error: Exception) -> str:
 # --- one case ----------------------------------------------------------------------------------------
 
 
-def measured(case: Case, names: Sequence[str], gate: Gate, effort: Effort, bar: Bar) -> list[Record]:
+def measured(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
     """The records of a case: those that were timed first, then those that were left out."""
     arguments = case.arguments()
     timed, left_out = prepared(case, arguments, names, gate)
     bar.part(0, case.name)
     if timed:
-        time_in_turns(case, timed, arguments, effort, bar.part)
+        time_in_turns(case, timed, arguments, rounds | {"part": bar.part})
     return [record for record, _ in timed] + left_out
 
 
@@ -187,22 +177,19 @@ def tried(record: Record, case: Case, arguments: Arrays, judge: judging.Case, ga
 
 
 def time_in_turns(
-    case: Case, timed: Sequence[tuple[Record, Ready]], arguments: Arrays, effort: Effort, part: Part
+    case: Case, timed: Sequence[tuple[Record, Ready]], arguments: Arrays, rounds: dict[str, Any]
 ) -> None:
     """Time implementations and limits, and fill in the records."""
     every = limits.on_cuda(case) if case.device == "cuda" else limits.on_cpu(case, arguments)
     used = {record.limit: every[record.limit] for record, _ in timed}
-    measurement = functools.partial(
-        timing.interleaved,
+    others = timing.OtherProcesses()
+    samples = timing.interleaved(
         {r.way: ready.call for r, ready in timed} | {name: limit.call for name, limit in used.items()},
-        rounds=effort.rounds,
-        fewest=effort.fewest,
-        budget=effort.budget,
         pause=PAUSE if case.threads > 1 else 0.0,
         before={r.way: ready.before for r, ready in timed if ready.before is not None},
-        part=part,
+        **rounds,
     )
-    samples, others = timing.quietest(measurement, effort.tries)
+    busy = round(others.busy(), 3)
     for record, _ in timed:
         own, ours = samples[record.way], samples.get(f"softgrad, {record.into}")
         limit = [seconds / used[record.limit].times for seconds in samples[record.limit]]
@@ -212,7 +199,7 @@ def time_in_turns(
         record.ratio = timing.spread(timing.ratios(own, ours)) if ours else None
         compared = None if record.implementation == "softgrad" else record.ratio
         record.noisy = (compared or record.seconds).wider_than(NOISY)
-        record.others = round(others, 3)
+        record.others = busy
 
 
 # --- choices -----------------------------------------------------------------------------------------

@@ -224,12 +224,9 @@ def sizes(settings: Settings) -> list[int]:
 def points(settings: Settings, n: int, bar: Bar) -> list[Point]:
     """Time and memory of the article's ways at one n."""
     found, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
-    rounds, budget, tries = (3, 0.2, 1) if settings.quick else (31, 2.0, 3)
+    rounds, budget = (3, 0.2) if settings.quick else (31, 2.0)
     calls = {name: way.call for name, way in found.items()}
-    measurement = functools.partial(
-        timing.interleaved, calls, rounds=rounds, fewest=3, budget=budget, part=bar.part
-    )
-    samples, _ = timing.quietest(measurement, tries)
+    samples = timing.interleaved(calls, rounds=rounds, fewest=3, budget=budget, part=bar.part)
     return [Point(name, n, timing.spread(samples[name]), way.peak()) for name, way in found.items()]
 
 

@@ -130,35 +130,20 @@ def interleaved(
     return in_turns({name: sampler(call, before.get(name)) for name, call in calls.items()}, **rounds)
 
 
-def quietest(measurement: Callable[[], Samples], tries: int, enough: float = 0.05) -> tuple[Samples, float]:
-    """Measure again while other processes are busy, up to `tries` times.
+class OtherProcesses:
+    """How many processors other processes keep busy, on the average, since this was made."""
 
-    Returns
-    -------
-    samples
-        Those of the quietest try.
-    others : float
-        How many processors other processes kept busy meanwhile, on the average.
-    """
-    best: tuple[Samples, float] | None = None
-    for _ in range(tries):
-        before, start = busy_seconds(), time.perf_counter()
-        samples = measurement()
-        after, seconds = busy_seconds(), time.perf_counter() - start
-        others = max(0.0, (after - before) / seconds)
-        if best is None or others < best[1]:
-            best = samples, others
-        if others <= enough:
-            break
-    assert best is not None
-    return best
+    def __init__(self) -> None:
+        self.start, self.before = time.perf_counter(), self.seconds()
 
+    def busy(self) -> float:
+        return max(0.0, (self.seconds() - self.before) / (time.perf_counter() - self.start))
 
-def busy_seconds() -> float:
-    """Processor time that other processes had since the machine started; 0 where nothing tells."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0.0
-    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
-    everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return everyone - time.process_time()
+    def seconds(self) -> float:
+        """Processor time that they had since the machine started; 0 where nothing tells."""
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return 0.0
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
+        everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return everyone - time.process_time()
