@@ -259,7 +259,7 @@ def picture(found: list[dict[str, Any]]) -> bytes:
             axes.grid(alpha=0.3)
             if lines:
                 axes.legend(frameon=False)
-    return plot.saved(drawn, "svg")
+    return plot.save(drawn, "svg")
 
 
 def begun(path: Path) -> dict[str, Any]:

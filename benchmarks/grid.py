@@ -70,7 +70,7 @@ Calls = dict[str, Call]
 # --- the calls of a cell -----------------------------------------------------------------------------
 
 
-def given(case: Case, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
+def inputs(case: Case, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
     """x of the forward, y and dy of the vjp."""
     random, dtype = np.random.default_rng(1), dtype_of(case.dtype)
     x = (random.standard_normal(case.shape, np.float32) * np.float32(times)).astype(dtype, copy=False)
@@ -88,7 +88,7 @@ def ready(library: str, case: Case, arrays: tuple[Array, ...], **options: Any) -
 
 def pair(case: Case) -> Calls:
     """softgrad and PyTorch, which give the same."""
-    found = {name: implementations.ready(name, OUT, case, given(case)) for name in ("softgrad", "torch")}
+    found = {name: implementations.ready(name, OUT, case, inputs(case)) for name in ("softgrad", "torch")}
     ours, theirs = (one.result()[0].astype(np.float32) for one in found.values())
     if not np.abs(ours - theirs).max() <= 0.02 * np.abs(theirs).max():
         raise SystemExit(f"{case.name}: softgrad and PyTorch give different results")
@@ -105,13 +105,13 @@ def and_numpy(case: Case) -> Calls:
     def vjp(y: Array, dy: Array) -> Array:
         return y * (dy - (y * dy).sum(**along))
 
-    closed_form = functools.partial(softmax if case.what == "forward" else vjp, *given(case))
+    closed_form = functools.partial(softmax if case.what == "forward" else vjp, *inputs(case))
     return pair(case) | {"numpy": closed_form}
 
 
 def of_grid(case: Case) -> Calls:
     """softgrad, PyTorch, and who else there is: NumPy, oneDNN, the limit, and other inputs of the vjp."""
-    calls, arrays = (and_numpy if case.dtype in ("float32", "float64") else pair)(case), given(case)
+    calls, arrays = (and_numpy if case.dtype in ("float32", "float64") else pair)(case), inputs(case)
     if case.op == "softmax" and case.dtype == "float32" and case.axis == -1:
         calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
     if (case.shape, case.dtype) == LIMITED:
@@ -119,15 +119,15 @@ def of_grid(case: Case) -> Calls:
         loop = limits.copy if case.op == "softmax" else limits.triad
         calls["limit"] = functools.partial(loop, *words, 1, 0, len(words[0]))
     if case.op == "softmax_vjp":
-        saturated = given(case, times=10.0)
-        calls["uniform"] = ready("softgrad", case, given(case, dy="random"))
+        saturated = inputs(case, times=10.0)
+        calls["uniform"] = ready("softgrad", case, inputs(case, dy="random"))
         calls["saturated"] = ready("softgrad", case, saturated)
         calls["torch saturated"] = ready("torch", case, saturated)
     return calls
 
 
-def masked(case: Case) -> Calls:
-    (first, *others), where = given(case), np.random.default_rng(3).random(case.shape) < 0.5
+def with_mask(case: Case) -> Calls:
+    (first, *others), where = inputs(case), np.random.default_rng(3).random(case.shape) < 0.5
     if case.op == "softmax_vjp":
         first = np.where(where, first, 0)  # as softmax gives y with a mask
     more: dict[str, Any] = {"softgrad": {}, "masked": {"where": where}}
@@ -147,7 +147,7 @@ def through_autograd(case: Case) -> Calls:
     """New results of both; the vjp of PyTorch and entmax is what `autograd.grad` takes."""
     name, axis = case.op.removesuffix("_vjp"), case.axis
     peer, function = ("torch", REDUCTIONS[name]) if name in REDUCTIONS else ("entmax", ENTMAX[name])
-    x, ours = given(replace(case, op="softmax"))[0], getattr(softgrad, case.op)
+    x, ours = inputs(replace(case, op="softmax"))[0], getattr(softgrad, case.op)
     leaf = torch.from_numpy(x).requires_grad_()
     if name == case.op:
         theirs = functools.partial(function, leaf.detach(), axis)
@@ -176,7 +176,7 @@ class Part:
     def __call__(self, options: argparse.Namespace) -> Iterator[Record]:
         for case in cells(self.ops, self.shapes or options.shapes, self.dtypes or options.dtypes):
             sample = functools.partial(timing.interleaved, self.calls(case), rounds=201, pause=1e-4)
-            yield measured(self.name, case, options.seconds, sample)
+            yield measure(self.name, case, options.seconds, sample)
 
 
 def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Iterator[Case]:
@@ -184,7 +184,7 @@ def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Itera
         yield Case(op, shape, axis, dtype, 1)
 
 
-def measured(part: str, case: Case, seconds: float, sample: Callable[..., timing.Samples]) -> Record:
+def measure(part: str, case: Case, seconds: float, sample: Callable[..., timing.Samples]) -> Record:
     """The record with medians; measured again if it misses a bound."""
     r = {"part": part, "op": case.op, "shape": list(case.shape), "axis": case.axis, "dtype": case.dtype}
     if part == "threads":
@@ -225,7 +225,7 @@ def two_threads(options: argparse.Namespace) -> Iterator[Record]:
         for pipe in pipes.values():
             pipe.send(case)
         sample = functools.partial(timing.in_turns, samplers, rounds=10_000)
-        yield measured("threads", case, options.seconds, sample)
+        yield measure("threads", case, options.seconds, sample)
     for pipe in pipes.values():
         pipe.send(None)
 
@@ -234,13 +234,13 @@ def serve(library: str, pipe: Any) -> None:
     torch.set_num_threads(2 if library == "torch" else 1)
     for message in iter(pipe.recv, None):
         if isinstance(message, Case):
-            call, counts = ready(library, message, given(message)), {}
+            call, counts = ready(library, message, inputs(message)), {}
             continue
         softgrad.set_num_threads(message)
         call()
         if message not in counts:
-            counts[message] = timing.calibrated(call, 1e-3)
-        pipe.send(timing.timed(call, counts[message]))
+            counts[message] = timing.calls_in(call, 1e-3)
+        pipe.send(timing.seconds_per_call(call, counts[message]))
 
 
 def with_vjps(functions: Iterable[str]) -> list[str]:
@@ -253,7 +253,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "first": startup.first_calls,
     "memory": startup.memory,
     "small": Part("small", OPS, and_numpy, SMALL, ("float32", "float64")),
-    "masked": Part("masked", OPS, masked, [((1000, 1000), -1)], ("float32",)),
+    "masked": Part("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
     "forward": Part("grid", ["softmax"], of_grid),
     "vjp": Part("grid", ["softmax_vjp"], of_grid),
     "logs": Part("log", with_vjps(["log_softmax"]), pair),

@@ -62,7 +62,7 @@ def times(value: float) -> str:
     return f"{short(value)}×" if value >= 1 else f"**{short(value)}×**"
 
 
-def measured_on(run: Json) -> str:
+def machine_of(run: Json) -> str:
     about = run["environment"]
     vectors = f" ({about['instructions']})" if "instructions" in about else ""
     versions = ", ".join(f"{name} {about[package]}" for package, name in PACKAGES.items() if package in about)
@@ -196,7 +196,7 @@ def torch_speed(runs: Runs) -> str:
     threads = sorted({number for by_threads in found.values() for number in by_threads})
     header = ["softgrad.torch beside", *(f"{number} thread{'s' * (number > 1)}" for number in threads)]
     lines = ([line, *(ratios(cells[number]) for number in threads)] for line, cells in found.items())
-    return f"{measured_on(runs['torch_grid'])}\n{table(header, lines)}"
+    return f"{machine_of(runs['torch_grid'])}\n{table(header, lines)}"
 
 
 def line_of(cell: Json) -> str:
@@ -223,7 +223,7 @@ def ratios(cells: list[Json]) -> str:
 
 
 BLOCKS: dict[str, Callable[[Runs], str]] = {
-    "machine": lambda runs: measured_on(runs["grid"]),
+    "machine": lambda runs: machine_of(runs["grid"]),
     "exactness": exactness,
     "speed": speed,
     "beside_pytorch": beside_pytorch,

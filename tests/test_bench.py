@@ -144,7 +144,7 @@ def test_other_libraries_take_the_same_arrays():
 @pytest.mark.parametrize("op", sorted(cases.OPS))
 def test_every_function_can_be_measured(op):
     case = cases.Case(op, (3, 8), -1, "float32", 1)
-    timed, left_out = compare.prepared(case, case.arguments(), ["softgrad"], sound)
+    timed, left_out = compare.prepare(case, case.arguments(), ["softgrad"], sound)
     assert left_out == []
     assert timed[0][0].error_eps <= 4
 
@@ -213,8 +213,8 @@ def test_what_comes_before_a_call_is_not_timed(monkeypatch):
     def lasts(seconds):
         now[0] += seconds
 
-    assert timing.timed(lambda: lasts(2), 3, before=lambda: lasts(100)) == 2
-    assert timing.timed(lambda: lasts(2), 3) == 2
+    assert timing.seconds_per_call(lambda: lasts(2), 3, before=lambda: lasts(100)) == 2
+    assert timing.seconds_per_call(lambda: lasts(2), 3) == 2
 
 
 # --- what is not timed -------------------------------------------------------------------------------
@@ -279,22 +279,22 @@ def test_what_takes_too_long_is_left_out(monkeypatch):
     record = compare.Record(**dataclasses.asdict(CASE), implementation="numpy", into="new")
     arguments = CASE.arguments()
     with pytest.raises(implementations.LeftOut, match=r"a call takes .* s; up to 0 s is measured"):
-        compare.tried(record, CASE, arguments, CASE.judge(arguments), sound)
+        compare.try_once(record, CASE, arguments, CASE.judge(arguments), sound)
 
 
 def test_quick_does_not_wait_for_a_compiler():
-    names, absent = compare.here("cpu", True)
+    names, absent = compare.runnable("cpu", True)
     assert "torch.compile" not in names
     if importlib.util.find_spec("torch") and shutil.which(os.environ.get("CXX", "g++")):
         assert absent["torch.compile"] == compare.SLOW_TO_COMPILE
-        assert "torch.compile" in compare.here("cpu", False)[0]
+        assert "torch.compile" in compare.runnable("cpu", False)[0]
 
 
 def test_what_is_not_installed_is_told(monkeypatch):
     monkeypatch.setitem(
         peers.PEERS, "scipy", dataclasses.replace(peers.PEERS["scipy"], module="sci_py", package="sci-py")
     )
-    names, absent = compare.here("cpu", True)
+    names, absent = compare.runnable("cpu", True)
     assert "scipy" not in names
     assert absent["scipy"] == "not installed: pip install sci-py"
 

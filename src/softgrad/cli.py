@@ -303,9 +303,9 @@ def bench(
     if device == "cuda" and (reason := compare.no_cuda()):
         raise typer.BadParameter(reason, param_hint="'--device'")
     if peers is None:
-        names, absent = compare.here(device, quick)
+        names, absent = compare.runnable(device, quick)
     else:
-        names, absent = argument(compare.named, peers, device, name="--peers"), {}
+        names, absent = argument(compare.select, peers, device, name="--peers"), {}
     if not names:
         raise typer.BadParameter(f"nothing that is installed runs on {device}", param_hint="'--device'")
     lengths = shapes or several(parsers.shape)(QUICK_SWEEP if quick else SWEEP)

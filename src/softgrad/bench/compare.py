@@ -80,7 +80,7 @@ def run(
     """Measure the implementations of these names on all cases; `bar` has a phase for each case."""
     packages = {peers.PEERS[name].package for name in names} | {"torch", "jax"}
     environment = machine.environment("numpy", "numba", *sorted(packages - {"softgrad", "numpy"}))
-    found = Comparison(environment, quick, absent=absent | lacking(names, cases))
+    found = Comparison(environment, quick, absent=absent | missing_functions(names, cases))
     gate = functools.cache(functools.partial(objection, quick))
     libraries = {peers.PEERS[name].arrays for name in names}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -90,11 +90,11 @@ def run(
                 for case in cases:
                     if case.threads == number:
                         bar.phase(f"{case.name}: verifying")
-                        found.records += measured(case, names, gate, QUICK if quick else FULL, bar)
+                        found.records += measure(case, names, gate, QUICK if quick else FULL, bar)
     return found
 
 
-def lacking(names: Sequence[str], cases: Sequence[Case]) -> dict[str, str]:
+def missing_functions(names: Sequence[str], cases: Sequence[Case]) -> dict[str, str]:
     """Which functions an implementation lacks, and why."""
     found = {}
     for name in names:
@@ -127,17 +127,17 @@ def message(error: Exception) -> str:
 # --- one case ----------------------------------------------------------------------------------------
 
 
-def measured(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
+def measure(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
     """The records of a case: those that were timed first, then those that were left out."""
     arguments = case.arguments()
-    timed, left_out = prepared(case, arguments, names, gate)
+    timed, left_out = prepare(case, arguments, names, gate)
     bar.part(0, case.name)
     if timed:
         time_in_turns(case, timed, arguments, rounds | {"part": bar.part})
     return [record for record, _ in timed] + left_out
 
 
-def prepared(
+def prepare(
     case: Case, arguments: Arrays, names: Sequence[str], gate: Gate
 ) -> tuple[list[tuple[Record, Ready]], list[Record]]:
     """The implementations to time, with error and memory, and those to leave out, with the reason."""
@@ -147,21 +147,21 @@ def prepared(
         for into in implementations.destinations(name, case):
             record = Record(**dataclasses.asdict(case), implementation=name, into=into, bytes=case.moved)
             try:
-                timed.append((record, tried(record, case, arguments, judge, gate)))
+                timed.append((record, try_once(record, case, arguments, judge, gate)))
             except LeftOut as why:
                 record.left_out = str(why)
                 left_out.append(record)
     return timed, left_out
 
 
-def tried(record: Record, case: Case, arguments: Arrays, judge: judging.Case, gate: Gate) -> Ready:
+def try_once(record: Record, case: Case, arguments: Arrays, judge: judging.Case, gate: Gate) -> Ready:
     """The implementation, once called: its result is right, and it takes not too long."""
     if reason := gate(record.implementation, case.op, case.dtype, case.device):
         raise LeftOut(reason)
     try:
         ready = implementations.ready(record.implementation, record.into, case, arguments)
         ready.call()
-        seconds = timing.timed(ready.call, 1, ready.before)
+        seconds = timing.seconds_per_call(ready.call, 1, ready.before)
     except LeftOut:
         raise
     except Exception as error:
@@ -207,7 +207,7 @@ def time_in_turns(
 SLOW_TO_COMPILE = "compiling takes longer than --quick should; name it in --peers"
 
 
-def here(device: str, quick: bool) -> tuple[list[str], dict[str, str]]:
+def runnable(device: str, quick: bool) -> tuple[list[str], dict[str, str]]:
     """The implementations for a device that can run, and why others cannot."""
     names, absent = [], {}
     for name, peer in peers.PEERS.items():
@@ -219,14 +219,14 @@ def here(device: str, quick: bool) -> tuple[list[str], dict[str, str]]:
     return names, absent
 
 
-def named(names: Sequence[str], device: str) -> list[str]:
+def select(names: Sequence[str], device: str) -> list[str]:
     """These implementations, softgrad first; a ValueError says which cannot run."""
     for name in names:
         peer = peers.PEERS[name]
         if not runs_on(peer, device):
             raise ValueError(f"{name} does not run on {device}; give --device {peer.device}")
         if reason := peers.why_not(peer):
-            others, _ = here(device, False)
+            others, _ = runnable(device, False)
             is_or_needs = "is " if reason.startswith("not") else ""
             raise ValueError(f"{name} {is_or_needs}{reason}; there are {', '.join(others)}")
     ours = ["softgrad"] * runs_on(peers.PEERS["softgrad"], device)

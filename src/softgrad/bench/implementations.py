@@ -73,7 +73,7 @@ def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
     given = [to(array) for array in arguments]
     if into == OUT:
         return of_torch(torch_out(case, given), case, back)
-    function = specialised(name, case)
+    function = specialise(name, case)
     if library == "jax":
         return of_jax(function, given, case, back)
     call = functools.partial(function, *given)
@@ -130,7 +130,7 @@ def of_jax(function: Any, given: list[Any], case: Case, back: Function) -> Ready
     return Ready(one if ARRAYS[case.what][1] == 1 else several, peak, back=back)
 
 
-def specialised(name: str, case: Case) -> Function:
+def specialise(name: str, case: Case) -> Function:
     """A function along the axis of the case, compiled for it where that is what the library does."""
     peer = peers.PEERS[name]
     function = peer.functions[case.map, case.what]()

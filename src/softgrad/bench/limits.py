@@ -80,7 +80,7 @@ def words(array: Array) -> Array:
     return flat[:whole].view(np.int64) if whole else np.zeros(1, np.int64)
 
 
-def share(case: Case) -> float:
+def passes(case: Case) -> float:
     """The double backward moves five arrays, the triad three."""
     return sum(ARRAYS[case.what]) / 3 if case.what == "double-backward" else 1.0
 
@@ -100,7 +100,7 @@ def on_cpu(case: Case, arguments: Arrays) -> dict[str, Limit]:
         def call() -> None:
             list(pool(number).map(lambda part: loop(*arrays, times, *part), pairwise(edges)))
 
-        return Limit(call, times / share(case))
+        return Limit(call, times / passes(case))
 
     if case.what == "forward":
         return {"out": limit(copy, first, out), "over": limit(increase, over)}
@@ -118,7 +118,7 @@ def on_cuda(case: Case) -> dict[str, Limit]:
                 kernel()
             torch.cuda.synchronize()
 
-        return Limit(call, times / share(case))
+        return Limit(call, times / passes(case))
 
     if case.what == "forward":
         return {"out": limit(lambda: b.copy_(a)), "over": limit(lambda: b.add_(1))}

@@ -70,7 +70,7 @@ def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> Non
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
 
 
-def saved(figure: Any, form: str, **options: Any) -> bytes:
+def save(figure: Any, form: str, **options: Any) -> bytes:
     """The bytes of a PNG or SVG file, the same for the same figure."""
     with matplotlib.rc_context(FIXED):
         buffer = io.BytesIO()
@@ -87,7 +87,7 @@ def size_without_n(record: Record) -> str:
     return " × ".join(map(str, lengths))
 
 
-def joined(records: Sequence[Record]) -> list[Record]:
+def against_n(records: Sequence[Record]) -> list[Record]:
     """Those of the shape, n aside, that was measured at most lengths; the others are in the tables alone."""
     lengths: dict[str, set[int]] = {}
     for r in records:
@@ -125,7 +125,7 @@ def error(record: Record) -> float | None:
     return max(record.error_eps, FAINT) if record.error_eps is not None else None
 
 
-def draw(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
+def draw_panels(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
     """The three panels of one series."""
     first, *_ = lines(records, OUT, limit).values()
     title = f"Speed, under the limit of memory; {size_without_n(records[0])}"
@@ -136,13 +136,13 @@ def draw(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
     right.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} {unit}"))
 
 
-def parts(found: Comparison) -> dict[str, list[Record]]:
+def parts(comparison: Comparison) -> dict[str, list[Record]]:
     """By title, the records of each series that can be joined by lines."""
-    joins = {title: joined(records) for title, records in series(found.records)}
+    joins = {title: against_n(records) for title, records in series(comparison.records)}
     return {title: records for title, records in joins.items() if records}
 
 
-def drawn(parts: Mapping[str, list[Record]]) -> Figure:
+def draw(parts: Mapping[str, list[Record]]) -> Figure:
     """A row of three panels for each title and its records."""
     if not parts:
         raise ValueError("nothing was timed, so there is nothing to draw")
@@ -151,23 +151,23 @@ def drawn(parts: Mapping[str, list[Record]]) -> Figure:
         rows = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
         for (title, records), row in zip(parts.items(), rows, strict=True):
             row.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-            draw(records, *row.subplots(1, 3))
+            draw_panels(records, *row.subplots(1, 3))
     return figure
 
 
-def picture(found: Comparison, form: str) -> bytes:
+def picture(comparison: Comparison, form: str) -> bytes:
     """All of it, as the bytes of a PNG or SVG file."""
-    return saved(drawn(parts(found)), form)
+    return save(draw(parts(comparison)), form)
 
 
-def figures(found: Comparison) -> dict[str, report.Figure]:
+def figures(comparison: Comparison) -> dict[str, report.Figure]:
     """By the title of a series, its plots for a page, on no ground of their own."""
     return {
         title: report.Figure(
-            saved(drawn({title: records}), "svg", transparent=True).decode(),
+            save(draw({title: records}), "svg", transparent=True).decode(),
             f"Speed, memory and error of {title} against n; the figures are in the table",
         )
-        for title, records in parts(found).items()
+        for title, records in parts(comparison).items()
     }
 
 
@@ -194,7 +194,7 @@ def experiment(found: Report, form: str) -> bytes:
             left.fill_between([p.n for p in points], low, high, color=color, alpha=0.2, linewidth=0)
         costs(left, found, lambda point: point.seconds.median, "Time of a call", SECONDS)
         costs(right, found, lambda point: point.peak_bytes, "Memory at its peak, beyond the inputs", BYTES)
-    return saved(figure, form)
+    return save(figure, form)
 
 
 def costs(axes: Any, found: Report, value: Callable[[Any], float], title: str, units: Units) -> None:

@@ -114,35 +114,35 @@ def cells(record: Record) -> list[str]:
         with_unit(record.seconds.median, SECONDS) + ("?" if record.noisy else ""),
         quartiles(record.seconds),
         "" if record.ratio is None else digits(record.ratio.median),
-        share(record.limit_ratio.median) + ("?" if record.limit_ratio.wider_than(NOISY) else ""),
+        percent(record.limit_ratio.median) + ("?" if record.limit_ratio.wider_than(NOISY) else ""),
         "" if record.peak_bytes is None else with_unit(record.peak_bytes, BYTES),
         "" if error is None else f"{error:.2g}" if math.isfinite(error) else "∞",
     ]
 
 
-def share(ratio: float) -> str:
+def percent(ratio: float) -> str:
     return f"{ratio:.0%}" if ratio >= 0.0995 else f"{ratio:.1%}" if ratio >= 0.00095 else "< 0.1%"
 
 
 # --- sentences ---------------------------------------------------------------------------------------
 
 
-def left_out(found: Comparison) -> list[str]:
+def left_out(comparison: Comparison) -> list[str]:
     """Why implementations have no time: each reason once, with the first case that it holds for."""
     cases: dict[tuple[str, str], list[str]] = {}
-    for r in found.records:
+    for r in comparison.records:
         if r.left_out:
             cases.setdefault((library(r.implementation), r.left_out), []).append(r.name)
     lines = [
         f"{name} ({names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}): {why}"
         for (name, why), names in cases.items()
     ]
-    return lines + [f"{library(name)}: {why}" for name, why in found.absent.items()]
+    return lines + [f"{library(name)}: {why}" for name, why in comparison.absent.items()]
 
 
-def warnings(found: Comparison) -> list[str]:
+def warnings(comparison: Comparison) -> list[str]:
     """Where the machine was too noisy to tell."""
-    timed = [r for r in found.records if r.seconds and r.limit_ratio]
+    timed = [r for r in comparison.records if r.seconds and r.limit_ratio]
     noisy = sum(r.noisy or r.limit_ratio.wider_than(NOISY) for r in timed if r.limit_ratio)
     disturbed = sum(r.others > DISTURBED for r in timed)
     lines = []
@@ -163,20 +163,20 @@ def environment(found: dict[str, str | int]) -> Text:
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-def parts(found: Comparison, figures: dict[str, report.Figure] | None = None) -> report.Parts:
+def parts(comparison: Comparison, figures: dict[str, report.Figure] | None = None) -> report.Parts:
     """The report; of `figures`, each comes before the table of its title."""
     tables: list[Any] = []
-    for title, records in series(found.records):
+    for title, records in series(comparison.records):
         tables += [figure] if (figure := (figures or {}).get(title)) else []
         tables.append(ResultTable(title, records))
     return [
         *tables,
         *map(Text, NOTES),
-        *(Text(f"Left out: {line}") for line in left_out(found)),
-        *(Text(line, style="bold yellow") for line in warnings(found)),
-        environment(found.environment),
+        *(Text(f"Left out: {line}") for line in left_out(comparison)),
+        *(Text(line, style="bold yellow") for line in warnings(comparison)),
+        environment(comparison.environment),
     ]
 
 
-def as_json(found: Comparison) -> str:
-    return report.as_json(dataclasses.asdict(found))
+def as_json(comparison: Comparison) -> str:
+    return report.as_json(dataclasses.asdict(comparison))

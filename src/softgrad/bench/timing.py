@@ -43,13 +43,13 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
-def timed(call: Call, number: int, before: Call | None = None) -> float:
+def seconds_per_call(call: Call, number: int, before: Call | None = None) -> float:
     """Seconds per call, of `number` in a row; those of `before`, called before each, do not count."""
     if before is not None:
         seconds = 0.0
         for _ in range(number):
             before()
-            seconds += timed(call, 1)
+            seconds += seconds_per_call(call, 1)
         return seconds / number
     start = time.perf_counter()
     for _ in range(number):
@@ -57,10 +57,10 @@ def timed(call: Call, number: int, before: Call | None = None) -> float:
     return (time.perf_counter() - start) / number
 
 
-def calibrated(call: Call, shortest: float, before: Call | None = None) -> int:
+def calls_in(call: Call, shortest: float, before: Call | None = None) -> int:
     """How many calls in a row last for `shortest` seconds."""
     number = 1
-    while timed(call, number, before) * number < shortest:
+    while seconds_per_call(call, number, before) * number < shortest:
         number *= 2
     return number
 
@@ -116,14 +116,14 @@ def interleaved(
     """
 
     def sampler(call: Call, before: Call | None) -> Callable[[], float]:
-        timed(call, 1, before)
-        number = calibrated(call, shortest, before)
+        seconds_per_call(call, 1, before)
+        number = calls_in(call, shortest, before)
 
         def sample() -> float:
             if pause:
                 time.sleep(pause)
-                timed(call, 1, before)
-            return timed(call, number, before)
+                seconds_per_call(call, 1, before)
+            return seconds_per_call(call, number, before)
 
         return sample
 
