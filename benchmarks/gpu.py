@@ -150,9 +150,9 @@ def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
     """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
-    judge = some.judge(tuple(array(t[:count]) for t in given))
+    reference = some.reference(tuple(array(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return judging.compared(judge, tuple(some.rows(array(t[:count])) for t in results))
+    return judging.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
 
 
 def array(tensor: torch.Tensor) -> Any:

@@ -128,7 +128,7 @@ def test_other_libraries_take_the_same_arrays():
         for dtype in ("bfloat16", "float64"):
             case = cases.Case(op, shape, axis, dtype, 1)
             arguments = case.arguments()
-            judge = case.judge(arguments)
+            judge = case.reference(arguments)
             for name in ("softgrad", "numpy", "torch", "jax"):
                 for into in implementations.destinations(name, case):
                     ready = implementations.ready(name, into, case, arguments)
@@ -173,7 +173,7 @@ def test_rows_are_taken_along_the_axis():
     np.testing.assert_array_equal(case.rows(array), np.moveaxis(array, 1, -1).reshape(-1, 5))
     long = cases.Case("softmax", (1000, 100), -1, "float32", 1)
     rows = long.rows(np.arange(100_000.0).reshape(1000, 100))
-    assert len(rows) == cases.JUDGED // 100
+    assert len(rows) == cases.COMPARED // 100
     assert (rows[0][0], rows[-1][0]) == (0, 99_900)
 
 
@@ -279,7 +279,7 @@ def test_what_takes_too_long_is_left_out(monkeypatch):
     record = compare.Record(**dataclasses.asdict(CASE), implementation="numpy", into="new")
     arguments = CASE.arguments()
     with pytest.raises(implementations.LeftOut, match=r"a call takes .* s; up to 0 s is measured"):
-        compare.try_once(record, CASE, arguments, CASE.judge(arguments), sound)
+        compare.try_once(record, CASE, arguments, CASE.reference(arguments), sound)
 
 
 def test_quick_does_not_wait_for_a_compiler():

@@ -29,7 +29,7 @@ OPS: dict[str, tuple[str, Any]] = {
     for what in ARRAYS
 }
 
-JUDGED = 2**16  # elements, in whole rows, that are compared with the exact result
+COMPARED = 2**16  # elements, in whole rows, that are compared with the exact result
 AT_ONCE = 16  # arrays in memory at once, at most, with what the implementations hold at their peaks
 
 
@@ -88,11 +88,11 @@ class Case:
         """Some rows of an array, evenly spread, along the last of two axes."""
         last = np.moveaxis(array, self.axis, -1)
         outer = math.prod(last.shape[:-1])
-        count = max(1, min(outer, JUDGED // self.n))
+        count = max(1, min(outer, COMPARED // self.n))
         places = np.linspace(0, outer - 1, count).round().astype(int)
         return np.stack([last[np.unravel_index(place, last.shape[:-1])] for place in places])
 
-    def judge(self, arguments: Arrays) -> judging.Case:
+    def reference(self, arguments: Arrays) -> judging.Case:
         """These rows of the arguments, with the exact results."""
         given = operation(self.map, self.what)
         rows = tuple(map(self.rows, arguments))

@@ -141,20 +141,20 @@ def prepare(
     case: Case, arguments: Arrays, names: Sequence[str], gate: Gate
 ) -> tuple[list[tuple[Record, Ready]], list[Record]]:
     """The implementations to time, with error and memory, and those to leave out, with the reason."""
-    judge = case.judge(arguments)
+    reference = case.reference(arguments)
     timed, left_out = [], []
     for name in names:
         for into in implementations.destinations(name, case):
             record = Record(**dataclasses.asdict(case), implementation=name, into=into, bytes=case.moved)
             try:
-                timed.append((record, try_once(record, case, arguments, judge, gate)))
+                timed.append((record, try_once(record, case, arguments, reference, gate)))
             except LeftOut as why:
                 record.left_out = str(why)
                 left_out.append(record)
     return timed, left_out
 
 
-def try_once(record: Record, case: Case, arguments: Arrays, judge: judging.Case, gate: Gate) -> Ready:
+def try_once(record: Record, case: Case, arguments: Arrays, reference: judging.Case, gate: Gate) -> Ready:
     """The implementation, once called: its result is right, and it takes not too long."""
     if reason := gate(record.implementation, case.op, case.dtype, case.device):
         raise LeftOut(reason)
@@ -168,7 +168,7 @@ def try_once(record: Record, case: Case, arguments: Arrays, judge: judging.Case,
         raise LeftOut(message(error)) from None
     if seconds > LONGEST:
         raise LeftOut(f"a call takes {seconds:.1f} s; up to {LONGEST:g} s is measured")
-    verdict = judging.compared(judge, tuple(map(case.rows, ready.result())))
+    verdict = judging.compared(reference, tuple(map(case.rows, ready.result())))
     record.error_eps = verdict.eps
     if not verdict.passed:
         raise LeftOut(f"not sound: off by {verdict.worst:.3g} times what is allowed on these arrays")

@@ -168,13 +168,14 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
     case = settings.case(settings.features)
     x, y, dy = inputs(settings, settings.features)
     found, left_out = ways(WAYS, case, (y, dy))
-    judges = dict.fromkeys(found, case.judge((y, dy)))
+    references = dict.fromkeys(found, case.reference((y, dy)))
     if by_torch := autograd(x, dy):
         found[AUTOGRAD], its_y = by_torch
-        judges[AUTOGRAD] = case.judge((its_y, dy))
+        references[AUTOGRAD] = case.reference((its_y, dy))
     results = {name: way.result()[0] for name, way in found.items()}
     errors = {
-        name: judging.compared(judge, (case.rows(results[name]),)).eps for name, judge in judges.items()
+        name: judging.compared(reference, (case.rows(results[name]),)).eps
+        for name, reference in references.items()
     }
 
     bar.phase("the time of each, in turns")
@@ -192,7 +193,7 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
         )
         for name, way in found.items()
     ]
-    rows = len(judges[SOFTGRAD].exact[0])
+    rows = len(references[SOFTGRAD].exact[0])
     return Report(settings, versions, rows, measured, check(x, y, dy, results), left_out)
 
 
