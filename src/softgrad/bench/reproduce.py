@@ -124,7 +124,7 @@ def run(settings: Settings, with_sizes: bool = False) -> Report:
     """The experiment, and the sweep over n if wanted."""
     lengths = sizes(settings) if with_sizes else []
     versions = machine.environment("numpy", "numba", "torch")
-    with thread_limits(1, {"torch"}), Bar(2 + len(lengths)) as bar:
+    with thread_limits(1, {"torch"}, pin=False), Bar(2 + len(lengths)) as bar:
         found = experiment(settings, versions, bar)
         for n in lengths:
             bar.phase(f"time and memory at n = {n}")

@@ -22,19 +22,21 @@ def keep_to(processors: set[int]) -> None:
 
 
 @contextlib.contextmanager
-def thread_limits(number: int, libraries: set[str]) -> Iterator[None]:
-    """Set the threads of softgrad, and of "torch" among `libraries`; NumPy's BLAS and "jax" have none but the
-    processors."""
+def thread_limits(number: int, libraries: set[str], pin: bool = True) -> Iterator[None]:
+    """Limit the threads of softgrad, and of "torch" among `libraries`.
+
+    With `pin` the process has no more processors than that, either: nothing else limits NumPy's BLAS and JAX.
+    """
     torch = torch_if_installed() if "torch" in libraries else None
     before = threads.get_num_threads(), torch.get_num_threads() if torch else 1
-    can_pin = hasattr(os, "sched_setaffinity") and TASKS.exists()
-    processors = os.sched_getaffinity(0) if can_pin else set()
+    pin = pin and hasattr(os, "sched_setaffinity") and TASKS.exists()
+    processors = os.sched_getaffinity(0) if pin else set()
 
     def use(of_softgrad: int, of_torch: int, here: set[int]) -> None:
         threads.set_num_threads(of_softgrad)
         if torch:
             torch.set_num_threads(of_torch)
-        if can_pin:
+        if pin:
             keep_to(here)
         if "jax" in libraries:  # makes its threads anew, as many as there are processors then
             importlib.import_module("jax.extend.backend").clear_backends()
