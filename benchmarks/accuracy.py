@@ -62,8 +62,8 @@ def record(operation: str, dtype: np.dtype, library: str, lengths: tuple[int, ..
     function = load(library, what=what)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # overflows of the others
-        found = [errors_of(function(*arguments(what, n, dtype)), n, dtype) for n in lengths]
-    errors, missed = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        results = [errors_of(function(*arguments(what, n, dtype)), n, dtype) for n in lengths]
+    errors, missed = (np.concatenate(parts) for parts in zip(*results, strict=True))
     worst = float(np.nanmax(errors.astype(float)))
     return {
         "operation": operation,

@@ -88,11 +88,11 @@ def ready(library: str, case: Case, arrays: tuple[Array, ...], **options: Any) -
 
 def pair(case: Case) -> Calls:
     """softgrad and PyTorch, which give the same."""
-    found = {name: implementations.ready(name, OUT, case, inputs(case)) for name in ("softgrad", "torch")}
-    ours, theirs = (one.result()[0].astype(np.float32) for one in found.values())
+    both = {name: implementations.ready(name, OUT, case, inputs(case)) for name in ("softgrad", "torch")}
+    ours, theirs = (one.result()[0].astype(np.float32) for one in both.values())
     if not np.abs(ours - theirs).max() <= 0.02 * np.abs(theirs).max():
         raise SystemExit(f"{case.name}: softgrad and PyTorch give different results")
-    return {name: one.call for name, one in found.items()}
+    return {name: one.call for name, one in both.items()}
 
 
 def and_numpy(case: Case) -> Calls:

@@ -78,13 +78,13 @@ def machine_of(run: Json) -> str:
 def exactness(runs: Runs) -> str:
     """How many of the hard cases each library misses, and its worst error."""
     records = runs["accuracy"]["records"]
-    found = {(r["operation"], r["dtype"], r["implementation"]): r for r in records}
+    by_key = {(r["operation"], r["dtype"], r["implementation"]): r for r in records}
 
     def cell(r: Json | None) -> str:
         return "–" if r is None else f"{r['missed']} ({'∞' if r['worst'] is None else short(r['worst'])})"
 
     lines = [
-        [f"`{op}` {dtype}, {unit}", *(cell(found.get((op, dtype, library))) for library in LIBRARIES)]
+        [f"`{op}` {dtype}, {unit}", *(cell(by_key.get((op, dtype, library))) for library in LIBRARIES)]
         for op, unit in zip(OPS, ("ulp", "eps"), strict=True)
         for dtype in DTYPES
     ]
@@ -189,13 +189,13 @@ def bounds_table(runs: Runs) -> str:
 
 def torch_speed(runs: Runs) -> str:
     """softgrad.torch's time through autograd, divided by that of others."""
-    found: dict[str, dict[int, list[Json]]] = {}  # by the line of the table, and the threads
+    by_line: dict[str, dict[int, list[Json]]] = {}  # by the line of the table, and the threads
     for c in runs["torch_grid"]["cells"]:
         if line := line_of(c):
-            found.setdefault(line, {}).setdefault(c["threads"], []).append(c)
-    threads = sorted({number for by_threads in found.values() for number in by_threads})
+            by_line.setdefault(line, {}).setdefault(c["threads"], []).append(c)
+    threads = sorted({number for by_threads in by_line.values() for number in by_threads})
     header = ["softgrad.torch beside", *(f"{number} thread{'s' * (number > 1)}" for number in threads)]
-    lines = ([line, *(ratios(cells[number]) for number in threads)] for line, cells in found.items())
+    lines = ([line, *(ratios(cells[number]) for number in threads)] for line, cells in by_line.items())
     return f"{machine_of(runs['torch_grid'])}\n{table(header, lines)}"
 
 

@@ -18,7 +18,7 @@ STOPPED = 130
 
 
 class OneLine(typer.core.TyperGroup):
-    """Errors in what was typed are told in one line."""
+    """Errors in what was typed take one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         options["standalone_mode"] = False
@@ -311,18 +311,18 @@ def bench(
     lengths = shapes or several(parsers.shape)(QUICK_SWEEP if quick else SWEEP)
     every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
     with Bar(len(every)) as bar:
-        found = compare.run(every, names, absent, quick, bar)
+        comparison = compare.run(every, names, absent, quick, bar)
     figures = {}
     if plot is not None or html is not None:
         from .bench import plot as plots
 
-        figures = plots.figures(found)
+        figures = plots.figures(comparison)
         if plot is not None:
-            write_whole(plot, plots.picture(found, plot.suffix.lower().lstrip(".")))
-    parts = report.parts(found, figures)
+            write_whole(plot, plots.picture(comparison, plot.suffix.lower().lstrip(".")))
+    parts = report.parts(comparison, figures)
     if html is not None:
         write_whole(html, as_page("softgrad bench", parts).encode())
-    deliver(lambda: show(parts), report.as_json(found), json)
+    deliver(lambda: show(parts), report.as_json(comparison), json)
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:

@@ -80,7 +80,7 @@ def run(
     """Measure the implementations of these names on all cases; `bar` has a phase for each case."""
     packages = {peers.PEERS[name].package for name in names} | {"torch", "jax"}
     environment = machine.environment("numpy", "numba", *sorted(packages - {"softgrad", "numpy"}))
-    found = Comparison(environment, quick, absent=absent | missing_functions(names, cases))
+    comparison = Comparison(environment, quick, absent=absent | missing_functions(names, cases))
     gate = functools.cache(functools.partial(objection, quick))
     libraries = {peers.PEERS[name].arrays for name in names}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -90,18 +90,18 @@ def run(
                 for case in cases:
                     if case.threads == number:
                         bar.phase(f"{case.name}: verifying")
-                        found.records += measure(case, names, gate, QUICK if quick else FULL, bar)
-    return found
+                        comparison.records += measure(case, names, gate, QUICK if quick else FULL, bar)
+    return comparison
 
 
 def missing_functions(names: Sequence[str], cases: Sequence[Case]) -> dict[str, str]:
     """Which functions an implementation lacks, and why."""
-    found = {}
+    reasons = {}
     for name in names:
         lacks = dict.fromkeys(case.op for case in cases if not implementations.destinations(name, case))
         if lacks:
-            found[name] = f"no {', no '.join(lacks)}: {peers.PEERS[name].lacks}"
-    return found
+            reasons[name] = f"no {', no '.join(lacks)}: {peers.PEERS[name].lacks}"
+    return reasons
 
 
 def objection(quick: bool, name: str, op: str, dtype: str, device: str) -> str:

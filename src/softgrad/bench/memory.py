@@ -66,5 +66,5 @@ def available(device: str) -> int | None:
     info = Path("/proc/meminfo")
     if not info.exists():
         return None
-    found = dict(line.split(":") for line in info.read_text().splitlines())
-    return int(found["MemAvailable"].split()[0]) * 1024
+    fields = dict(line.split(":") for line in info.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..commands import report
+from ..commands import report as reports
 from ..commands.units import BYTES, SECONDS, Units, digits, with_unit
 from .compare import Comparison, Record
 from .implementations import LARGEST_JACOBIAN, NEW, OUT
@@ -100,13 +100,13 @@ def against_n(records: Sequence[Record]) -> list[Record]:
 
 def lines(records: Sequence[Record], into: str, value: Callable[[Record], float | None]) -> dict[str, Line]:
     """By implementation, the values of its records: of those into `into`, if there are any."""
-    found: dict[str, Line] = {}
+    result: dict[str, Line] = {}
     for name in dict.fromkeys(r.implementation for r in records):
         own = [r for r in records if r.implementation == name]
         own = [r for r in own if r.into == into] or [r for r in own if r.into == NEW]
         if points := [(r.n, v) for r in own if (v := value(r)) is not None]:
-            found[name] = points
-    return found
+            result[name] = points
+    return result
 
 
 def speed(record: Record) -> float | None:
@@ -160,10 +160,10 @@ def picture(comparison: Comparison, form: str) -> bytes:
     return save(draw(parts(comparison)), form)
 
 
-def figures(comparison: Comparison) -> dict[str, report.Figure]:
+def figures(comparison: Comparison) -> dict[str, reports.Figure]:
     """By the title of a series, its plots for a page, on no ground of their own."""
     return {
-        title: report.Figure(
+        title: reports.Figure(
             save(draw({title: records}), "svg", transparent=True).decode(),
             f"Speed, memory and error of {title} against n; the figures are in the table",
         )
@@ -174,9 +174,9 @@ def figures(comparison: Comparison) -> dict[str, report.Figure]:
 # --- softgrad reproduce: n² is a line twice as steep as n -------------------------------------------------
 
 
-def experiment(found: Report, form: str) -> bytes:
+def experiment(report: Report, form: str) -> bytes:
     """Time and memory of the article's ways, as the bytes of a PNG or SVG file."""
-    settings, machine = found.settings, found.environment
+    settings, machine = report.settings, report.environment
     title = (
         "The gradient through a softmax layer costs n² by its Jacobian, and n without\n"
         f"{settings.batch} rows of {settings.dtype}, one thread, medians, quartiles shaded; "
@@ -188,25 +188,25 @@ def experiment(found: Report, form: str) -> bytes:
         figure.suptitle(title, x=0.01, ha="left")
         left, right = figure.subplots(1, 2)
         for way in PLOTTED:
-            points = [p for p in found.points if p.way == way]
+            points = [p for p in report.points if p.way == way]
             low, high = [p.seconds.q1 for p in points], [p.seconds.q3 for p in points]
             color = STYLES[WAYS[way][0]]["color"]
             left.fill_between([p.n for p in points], low, high, color=color, alpha=0.2, linewidth=0)
-        costs(left, found, lambda point: point.seconds.median, "Time of a call", SECONDS)
-        costs(right, found, lambda point: point.peak_bytes, "Memory at its peak, beyond the inputs", BYTES)
+        costs(left, report, lambda point: point.seconds.median, "Time of a call", SECONDS)
+        costs(right, report, lambda point: point.peak_bytes, "Memory at its peak, beyond the inputs", BYTES)
     return save(figure, form)
 
 
-def costs(axes: Any, found: Report, value: Callable[[Any], float], title: str, units: Units) -> None:
+def costs(axes: Any, report: Report, value: Callable[[Any], float], title: str, units: Units) -> None:
     """One panel, with guides that grow as n² and n, and how far the Jacobian is above softgrad."""
-    points = {WAYS[way][0]: [(p.n, value(p)) for p in found.points if p.way == way] for way in PLOTTED}
+    points = {WAYS[way][0]: [(p.n, value(p)) for p in report.points if p.way == way] for way in PLOTTED}
     lines = {name: line for name, line in points.items() if line}
     for name, power, factor in (("jacobian", 2, 3.0), ("softgrad", 1, 1 / 3)):
         if name in lines:
             n, cost = lines[name][-1]
             guide(axes, n, cost * factor, power)
     above, below = (dict(lines.get(name, [])) for name in ("jacobian", "softgrad"))
-    if (n := found.settings.features) in above:
+    if (n := report.settings.features) in above:
         axes.plot([n, n], [below[n], above[n]], color=GREY, linewidth=1)
         times = f"{digits(float(f'{above[n] / below[n]:.2g}'))} × "
         axes.text(n, math.sqrt(above[n] * below[n]), times, ha="right", va="center")

@@ -156,8 +156,8 @@ def warnings(comparison: Comparison) -> list[str]:
     return lines
 
 
-def environment(found: dict[str, str | int]) -> Text:
-    return Text(", ".join(f"{name} {value}" for name, value in found.items()), style="dim")
+def environment(versions: dict[str, str | int]) -> Text:
+    return Text(", ".join(f"{name} {value}" for name, value in versions.items()), style="dim")
 
 
 # --- the whole ---------------------------------------------------------------------------------------

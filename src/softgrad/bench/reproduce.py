@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checks import Array
-from ..commands import machine, report
+from ..commands import machine
+from ..commands import report as reports
 from ..commands.progress import Bar
 from ..commands.units import BYTES, SECONDS, digits, with_unit
 from ..testing import judging, oracle
@@ -125,11 +126,11 @@ def run(settings: Settings, with_sizes: bool = False) -> Report:
     lengths = sizes(settings) if with_sizes else []
     versions = machine.environment("numpy", "numba", "torch")
     with thread_limits(1, {"torch"}, pin=False), Bar(2 + len(lengths)) as bar:
-        found = experiment(settings, versions, bar)
+        report = experiment(settings, versions, bar)
         for n in lengths:
             bar.phase(f"time and memory at n = {n}")
-            found.points += points(settings, n, bar)
-    return found
+            report.points += points(settings, n, bar)
+    return report
 
 
 def inputs(settings: Settings, n: int) -> Arrays:
@@ -141,13 +142,13 @@ def inputs(settings: Settings, n: int) -> Arrays:
 
 def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str, Ready], dict[str, str]]:
     """Those of the ways that can be taken, and why others cannot."""
-    found, left_out = {}, {}
+    ready, left_out = {}, {}
     for name in names:
         try:
-            found[name] = implementations.ready(*WAYS[name], case, arguments)
+            ready[name] = implementations.ready(*WAYS[name], case, arguments)
         except LeftOut as why:
             left_out[name] = str(why)
-    return found, left_out
+    return ready, left_out
 
 
 def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
@@ -167,12 +168,12 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
     bar.phase("the exact gradient")
     case = settings.case(settings.features)
     x, y, dy = inputs(settings, settings.features)
-    found, left_out = ways(WAYS, case, (y, dy))
-    references = dict.fromkeys(found, case.reference((y, dy)))
+    ready, left_out = ways(WAYS, case, (y, dy))
+    references = dict.fromkeys(ready, case.reference((y, dy)))
     if by_torch := autograd(x, dy):
-        found[AUTOGRAD], its_y = by_torch
+        ready[AUTOGRAD], its_y = by_torch
         references[AUTOGRAD] = case.reference((its_y, dy))
-    results = {name: way.result()[0] for name, way in found.items()}
+    results = {name: way.result()[0] for name, way in ready.items()}
     errors = {
         name: judging.compared(reference, (case.rows(results[name]),)).eps
         for name, reference in references.items()
@@ -180,7 +181,7 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
 
     bar.phase("the time of each, in turns")
     rounds, budget = (5, 0.5) if settings.quick else (51, 8.0)
-    calls = {name: way.call for name, way in found.items()}
+    calls = {name: way.call for name, way in ready.items()}
     samples = timing.interleaved(calls, rounds=rounds, budget=budget, part=bar.part)
     measured = [
         Way(
@@ -191,7 +192,7 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
             timing.spread(timing.ratios(samples[name], samples[SOFTGRAD])),
             way.peak(),
         )
-        for name, way in found.items()
+        for name, way in ready.items()
     ]
     rows = len(references[SOFTGRAD].exact[0])
     return Report(settings, versions, rows, measured, check(x, y, dy, results), left_out)
@@ -215,27 +216,27 @@ def check(x: Array, y: Array, dy: Array, results: Mapping[str, Array]) -> Check:
 
 def sizes(settings: Settings) -> list[int]:
     """n from 8 in steps of √2, to the first whose Jacobian passes 1 GB (of 32 × n float64, 2048)."""
-    found = [8]
+    lengths = [8]
     most = LARGEST_INPUT // settings.batch
-    while settings.jacobian_bytes(found[-1]) <= LARGEST_JACOBIAN and found[-1] < most:
-        found.append(round(8 * 2 ** (len(found) / 2)))
-    return found[:: 4 if settings.quick else 1]
+    while settings.jacobian_bytes(lengths[-1]) <= LARGEST_JACOBIAN and lengths[-1] < most:
+        lengths.append(round(8 * 2 ** (len(lengths) / 2)))
+    return lengths[:: 4 if settings.quick else 1]
 
 
 def points(settings: Settings, n: int, bar: Bar) -> list[Point]:
     """Time and memory of the article's ways at one n."""
-    found, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
+    ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
     rounds, budget = (3, 0.2) if settings.quick else (31, 2.0)
-    calls = {name: way.call for name, way in found.items()}
+    calls = {name: way.call for name, way in ready.items()}
     samples = timing.interleaved(calls, rounds=rounds, fewest=3, budget=budget, part=bar.part)
-    return [Point(name, n, timing.spread(samples[name]), way.peak()) for name, way in found.items()]
+    return [Point(name, n, timing.spread(samples[name]), way.peak()) for name, way in ready.items()]
 
 
 # --- the report --------------------------------------------------------------------------------------
 
 
-def table(found: Report) -> Table:
-    settings = found.settings
+def table(report: Report) -> Table:
+    settings = report.settings
     result = Table(
         title=f"∂L/∂x of a softmax layer, {settings.batch} × {settings.features} {settings.dtype}, "
         f"seed {settings.seed}",
@@ -244,7 +245,7 @@ def table(found: Report) -> Table:
     result.add_column("way")
     for head in ("error,\neps", "time,\nmedian", "quartiles", "×", "peak\nmemory"):
         result.add_column(head, justify="right", no_wrap=True)
-    for way in found.ways:
+    for way in report.ways:
         result.add_row(
             way.name,
             f"{way.error_eps:.2g}" if way.equal else f"[red]{way.error_eps:.2g}[/red]",
@@ -257,17 +258,17 @@ def table(found: Report) -> Table:
     return result
 
 
-def answers(found: Report) -> list[str]:
+def answers(report: Report) -> list[str]:
     """The article's three questions, answered in sentences."""
-    settings, check = found.settings, found.check
-    unequal = [way.name for way in found.ways if not way.equal]
-    rows = "" if found.rows_checked == settings.batch else f" (of {found.rows_checked} rows)"
+    settings, check = report.settings, report.check
+    unequal = [way.name for way in report.ways if not way.equal]
+    rows = "" if report.rows_checked == settings.batch else f" (of {report.rows_checked} rows)"
     missing = "" if check.judge.startswith("PyTorch") else " (PyTorch is not installed)"
     lines = [
         f"Are the ways equal? {'Yes' if not unequal else 'No: not ' + ', '.join(unequal)}. "
         f"The errors are the largest of a row against the exact gradient{rows}; "
         f"up to {EQUAL:.0f} eps counts as equal.",
-        *(f"Left out: {name}, since {reason}." for name, reason in found.left_out.items()),
+        *(f"Left out: {name}, since {reason}." for name, reason in report.left_out.items()),
         f"Is softgrad's gradient that of {check.judge}{missing}? {'Yes' if check.equal else 'No'}: "
         f"they differ by {check.difference_eps:.2g} eps of y∘∂L/∂y.",
         "× is how many times slower than softgrad.softmax_vjp; memory is the most in use at once beyond "
@@ -278,9 +279,9 @@ def answers(found: Report) -> list[str]:
     return lines
 
 
-def parts(found: Report) -> report.Parts:
-    return [table(found), *map(Text, answers(found)), environment(found.environment)]
+def parts(report: Report) -> reports.Parts:
+    return [table(report), *map(Text, answers(report)), environment(report.environment)]
 
 
-def as_json(found: Report) -> str:
-    return report.as_json({**dataclasses.asdict(found), "passed": found.passed})
+def as_json(report: Report) -> str:
+    return reports.as_json({**dataclasses.asdict(report), "passed": report.passed})

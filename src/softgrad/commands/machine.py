@@ -27,7 +27,7 @@ def processor_name() -> str:
 
 def environment(*packages: str) -> dict[str, str | int]:
     """The machine, the date and the versions: Python's, softgrad's, and those of the installed `packages`."""
-    found: dict[str, str | int] = {
+    versions: dict[str, str | int] = {
         "cpu": processor_name(),
         "cores": processors(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -37,7 +37,7 @@ def environment(*packages: str) -> dict[str, str | int]:
     }
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
