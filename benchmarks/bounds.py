@@ -59,8 +59,8 @@ def bounds(records: list[Record]) -> list[Bound]:
     """All bounds of which the records have a cell."""
 
     def part(name: str, peer: str = "", **what: Any) -> list[Record]:
-        found = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
-        return [r for r in found if all(r.get(key) == value for key, value in what.items())]
+        cells = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
+        return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
 
     def beside(peer: str, ours: str = "softgrad") -> Any:
         return functools.partial(ratio, peer=peer, ours=ours)
@@ -76,7 +76,7 @@ def bounds(records: list[Record]) -> list[Bound]:
     cold, warm = (part("first call", cache=cache) for cache in ("cold", "warm"))
     forward, vjp = (part("grid", "limit", op=op) for op in ("softmax", "softmax_vjp"))
     saturated = beside("torch saturated", "saturated")
-    found = []
+    result = []
     for name, asked, cells, value in (
         ("PyTorch's time / softgrad's", "≥ 0.9", most, ratio),
         ("the same, float16", "≥ 0.75", half, ratio),
@@ -118,5 +118,5 @@ def bounds(records: list[Record]) -> list[Bound]:
         if values and asked.startswith("mean"):
             values = {f"{len(cells)} cells": geometric_mean(values.values())}
         if values:
-            found.append(Bound(name, asked, values))
-    return found
+            result.append(Bound(name, asked, values))
+    return result

@@ -281,7 +281,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--device", "cuda"], "the function takes NumPy arrays, which are on the cpu"),
         (["softgrad", "--dtypes", "float33"], "float33 was given; it takes float16, bfloat16, float32"),
         (["softgrad", "--map", "hardmax"], "hardmax was given; it takes softmax"),
-        (["softgrad", "--what", "hessian"], "it takes vjp or forward or jvp or double-backward"),
+        (["softgrad", "--what", "hessian"], "it takes vjp, forward, jvp or double-backward"),
         (["softgrad", "--args", "dy"], "dy was given; it takes y,dy or dy,y"),
         (["softgrad", "--args", "dy,y", "--what", "forward"], "a forward takes x alone"),
         (["softgrad", "--level", "best"], "it takes sound or tight"),

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -33,10 +33,10 @@ PAGE = """<!doctype html>
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 :root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 15px/1.5 ui-monospace, monospace; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }}
 h1 {{ font-size: 1.5rem; overflow-wrap: anywhere }}
 p {{ white-space: pre-wrap }}
-pre {{ font-size: .85rem; line-height: 1.25; overflow-x: auto }}
+pre {{ font: inherit; line-height: 1.25; overflow-x: auto }}
 figure {{ margin: 1rem 0; overflow-x: auto }}
 svg {{ width: 100%; height: auto; min-width: 56rem }}
 @media (prefers-color-scheme: dark) {{ svg {{ filter: invert(1) hue-rotate(180deg) }} }}
@@ -94,17 +94,20 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def deliver(title: str, parts: Parts, content: str, json: Path | None, html: Path | None = None) -> None:
-    """Print the report and write its files; if JSON goes to standard output, nothing else does."""
-    if html is not None:
-        write_whole(html, as_page(title, parts).encode())
-    if str(json) == "-":
-        sys.stdout.write(content)
-        return
+def show(parts: Parts) -> None:
+    """On the terminal; text that is not to be wrapped, as code, stays in its lines."""
     console = Console()
     for part in parts:
         if not isinstance(part, Figure):
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
+
+
+def deliver(show: Callable[[], None], content: str, json: Path | None) -> None:
+    """Show the report, and write `content` to the file; to standard output it goes alone."""
+    if str(json) == "-":
+        sys.stdout.write(content)
+        return
+    show()
     if json is not None:
         write_whole(json, content.encode())
 
