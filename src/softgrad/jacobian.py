@@ -14,12 +14,14 @@ from . import arrays, checks
 from .checks import Array, Axis
 from .cpu import call
 from .functional import softmax_vjp
+from .functional.descriptions import documented
 from .specs import SOFTMAX
 
 WIDE = np.dtype(np.float64)
 LIFT = 2.0**500  # times this, every float64 but 0 has an inverse in range
 
 
+@documented("softmax", rows="The axis or axes along which y sums to 1; several are one, in the order given.")
 def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     r"""The dense Jacobian of softmax, given its result: n² numbers for each row of n.
 
@@ -27,23 +29,11 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
 
     It is for looking at, and for tests: to multiply with it, `softmax_vjp` takes n numbers and steps.
 
-    Parameters
-    ----------
-    y : array_like
-        What softmax put out.
-    axis : int, tuple of int or None
-        The axis along which y sums to 1.  Several are taken as one, in the order given.
-
     Returns
     -------
     numpy.ndarray
         J, of shape ``batch + (n, n)``: the axes of `y` that are left, and those of the matrix.  It is all
         that is allocated.  Each row and column is the vjp of a unit vector, with the error of `softmax_vjp`.
-
-    Raises
-    ------
-    TypeError, numpy.exceptions.AxisError
-        As for `softmax_vjp`.
 
     Examples
     --------
