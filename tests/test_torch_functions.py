@@ -16,8 +16,7 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
-from softgrad.torch import by_formulas, by_triton, compute, segments, tensors  # noqa: E402
-from softgrad.torch.options import Call  # noqa: E402
+from softgrad.torch import backend, composites, segments, tensors  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -198,22 +197,23 @@ def test_segments():
 @pytest.mark.parametrize("scale", [1.0, -0.5, 0.0])
 def test_the_formulas_of_segments(dtype, shape, scale):
     """What tensors on other devices get, here on the CPU: offsets, empty segments, −inf, NaN and all."""
-    offsets, cut = torch.tensor([0, 1, 12, 12, 20, 24, 30]), segments.Cut(-len(shape), scale)
+    offsets, options = torch.tensor([0, 1, 12, 12, 20, 24, 30]), (-len(shape), scale)
     x, dy = numbers(*shape, dtype=dtype) * 3, numbers(*shape, dtype=dtype, seed=1) + 1e3
     x[3], x[20:24], dy[21] = -math.copysign(math.inf, scale), -math.copysign(math.inf, scale), math.nan
-    y = segments.compute(cut, x, offsets)
-    found = segments.store(segments.by_scatter(cut, x, offsets), x, cut.dim)
+    y = segments.softmax_on_memory(x, offsets, *options)
+    found = segments.softmax_by_scatter(x, offsets, *options)
     bound = 2 * torch.finfo(dtype).eps + 1e-6 * (dtype == torch.float32)
     torch.testing.assert_close(found, y, rtol=8 * torch.finfo(dtype).eps, atol=0)
-    dx = segments.compute_product(cut, y, dy, offsets)
-    found = segments.store(segments.product_by_scatter(cut, y, dy, offsets), y, cut.dim)
+    dx = segments.vjp_on_memory(y, dy, offsets, *options)
+    found = segments.vjp_by_scatter(y, dy, offsets, *options)
     assert (found[20:24] == 0).all()
     torch.testing.assert_close(found, dx, rtol=bound, atol=bound * float(dx.abs().max()))
     x[25] = dy[5] = math.nan
-    for one, other in (
-        (segments.by_scatter(cut, x, offsets), segments.compute(cut, x, offsets)),
-        (segments.product_by_scatter(cut, y, dy, offsets), segments.compute_product(cut, y, dy, offsets)),
+    for by_scatter, on_memory, given in (
+        (segments.softmax_by_scatter, segments.softmax_on_memory, (x,)),
+        (segments.vjp_by_scatter, segments.vjp_on_memory, (y, dy)),
     ):
+        one, other = by_scatter(*given, offsets, *options), on_memory(*given, offsets, *options)
         assert torch.equal(one.isnan(), other.isnan())
         assert one.isnan().sum() == math.prod(shape[1:]) * (6 if one.isnan()[25].any() else 11)
 
@@ -221,9 +221,9 @@ def test_the_formulas_of_segments(dtype, shape, scale):
 def test_offsets_for_another_device_are_checked():
     for offsets in ([0, 3], [0, 5, 2, 6], [1, 6]):
         with pytest.raises(ValueError, match="^offsets"):
-            segments.seen_to(torch.tensor(offsets), numbers(6, 2), -2)
+            segments.on_device(torch.tensor(offsets), numbers(6, 2), -2)
     assert (
-        segments.seen_to(torch.tensor([0, 2, 6], dtype=torch.int32), numbers(6, 2), -2).dtype == torch.int64
+        segments.on_device(torch.tensor([0, 2, 6], dtype=torch.int32), numbers(6, 2), -2).dtype == torch.int64
     )
 
 
@@ -360,7 +360,7 @@ def test_where_the_kernels_for_gpus_run(monkeypatch, lacks):
     oldest = (7, 5) if lacks == "Ampere" else (8, 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: oldest)
     device = torch.device("meta" if lacks == "a device of CUDA" else "cuda")
-    assert by_triton.runs_on.__wrapped__(device) == (lacks == "nothing")
+    assert backend.triton_runs_on.__wrapped__(device) == (lacks == "nothing")
 
 
 def test_out():
@@ -489,25 +489,26 @@ def test_the_formulas_where_there_are_no_kernels(name):
     x[0], x[1, 2], x[2, 1], x[3, 0] = -INF, NAN, INF, -INF
     x = torch.cat([x, numbers(6, 5, seed=3).double()])
     where, dy = numbers(10, 5, seed=1) > -1, numbers(10, 5, seed=2).double()
+    row, dims, alpha = MAPS[name], (-1,), MAPS[name].alpha
     for mask in (None, where):
         for empty in ("zero", "nan"):
-            call = Call(MAPS[name], (-1,), 0.7, empty)
-            y, right = by_formulas.forward(call, x, mask), compute.forward(call, x, mask, None)
+            y = backend.forward_by_formulas(row, x, dims, mask, 0.7, empty)
+            right = backend.forward(row, x, dims, mask, 0.7, empty)
             assert off_by(y, right) <= 3
         for kind in ("vjp", "jvp"):
-            found = by_formulas.product(call.product(kind), right, dy, mask)
-            expected = compute.product(call.product(kind), right, dy, mask, None)
+            found = composites.product(row, kind, right, dy, dims, mask, 0.7, alpha)
+            expected = backend.product(row, kind, right, dy, dims, mask, 0.7)
             assert off_by(found, expected) <= 3
-    clean = compute.forward(call, x[4:], None, None)
-    grads = by_formulas.double_backward(call, clean, dy[4:], dy[:6])
-    for found, expected in zip(grads, compute.double_backward(call, clean, dy[4:], dy[:6]), strict=True):
-        assert off_by(found, expected) <= 4
+    clean = backend.forward(row, x[4:], dims, None, 0.7, "zero")
+    grads = composites.double_backward(row, clean, dy[4:], dy[:6], dims, 0.7, alpha)
+    expected = backend.double_backward(row, clean, dy[4:], dy[:6], dims, 0.7)
+    for found, right in zip(grads, expected, strict=True):
+        assert off_by(found, right) <= 4
     # along other dims: the same numbers in another order
     block = numbers(4, 3, 5, seed=4)
-    other = Call(MAPS[name], (-3, -1))
-    found = by_formulas.forward(other, block, None).transpose(0, 1).flatten(1)
+    found = backend.forward_by_formulas(row, block, (-3, -1), None, 1.0, "zero").transpose(0, 1).flatten(1)
     rows = block.transpose(0, 1).flatten(1)
-    assert off_by(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None)) <= 1
+    assert off_by(found, backend.forward_by_formulas(row, rows, dims, None, 1.0, "zero")) <= 1
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_used():

@@ -1,11 +1,14 @@
 """softgrad for PyTorch: the maps and their derivatives on tensors, of every order and in both modes.
 
-To read on: functions.py (what there is), maps.py (its arguments), autograd.py (the ways a call takes, and its
-derivatives), slopes.py (those of the derivatives), compute.py (tensors and kernels), registration.py (what
-`torch.compile` is given); then reductions.py, losses.py and segments.py, each of which has it all on a page.
+A call runs from functions.py (the signatures) to calls.py (the checks), ops.py (autograd, registered
+operators, transforms), backend.py (memory) and the kernels.  composites.py has the derivatives of
+derivatives, losses.py and segments.py have it all on a page for theirs, private.py has the private parts of
+PyTorch.
 """
 
-from . import alpha, losses, maps, reductions, registration, segments  # noqa: F401 (what functional.dispatch uses)
+from types import SimpleNamespace
+
+from . import calls, losses, segments
 from .functions import (
     cross_entropy,
     entmax,
@@ -16,8 +19,8 @@ from .functions import (
     softmax,
     sparsemax,
 )
-from .modules import Entmax, LogSoftmax, Softmax, Sparsemax
-from .raw import (
+from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
+from .derivatives import (
     entmax_double_backward,
     entmax_jvp,
     entmax_vjp,
@@ -32,7 +35,13 @@ from .raw import (
     sparsemax_jvp,
     sparsemax_vjp,
 )
-from .swap import replace_softmax, swapped
+from .patch import replace_softmax, swapped
+
+# by these names `functional.dispatch` calls each library
+maps, alpha = calls, SimpleNamespace(row=calls.entmax_row, alpha_vjp=calls.alpha_vjp)
+reductions = SimpleNamespace(
+    forward=calls.reduction, vjp=calls.reduction_vjp, with_vjp=calls.reduction_with_vjp
+)
 
 __all__ = [
     "Entmax",

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from .. import checks
 from ..checks import Empty
 from . import functions
-from .modules import LogSoftmax, Softmax
+from .nn import LogSoftmax, Softmax
 
 Model = torch.nn.Module
 KINDS: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}

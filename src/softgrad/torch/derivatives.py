@@ -11,8 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..specs import MAPS, Map
-from . import maps, segments
-from .alpha import row as alpha_row
+from . import calls, segments
 
 DOC = """{what}
 
@@ -64,7 +63,7 @@ def product(row: Map, kind: str) -> Callable[..., Tensor]:
             scale: float = 1.0,
             out: Tensor | None = None,
         ) -> Tensor:
-            return maps.product(alpha_row(alpha), kind, y, v, name, dim, where, scale, out)
+            return calls.product(calls.entmax_row(alpha), kind, y, v, name, dim, where, scale, out)
 
     else:
 
@@ -77,7 +76,7 @@ def product(row: Map, kind: str) -> Callable[..., Tensor]:
             scale: float = 1.0,
             out: Tensor | None = None,
         ) -> Tensor:
-            return maps.product(row, kind, y, v, name, dim, where, scale, out)
+            return calls.product(row, kind, y, v, name, dim, where, scale, out)
 
     if kind == "vjp":
         what, given = f"∂L/∂x of ``y = {row.name}(x)``, given y and ∂L/∂y.", "What the map put out, and ∂L/∂y"
@@ -94,14 +93,14 @@ def double_backward(row: Map) -> Callable[..., tuple[Tensor, Tensor]]:
         def function(
             y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
         ) -> tuple[Tensor, Tensor]:
-            return maps.double_backward(alpha_row(alpha), y, dy, v, axis=dim, scale=scale)
+            return calls.double_backward(calls.entmax_row(alpha), y, dy, v, axis=dim, scale=scale)
 
     else:
 
         def function(  # type: ignore[misc]
             y: Tensor, dy: Tensor, v: Tensor, dim: Any = -1, *, scale: float = 1.0
         ) -> tuple[Tensor, Tensor]:
-            return maps.double_backward(row, y, dy, v, axis=dim, scale=scale)
+            return calls.double_backward(row, y, dy, v, axis=dim, scale=scale)
 
     what = f"(grad_x, grad_dy): the gradients of ⟨v, `{row.name}_vjp` (y, dy)⟩ with respect to x and dy."
     given = "What the map put out, ∂L/∂y, and the gradient with respect to the vjp"

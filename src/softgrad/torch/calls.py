@@ -1,0 +1,174 @@
+"""Calls of the maps and reductions: the arguments checked, then the operation.
+
+`softgrad.functional` calls these for tensors, and so do the functions of softgrad.torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import checks, specs
+from ..specs import Map, Reduction
+from . import backend, ops
+from .composites import psi
+from .ops import OPS, REDUCTION_OPS
+from .private import is_plain_storage
+from .tensors import FLOATS, alike, checked, dims_of, mask, scale_of, target
+
+
+def entmax_row(alpha: Any) -> Map:
+    """The row of the table for one alpha; where PyTorch traces, one made for it, since it warns of caches."""
+    made = specs.entmax.__wrapped__ if torch.compiler.is_compiling() else specs.entmax
+    return made(checks.alpha(alpha))
+
+
+def alpha_arguments(row: Map, alpha_tensor: Tensor | None = None) -> tuple[Any, ...]:
+    return (row.alpha, alpha_tensor) if row.parameters else ()
+
+
+def forward(
+    row: Map,
+    x: Any,
+    *,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    empty: Any,
+    out: Any,
+    alpha_tensor: Tensor | None = None,
+    reuse_dy: bool = False,
+) -> Tensor:
+    x = checked(x, "x")
+    if where is not None:
+        where = mask(where, x)
+    if empty not in checks.EMPTY:
+        checks.choice(empty)
+    dims, alpha = dims_of(axis, x.ndim), alpha_arguments(row, alpha_tensor)
+    if isinstance(scale, Tensor):
+        z = multiplied(x, scale, where)
+        y = OPS[row.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
+    else:
+        y = OPS[row.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
+    return y if out is None else target(out, y, x, alpha_tensor, scale).copy_(y)
+
+
+def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
+    """scale·x; 16-bit types in float32: a rounded product would be off by much.
+
+    What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
+    0·NaN would be NaN), and put back behind it.
+    """
+    if scale.dtype not in FLOATS:
+        raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
+    try:
+        factor = scale.expand(x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"scale has shape {tuple(scale.shape)}, which does not broadcast to that of x, {tuple(x.shape)}"
+        ) from None
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    absent = x == -torch.inf
+    nothing = absent if where is None else absent | ~where
+    z = x.to(dtype).masked_fill(nothing, 0.0) * factor.to(dtype)
+    return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
+
+
+def product(
+    row: Map, kind: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any
+) -> Tensor:
+    y, v = alike(("y", name), y, v)
+    where = None if where is None else mask(where, y)
+    options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(row)
+    operation = OPS[row.name].vjp if kind == "vjp" else OPS[row.name].jvp
+    if out is None:
+        result: Tensor = operation(y, v, *options)
+        return result
+    out = target(out, y, y, v)
+    if is_plain_storage(y, v, out):
+        return backend.product(row, kind, y, v, *options, out=out)
+    return out.copy_(operation(y, v, *options))
+
+
+def vjp(row: Map, y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    return product(row, "vjp", y, dy, "dy", axis, where, scale, out)
+
+
+def jvp(row: Map, y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    return product(row, "jvp", y, dx, "dx", axis, where, scale, out)
+
+
+def double_backward(row: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    y, dy, v = alike(("y", "dy", "v"), y, dy, v)
+    options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(row)[:1]
+    grads: tuple[Tensor, Tensor] = OPS[row.name].double_backward(y, dy, v, *options)
+    return grads
+
+
+def with_vjp(
+    row: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any
+) -> tuple[Tensor, Callable[..., Tensor]]:
+    y = forward(row, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
+
+    def pullback(dy: Any, *, out: Any = None) -> Tensor:
+        return vjp(row, y, dy, axis=axis, where=where, scale=scale, out=out)
+
+    return y, pullback
+
+
+def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
+    """The gradient of entmax with respect to alpha: Σ dx·ψ for each row, with dx = J dy and ∂y/∂α = J ψ."""
+    dx = vjp(entmax_row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=None)
+    terms = dx.double() * psi(y, torch.tensor(alpha, dtype=torch.float64, device=dx.device))
+    if where is not None:
+        terms = torch.where(where, terms, 0.0)
+    dims = dims_of(axis, dx.ndim)
+    return (terms.sum(dims) if dims else terms).to(dx.dtype)
+
+
+def reduction(
+    row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
+) -> Tensor:
+    x = checked(x, "x")
+    where = None if where is None else mask(where, x)
+    dims = dims_of(axis, x.ndim)
+    if isinstance(scale, Tensor):
+        result = REDUCTION_OPS[row.name].forward(multiplied(x, scale, where), dims, where, 1.0).to(x.dtype)
+    else:
+        result = REDUCTION_OPS[row.name].forward(x, dims, where, scale_of(scale, x))
+    if not keepdims and x.ndim:
+        result = result.squeeze(dims)
+    return result if out is None else target(out, result, x, scale).copy_(result)
+
+
+def reduction_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    x, dy = checked(x, "x"), checked(dy, "dy")
+    dims = dims_of(axis, x.ndim)
+    kept = tuple(backend.kept(x, dims))
+    short = tuple(size for d, size in enumerate(x.shape) if d - x.ndim not in dims)
+    if tuple(dy.shape) not in (kept, short):
+        raise ValueError(
+            f"dy has shape {tuple(dy.shape)}; it takes one element for each row of x, of shape "
+            f"{tuple(x.shape)}: give a tensor of shape {short} or {kept}"
+        )
+    dtype = torch.promote_types(x.dtype, dy.dtype)
+    x, dy = x.to(dtype), dy.to(dtype).reshape(kept)
+    options = dims, None if where is None else mask(where, x), scale_of(scale, x)
+    if out is None:
+        result: Tensor = REDUCTION_OPS[row.name].vjp(x, dy, *options)
+        return result
+    return ops.reduction_vjp(row, x, dy, *options, out=target(out, x, x, dy))
+
+
+def reduction_with_vjp(
+    row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
+) -> tuple[Tensor, Callable[..., Tensor]]:
+    result = reduction(row, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
+
+    def pullback(dy: Any, *, out: Any = None) -> Tensor:
+        return reduction_vjp(row, x, dy, axis=axis, where=where, scale=scale, out=out)
+
+    return result, pullback

@@ -1,0 +1,133 @@
+"""The derivatives made of PyTorch's operations.
+
+They are what a further derivative is taken of (in either mode, and under the transforms of `torch.func`),
+and what runs on devices that have no kernels.  16-bit types are computed in float32, and rounded once.
+
+With the weights s = s(y) and the mean m(v) = ⟨s,v⟩/⟨s,1⟩ the product of a map with its Jacobian is
+s∘(v − m(v)).  The mean is taken off three times: the second and third are 0 but for rounding, whatever y and
+v are, so that no derivative of any order changes.  The first makes v small without a derivative (no graph,
+no saved tensor), and each of the others centres what comes back through the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..specs import Map
+from .private import detached
+from .tensors import summed, wide
+
+Dims = tuple[int, ...]
+
+
+def is_logarithmic(row: Map) -> bool:
+    """Whether y is the logarithm of weights."""
+    return row.absent == -math.inf
+
+
+def weights(row: Map, y: Tensor, alpha: Any) -> Tensor:
+    """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; exp(y) of a logarithm."""
+    if is_logarithmic(row):
+        return y.exp()
+    if row.alpha is None:
+        return y
+    support, outside = y > 0, 0.0 * y  # NaN stays NaN, and PyTorch finds a derivative, which is 0
+    if not row.parameters:
+        return torch.where(support, 1.0, outside)
+    return torch.where(support, torch.where(support, y, 1.0) ** (2 - alpha), outside)
+
+
+def weights_slope(row: Map, y: Tensor, alpha: Any) -> Tensor:
+    """ds/dy of a map that is no logarithm."""
+    if row.alpha is None:
+        return torch.ones_like(y)
+    if not row.parameters:
+        return torch.zeros_like(y)
+    support = y > 0
+    return torch.where(support, (2 - alpha) * torch.where(support, y, 1.0) ** (1 - alpha), 0.0)
+
+
+def mean(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
+    total = summed(s, dims)
+    return summed(s * v, dims) / torch.where(total == 0, 1.0, total)
+
+
+def centred(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
+    """v − m(v)."""
+    v = v - detached(mean(s, v, dims))
+    v = v - mean(s, v, dims)
+    return v - mean(s, v, dims)
+
+
+def masked(row: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """Which elements the result depends on, y as weights see it, and the vectors without the other elements."""
+    absent = y == row.absent
+    if not is_logarithmic(row) and dims:  # where y is 0 a NaN in v still counts, but not in an empty row
+        absent = absent.all(dims, keepdim=True)
+    if where is not None:
+        absent = absent | ~where
+        y = torch.where(where, y, row.absent)
+    return ~absent, wide(y), *[torch.where(absent, 0.0, wide(v)) for v in vectors]
+
+
+def product(
+    row: Map,
+    kind: str,
+    y: Tensor,
+    v: Tensor,
+    dims: Dims,
+    where: Tensor | None,
+    scale: float,
+    alpha: float | None = None,
+    alpha_tensor: Tensor | None = None,
+) -> Tensor:
+    """The product of v with the Jacobian at y: from the left for kind "vjp", from the right for "jvp"."""
+    power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
+    valid, p, u = masked(row, dims, where, y, v)
+    s = weights(row, p, power)
+    if not is_logarithmic(row):
+        result = s * centred(s, u, dims)
+    elif kind == "jvp":
+        result = centred(s, u, dims)
+    else:
+        result = u - s * summed(u, dims)
+    return torch.where(valid, scale * result, 0.0).to(y.dtype)
+
+
+def double_backward(
+    row: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(grad_x, grad_dy): the gradients of ⟨v, vjp(y, dy)⟩ with respect to x and dy."""
+    valid, p, a, b = masked(row, dims, None, y, dy, v)
+    s = weights(row, p, alpha)
+    b = centred(s, b, dims)
+    if is_logarithmic(row):
+        grad_x, grad_dy = -s * b * summed(a, dims), b
+    else:
+        moved = weights_slope(row, p, alpha) * centred(s, a, dims) * b
+        grad_x, grad_dy = s * centred(s, moved, dims), s * b
+    found = scale * scale * grad_x, scale * grad_dy
+    grad_x, grad_dy = (torch.where(valid, grad, 0.0).to(y.dtype) for grad in found)
+    return grad_x, grad_dy
+
+
+# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1
+SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
+
+
+def psi(y: Tensor, alpha: Tensor) -> Tensor:
+    """ψ, with which ∂y/∂α = J ψ: −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t²."""
+    y = y.double()
+    log = torch.where(y > 0, y, 1.0).log()
+    t = (alpha.double() - 1) * log
+    near = t.abs() < 1
+    small, large = torch.where(near, t, 0.0), torch.where(near, 1.0, t)
+    series = torch.zeros_like(t)
+    for coefficient in reversed(SERIES):
+        series = series * small + coefficient
+    g = torch.where(near, series, (1 - large.exp() * (1 - large)) / large**2)
+    return -g * log * log
