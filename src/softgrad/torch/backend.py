@@ -262,7 +262,8 @@ def forward(
     alpha: float | None = None,
     alpha_tensor: Tensor | None = None,
 ) -> Tensor:
-    row = of_alpha(row, alpha, alpha_tensor)
+    if row.parameters:
+        row = of_alpha(row, alpha, alpha_tensor)
     if x.is_cpu:
         y = torch.empty_like(x)
         if where is None and empty == "zero" and fast_path(row.forward, x, None, y, dims, scale):
@@ -294,7 +295,8 @@ def product(
     out: Tensor | None = None,
 ) -> Tensor:
     """`out` may be any memory: of a wrong one the error says what to do, and it may be y or v."""
-    row = of_alpha(row, alpha, alpha_tensor)
+    if row.parameters:
+        row = of_alpha(row, alpha, alpha_tensor)
     kernel = row.vjp if kind == "vjp" else row.jvp
     result = torch.empty_like(y) if out is None else out
     if y.is_cpu:
@@ -337,7 +339,8 @@ def written(out: Tensor) -> Tensor:
 def double_backward(
     row: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    row = of_alpha(row, alpha, None)
+    if row.parameters:
+        row = of_alpha(row, alpha, None)
     if y.is_cpu:
         grads = torch.empty_like(y), torch.empty_like(y)
         product_on_cpu(row.jvp, (y, v, grads[1]), dims, None, scale, row.more)

@@ -4,9 +4,13 @@ They are what a further derivative is taken of (in either mode, and under the tr
 and what runs on devices that have no kernels.  16-bit types are computed in float32, and rounded once.
 
 With the weights s = s(y) and the mean m(v) = ⟨s,v⟩/⟨s,1⟩ the product of a map with its Jacobian is
-s∘(v − m(v)).  The mean is taken off three times: the second and third are 0 but for rounding, whatever y and
-v are, so that no derivative of any order changes.  The first makes v small without a derivative (no graph,
-no saved tensor), and each of the others centres what comes back through the other.
+s∘(v − m(v)), and its gradients are
+
+    ∂⟨g, s∘(v − m(v))⟩/∂y_i = s'(y_i)·(v_i − m(v))·(g_i − m(g)),
+
+the same with ∂s/∂α for alpha, and the product with g for v.  A mean is taken off several times: the second
+is 0 but for rounding, whatever y and v are, so that no derivative of any order changes.  The first one makes
+v small and has no derivative itself.
 """
 
 from __future__ import annotations
@@ -41,12 +45,12 @@ def weights(row: Map, y: Tensor, alpha: Any) -> Tensor:
     return torch.where(support, torch.where(support, y, 1.0) ** (2 - alpha), outside)
 
 
-def weights_slope(row: Map, y: Tensor, alpha: Any) -> Tensor:
-    """ds/dy of a map that is no logarithm."""
-    if row.alpha is None:
-        return torch.ones_like(y)
+def weights_slope(row: Map, y: Tensor, alpha: Any) -> Any:
+    """ds/dy."""
+    if is_logarithmic(row):
+        return y.exp()
     if not row.parameters:
-        return torch.zeros_like(y)
+        return 1.0 if row.alpha is None else 0.0
     support = y > 0
     return torch.where(support, (2 - alpha) * torch.where(support, y, 1.0) ** (1 - alpha), 0.0)
 
@@ -59,7 +63,6 @@ def mean(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
 def centred(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
     """v − m(v)."""
     v = v - detached(mean(s, v, dims))
-    v = v - mean(s, v, dims)
     return v - mean(s, v, dims)
 
 
@@ -89,30 +92,54 @@ def product(
     power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
     valid, p, u = masked(row, dims, where, y, v)
     s = weights(row, p, power)
-    if not is_logarithmic(row):
-        result = s * centred(s, u, dims)
-    elif kind == "jvp":
-        result = centred(s, u, dims)
-    else:
+    if is_logarithmic(row) and kind == "vjp":
         result = u - s * summed(u, dims)
+    else:
+        result = centred(s, u, dims)
+        result = result - mean(s, result, dims)  # centres what comes back through it
+        result = result if is_logarithmic(row) else s * result
     return torch.where(valid, scale * result, 0.0).to(y.dtype)
+
+
+def product_by_y(
+    row: Map,
+    kind: str,
+    y: Tensor,
+    v: Tensor,
+    g: Tensor,
+    dims: Dims,
+    where: Tensor | None,
+    scale: float,
+    alpha: float | None = None,
+    alpha_tensor: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The gradients of ⟨g, product(y, v)⟩ with respect to y, and to alpha where that is a tensor."""
+    power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
+    valid, p, u, w = masked(row, (), where, y, v, g) if where is not None or is_logarithmic(row) else (
+        None, wide(y), wide(v), wide(g)
+    )
+    s = weights(row, p, power)
+    if is_logarithmic(row) and kind == "vjp":
+        to_s = -centred(s, w, dims) * summed(u, dims)  # J takes no notice of the mean of w
+    elif is_logarithmic(row):
+        to_s = -centred(s, u, dims) * summed(w, dims)
+    else:
+        to_s = centred(s, u, dims) * centred(s, w, dims)
+    to_s = to_s if valid is None else torch.where(valid, to_s, 0.0)
+    to_y = (scale * weights_slope(row, p, power) * to_s).to(y.dtype)
+    if alpha_tensor is None:
+        return to_y, None
+    to_alpha = -scale * (to_s * s * torch.where(p > 0, p, 1.0).log()).sum()
+    return to_y, to_alpha.to(alpha_tensor.dtype)
 
 
 def double_backward(
     row: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """(grad_x, grad_dy): the gradients of ⟨v, vjp(y, dy)⟩ with respect to x and dy."""
-    valid, p, a, b = masked(row, dims, None, y, dy, v)
-    s = weights(row, p, alpha)
-    b = centred(s, b, dims)
-    if is_logarithmic(row):
-        grad_x, grad_dy = -s * b * summed(a, dims), b
-    else:
-        moved = weights_slope(row, p, alpha) * centred(s, a, dims) * b
-        grad_x, grad_dy = s * centred(s, moved, dims), s * b
-    found = scale * scale * grad_x, scale * grad_dy
-    grad_x, grad_dy = (torch.where(valid, grad, 0.0).to(y.dtype) for grad in found)
-    return grad_x, grad_dy
+    to_y, _ = product_by_y(row, "vjp", y, dy, v, dims, None, scale, alpha)
+    grad_x = product(row, "vjp", y, to_y, dims, None, scale, alpha)
+    return grad_x, product(row, "jvp", y, v, dims, None, scale, alpha)
 
 
 # (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1

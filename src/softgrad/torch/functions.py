@@ -53,11 +53,21 @@ def forward(
     alpha_tensor: Tensor | None = None,
 ) -> Any:
     """What the functions of the maps have in common."""
-    options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out, "reuse_dy": reuse_dy}
     if isinstance(input, Proxy):
+        options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
         alpha = {"alpha": row.alpha if alpha_tensor is None else alpha_tensor} if row.parameters else {}
-        return node(globals()[row.name], input, dim=dim, dtype=dtype, **options, **alpha)
-    return calls.forward(row, converted(input, dtype), axis=dim, alpha_tensor=alpha_tensor, **options)
+        return node(globals()[row.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
+    return calls.forward(
+        row,
+        converted(input, dtype),
+        axis=dim,
+        where=where,
+        scale=scale,
+        empty=empty,
+        out=out,
+        alpha_tensor=alpha_tensor,
+        reuse_dy=reuse_dy,
+    )
 
 
 def softmax(

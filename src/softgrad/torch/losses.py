@@ -227,9 +227,9 @@ def evaluate(
     if target.dtype in FLOATS and target.shape == x.shape:
         x, target = alike(("x", "target"), x, target)
     g = None
-    if target.is_floating_point() and (forward_mode() or not no_derivative((target,))):
+    if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
         losses = differentiable_in_the_target(x, target, *options)
-    elif traced() or gradient or not no_derivative((x, target)) or not is_plain_storage(x, target):
+    elif traced() or gradient or not no_derivative((x, target), (0, 1)) or not is_plain_storage(x, target):
         losses, g = cross_entropy_of_rows(x, target, *options)
     else:
         losses = losses_of_rows(x, target, *options)

@@ -37,10 +37,21 @@ from .private import (
 from .tensors import FLOATS, dims_of, mask, one_dim, scale_of, summed, wide
 
 Operation = Callable[..., Any]
+FLOATING = ("x", "y", "dy", "dx", "v")  # arguments that are tensors of one dtype
+DIFFERENTIABLE = (*FLOATING, "target", "learnt")
 library = torch.library.Library("softgrad", "DEF")
 
 
-def define(schema: str, tensors: int, kernel: Operation, fake: Operation, rule: Any) -> Operation:
+def define(
+    schema: str,
+    tensors: int,
+    kernel: Operation,
+    fake: Operation,
+    rule: Any = None,
+    *,
+    composite: Operation | None = None,
+    backward: Operation | None = None,
+) -> Operation:
     """Register an operator, and return the function to call in its place.  All take the schema's arguments.
 
     Parameters
@@ -50,15 +61,20 @@ def define(schema: str, tensors: int, kernel: Operation, fake: Operation, rule: 
         How many of the first arguments are tensors that the kernel reads.
     kernel, fake : callable
         The result on memory, and a result of the same shape without any.
-    rule : subclass of torch.autograd.Function, or callable
-        A Function without its `forward`; or, for an operation that is a derivative itself, the same made
-        of what PyTorch differentiates.
+    rule : subclass of torch.autograd.Function, optional
+        The derivatives, in a Function without its `forward`.
+    composite : callable, optional
+        In place of `rule` for an operation that is a derivative itself: the same made of what PyTorch
+        differentiates.
+    backward : callable, optional
+        The backward of that, if it has a shorter one: see `derivative_rule`.
     """
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.partition("(")[0]
     operator = getattr(torch.ops.softgrad, name).default
     parameters = operator._schema.arguments
     names, defaults = [p.name for p in parameters], [p.default_value for p in parameters]
+    differentiable = [i for i, name in enumerate(names) if name in DIFFERENTIABLE]
 
     def below_autograd(*arguments: Any) -> Any:
         if is_plain_storage(*arguments[:tensors]):
@@ -68,24 +84,20 @@ def define(schema: str, tensors: int, kernel: Operation, fake: Operation, rule: 
     def call_of_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
         return vmapped(call, names, info, in_dims, arguments)
 
-    function: Any = rule if isinstance(rule, type) else derivative_rule(rule)
+    function: Any = rule if composite is None else derivative_rule(composite, backward)
     function.forward = staticmethod(below_autograd)
     if function.vmap is Function.vmap:
         function.vmap = staticmethod(call_of_vmap)
-    under_transforms = function.apply
-    if isinstance(rule, type):
-        under_autograd = with_context(function)
-    else:
-
-        def under_autograd(*arguments: Any) -> Any:
-            return below_autograd(*arguments) if no_derivative(arguments) else rule(*arguments)
+    under_transforms, under_autograd = function.apply, with_context(function)
+    if composite is not None:
+        under_autograd = composite_under_autograd(under_autograd, composite, backward, differentiable)
 
     def call(*arguments: Any) -> Any:
         if torch.compiler.is_compiling():
             return operator(*arguments)
         if transforms_active():
             return under_transforms(*arguments)
-        if no_derivative(arguments) and is_plain_storage(*arguments[:tensors]):
+        if no_derivative(arguments, differentiable) and is_plain_storage(*arguments[:tensors]):
             return kernel(*arguments)
         return under_autograd(*arguments)
 
@@ -100,8 +112,27 @@ def define(schema: str, tensors: int, kernel: Operation, fake: Operation, rule: 
     return call
 
 
-def derivative_rule(composite: Operation) -> type[Function]:
-    """The Function of an operation that is a derivative itself: its derivatives are those of a composite."""
+def composite_under_autograd(
+    apply: Operation, composite: Operation, backward: Operation | None, differentiable: list[int]
+) -> Operation:
+    """`apply` of a derivative, or where its rule would call `torch.func` the composite itself.
+
+    `torch.func.jvp` can't be called in forward mode, and both take longer than a small composite.
+    """
+
+    def under_autograd(*arguments: Any) -> Any:
+        if (backward is None or forward_mode()) and not no_derivative(arguments, differentiable):
+            return composite(*arguments)
+        return apply(*arguments)
+
+    return under_autograd
+
+
+def derivative_rule(composite: Operation, backward: Operation | None) -> type[Function]:
+    """The Function of an operation that is a derivative itself: its derivatives are those of a composite.
+
+    `backward(needs_input_grad, arguments, *gradients)` returns the gradients of all arguments.
+    """
 
     class Derivative(Function):
         @staticmethod
@@ -113,38 +144,41 @@ def derivative_rule(composite: Operation) -> type[Function]:
             ctx.save_for_forward(*tensors)
 
         @staticmethod
-        def of_floats(ctx: Any, tensors: Any) -> Any:
-            """The composite as a function of the tensors of floats, these, and their places."""
-            arguments = list(ctx.others)
-            for i, tensor in zip(ctx.at, tensors, strict=True):
-                arguments[i] = tensor
-            places = [i for i in ctx.at if arguments[i].is_floating_point()]
-
-            def function(*floats: Tensor) -> Any:
-                for i, tensor in zip(places, floats, strict=True):
-                    arguments[i] = tensor
-                return composite(*arguments)
-
-            return function, tuple([arguments[i] for i in places]), places
-
-        @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:
-            function, floats, places = Derivative.of_floats(ctx, ctx.saved_tensors)
+            arguments = placed(ctx.others, ctx.at, ctx.saved_tensors)
+            if backward is not None:
+                return backward(ctx.needs_input_grad, arguments, *gradients)
+            function, at, floats = of_floats(composite, arguments)
             _, pullback = torch.func.vjp(function, *floats)
-            found = dict(zip(places, pullback(gradients if len(gradients) > 1 else gradients[0]), strict=True))
-            return tuple([found.get(i) for i in range(len(ctx.others))])
+            found = pullback(gradients if len(gradients) > 1 else gradients[0])
+            return tuple(placed([None] * len(arguments), at, found))
 
         @staticmethod
         @followed_by_forward_mode
         def jvp(ctx: Any, *tangents: Any) -> Any:
-            function, floats, places = Derivative.of_floats(ctx, primals(*ctx.saved_tensors))
-            moved = [
+            arguments = placed(ctx.others, ctx.at, primals(*ctx.saved_tensors))
+            function, at, floats = of_floats(composite, arguments)
+            along = [
                 torch.zeros_like(tensor) if tangents[i] is None else tangents[i]
-                for i, tensor in zip(places, floats, strict=True)
+                for i, tensor in zip(at, floats, strict=True)
             ]
-            return torch.func.jvp(function, floats, tuple(moved))[1]
+            return torch.func.jvp(function, tuple(floats), tuple(along))[1]
 
     return Derivative
+
+
+def placed(arguments: list[Any], at: list[int], values: Any) -> list[Any]:
+    """The arguments with these values at their places."""
+    result = list(arguments)
+    for i, value in zip(at, values, strict=True):
+        result[i] = value
+    return result
+
+
+def of_floats(function: Operation, arguments: list[Any]) -> tuple[Operation, list[int], list[Tensor]]:
+    """`function` as one of the floating-point tensors among its arguments; their places; and they."""
+    at = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.is_floating_point()]
+    return lambda *floats: function(*placed(arguments, at, floats)), at, [arguments[i] for i in at]
 
 
 def normalize_op_args(names: list[str], arguments: list[Any]) -> list[Any]:
@@ -155,7 +189,7 @@ def normalize_op_args(names: list[str], arguments: list[Any]) -> list[Any]:
             arguments[i] = one_dim(value, first.ndim, "the rows")
         elif name == "dim":  # one of them as a number, since a 0-d tensor has −1 as a number only
             arguments[i] = dims_of(value[0] if len(value) == 1 else tuple(value), first.ndim)
-        elif name in ("x", "y", "dy", "dx", "v"):
+        elif name in FLOATING:
             if value.dtype not in FLOATS or value.dtype is not first.dtype:
                 raise TypeError(
                     f"{name} has dtype {value.dtype}; an operator takes one of float16, bfloat16, "
@@ -295,8 +329,19 @@ def define_map(row: Map) -> MapOps:
         def composite(*arguments: Any) -> Tensor:
             return composites.product(row, kind, *arguments)
 
-        schema = f"{row.name}_{kind}(Tensor y, Tensor {v}, {options}{alpha}) -> Tensor"
-        return define(schema, 2, kernel, lambda y, *_: torch.empty_like(y), composite)
+        def backward(needs: Any, arguments: list[Any], g: Tensor) -> Any:
+            y, v, *options = arguments
+            transposed = OPS[row.name].jvp if kind == "vjp" else OPS[row.name].vjp
+            to_v = transposed(y, g, *options) if needs[1] else None
+            to_y, to_alpha = composites.product_by_y(row, kind, y, v, g, *options)
+            return to_y, to_v, None, None, None, *([None, to_alpha] if row.parameters else [])
+
+        return define(
+            f"{row.name}_{kind}(Tensor y, Tensor {v}, {options}{alpha}) -> Tensor",
+            *(2, kernel, lambda y, *_: torch.empty_like(y)),
+            composite=composite,
+            backward=backward,
+        )
 
     return MapOps(
         define(
@@ -311,7 +356,7 @@ def define_map(row: Map) -> MapOps:
             3,
             lambda *arguments: backend.double_backward(row, *arguments),
             lambda y, *_: (torch.empty_like(y), torch.empty_like(y)),
-            lambda *arguments: composites.double_backward(row, *arguments),
+            composite=lambda *arguments: composites.double_backward(row, *arguments),
         ),
     )
 
@@ -392,7 +437,7 @@ def define_reduction(row: Reduction) -> ReductionOps:
             2,
             lambda *arguments: reduction_vjp(row, *arguments),
             lambda x, *_: torch.empty_like(x),
-            lambda *arguments: composite_reduction_vjp(row, *arguments),
+            composite=lambda *arguments: composite_reduction_vjp(row, *arguments),
         ),
     )
 

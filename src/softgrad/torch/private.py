@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,12 +50,15 @@ def forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
-def no_derivative(arguments: tuple[Any, ...]) -> bool:
-    """Whether neither mode of autograd follows any of these; asked where no transform is active."""
+def no_derivative(arguments: Sequence[Any], at: Iterable[int]) -> bool:
+    """Whether neither mode of autograd follows any of these tensors; asked where no transform is active."""
     forward, reverse = forward_ad._current_level >= 0, torch.is_grad_enabled()
     if forward or reverse:
-        for a in arguments:
-            if isinstance(a, Tensor) and ((reverse and a.requires_grad) or (forward and has_tangent(a))):
+        for i in at:
+            tensor = arguments[i]
+            if tensor is not None and (
+                (reverse and tensor.requires_grad) or (forward and has_tangent(tensor))
+            ):
                 return False
     return True
 

@@ -138,7 +138,8 @@ segment_softmax = define(
 )
 segment_softmax_vjp = define(
     "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
-    *(3, vjp_on_memory, lambda y, *_: torch.empty_like(y), vjp_by_scatter),
+    *(3, vjp_on_memory, lambda y, *_: torch.empty_like(y)),
+    composite=vjp_by_scatter,
 )
 
 
