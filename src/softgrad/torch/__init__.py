@@ -35,7 +35,7 @@ from .derivatives import (
     sparsemax_jvp,
     sparsemax_vjp,
 )
-from .patch import replace_softmax, swapped
+from .patch import register_attention, replace_softmax, swapped
 
 # by these names `functional.dispatch` calls each library
 maps, alpha = calls, SimpleNamespace(row=calls.entmax_row, alpha_vjp=calls.alpha_vjp)
@@ -59,6 +59,7 @@ __all__ = [
     "log_softmax_jvp",
     "log_softmax_vjp",
     "logsumexp",
+    "register_attention",
     "replace_softmax",
     "segment_softmax",
     "segment_softmax_vjp",

@@ -36,7 +36,11 @@ class Softmax(torch.nn.Module):
         super().__init__()
         checks.choice(empty)
         self.dim = dim
-        self.scale = scale
+        self.scale: float | Tensor
+        if isinstance(scale, Tensor) and not isinstance(scale, torch.nn.Parameter):
+            self.register_buffer("scale", scale)
+        else:
+            self.scale = scale
         self.empty: Empty = empty
         self.reuse_dy = reuse_dy
 

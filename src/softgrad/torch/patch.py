@@ -1,8 +1,9 @@
-"""softgrad in the place of PyTorch's softmax: in the modules of a model, or for all calls in a block."""
+"""softgrad in the place of PyTorch's softmax: in a model's modules, its attention, or all calls in a block."""
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from .. import checks
 from ..checks import Empty
 from . import functions
 from .nn import LogSoftmax, Softmax
+from .private import hooked, wrap_checkpoints
 
 Model = torch.nn.Module
 KINDS: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
@@ -65,9 +67,78 @@ def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
     return made.get(model, model)
 
 
-def hooked(module: Model) -> bool:
-    before, after = module._forward_pre_hooks, module._forward_hooks
-    return any((before, after, module._backward_pre_hooks, module._backward_hooks))
+def register_attention(name: str = "softgrad", *, empty: Empty = "zero") -> None:
+    """Have `transformers` compute attention with softgrad where a model says ``attn_implementation=name``.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    empty : {"zero", "nan", "raise"}
+        What a row of scores gives that is masked whole; "zero" takes no part of any value.
+
+    Raises
+    ------
+    ImportError
+        There is no `transformers`, or one without ``AttentionInterface``.
+
+    Notes
+    -----
+    It is ``attn_implementation="eager"`` with `softmax`, and masks are boolean: what they exclude has weight 0
+    and gradient 0, whatever it holds.  The model calls it by itself, so that it holds in every thread, where
+    activation checkpoints compute a layer again, and under ``torch.compile``.  Attention with sinks
+    (``s_aux``) is refused.
+
+    Examples
+    --------
+    With a model of `transformers`::
+
+        softgrad.torch.register_attention()
+        model.set_attn_implementation("softgrad")
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface  # type: ignore[import-not-found]
+    from transformers.masking_utils import sdpa_mask  # type: ignore[import-not-found]
+
+    checks.choice(empty)
+
+    def mask(*arguments: Any, **options: Any) -> Any:
+        return sdpa_mask(*arguments, **options | {"allow_is_causal_skip": False})
+
+    AttentionInterface.register(name, functools.partial(attention, empty=empty))
+    AttentionMaskInterface.register(name, mask)
+
+
+def attention(
+    module: Model,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    *,
+    empty: Empty = "zero",
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """What `transformers` calls: the result, with the heads behind the tokens, and the weights."""
+    if s_aux is not None:
+        raise NotImplementedError("softgrad has no attention with sinks (s_aux): take another implementation")
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:  # several heads of queries have one of keys
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    where = None
+    if attention_mask is not None and attention_mask.dtype is torch.bool:
+        where = attention_mask[..., : key.shape[-2]]
+    elif attention_mask is not None:
+        scores = scores + attention_mask[..., : key.shape[-2]]
+    weights = functions.softmax(scores, where=where, empty=empty)
+    weights = functional.dropout(weights, dropout, module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 def in_place_of(function: Callable[..., Tensor], empty: str) -> Callable[..., Tensor]:
@@ -93,6 +164,32 @@ def functional_in_place_of(
     return call
 
 
+class Entered(threading.local):
+    """The blocks of `swapped` that this thread is in."""
+
+    def __init__(self) -> None:
+        self.blocks: list[swapped] = []
+
+
+entered = Entered()
+
+
+def in_the_block(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` in the block of `swapped` that it was given in, whenever and wherever it is called.
+
+    PyTorch leaves a mode while it runs a backward, and runs that of a GPU in a thread of its own.
+    """
+    if not entered.blocks:
+        return function
+    block = entered.blocks[-1]
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with block:
+            return function(*arguments, **options)
+
+    return call
+
+
 class swapped(TorchFunctionMode):
     """Within this context `torch.softmax` and its like go through softgrad, whoever calls them.
 
@@ -106,11 +203,14 @@ class swapped(TorchFunctionMode):
 
     Notes
     -----
-    A backward may come after the block.  What is not reached: functions of PyTorch's that have a softmax
-    within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
+    A backward may come after the block; what activation checkpoints (``torch.utils.checkpoint``) compute again
+    goes through softgrad there too.  What is not reached: other threads than the one that entered the block;
+    functions of PyTorch's that have a softmax within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
     ``attn_implementation="eager"``), ``multi_head_attention_forward``, ``cross_entropy``, ``softmin`` and
     ``gumbel_softmax``; and calls of ``torch.nn.functional`` that leave `dim` out.  Nested and sparse tensors
     are refused in the block.  Each call of any function of PyTorch's takes about a microsecond longer there.
+
+    Where a model can be changed, `replace_softmax` and `register_attention` hold in every thread.
 
     Examples
     --------
@@ -124,6 +224,7 @@ class swapped(TorchFunctionMode):
     def __init__(self, *, empty: Empty = "zero") -> None:
         super().__init__()
         checks.choice(empty)
+        wrap_checkpoints(in_the_block)
         softmax = in_place_of(functions.softmax, empty)
         log_softmax = in_place_of(functions.log_softmax, empty)
         self.instead: dict[Any, Callable[..., Tensor]] = {
@@ -136,6 +237,14 @@ class swapped(TorchFunctionMode):
             functional.softmax: functional_in_place_of(functional.softmax, softmax),
             functional.log_softmax: functional_in_place_of(functional.log_softmax, log_softmax),
         }
+
+    def __enter__(self) -> Any:
+        entered.blocks.append(self)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        entered.blocks.pop()
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.instead.get(func, func)(*args, **(kwargs or {}))
