@@ -193,14 +193,15 @@ def test_a_checkpoint_computes_again_with_softgrad(reentrant, inside):
     with contextlib.suppress(RuntimeError):
         y.sum().backward()
     (theirs,) = torch.autograd.grad(
-        torch.utils.checkpoint.checkpoint(lambda x: torch.softmax(x, -1).sin(), x, use_reentrant=False).sum(), x
+        torch.utils.checkpoint.checkpoint(lambda x: torch.softmax(x, -1).sin(), x, use_reentrant=False).sum(),
+        x,
     )
     assert theirs[0].isnan().all()  # outside of the block nothing is changed
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_attention_of_transformers():
-    """By its interface: with gradient checkpoints, in another thread, and with padding that masks rows whole."""
+    """With gradient checkpoints, in another thread, and with padding that masks rows whole."""
     import threading
 
     st.register_attention()

@@ -8,18 +8,7 @@ PyTorch.
 
 from types import SimpleNamespace
 
-from . import calls, losses, segments
-from .functions import (
-    cross_entropy,
-    entmax,
-    entropy,
-    log_softmax,
-    logsumexp,
-    segment_softmax,
-    softmax,
-    sparsemax,
-)
-from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
+from . import calls, losses, segments  # noqa: F401 (see below)
 from .derivatives import (
     entmax_double_backward,
     entmax_jvp,
@@ -35,6 +24,17 @@ from .derivatives import (
     sparsemax_jvp,
     sparsemax_vjp,
 )
+from .functions import (
+    cross_entropy,
+    entmax,
+    entropy,
+    log_softmax,
+    logsumexp,
+    segment_softmax,
+    softmax,
+    sparsemax,
+)
+from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
 from .patch import register_attention, replace_softmax, swapped
 
 # by these names `functional.dispatch` calls each library

@@ -220,7 +220,7 @@ def forward_by_formulas(
         y = entmax_formula.entmax(z, row.alpha, xp)  # type: ignore[arg-type]
     y = torch.where(absent | empty_rows, row.absent, y)
     y = torch.where(empty_rows, math.nan if empty == "nan" else row.absent, y)
-    return torch.empty_like(x).copy_(from_rows(torch.where(spoilt, math.nan, y), x, dims))
+    return from_rows(torch.where(spoilt, math.nan, y), x, dims).to(x.dtype)
 
 
 # --- the operations ----------------------------------------------------------------------------------
@@ -279,7 +279,8 @@ def forward(
         return y
     if empty == "raise":
         refuse_empty_rows(x, dims, where, scale)
-    return forward_by_formulas(row, x, dims, where, scale, empty) if x.numel() else torch.empty_like(x)
+    y = torch.empty_like(x)
+    return y.copy_(forward_by_formulas(row, x, dims, where, scale, empty)) if x.numel() else y
 
 
 def product(
@@ -292,6 +293,7 @@ def product(
     scale: float,
     alpha: float | None = None,
     alpha_tensor: Tensor | None = None,
+    *,
     out: Tensor | None = None,
 ) -> Tensor:
     """`out` may be any memory: of a wrong one the error says what to do, and it may be y or v."""

@@ -34,7 +34,7 @@ def is_logarithmic(row: Map) -> bool:
 
 
 def weights(row: Map, y: Tensor, alpha: Any) -> Tensor:
-    """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; exp(y) of a logarithm."""
+    """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; exp(y) for logarithms."""
     if is_logarithmic(row):
         return y.exp()
     if row.alpha is None:
@@ -67,7 +67,7 @@ def centred(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
 
 
 def masked(row: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
-    """Which elements the result depends on, y as weights see it, and the vectors without the other elements."""
+    """Which elements the result depends on; y for the weights; the vectors, 0 at the other elements."""
     absent = y == row.absent
     if not is_logarithmic(row) and dims:  # where y is 0 a NaN in v still counts, but not in an empty row
         absent = absent.all(dims, keepdim=True)
@@ -115,8 +115,10 @@ def product_by_y(
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients of ⟨g, product(y, v)⟩ with respect to y, and to alpha where that is a tensor."""
     power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
-    valid, p, u, w = masked(row, (), where, y, v, g) if where is not None or is_logarithmic(row) else (
-        None, wide(y), wide(v), wide(g)
+    valid, p, u, w = (
+        masked(row, (), where, y, v, g)
+        if where is not None or is_logarithmic(row)
+        else (None, wide(y), wide(v), wide(g))
     )
     s = weights(row, p, power)
     if is_logarithmic(row) and kind == "vjp":

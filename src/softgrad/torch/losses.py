@@ -73,8 +73,8 @@ def weights_or_classes(
     """(weights, –, None), or (None, classes, which rows count); on the CPU their values are checked."""
     if x.is_cpu:
         axis = dim + x.ndim if x.ndim else 0
-        _, _, counted = loss_checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
-        ignore = None if counted is None else ignore
+        *_, some = loss_checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
+        ignore = None if some is None else ignore
     if target.is_floating_point():
         return target, target, None
     counted = None if ignore is None else target != ignore
@@ -177,7 +177,9 @@ class CrossEntropy(Function):
     @followed_by_forward_mode
     def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
         g, target = primals(*ctx.saved_tensors)
-        absent = (g == 0) & (smoothed_weights(g, target, *ctx.options) == 0)  # −inf, and rows that do not count
+        absent = (g == 0) & (
+            smoothed_weights(g, target, *ctx.options) == 0
+        )  # −inf, and rows that do not count
         dlosses = (wide(g) * torch.where(absent, 0.0, wide(dx))).sum(ctx.options[0]).to(g.dtype)
         return dlosses, curvature(g, target, dx, *ctx.options)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import checks, threads
-from ..specs import MAPS, REDUCTIONS, Map, Reduction
+from ..specs import LOG_SOFTMAX, MAPS, REDUCTIONS, SOFTMAX, Map, Reduction
 from . import backend, composites
 from .composites import psi
 from .private import (
@@ -31,6 +31,7 @@ from .private import (
     no_derivative,
     primals,
     redispatch_below_autograd,
+    register_decomposition,
     transforms_active,
     with_context,
 )
@@ -149,7 +150,7 @@ def derivative_rule(composite: Operation, backward: Operation | None) -> type[Fu
             if backward is not None:
                 return backward(ctx.needs_input_grad, arguments, *gradients)
             function, at, floats = of_floats(composite, arguments)
-            _, pullback = torch.func.vjp(function, *floats)
+            pullback: Any = torch.func.vjp(function, *floats)[1]
             found = pullback(gradients if len(gradients) > 1 else gradients[0])
             return tuple(placed([None] * len(arguments), at, found))
 
@@ -182,7 +183,7 @@ def of_floats(function: Operation, arguments: list[Any]) -> tuple[Operation, lis
 
 
 def normalize_op_args(names: list[str], arguments: list[Any]) -> list[Any]:
-    """Check the arguments of an operator that was called by itself, in the form that the functions have them."""
+    """The arguments of an operator that was called by itself: checked, and as functions hand them on."""
     first = arguments[0]
     for i, (name, value) in enumerate(zip(names, arguments, strict=True)):
         if name == "dim" and type(value) is int:
@@ -273,13 +274,12 @@ def map_rule(row: Map) -> Any:
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
             y, options, alpha_tensor = MapRule.restored(ctx, ctx.saved_tensors)
-            if alpha_tensor is None:
-                if ctx.options[-1] and reusable(y, dy):
-                    dx = backend.product(row, "vjp", y, dy, *options, out=dy)
-                else:
-                    dx = OPS[row.name].vjp(y, dy, *options)
-                return (dx, *nones, None, None) if row.parameters else (dx, *nones)
-            dx = OPS[row.name].vjp(y, dy, *options)
+            if ctx.options[-1] and alpha_tensor is None and reusable(y, dy):
+                dx = backend.product(row, "vjp", y, dy, *options, out=dy)
+            else:
+                dx = OPS[row.name].vjp(y, dy, *options)
+            if not row.parameters:
+                return dx, *nones
             dalpha = None
             if ctx.needs_input_grad[at_alpha]:
                 dims, where, scale, *alpha = options
@@ -306,10 +306,7 @@ def map_rule(row: Map) -> Any:
 def reusable(y: Tensor, dy: Tensor) -> bool:
     """Whether the memory of dy can take dx: its own, and of no derivative to come."""
     return (
-        is_plain_storage(y, dy)
-        and not torch.is_grad_enabled()
-        and dy.dtype is y.dtype
-        and dy.is_contiguous()
+        is_plain_storage(y, dy) and not torch.is_grad_enabled() and dy.dtype is y.dtype and dy.is_contiguous()
     )
 
 
@@ -362,6 +359,21 @@ def define_map(row: Map) -> MapOps:
 
 
 OPS = {row.name: define_map(row) for row in MAPS.values()}
+
+
+def define_decomposition(row: Map) -> None:
+    """What ONNX is given; sparsemax and entmax have loops, which it can't be."""
+
+    def decomposed(
+        x: Tensor, dim: Any = (-1,), where: Any = None, scale: float = 1.0, empty: str = "zero", *_: Any
+    ) -> Tensor:
+        return backend.forward_by_formulas(row, x, tuple(dim), where, scale, empty)
+
+    register_decomposition(getattr(torch.ops.softgrad, row.name).default)(decomposed)
+
+
+for row in (SOFTMAX, LOG_SOFTMAX):
+    define_decomposition(row)
 
 
 # --- the reductions ----------------------------------------------------------------------------------

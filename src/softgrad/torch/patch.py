@@ -1,4 +1,4 @@
-"""softgrad in the place of PyTorch's softmax: in a model's modules, its attention, or all calls in a block."""
+"""softgrad in the place of PyTorch's softmax: in modules, in attention, or for all calls in a block."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def register_attention(name: str = "softgrad", *, empty: Empty = "zero") -> None
 
     Notes
     -----
-    It is ``attn_implementation="eager"`` with `softmax`, and masks are boolean: what they exclude has weight 0
-    and gradient 0, whatever it holds.  The model calls it by itself, so that it holds in every thread, where
-    activation checkpoints compute a layer again, and under ``torch.compile``.  Attention with sinks
-    (``s_aux``) is refused.
+    It is ``attn_implementation="eager"`` with `softmax` and boolean masks: a masked entry has weight 0 and
+    gradient 0, whatever it holds.  The model itself calls it, so it holds in every thread, where activation
+    checkpoints compute a layer again, and under ``torch.compile``.  Attention with sinks (``s_aux``) is
+    refused.
 
     Examples
     --------
@@ -96,8 +96,8 @@ def register_attention(name: str = "softgrad", *, empty: Empty = "zero") -> None
         softgrad.torch.register_attention()
         model.set_attn_implementation("softgrad")
     """
-    from transformers import AttentionInterface, AttentionMaskInterface  # type: ignore[import-not-found]
-    from transformers.masking_utils import sdpa_mask  # type: ignore[import-not-found]
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
 
     checks.choice(empty)
 
@@ -203,12 +203,13 @@ class swapped(TorchFunctionMode):
 
     Notes
     -----
-    A backward may come after the block; what activation checkpoints (``torch.utils.checkpoint``) compute again
-    goes through softgrad there too.  What is not reached: other threads than the one that entered the block;
-    functions of PyTorch's that have a softmax within, such as `torch.nn.functional.scaled_dot_product_attention` (a model of Hugging Face's takes
-    ``attn_implementation="eager"``), ``multi_head_attention_forward``, ``cross_entropy``, ``softmin`` and
-    ``gumbel_softmax``; and calls of ``torch.nn.functional`` that leave `dim` out.  Nested and sparse tensors
-    are refused in the block.  Each call of any function of PyTorch's takes about a microsecond longer there.
+    A backward may come after the block; activation checkpoints (``torch.utils.checkpoint``) compute again
+    with softgrad there too.  Not reached are: other threads than the one that entered the block; functions
+    of PyTorch's that have a softmax within, such as `torch.nn.functional.scaled_dot_product_attention`
+    (a model of Hugging Face's takes ``attn_implementation="eager"``), ``multi_head_attention_forward``,
+    ``cross_entropy``, ``softmin`` and ``gumbel_softmax``; and calls of ``torch.nn.functional`` that leave
+    `dim` out.  Nested and sparse tensors are refused in the block.  Each call of any function of PyTorch's
+    takes about a microsecond longer there.
 
     Where a model can be changed, `replace_softmax` and `register_attention` hold in every thread.
 

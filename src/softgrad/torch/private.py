@@ -1,4 +1,4 @@
-"""The private parts of PyTorch that softgrad.torch uses, each with what it is for.  Tested with PyTorch 2.13."""
+"""The private parts of PyTorch that softgrad.torch uses, each with its purpose.  Tested with PyTorch 2.13."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
 # What `autograd.grad(is_grads_batched=True)` makes: a Tensor by its type, without memory of its own.
 from torch._C._functorch import is_legacy_batchedtensor
+
+# Where the ONNX exporter looks for an operator made of others.
+from torch._decomp import register_decomposition
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import _SingleLevelFunction
+
+__all__ = ["register_decomposition", "transforms_active"]  # passed on
 
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -32,7 +37,7 @@ TRANSFORMS_KEY = "FuncTorchDynamicLayerFrontMode"
 
 
 def is_plain_storage(*tensors: Tensor) -> bool:
-    """Whether a kernel may be given the addresses: memory of the CPU or CUDA, as it is, that nothing follows."""
+    """Whether a kernel may be given the addresses: memory of the CPU or CUDA as it is, not followed or traced."""
     for tensor in tensors:
         if (
             type(tensor) not in PLAIN
