@@ -16,7 +16,7 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
-from softgrad.torch import backend, composites, segments, tensors  # noqa: E402
+from softgrad.torch import backend, composites, losses, segments, tensors  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -245,6 +245,19 @@ def test_cross_entropy_beside_that_of_pytorch(reduction):
         assert off_by(dx, right) <= 6
         with torch.no_grad():
             assert torch.equal(st.cross_entropy(x, goal, reduction=reduction, **options), found)
+
+
+def test_the_formulas_of_cross_entropy():
+    """On other devices, here on the CPU."""
+    x, target = numbers(6, 5).double(), torch.tensor([0, 4, 2, -100, 1, 1])
+    x[1, 2], x[3, 0] = -INF, NAN
+    for goal, options in (
+        (target, (0.2, -100)),
+        (torch.softmax(numbers(6, 5, seed=1), -1).double(), (0.1, None)),
+    ):
+        found = losses.by_formulas(x, goal, -1, *options)
+        for one, right in zip(found, losses.losses_and_gradient(x, goal, -1, *options), strict=True):
+            assert off_by(one, right, -1 if one.ndim > 1 else ()) <= 4
 
 
 # --- edges -------------------------------------------------------------------------------------------

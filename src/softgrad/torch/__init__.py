@@ -1,14 +1,12 @@
 """softgrad for PyTorch: the maps and their derivatives on tensors, of every order and in both modes.
 
-A call runs from functions.py (the signatures) to calls.py (the checks), ops.py (autograd, registered
-operators, transforms), backend.py (memory) and the kernels.  composites.py has the derivatives of
-derivatives, losses.py and segments.py have it all on a page for theirs, private.py has the private parts of
-PyTorch.
+A call runs from functions.py (the signatures) to library.py (the checks), ops.py (autograd; define.py has
+registered operators and transforms), backend.py (memory) and the kernels.  composites.py has the derivatives
+of derivatives, losses.py and segments.py have all of theirs, private.py has the private parts of PyTorch.
 """
 
-from types import SimpleNamespace
-
-from . import calls, losses, segments  # noqa: F401 (see below)
+from . import losses, segments  # noqa: F401 (alias until the merge, as the next line)
+from .aliases import alpha, maps, reductions  # noqa: F401
 from .derivatives import (
     entmax_double_backward,
     entmax_jvp,
@@ -36,12 +34,6 @@ from .functions import (
 )
 from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
 from .patch import register_attention, replace_softmax, swapped
-
-# by these names `functional.dispatch` calls each library
-maps, alpha = calls, SimpleNamespace(row=calls.entmax_row, alpha_vjp=calls.alpha_vjp)
-reductions = SimpleNamespace(
-    forward=calls.reduction, vjp=calls.reduction_vjp, with_vjp=calls.reduction_with_vjp
-)
 
 __all__ = [
     "Entmax",

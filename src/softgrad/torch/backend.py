@@ -309,13 +309,26 @@ def product(
         product_on_cpu(kernel, (y, v, result), dims, where, scale, row.more)
         return result
     kernels = triton(y.device, row, kernel)
-    if kernels is None:
-        return result.copy_(composites.product(row, kind, y, v, dims, where, scale, row.alpha))
-    if not apart(result, y, v):
-        result = torch.empty_like(y)
+    if kernels is not None:
+        return product_on_gpu(kernels, row, kind, y, v, dims, where, scale, result)
+    return result.copy_(composites.product(row, kind, y, v, dims, where, scale, row.alpha))
+
+
+def product_on_gpu(
+    kernels: Any,
+    row: Map,
+    kind: str,
+    y: Tensor,
+    v: Tensor,
+    dims: Dims,
+    where: Tensor | None,
+    scale: float,
+    out: Tensor,
+) -> Tensor:
+    target = written(out) if apart(out, y, v) else torch.empty_like(y)
     options = {"axis": dims, "where": where, "scale": scale, "alpha": row.alpha}
-    kernels.product(row.name, kind, y, v, **options, out=written(result))
-    return result if out is None or out is result else out.copy_(result)
+    kernels.product(row.name, kind, y, v, **options, out=target)
+    return out if target is out else out.copy_(target)
 
 
 @with_torch_threads

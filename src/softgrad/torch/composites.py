@@ -34,7 +34,7 @@ def is_logarithmic(row: Map) -> bool:
 
 
 def weights(row: Map, y: Tensor, alpha: Any) -> Tensor:
-    """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; exp(y) for logarithms."""
+    """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; or exp(y)."""
     if is_logarithmic(row):
         return y.exp()
     if row.alpha is None:

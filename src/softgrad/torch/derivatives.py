@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..specs import MAPS, Map
-from . import calls, segments
+from . import library
 
 DOC = """{what}
 
@@ -33,80 +33,64 @@ OUT = """out : torch.Tensor, optional
 ALPHA = "alpha : float\n    As it was given to `entmax`.\n"
 
 
-def described(
-    function: Callable[..., Any], row: Map, kind: str, what: str, tensors: str, meaning: str
-) -> Any:
+def named(function: Callable[..., Any], row: Map, kind: str, what: str, tensors: str, meaning: str) -> Any:
     function.__name__ = function.__qualname__ = f"{row.name}_{kind}"
-    function.__doc__ = DOC.format(
-        what=what,
-        tensors=tensors,
-        meaning=meaning,
-        name=row.name,
-        kind=kind,
-        alpha=ALPHA if row.parameters else "",
-        out=OUT if kind in ("vjp", "jvp") else "",
-    )
+    out, alpha = OUT if kind in ("vjp", "jvp") else "", ALPHA if row.parameters else ""
+    options = {"what": what, "tensors": tensors, "meaning": meaning, "name": row.name, "kind": kind}
+    function.__doc__ = DOC.format(out=out, alpha=alpha, **options)
     return function
 
 
 def product(row: Map, kind: str) -> Callable[..., Tensor]:
-    name = "dy" if kind == "vjp" else "dx"
-    if row.parameters:
+    def function(
+        y: Tensor,
+        v: Tensor,
+        dim: Any = -1,
+        *,
+        where: Tensor | None = None,
+        scale: float = 1.0,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        return library.product(row, kind, y, v, axis=dim, where=where, scale=scale, out=out)
 
-        def function(
-            y: Tensor,
-            v: Tensor,
-            alpha: float = 1.5,
-            dim: Any = -1,
-            *,
-            where: Tensor | None = None,
-            scale: float = 1.0,
-            out: Tensor | None = None,
-        ) -> Tensor:
-            return calls.product(calls.entmax_row(alpha), kind, y, v, name, dim, where, scale, out)
-
-    else:
-
-        def function(  # type: ignore[misc]
-            y: Tensor,
-            v: Tensor,
-            dim: Any = -1,
-            *,
-            where: Tensor | None = None,
-            scale: float = 1.0,
-            out: Tensor | None = None,
-        ) -> Tensor:
-            return calls.product(row, kind, y, v, name, dim, where, scale, out)
+    def of_alpha(
+        y: Tensor,
+        v: Tensor,
+        alpha: float = 1.5,
+        dim: Any = -1,
+        *,
+        where: Tensor | None = None,
+        scale: float = 1.0,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        options = {"axis": dim, "where": where, "scale": scale, "out": out}
+        return library.product(library.entmax(alpha), kind, y, v, **options)
 
     if kind == "vjp":
-        what, given = f"∂L/∂x of ``y = {row.name}(x)``, given y and ∂L/∂y.", "What the map put out, and ∂L/∂y"
+        what = f"∂L/∂x of ``y = {row.name}(x)``, given y and ∂L/∂y."
+        given = "The result of the map, and ∂L/∂y"
     else:
-        what = f"How ``y = {row.name}(x)`` moves when x moves along dx, given y."
-        given = "What the map put out, and the tangent"
-    made: Callable[..., Tensor] = described(function, row, kind, what, "y, v", given)
+        what = f"The change of ``y = {row.name}(x)`` along a tangent dx of x, given y."
+        given = "The result of the map, and the tangent"
+    made: Any = named(of_alpha if row.parameters else function, row, kind, what, "y, v", given)
     return made
 
 
 def double_backward(row: Map) -> Callable[..., tuple[Tensor, Tensor]]:
-    if row.parameters:
+    def function(
+        y: Tensor, dy: Tensor, v: Tensor, dim: Any = -1, *, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        return library.double_backward(row, y, dy, v, axis=dim, scale=scale)
 
-        def function(
-            y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
-        ) -> tuple[Tensor, Tensor]:
-            return calls.double_backward(calls.entmax_row(alpha), y, dy, v, axis=dim, scale=scale)
-
-    else:
-
-        def function(  # type: ignore[misc]
-            y: Tensor, dy: Tensor, v: Tensor, dim: Any = -1, *, scale: float = 1.0
-        ) -> tuple[Tensor, Tensor]:
-            return calls.double_backward(row, y, dy, v, axis=dim, scale=scale)
+    def of_alpha(
+        y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        return library.double_backward(library.entmax(alpha), y, dy, v, axis=dim, scale=scale)
 
     what = f"(grad_x, grad_dy): the gradients of ⟨v, `{row.name}_vjp` (y, dy)⟩ with respect to x and dy."
-    given = "What the map put out, ∂L/∂y, and the gradient with respect to the vjp"
-    made: Callable[..., tuple[Tensor, Tensor]] = described(
-        function, row, "double_backward", what, "y, dy, v", given
-    )
+    given = "The result of the map, ∂L/∂y, and the gradient with respect to the vjp"
+    chosen = of_alpha if row.parameters else function
+    made: Any = named(chosen, row, "double_backward", what, "y, dy, v", given)
     return made
 
 
@@ -124,4 +108,4 @@ def segment_softmax_vjp(
     y: Tensor, dy: Tensor, offsets: Tensor, dim: int = 0, *, scale: float = 1.0, out: Tensor | None = None
 ) -> Tensor:
     """∂L/∂x of ``y = segment_softmax(x, offsets)``, given y and ∂L/∂y: as `softgrad.segment_softmax_vjp`."""
-    return segments.product(y, dy, "dy", offsets, axis=dim, scale=scale, out=out)
+    return library.segment_product("vjp", y, dy, offsets, axis=dim, scale=scale, out=out)

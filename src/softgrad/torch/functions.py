@@ -13,7 +13,7 @@ from .. import specs
 from ..checks import Empty
 from ..loss_checks import Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import calls, losses, segments
+from . import library
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
@@ -57,7 +57,7 @@ def forward(
         options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
         alpha = {"alpha": row.alpha if alpha_tensor is None else alpha_tensor} if row.parameters else {}
         return node(globals()[row.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
-    return calls.forward(
+    return library.forward(
         row,
         converted(input, dtype),
         axis=dim,
@@ -240,7 +240,7 @@ def entmax(
             )
         alpha = alpha.reshape(()) if alpha.ndim else alpha
         return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy, alpha)
-    return forward(calls.entmax_row(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
+    return forward(library.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def logsumexp(
@@ -269,7 +269,7 @@ def logsumexp(
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
         return node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
     x = converted(input, dtype)
-    return calls.reduction(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    return library.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def entropy(
@@ -297,7 +297,7 @@ def entropy(
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
         return node(entropy, input, dim=dim, keepdim=keepdim, **options)
     x = converted(input, dtype)
-    return calls.reduction(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    return library.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def cross_entropy(
@@ -343,7 +343,7 @@ def cross_entropy(
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
     if isinstance(input, Proxy):
         return node(cross_entropy, input, target=target, dim=dim, **options)
-    return losses.cross_entropy(converted(input, None, as_loss=True), target, axis=dim, **options)
+    return library.cross_entropy(converted(input, None, as_loss=True), target, axis=dim, **options)
 
 
 def segment_softmax(
@@ -363,4 +363,4 @@ def segment_softmax(
     """
     if isinstance(input, Proxy):
         return node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, scale=scale)
-    return segments.softmax(converted(input, dtype), offsets, axis=dim, scale=scale, out=None)
+    return library.segment_softmax(converted(input, dtype), offsets, axis=dim, scale=scale, out=None)

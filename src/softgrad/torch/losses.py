@@ -17,7 +17,8 @@ from torch.autograd import Function
 
 from .. import loss_checks, threads
 from .backend import run, with_torch_threads
-from .ops import OPS, define
+from .define import define
+from .ops import OPS
 from .private import (
     followed_by_forward_mode,
     forward_mode,
@@ -32,96 +33,8 @@ from .tensors import target as checked_out
 # --- on memory ---------------------------------------------------------------------------------------
 
 
-@with_torch_threads
-def losses_of_rows(
-    x: Tensor, target: Tensor, dim: int, smoothing: float, ignore: int | None, gradient: Tensor | None = None
-) -> Tensor:
-    """The loss of each row, as `softgrad.numpy` has it; its gradient is written to `gradient`.
-
-    The kernel knows what all classes have alike in the weights t'; the target has `share` more.  With
-    d = x_target − top and S = 1 + R, the p of the target is exp(d)/S, and 1 − p is (R − expm1(d))/S.
-    """
-    weights, classes, counted = weights_or_classes(x, target, dim, ignore)
-    if x.numel() == 0:
-        return x.new_zeros(shape_of_rows(x, dim))
-    if x.ndim == 0:
-        x, classes = x.reshape(1), classes.reshape(())
-        weights, gradient = (None if t is None else t.reshape(1) for t in (weights, gradient))
-    n = x.shape[dim]
-    share, even = 1.0 - smoothing, smoothing / n
-    top, others, distance, total = sums_of_rows(x, weights, gradient, dim, (share, even, smoothing, 1.0))
-    if weights is not None:
-        return (distance + (share * total + smoothing) * others.log1p()).to(x.dtype)
-    index = classes.unsqueeze(dim)
-    d = x.gather(dim, index).squeeze(dim).to(top.dtype) - top
-    losses = others.log1p()
-    losses = losses + distance if smoothing else losses
-    losses = losses - share * d if share else losses
-    if gradient is not None:
-        at_target = even * (n - 1) - (others - d.expm1()) / (1 + others)
-        gradient.scatter_(dim, index, at_target.unsqueeze(dim).to(x.dtype))
-    if counted is not None:
-        losses = torch.where(counted, losses, 0.0)
-        if gradient is not None:
-            gradient.masked_fill_(~counted.unsqueeze(dim), 0.0)
-    return losses.to(x.dtype)
-
-
-def weights_or_classes(
-    x: Tensor, target: Tensor, dim: int, ignore: int | None
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    """(weights, –, None), or (None, classes, which rows count); on the CPU their values are checked."""
-    if x.is_cpu:
-        axis = dim + x.ndim if x.ndim else 0
-        *_, some = loss_checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
-        ignore = None if some is None else ignore
-    if target.is_floating_point():
-        return target, target, None
-    counted = None if ignore is None else target != ignore
-    classes = target if counted is None else torch.where(counted, target, 0)
-    return None, classes.long(), counted
-
-
-def sums_of_rows(
-    x: Tensor, weights: Tensor | None, gradient: Tensor | None, dim: int, numbers: tuple[float, ...]
-) -> tuple[Tensor, ...]:
-    """What cpu/cross_entropy.py says of each row: the top, the sum of the other exponentials, Σ t'(top − x),
-    and Σ t; it writes the gradient, but for the target's part of it."""
-    if not x.is_cpu:
-        threads.ran("formulas", "cross_entropy")
-        return sums_by_formulas(x, weights, gradient, dim, numbers)
-    shape = [1 if d == dim + x.ndim else size for d, size in enumerate(x.shape)]
-    sums = x.new_empty((*shape, 4), dtype=torch.float64)
-    tensors = [t for t in (x, weights, sums[..., 0], gradient) if t is not None]
-    name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    run(name, tuple(tensors), (dim,), more=numbers, shaped=0)
-    return sums.squeeze(dim - 1).unbind(-1)
-
-
-def sums_by_formulas(
-    x: Tensor, weights: Tensor | None, gradient: Tensor | None, dim: int, numbers: tuple[float, ...]
-) -> tuple[Tensor, ...]:
-    share, even, smoothing, _ = numbers
-    x = wide(x)
-    t = torch.zeros_like(x) if weights is None else wide(weights)
-    top = x.amax(dim, keepdim=True)
-    is_top, e = x == top, (x - top).exp()
-    others = torch.where(is_top, 0.0, e).sum(dim, keepdim=True) + is_top.sum(dim, keepdim=True) - 1
-    others = others + (top - top)  # NaN if that is not finite
-    smoothed = share * t + even
-    distance = torch.where(smoothed == 0, 0.0, smoothed * (top - x)).sum(dim, keepdim=True)
-    total = t.sum(dim, keepdim=True)
-    if gradient is not None:
-        whole = 1.0 if weights is None else total * share + smoothing
-        gradient.copy_(e / (1 + others) * whole - smoothed)
-    return tuple(sums.squeeze(dim) for sums in (top, others, distance, total))
-
-
 def shape_of_rows(x: Tensor, dim: int) -> list[int]:
     return [size for d, size in enumerate(x.shape) if d - x.ndim != dim]
-
-
-# --- the operation -----------------------------------------------------------------------------------
 
 
 def beside(rows: Tensor, like: Tensor, dim: int) -> Tensor:
@@ -139,6 +52,76 @@ def smoothed_weights(x: Tensor, target: Tensor, dim: int, smoothing: float, igno
     target = beside(target, x, dim)
     t = (1 - smoothing) * (classes == target).to(wide(x).dtype) + smoothing / max(n, 1)
     return t if ignore is None else torch.where(target != ignore, t, 0.0)
+
+
+def losses_by_log_p(x: Tensor, t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The loss of each row for the weights t', and log p."""
+    log_p = OPS["log_softmax"].forward(wide(x), (dim,), None, 1.0, "zero", False)
+    return -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(dim).to(x.dtype), log_p
+
+
+def losses_and_gradient(x: Tensor, target: Tensor, dim: int, *options: Any) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and its gradient."""
+    gradient = torch.empty_like(x)
+    if x.is_cpu:
+        return losses_on_cpu(x, target, dim, *options, gradient=gradient), gradient
+    threads.ran("formulas", "cross_entropy")
+    if x.numel() == 0:
+        return x.new_zeros(shape_of_rows(x, dim)), gradient
+    losses, dx = by_formulas(x, target, dim, *options)
+    return losses, gradient.copy_(dx)
+
+
+def by_formulas(x: Tensor, target: Tensor, dim: int, *options: Any) -> tuple[Tensor, Tensor]:
+    t = smoothed_weights(x, target, dim, *options)
+    losses, log_p = losses_by_log_p(x, t, dim)
+    absent = (t == 0).all(dim, keepdim=True)  # rows that do not count
+    return losses, torch.where(absent, 0.0, log_p.exp() * t.sum(dim, keepdim=True) - t)
+
+
+@with_torch_threads
+def losses_on_cpu(
+    x: Tensor, target: Tensor, dim: int, smoothing: float, ignore: int | None, gradient: Tensor | None = None
+) -> Tensor:
+    """The loss of each row; its gradient is written to `gradient`.
+
+    The kernel knows of the weights t' what all classes have alike; the class that is the target has `share`
+    more.  With d = x_target − top and S = 1 + others, p of the target is exp(d)/S, and 1 − p is
+    (others − expm1(d))/S.
+    """
+    axis = dim + x.ndim if x.ndim else 0
+    *_, counted = loss_checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
+    if x.numel() == 0:
+        return x.new_zeros(shape_of_rows(x, dim))
+    if x.ndim == 0:
+        x, gradient = x.reshape(1), None if gradient is None else gradient.reshape(1)
+        target = target.reshape(1) if target.is_floating_point() else target
+    n, share, weighted = x.shape[dim], 1.0 - smoothing, target.is_floating_point()
+    even = smoothing / n
+    sums = x.new_empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4), dtype=torch.float64)
+    tensors = [t for t in (x, target if weighted else None, sums[..., 0], gradient) if t is not None]
+    name = "cross_entropy_of_weights" if weighted else "cross_entropy"
+    run(name, tuple(tensors), (dim,), more=(share, even, smoothing, 1.0), shaped=0)
+    top, others, distance, total = sums.squeeze(axis).unbind(-1)
+    if weighted:
+        return (distance + (share * total + smoothing) * others.log1p()).to(x.dtype)
+    counts = None if counted is None or ignore is None else torch.ne(target, ignore)
+    index = (target if counts is None else torch.where(counts, target, 0)).long().unsqueeze(dim)
+    d = x.gather(dim, index).squeeze(dim).double() - top
+    losses = others.log1p()
+    losses = losses + distance if smoothing else losses
+    losses = losses - share * d if share else losses
+    if gradient is not None:
+        at_target = even * (n - 1) - (others - d.expm1()) / (1 + others)
+        gradient.scatter_(dim, index, at_target.unsqueeze(dim).to(x.dtype))
+    if counts is not None:
+        losses = torch.where(counts, losses, 0.0)
+        if gradient is not None:
+            gradient.masked_fill_(~counts.unsqueeze(dim), 0.0)
+    return losses.to(x.dtype)
+
+
+# --- the operation -----------------------------------------------------------------------------------
 
 
 def curvature(g: Tensor, target: Tensor, v: Tensor, dim: int, *options: Any) -> Tensor:
@@ -196,11 +179,6 @@ class CrossEntropy(Function):
         return (losses, g.squeeze(-1)), (0, 0)
 
 
-def losses_and_gradient(x: Tensor, target: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    gradient = torch.empty_like(x)
-    return losses_of_rows(x, target, *options, gradient=gradient), gradient
-
-
 cross_entropy_of_rows = define(
     "cross_entropy(Tensor x, Tensor target, int dim=-1, float label_smoothing=0.0, int? ignore_index=None) "
     "-> (Tensor, Tensor)",
@@ -230,24 +208,17 @@ def evaluate(
         x, target = alike(("x", "target"), x, target)
     g = None
     if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
-        losses = differentiable_in_the_target(x, target, *options)
-    elif traced() or gradient or not no_derivative((x, target), (0, 1)) or not is_plain_storage(x, target):
+        losses, _ = losses_by_log_p(x, smoothed_weights(x, target, *options), dim)
+    elif gradient or traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target)):
         losses, g = cross_entropy_of_rows(x, target, *options)
     else:
-        losses = losses_of_rows(x, target, *options)
+        losses = losses_on_cpu(x, target, *options)
     counted = None if ignore_index is None else target != ignore_index
     return reduced(losses, counted, reduction), g, counted, dim
 
 
 def traced() -> bool:
     return torch.compiler.is_compiling() or transforms_active()
-
-
-def differentiable_in_the_target(x: Tensor, target: Tensor, dim: int, *options: Any) -> Tensor:
-    """The losses by log p, which is minus the gradient with respect to the weights."""
-    t = smoothed_weights(x, target, dim, *options)
-    log_p = OPS["log_softmax"].forward(wide(x), (dim,), None, 1.0, "zero", False)
-    return -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(dim).to(x.dtype)
 
 
 def reduced(losses: Tensor, counted: Tensor | None, reduction: str) -> Tensor:

@@ -37,7 +37,7 @@ TRANSFORMS_KEY = "FuncTorchDynamicLayerFrontMode"
 
 
 def is_plain_storage(*tensors: Tensor) -> bool:
-    """Whether a kernel may be given the addresses: memory of the CPU or CUDA as it is, not followed or traced."""
+    """Whether a kernel may be given the addresses: memory of the CPU or CUDA, untraced."""
     for tensor in tensors:
         if (
             type(tensor) not in PLAIN

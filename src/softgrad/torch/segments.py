@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from .. import checks, threads
 from .backend import check_out, run, with_torch_threads
-from .ops import define
+from .define import define
 from .private import detached, followed_by_forward_mode, primals
 from .tensors import alike, array, checked, one_dim, same_device, scale_of, target, wide
 
@@ -123,20 +123,20 @@ class SegmentSoftmax(Function):
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:
         y, offsets = ctx.saved_tensors
-        return segment_softmax_vjp(y, dy, offsets, *ctx.options), None, None, None
+        return VJP(y, dy, offsets, *ctx.options), None, None, None
 
     @staticmethod
     @followed_by_forward_mode
     def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
         y, offsets = primals(*ctx.saved_tensors)
-        return segment_softmax_vjp(y, dx, offsets, *ctx.options)
+        return VJP(y, dx, offsets, *ctx.options)
 
 
-segment_softmax = define(
+SOFTMAX = define(
     "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     *(2, softmax_on_memory, lambda x, *_: torch.empty_like(x), SegmentSoftmax),
 )
-segment_softmax_vjp = define(
+VJP = define(
     "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     *(3, vjp_on_memory, lambda y, *_: torch.empty_like(y)),
     composite=vjp_by_scatter,
@@ -153,16 +153,17 @@ def offsets_of(offsets: Any, x: Tensor) -> Tensor:
     return offsets
 
 
-def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
+def segment_softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
     x = checked(x, "x")
-    y = segment_softmax(x, offsets_of(offsets, x), one_dim(axis, x.ndim, "segments"), scale_of(scale, x))
+    y = SOFTMAX(x, offsets_of(offsets, x), one_dim(axis, x.ndim, "segments"), scale_of(scale, x))
     return y if out is None else target(out, y, x).copy_(y)
 
 
-def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
-    y, v = alike(("y", name), y, v)
+def segment_product(kind: str, y: Any, v: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
+    """The vjp or the jvp: the Jacobian is symmetric."""
+    y, v = alike(("y", "dy" if kind == "vjp" else "dx"), y, v)
     options = offsets_of(offsets, y), one_dim(axis, y.ndim, "segments"), scale_of(scale, y)
     if out is None:
-        result: Tensor = segment_softmax_vjp(y, v, *options)
+        result: Tensor = VJP(y, v, *options)
         return result
     return vjp_on_memory(y, v, *options, out=target(out, y, y, v))

@@ -1,11 +1,9 @@
-"""Calls of the maps and reductions: the arguments checked, then the operation.
-
-`softgrad.functional` calls these for tensors, and so do the functions of softgrad.torch.
+"""What `softgrad.functional` calls for tensors, as the functions of softgrad.torch do: the arguments checked,
+then the operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,12 +13,16 @@ from .. import checks, specs
 from ..specs import Map, Reduction
 from . import backend, ops
 from .composites import psi
+from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import OPS, REDUCTION_OPS
 from .private import is_plain_storage
+from .segments import segment_product, segment_softmax
 from .tensors import FLOATS, alike, checked, dims_of, mask, scale_of, target
 
+__all__ = ["cross_entropy", "cross_entropy_with_vjp", "segment_product", "segment_softmax"]  # and those here
 
-def entmax_row(alpha: Any) -> Map:
+
+def entmax(alpha: Any) -> Map:
     """The row of the table for one alpha; where PyTorch traces, one made for it, since it warns of caches."""
     made = specs.entmax.__wrapped__ if torch.compiler.is_compiling() else specs.entmax
     return made(checks.alpha(alpha))
@@ -77,10 +79,9 @@ def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
     return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
 
 
-def product(
-    row: Map, kind: str, y: Any, v: Any, name: str, axis: Any, where: Any, scale: Any, out: Any
-) -> Tensor:
-    y, v = alike(("y", name), y, v)
+def product(row: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    """The product with the Jacobian, for kind "vjp" or "jvp"."""
+    y, v = alike(("y", "dy" if kind == "vjp" else "dx"), y, v)
     where = None if where is None else mask(where, y)
     options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(row)
     operation = OPS[row.name].vjp if kind == "vjp" else OPS[row.name].jvp
@@ -93,14 +94,6 @@ def product(
     return out.copy_(operation(y, v, *options))
 
 
-def vjp(row: Map, y: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
-    return product(row, "vjp", y, dy, "dy", axis, where, scale, out)
-
-
-def jvp(row: Map, y: Any, dx: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
-    return product(row, "jvp", y, dx, "dx", axis, where, scale, out)
-
-
 def double_backward(row: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
     y, dy, v = alike(("y", "dy", "v"), y, dy, v)
     options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(row)[:1]
@@ -108,20 +101,9 @@ def double_backward(row: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any)
     return grads
 
 
-def with_vjp(
-    row: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Any
-) -> tuple[Tensor, Callable[..., Tensor]]:
-    y = forward(row, x, axis=axis, where=where, scale=scale, empty=empty, out=out)
-
-    def pullback(dy: Any, *, out: Any = None) -> Tensor:
-        return vjp(row, y, dy, axis=axis, where=where, scale=scale, out=out)
-
-    return y, pullback
-
-
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
     """The gradient of entmax with respect to alpha: Σ dx·ψ for each row, with dx = J dy and ∂y/∂α = J ψ."""
-    dx = vjp(entmax_row(alpha), y, dy, axis=axis, where=where, scale=1.0, out=None)
+    dx = product(entmax(alpha), "vjp", y, dy, axis=axis, where=where, scale=1.0, out=None)
     terms = dx.double() * psi(y, torch.tensor(alpha, dtype=torch.float64, device=dx.device))
     if where is not None:
         terms = torch.where(where, terms, 0.0)
@@ -129,9 +111,7 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor
     return (terms.sum(dims) if dims else terms).to(dx.dtype)
 
 
-def reduction(
-    row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
-) -> Tensor:
+def reduce(row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
     x = checked(x, "x")
     where = None if where is None else mask(where, x)
     dims = dims_of(axis, x.ndim)
@@ -144,7 +124,7 @@ def reduction(
     return result if out is None else target(out, result, x, scale).copy_(result)
 
 
-def reduction_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+def reduce_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
     x, dy = checked(x, "x"), checked(dy, "dy")
     dims = dims_of(axis, x.ndim)
     kept = tuple(backend.kept(x, dims))
@@ -161,14 +141,3 @@ def reduction_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, sca
         result: Tensor = REDUCTION_OPS[row.name].vjp(x, dy, *options)
         return result
     return ops.reduction_vjp(row, x, dy, *options, out=target(out, x, x, dy))
-
-
-def reduction_with_vjp(
-    row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
-) -> tuple[Tensor, Callable[..., Tensor]]:
-    result = reduction(row, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
-
-    def pullback(dy: Any, *, out: Any = None) -> Tensor:
-        return reduction_vjp(row, x, dy, axis=axis, where=where, scale=scale, out=out)
-
-    return result, pullback
