@@ -383,10 +383,12 @@ def check_large(device):
         expected = gpu.softmax(x.contiguous(), axis=axis)
         assert torch.equal(gpu.softmax(x, axis=axis, out=x), expected)
 
-    # --- as softgrad.torch calls them ----------------------------------------------------------------------
 
+# --- as softgrad.torch calls them ----------------------------------------------------------------------
+
+
+def check_calls(device):
     """The kernels in float32 beside the formulas in float64, which are tested on tensors of the CPU."""
-    """backend.py's kernels in float32 beside its formulas in float64, which are tested on tensors of the CPU."""
     x, dy, u = (tensor(cases.numbers(60, key).reshape(4, 3, 5).astype(np.float32), device) for key in "abc")
     some = x > -1
     some[:, 0] = False
