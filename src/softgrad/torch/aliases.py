@@ -6,22 +6,22 @@ from typing import Any
 from . import library, segments
 
 
-def vjp(row: Any, y: Any, dy: Any, **options: Any) -> Any:
-    return library.product(row, "vjp", y, dy, **options)
+def vjp(spec: Any, y: Any, dy: Any, **options: Any) -> Any:
+    return library.product(spec, "vjp", y, dy, **options)
 
 
-def jvp(row: Any, y: Any, dx: Any, **options: Any) -> Any:
-    return library.product(row, "jvp", y, dx, **options)
+def jvp(spec: Any, y: Any, dx: Any, **options: Any) -> Any:
+    return library.product(spec, "jvp", y, dx, **options)
 
 
-def with_vjp(row: Any, x: Any, *, empty: Any, out: Any, **options: Any) -> Any:
-    y = library.forward(row, x, empty=empty, out=out, **options)
-    return y, lambda dy, *, out=None: vjp(row, y, dy, out=out, **options)
+def with_vjp(spec: Any, x: Any, *, empty: Any, out: Any, **options: Any) -> Any:
+    y = library.forward(spec, x, empty=empty, out=out, **options)
+    return y, lambda dy, *, out=None: vjp(spec, y, dy, out=out, **options)
 
 
-def reduce_with_vjp(row: Any, x: Any, *, keepdims: Any, out: Any, **options: Any) -> Any:
-    result = library.reduce(row, x, keepdims=keepdims, out=out, **options)
-    return result, lambda dy, *, out=None: library.reduce_vjp(row, x, dy, out=out, **options)
+def reduce_with_vjp(spec: Any, x: Any, *, keepdims: Any, out: Any, **options: Any) -> Any:
+    result = library.reduce(spec, x, keepdims=keepdims, out=out, **options)
+    return result, lambda dy, *, out=None: library.reduce_vjp(spec, x, dy, out=out, **options)
 
 
 def segment_product(y: Any, v: Any, name: str, offsets: Any, **options: Any) -> Any:
@@ -35,6 +35,6 @@ maps: Any = SimpleNamespace(
     double_backward=library.double_backward,
     with_vjp=with_vjp,
 )
-alpha: Any = SimpleNamespace(row=library.entmax, alpha_vjp=library.alpha_vjp)
+alpha: Any = SimpleNamespace(spec=library.entmax, alpha_vjp=library.alpha_vjp)
 reductions: Any = SimpleNamespace(forward=library.reduce, vjp=library.reduce_vjp, with_vjp=reduce_with_vjp)
 segments.softmax, segments.product = library.segment_softmax, segment_product  # type: ignore[attr-defined]

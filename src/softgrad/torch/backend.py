@@ -133,10 +133,10 @@ def triton_runs_on(device: torch.device) -> bool:
     )
 
 
-def triton(device: torch.device, row: Map, kernel: str) -> Any:
+def triton(device: torch.device, spec: Map, kernel: str) -> Any:
     """The functions that launch the kernels; None on a device without, where the formulas do the work."""
     if not triton_runs_on(device):
-        threads.ran("formulas", row.name)
+        threads.ran("formulas", spec.name)
         return None
     threads.ran("triton", kernel)
     from ..gpu import functions
@@ -204,33 +204,33 @@ def logits(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> tuple[T
 
 
 def forward_by_formulas(
-    row: Map, x: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str
+    spec: Map, x: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str
 ) -> Tensor:
     z, absent = logits(x, dims, where, scale)
     empty_rows = absent.all(-1, keepdim=True)
     spoilt = (z.isnan() | (z == math.inf)).any(-1, keepdim=True)
     z = torch.where(empty_rows | spoilt, 0.0, z)
-    if row.name == "softmax":
+    if spec.name == "softmax":
         y = torch.softmax(z, -1)
-    elif row.name == "log_softmax":
+    elif spec.name == "log_softmax":
         y = torch.log_softmax(z, -1)
-    elif row.name == "sparsemax":
+    elif spec.name == "sparsemax":
         y = sparsemax_formula.sparsemax(z, xp)
     else:
-        y = entmax_formula.entmax(z, row.alpha, xp)  # type: ignore[arg-type]
-    y = torch.where(absent | empty_rows, row.absent, y)
-    y = torch.where(empty_rows, math.nan if empty == "nan" else row.absent, y)
+        y = entmax_formula.entmax(z, spec.alpha, xp)  # type: ignore[arg-type]
+    y = torch.where(absent | empty_rows, spec.absent, y)
+    y = torch.where(empty_rows, math.nan if empty == "nan" else spec.absent, y)
     return from_rows(torch.where(spoilt, math.nan, y), x, dims).to(x.dtype)
 
 
 # --- the operations ----------------------------------------------------------------------------------
 
 
-def of_alpha(row: Map, alpha: float | None, alpha_tensor: Tensor | None) -> Map:
+def of_alpha(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Map:
     """The map for one alpha: entmax has one for each.  A tensor on a GPU is waited for."""
     if alpha_tensor is not None:
         alpha = checks.alpha(alpha_tensor.item())
-    return row if alpha is None else specs.entmax(alpha)
+    return spec if alpha is None else specs.entmax(alpha)
 
 
 def refuse_empty_rows(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> None:
@@ -243,48 +243,48 @@ def refuse_empty_rows(x: Tensor, dims: Dims, where: Tensor | None, scale: float)
 
 @with_torch_threads
 def forward_on_cpu(
-    row: Map, x: Tensor, y: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str
+    spec: Map, x: Tensor, y: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str
 ) -> None:
-    run(row.forward, (x, y), dims, where, scale, checks.EMPTY[empty], row.more)
+    run(spec.forward, (x, y), dims, where, scale, checks.EMPTY[empty], spec.more)
     if empty == "nan" and where is not None:  # the kernel writes 0 to what is masked, in empty rows too
         nothing = logits(x, dims, where, scale)[1].all(-1, keepdim=True)
         y.masked_fill_(from_rows(nothing.expand(to_rows(x, dims).shape), x, dims), math.nan)
-    remember(row.forward, x.dtype)
+    remember(spec.forward, x.dtype)
 
 
 def forward(
-    row: Map,
+    spec: Map,
     x: Tensor,
     dims: Dims,
     where: Tensor | None,
     scale: float,
     empty: str,
-    alpha: float | None = None,
-    alpha_tensor: Tensor | None = None,
+    *others: Any,
 ) -> Tensor:
-    if row.parameters:
-        row = of_alpha(row, alpha, alpha_tensor)
+    """`others` are alpha and its tensor, of entmax, and `reuse_dy`, which is for the backward."""
+    if spec.parameters:
+        spec = of_alpha(spec, *others[:2])
     if x.is_cpu:
         y = torch.empty_like(x)
-        if where is None and empty == "zero" and fast_path(row.forward, x, None, y, dims, scale):
+        if where is None and empty == "zero" and fast_path(spec.forward, x, None, y, dims, scale):
             return y
         if empty == "raise":
             refuse_empty_rows(x, dims, where, scale)
-        forward_on_cpu(row, x, y, dims, where, scale, empty)
+        forward_on_cpu(spec, x, y, dims, where, scale, empty)
         return y
-    kernels = triton(x.device, row, row.forward)
+    kernels = triton(x.device, spec, spec.forward)
     if kernels is not None:
-        options = {"axis": dims, "where": where, "scale": scale, "empty": empty, "alpha": row.alpha}
-        y = kernels.forward(row.name, x, **options)
+        options = {"axis": dims, "where": where, "scale": scale, "empty": empty, "alpha": spec.alpha}
+        y = kernels.forward(spec.name, x, **options)
         return y
     if empty == "raise":
         refuse_empty_rows(x, dims, where, scale)
     y = torch.empty_like(x)
-    return y.copy_(forward_by_formulas(row, x, dims, where, scale, empty)) if x.numel() else y
+    return y.copy_(forward_by_formulas(spec, x, dims, where, scale, empty)) if x.numel() else y
 
 
 def product(
-    row: Map,
+    spec: Map,
     kind: str,
     y: Tensor,
     v: Tensor,
@@ -297,26 +297,26 @@ def product(
     out: Tensor | None = None,
 ) -> Tensor:
     """`out` may be any memory: of a wrong one the error says what to do, and it may be y or v."""
-    if row.parameters:
-        row = of_alpha(row, alpha, alpha_tensor)
-    kernel = row.vjp if kind == "vjp" else row.jvp
+    if spec.parameters:
+        spec = of_alpha(spec, alpha, alpha_tensor)
+    kernel = spec.vjp if kind == "vjp" else spec.jvp
     result = torch.empty_like(y) if out is None else out
     if y.is_cpu:
         if out is None and where is None and fast_path(kernel, y, v, result, dims, scale):
             return result
         if out is not None:
             check_out(out, ("y", "dy" if kind == "vjp" else "dx", "where"), y, v, where)
-        product_on_cpu(kernel, (y, v, result), dims, where, scale, row.more)
+        product_on_cpu(kernel, (y, v, result), dims, where, scale, spec.more)
         return result
-    kernels = triton(y.device, row, kernel)
+    kernels = triton(y.device, spec, kernel)
     if kernels is not None:
-        return product_on_gpu(kernels, row, kind, y, v, dims, where, scale, result)
-    return result.copy_(composites.product(row, kind, y, v, dims, where, scale, row.alpha))
+        return product_on_gpu(kernels, spec, kind, y, v, dims, where, scale, result)
+    return result.copy_(composites.product(spec, kind, y, v, dims, where, scale, spec.alpha))
 
 
 def product_on_gpu(
     kernels: Any,
-    row: Map,
+    spec: Map,
     kind: str,
     y: Tensor,
     v: Tensor,
@@ -326,8 +326,8 @@ def product_on_gpu(
     out: Tensor,
 ) -> Tensor:
     target = written(out) if apart(out, y, v) else torch.empty_like(y)
-    options = {"axis": dims, "where": where, "scale": scale, "alpha": row.alpha}
-    kernels.product(row.name, kind, y, v, **options, out=target)
+    options = {"axis": dims, "where": where, "scale": scale, "alpha": spec.alpha}
+    kernels.product(spec.name, kind, y, v, **options, out=target)
     return out if target is out else out.copy_(target)
 
 
@@ -352,20 +352,20 @@ def written(out: Tensor) -> Tensor:
 
 
 def double_backward(
-    row: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
+    spec: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    if row.parameters:
-        row = of_alpha(row, alpha, None)
+    if spec.parameters:
+        spec = of_alpha(spec, alpha, None)
     if y.is_cpu:
         grads = torch.empty_like(y), torch.empty_like(y)
-        product_on_cpu(row.jvp, (y, v, grads[1]), dims, None, scale, row.more)
-        product_on_cpu(row.double_backward, (y, dy, v, grads[0]), dims, None, scale, row.more)
+        product_on_cpu(spec.jvp, (y, v, grads[1]), dims, None, scale, spec.more)
+        product_on_cpu(spec.double_backward, (y, dy, v, grads[0]), dims, None, scale, spec.more)
         return grads
-    kernels = triton(y.device, row, row.double_backward)
+    kernels = triton(y.device, spec, spec.double_backward)
     if kernels is not None:
-        grads = kernels.double_backward(row.name, y, dy, v, axis=dims, scale=scale, alpha=row.alpha)
+        grads = kernels.double_backward(spec.name, y, dy, v, axis=dims, scale=scale, alpha=spec.alpha)
         return grads
-    grad_x, grad_dy = composites.double_backward(row, y, dy, v, dims, scale, row.alpha)
+    grad_x, grad_dy = composites.double_backward(spec, y, dy, v, dims, scale, spec.alpha)
     return torch.empty_like(y).copy_(grad_x), torch.empty_like(y).copy_(grad_dy)
 
 
@@ -375,26 +375,28 @@ def kept(x: Tensor, dims: Dims) -> list[int]:
 
 
 @with_torch_threads
-def reduction(row: Reduction, x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> Tensor:
+def reduction(spec: Reduction, x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> Tensor:
     """One number for each row; the dims stay, with length 1."""
     result = x.new_empty(kept(x, dims), dtype=torch.float64 if x.is_cpu else x.dtype)
     if x.numel() == 0:
-        result.fill_(row.of_nothing)
+        result.fill_(spec.of_nothing)
     elif x.is_cpu:
-        run(row.name, (x, result), dims, where, scale, shaped=0)
+        run(spec.name, (x, result), dims, where, scale, shaped=0)
     else:
-        threads.ran("formulas", row.name)
+        threads.ran("formulas", spec.name)
         z, absent = logits(x, dims, where, scale)
         empty = absent.all(-1)
         z = torch.where(empty[..., None], 0.0, z)
-        found = torch.special.entr(torch.softmax(z, -1)).sum(-1) if row.of_entropy else torch.logsumexp(z, -1)
-        result.copy_(torch.where(empty, row.of_nothing, found).reshape(result.shape))
+        found = (
+            torch.special.entr(torch.softmax(z, -1)).sum(-1) if spec.of_entropy else torch.logsumexp(z, -1)
+        )
+        result.copy_(torch.where(empty, spec.of_nothing, found).reshape(result.shape))
     return result.to(x.dtype)
 
 
 @with_torch_threads
 def reduction_vjp(
-    row: Reduction,
+    spec: Reduction,
     x: Tensor,
     dy: Tensor,
     dims: Dims,
@@ -406,5 +408,5 @@ def reduction_vjp(
     if out is not None:
         check_out(out, ("x", "dy", "where"), x, dy, where)
     times = dy.double() * scale
-    run(f"{row.name}_vjp", (times, x, result), dims, where, scale)
+    run(f"{spec.name}_vjp", (times, x, result), dims, where, scale)
     return result

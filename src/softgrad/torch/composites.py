@@ -28,29 +28,29 @@ from .tensors import summed, wide
 Dims = tuple[int, ...]
 
 
-def is_logarithmic(row: Map) -> bool:
+def is_logarithmic(spec: Map) -> bool:
     """Whether y is the logarithm of weights."""
-    return row.absent == -math.inf
+    return spec.absent == -math.inf
 
 
-def weights(row: Map, y: Tensor, alpha: Any) -> Tensor:
+def weights(spec: Map, y: Tensor, alpha: Any) -> Tensor:
     """s(y): y for softmax, 1 on the support for sparsemax, y^(2−α) there for entmax; or exp(y)."""
-    if is_logarithmic(row):
+    if is_logarithmic(spec):
         return y.exp()
-    if row.alpha is None:
+    if spec.alpha is None:
         return y
     support, outside = y > 0, 0.0 * y  # NaN stays NaN, and PyTorch finds a derivative, which is 0
-    if not row.parameters:
+    if not spec.parameters:
         return torch.where(support, 1.0, outside)
     return torch.where(support, torch.where(support, y, 1.0) ** (2 - alpha), outside)
 
 
-def weights_slope(row: Map, y: Tensor, alpha: Any) -> Any:
+def weights_slope(spec: Map, y: Tensor, alpha: Any) -> Any:
     """ds/dy."""
-    if is_logarithmic(row):
+    if is_logarithmic(spec):
         return y.exp()
-    if not row.parameters:
-        return 1.0 if row.alpha is None else 0.0
+    if not spec.parameters:
+        return 1.0 if spec.alpha is None else 0.0
     support = y > 0
     return torch.where(support, (2 - alpha) * torch.where(support, y, 1.0) ** (1 - alpha), 0.0)
 
@@ -66,19 +66,19 @@ def centred(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
     return v - mean(s, v, dims)
 
 
-def masked(row: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+def masked(spec: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     """Which elements the result depends on; y for the weights; the vectors, 0 at the other elements."""
-    absent = y == row.absent
-    if not is_logarithmic(row) and dims:  # where y is 0 a NaN in v still counts, but not in an empty row
+    absent = y == spec.absent
+    if not is_logarithmic(spec) and dims:  # where y is 0 a NaN in v still counts, but not in an empty row
         absent = absent.all(dims, keepdim=True)
     if where is not None:
         absent = absent | ~where
-        y = torch.where(where, y, row.absent)
+        y = torch.where(where, y, spec.absent)
     return ~absent, wide(y), *[torch.where(absent, 0.0, wide(v)) for v in vectors]
 
 
 def product(
-    row: Map,
+    spec: Map,
     kind: str,
     y: Tensor,
     v: Tensor,
@@ -90,19 +90,19 @@ def product(
 ) -> Tensor:
     """The product of v with the Jacobian at y: from the left for kind "vjp", from the right for "jvp"."""
     power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
-    valid, p, u = masked(row, dims, where, y, v)
-    s = weights(row, p, power)
-    if is_logarithmic(row) and kind == "vjp":
+    valid, p, u = masked(spec, dims, where, y, v)
+    s = weights(spec, p, power)
+    if is_logarithmic(spec) and kind == "vjp":
         result = u - s * summed(u, dims)
     else:
         result = centred(s, u, dims)
         result = result - mean(s, result, dims)  # centres what comes back through it
-        result = result if is_logarithmic(row) else s * result
+        result = result if is_logarithmic(spec) else s * result
     return torch.where(valid, scale * result, 0.0).to(y.dtype)
 
 
 def product_by_y(
-    row: Map,
+    spec: Map,
     kind: str,
     y: Tensor,
     v: Tensor,
@@ -115,20 +115,19 @@ def product_by_y(
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients of ⟨g, product(y, v)⟩ with respect to y, and to alpha where that is a tensor."""
     power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
-    valid, p, u, w = (
-        masked(row, (), where, y, v, g)
-        if where is not None or is_logarithmic(row)
-        else (None, wide(y), wide(v), wide(g))
-    )
-    s = weights(row, p, power)
-    if is_logarithmic(row) and kind == "vjp":
+    if where is None and not is_logarithmic(spec):
+        valid, p, u, w = None, wide(y), wide(v), wide(g)  # the next product makes an empty row 0
+    else:
+        valid, p, u, w = masked(spec, dims, where, y, v, g)
+    s = weights(spec, p, power)
+    if is_logarithmic(spec) and kind == "vjp":
         to_s = -centred(s, w, dims) * summed(u, dims)  # J takes no notice of the mean of w
-    elif is_logarithmic(row):
+    elif is_logarithmic(spec):
         to_s = -centred(s, u, dims) * summed(w, dims)
     else:
         to_s = centred(s, u, dims) * centred(s, w, dims)
     to_s = to_s if valid is None else torch.where(valid, to_s, 0.0)
-    to_y = (scale * weights_slope(row, p, power) * to_s).to(y.dtype)
+    to_y = (scale * weights_slope(spec, p, power) * to_s).to(y.dtype)
     if alpha_tensor is None:
         return to_y, None
     to_alpha = -scale * (to_s * s * torch.where(p > 0, p, 1.0).log()).sum()
@@ -136,12 +135,12 @@ def product_by_y(
 
 
 def double_backward(
-    row: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
+    spec: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """(grad_x, grad_dy): the gradients of ⟨v, vjp(y, dy)⟩ with respect to x and dy."""
-    to_y, _ = product_by_y(row, "vjp", y, dy, v, dims, None, scale, alpha)
-    grad_x = product(row, "vjp", y, to_y, dims, None, scale, alpha)
-    return grad_x, product(row, "jvp", y, v, dims, None, scale, alpha)
+    to_y, _ = product_by_y(spec, "vjp", y, dy, v, dims, None, scale, alpha)
+    grad_x = product(spec, "vjp", y, to_y, dims, None, scale, alpha)
+    return grad_x, product(spec, "jvp", y, v, dims, None, scale, alpha)
 
 
 # (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1

@@ -33,15 +33,15 @@ OUT = """out : torch.Tensor, optional
 ALPHA = "alpha : float\n    As it was given to `entmax`.\n"
 
 
-def named(function: Callable[..., Any], row: Map, kind: str, what: str, tensors: str, meaning: str) -> Any:
-    function.__name__ = function.__qualname__ = f"{row.name}_{kind}"
-    out, alpha = OUT if kind in ("vjp", "jvp") else "", ALPHA if row.parameters else ""
-    options = {"what": what, "tensors": tensors, "meaning": meaning, "name": row.name, "kind": kind}
+def named(function: Callable[..., Any], spec: Map, kind: str, what: str, tensors: str, meaning: str) -> Any:
+    function.__name__ = function.__qualname__ = f"{spec.name}_{kind}"
+    out, alpha = OUT if kind in ("vjp", "jvp") else "", ALPHA if spec.parameters else ""
+    options = {"what": what, "tensors": tensors, "meaning": meaning, "name": spec.name, "kind": kind}
     function.__doc__ = DOC.format(out=out, alpha=alpha, **options)
     return function
 
 
-def product(row: Map, kind: str) -> Callable[..., Tensor]:
+def product(spec: Map, kind: str) -> Callable[..., Tensor]:
     def function(
         y: Tensor,
         v: Tensor,
@@ -51,7 +51,7 @@ def product(row: Map, kind: str) -> Callable[..., Tensor]:
         scale: float = 1.0,
         out: Tensor | None = None,
     ) -> Tensor:
-        return library.product(row, kind, y, v, axis=dim, where=where, scale=scale, out=out)
+        return library.product(spec, kind, y, v, axis=dim, where=where, scale=scale, out=out)
 
     def of_alpha(
         y: Tensor,
@@ -67,41 +67,41 @@ def product(row: Map, kind: str) -> Callable[..., Tensor]:
         return library.product(library.entmax(alpha), kind, y, v, **options)
 
     if kind == "vjp":
-        what = f"∂L/∂x of ``y = {row.name}(x)``, given y and ∂L/∂y."
+        what = f"∂L/∂x of ``y = {spec.name}(x)``, given y and ∂L/∂y."
         given = "The result of the map, and ∂L/∂y"
     else:
-        what = f"The change of ``y = {row.name}(x)`` along a tangent dx of x, given y."
+        what = f"The change of ``y = {spec.name}(x)`` along a tangent dx of x, given y."
         given = "The result of the map, and the tangent"
-    made: Any = named(of_alpha if row.parameters else function, row, kind, what, "y, v", given)
+    made: Any = named(of_alpha if spec.parameters else function, spec, kind, what, "y, v", given)
     return made
 
 
-def double_backward(row: Map) -> Callable[..., tuple[Tensor, Tensor]]:
+def double_backward(spec: Map) -> Callable[..., tuple[Tensor, Tensor]]:
     def function(
         y: Tensor, dy: Tensor, v: Tensor, dim: Any = -1, *, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        return library.double_backward(row, y, dy, v, axis=dim, scale=scale)
+        return library.double_backward(spec, y, dy, v, axis=dim, scale=scale)
 
     def of_alpha(
         y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         return library.double_backward(library.entmax(alpha), y, dy, v, axis=dim, scale=scale)
 
-    what = f"(grad_x, grad_dy): the gradients of ⟨v, `{row.name}_vjp` (y, dy)⟩ with respect to x and dy."
+    what = f"(grad_x, grad_dy): the gradients of ⟨v, `{spec.name}_vjp` (y, dy)⟩ with respect to x and dy."
     given = "The result of the map, ∂L/∂y, and the gradient with respect to the vjp"
-    chosen = of_alpha if row.parameters else function
-    made: Any = named(chosen, row, "double_backward", what, "y, dy, v", given)
+    chosen = of_alpha if spec.parameters else function
+    made: Any = named(chosen, spec, "double_backward", what, "y, dy, v", given)
     return made
 
 
-softmax_vjp, log_softmax_vjp, sparsemax_vjp, entmax_vjp = (product(row, "vjp") for row in MAPS.values())
-softmax_jvp, log_softmax_jvp, sparsemax_jvp, entmax_jvp = (product(row, "jvp") for row in MAPS.values())
+softmax_vjp, log_softmax_vjp, sparsemax_vjp, entmax_vjp = (product(spec, "vjp") for spec in MAPS.values())
+softmax_jvp, log_softmax_jvp, sparsemax_jvp, entmax_jvp = (product(spec, "jvp") for spec in MAPS.values())
 (
     softmax_double_backward,
     log_softmax_double_backward,
     sparsemax_double_backward,
     entmax_double_backward,
-) = (double_backward(row) for row in MAPS.values())
+) = (double_backward(spec) for spec in MAPS.values())
 
 
 def segment_softmax_vjp(

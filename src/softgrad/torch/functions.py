@@ -41,7 +41,7 @@ def node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
 
 
 def forward(
-    row: Map,
+    spec: Map,
     input: Any,
     dim: Dim,
     dtype: torch.dtype | None,
@@ -55,10 +55,10 @@ def forward(
     """What the functions of the maps have in common."""
     if isinstance(input, Proxy):
         options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
-        alpha = {"alpha": row.alpha if alpha_tensor is None else alpha_tensor} if row.parameters else {}
-        return node(globals()[row.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
+        alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
+        return node(globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
     return library.forward(
-        row,
+        spec,
         converted(input, dtype),
         axis=dim,
         where=where,
@@ -143,7 +143,7 @@ def softmax(
     >>> y = softgrad.torch.softmax(x, where=~x.isnan())
     >>> y
     tensor([[0.0900, 0.2447, 0.6652],
-            [0.2689, 0.7311, 0.0000]], grad_fn=<MapRuleBackward>)
+            [0.2689, 0.7311, 0.0000]], grad_fn=<SoftmaxBackward>)
     >>> torch.autograd.grad(y[:, 0].sum(), x)
     (tensor([[ 0.0819, -0.0220, -0.0599],
             [ 0.1966, -0.1966,  0.0000]]),)

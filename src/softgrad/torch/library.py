@@ -28,12 +28,12 @@ def entmax(alpha: Any) -> Map:
     return made(checks.alpha(alpha))
 
 
-def alpha_arguments(row: Map, alpha_tensor: Tensor | None = None) -> tuple[Any, ...]:
-    return (row.alpha, alpha_tensor) if row.parameters else ()
+def alpha_arguments(spec: Map, alpha_tensor: Tensor | None = None) -> tuple[Any, ...]:
+    return (spec.alpha, alpha_tensor) if spec.parameters else ()
 
 
 def forward(
-    row: Map,
+    spec: Map,
     x: Any,
     *,
     axis: Any,
@@ -49,12 +49,12 @@ def forward(
         where = mask(where, x)
     if empty not in checks.EMPTY:
         checks.choice(empty)
-    dims, alpha = dims_of(axis, x.ndim), alpha_arguments(row, alpha_tensor)
+    dims, alpha = dims_of(axis, x.ndim), alpha_arguments(spec, alpha_tensor)
     if isinstance(scale, Tensor):
         z = multiplied(x, scale, where)
-        y = OPS[row.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
+        y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
     else:
-        y = OPS[row.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
+        y = OPS[spec.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
     return y if out is None else target(out, y, x, alpha_tensor, scale).copy_(y)
 
 
@@ -79,25 +79,25 @@ def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
     return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
 
 
-def product(row: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
     """The product with the Jacobian, for kind "vjp" or "jvp"."""
     y, v = alike(("y", "dy" if kind == "vjp" else "dx"), y, v)
     where = None if where is None else mask(where, y)
-    options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(row)
-    operation = OPS[row.name].vjp if kind == "vjp" else OPS[row.name].jvp
+    options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
+    operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
     if out is None:
         result: Tensor = operation(y, v, *options)
         return result
     out = target(out, y, y, v)
     if is_plain_storage(y, v, out):
-        return backend.product(row, kind, y, v, *options, out=out)
+        return backend.product(spec, kind, y, v, *options, out=out)
     return out.copy_(operation(y, v, *options))
 
 
-def double_backward(row: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
+def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
     y, dy, v = alike(("y", "dy", "v"), y, dy, v)
-    options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(row)[:1]
-    grads: tuple[Tensor, Tensor] = OPS[row.name].double_backward(y, dy, v, *options)
+    options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
+    grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)
     return grads
 
 
@@ -111,20 +111,20 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor
     return (terms.sum(dims) if dims else terms).to(dx.dtype)
 
 
-def reduce(row: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
+def reduce(spec: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
     x = checked(x, "x")
     where = None if where is None else mask(where, x)
     dims = dims_of(axis, x.ndim)
     if isinstance(scale, Tensor):
-        result = REDUCTION_OPS[row.name].forward(multiplied(x, scale, where), dims, where, 1.0).to(x.dtype)
+        result = REDUCTION_OPS[spec.name].forward(multiplied(x, scale, where), dims, where, 1.0).to(x.dtype)
     else:
-        result = REDUCTION_OPS[row.name].forward(x, dims, where, scale_of(scale, x))
+        result = REDUCTION_OPS[spec.name].forward(x, dims, where, scale_of(scale, x))
     if not keepdims and x.ndim:
         result = result.squeeze(dims)
     return result if out is None else target(out, result, x, scale).copy_(result)
 
 
-def reduce_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
     x, dy = checked(x, "x"), checked(dy, "dy")
     dims = dims_of(axis, x.ndim)
     kept = tuple(backend.kept(x, dims))
@@ -138,6 +138,6 @@ def reduce_vjp(row: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale:
     x, dy = x.to(dtype), dy.to(dtype).reshape(kept)
     options = dims, None if where is None else mask(where, x), scale_of(scale, x)
     if out is None:
-        result: Tensor = REDUCTION_OPS[row.name].vjp(x, dy, *options)
+        result: Tensor = REDUCTION_OPS[spec.name].vjp(x, dy, *options)
         return result
-    return ops.reduction_vjp(row, x, dy, *options, out=target(out, x, x, dy))
+    return ops.reduction_vjp(spec, x, dy, *options, out=target(out, x, x, dy))

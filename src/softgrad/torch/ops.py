@@ -7,6 +7,7 @@ made of PyTorch's operations (composites.py).
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ class MapOps(NamedTuple):
     double_backward: Operation  # y, dy, v, dims, scale, [alpha]
 
 
-def map_rule(row: Map) -> Any:
+def map_rule(spec: Map) -> Any:
     nones, at_alpha = (None,) * 5, 6
 
     class MapRule(Function):
@@ -58,22 +59,22 @@ def map_rule(row: Map) -> Any:
             """y, the other arguments of a product, and alpha if that is a tensor."""
             y, *alpha_tensor = tensors
             dims, masked, scale, alpha, _ = ctx.options
-            where = y != row.absent if masked else None
+            where = y != spec.absent if masked else None
             return y, (dims, where, scale, *alpha, *alpha_tensor), alpha_tensor[0] if alpha_tensor else None
 
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
             y, options, alpha_tensor = MapRule.restored(ctx, ctx.saved_tensors)
             if ctx.options[-1] and alpha_tensor is None and reusable(y, dy):
-                dx = backend.product(row, "vjp", y, dy, *options, out=dy)
+                dx = backend.product(spec, "vjp", y, dy, *options, out=dy)
             else:
-                dx = OPS[row.name].vjp(y, dy, *options)
-            if not row.parameters:
+                dx = OPS[spec.name].vjp(y, dy, *options)
+            if not spec.parameters:
                 return dx, *nones
             dalpha = None
             if ctx.needs_input_grad[at_alpha]:
                 dims, where, scale, *alpha = options
-                unscaled = dx if scale == 1 else OPS[row.name].vjp(y, dy, dims, where, 1.0, *alpha)
+                unscaled = dx if scale == 1 else OPS[spec.name].vjp(y, dy, dims, where, 1.0, *alpha)
                 dalpha = (unscaled.double() * psi(y, alpha_tensor)).sum().to(alpha_tensor.dtype)
             return dx, *nones, dalpha, None
 
@@ -81,15 +82,15 @@ def map_rule(row: Map) -> Any:
         @followed_by_forward_mode
         def jvp(ctx: Any, dx: Any, *tangents: Any) -> Any:
             y, options, alpha_tensor = MapRule.restored(ctx, primals(*ctx.saved_tensors))
-            dy = torch.zeros_like(y) if dx is None else OPS[row.name].jvp(y, dx, *options)
-            dalpha = tangents[at_alpha - 1] if row.parameters else None
+            dy = torch.zeros_like(y) if dx is None else OPS[spec.name].jvp(y, dx, *options)
+            dalpha = tangents[at_alpha - 1] if spec.parameters else None
             if dalpha is None:
                 return dy
             dims, where, _, *alpha = options
             along = psi(y, alpha_tensor).to(y.dtype)
-            return dy + dalpha.to(y.dtype) * OPS[row.name].vjp(y, along, dims, where, 1.0, *alpha)
+            return dy + dalpha.to(y.dtype) * OPS[spec.name].vjp(y, along, dims, where, 1.0, *alpha)
 
-    MapRule.__name__ = MapRule.__qualname__ = row.layer  # what `grad_fn` shows
+    MapRule.__name__ = MapRule.__qualname__ = spec.layer  # what `grad_fn` shows
     return MapRule
 
 
@@ -100,70 +101,61 @@ def reusable(y: Tensor, dy: Tensor) -> bool:
     )
 
 
-def define_map(row: Map) -> MapOps:
+def define_map(spec: Map) -> MapOps:
     options = "int[] dim=[-1], Tensor? where=None, float scale=1.0"
-    alpha = ", float alpha=1.5, Tensor? learnt=None" if row.parameters else ""
-
-    def forward(*arguments: Any) -> Tensor:
-        return backend.forward(row, *arguments[:-1])  # but for reuse_dy
+    alpha = ", float alpha=1.5, Tensor? learnt=None" if spec.parameters else ""
 
     def define_product(kind: str) -> Operation:
         v = "dy" if kind == "vjp" else "dx"
 
-        def kernel(*arguments: Any) -> Tensor:
-            return backend.product(row, kind, *arguments)
-
-        def composite(*arguments: Any) -> Tensor:
-            return composites.product(row, kind, *arguments)
-
         def backward(needs: Any, arguments: list[Any], g: Tensor) -> Any:
             y, v, *options = arguments
-            transposed = OPS[row.name].jvp if kind == "vjp" else OPS[row.name].vjp
+            transposed = OPS[spec.name].jvp if kind == "vjp" else OPS[spec.name].vjp
             to_v = transposed(y, g, *options) if needs[1] else None
-            to_y, to_alpha = composites.product_by_y(row, kind, y, v, g, *options)
-            return to_y, to_v, None, None, None, *([None, to_alpha] if row.parameters else [])
+            to_y, to_alpha = composites.product_by_y(spec, kind, y, v, g, *options)
+            return to_y, to_v, None, None, None, *([None, to_alpha] if spec.parameters else [])
 
         return define(
-            f"{row.name}_{kind}(Tensor y, Tensor {v}, {options}{alpha}) -> Tensor",
-            *(2, kernel, lambda y, *_: torch.empty_like(y)),
-            composite=composite,
+            f"{spec.name}_{kind}(Tensor y, Tensor {v}, {options}{alpha}) -> Tensor",
+            *(2, functools.partial(backend.product, spec, kind), lambda y, *_: torch.empty_like(y)),
+            composite=functools.partial(composites.product, spec, kind),
             backward=backward,
         )
 
     return MapOps(
         define(
-            f'{row.name}(Tensor x, {options}, str empty="zero"{alpha}, bool reuse_dy=False) -> Tensor',
-            *(1, forward, lambda x, *_: torch.empty_like(x), map_rule(row)),
+            f'{spec.name}(Tensor x, {options}, str empty="zero"{alpha}, bool reuse_dy=False) -> Tensor',
+            *(1, functools.partial(backend.forward, spec), lambda x, *_: torch.empty_like(x), map_rule(spec)),
         ),
         define_product("vjp"),
         define_product("jvp"),
         define(
-            f"{row.name}_double_backward(Tensor y, Tensor dy, Tensor v, int[] dim=[-1], float scale=1.0"
-            f"{', float alpha=1.5' if row.parameters else ''}) -> (Tensor, Tensor)",
+            f"{spec.name}_double_backward(Tensor y, Tensor dy, Tensor v, int[] dim=[-1], float scale=1.0"
+            f"{', float alpha=1.5' if spec.parameters else ''}) -> (Tensor, Tensor)",
             3,
-            lambda *arguments: backend.double_backward(row, *arguments),
+            functools.partial(backend.double_backward, spec),
             lambda y, *_: (torch.empty_like(y), torch.empty_like(y)),
-            composite=lambda *arguments: composites.double_backward(row, *arguments),
+            composite=functools.partial(composites.double_backward, spec),
         ),
     )
 
 
-OPS = {row.name: define_map(row) for row in MAPS.values()}
+OPS = {spec.name: define_map(spec) for spec in MAPS.values()}
 
 
-def define_decomposition(row: Map) -> None:
+def define_decomposition(spec: Map) -> None:
     """What ONNX is given; sparsemax and entmax have loops, which it can't be."""
 
     def decomposed(
         x: Tensor, dim: Any = (-1,), where: Any = None, scale: float = 1.0, empty: str = "zero", *_: Any
     ) -> Tensor:
-        return backend.forward_by_formulas(row, x, tuple(dim), where, scale, empty)
+        return backend.forward_by_formulas(spec, x, tuple(dim), where, scale, empty)
 
-    register_decomposition(getattr(torch.ops.softgrad, row.name).default)(decomposed)
+    register_decomposition(getattr(torch.ops.softgrad, spec.name).default)(decomposed)
 
 
-for row in (SOFTMAX, LOG_SOFTMAX):
-    define_decomposition(row)
+for spec in (SOFTMAX, LOG_SOFTMAX):
+    define_decomposition(spec)
 
 
 # --- the reductions ----------------------------------------------------------------------------------
@@ -176,7 +168,7 @@ class ReductionOps(NamedTuple):
     vjp: Operation  # x, dy, dims, where, scale; the shape of dy has 1 in the place of the dims
 
 
-def reduction_rule(row: Reduction) -> Any:
+def reduction_rule(spec: Reduction) -> Any:
     class ReductionRule(Function):
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, _: Any) -> None:
@@ -187,14 +179,14 @@ def reduction_rule(row: Reduction) -> Any:
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
             x, where = ctx.saved_tensors
-            return REDUCTION_OPS[row.name].vjp(x, dy, ctx.dims, where, ctx.scale), None, None, None
+            return REDUCTION_OPS[spec.name].vjp(x, dy, ctx.dims, where, ctx.scale), None, None, None
 
         @staticmethod
         @followed_by_forward_mode
         def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
             x, where = primals(*ctx.saved_tensors)
             ones = x.new_ones(()).expand(backend.kept(x, ctx.dims))
-            slope = REDUCTION_OPS[row.name].vjp(x, ones, ctx.dims, where, ctx.scale)
+            slope = REDUCTION_OPS[spec.name].vjp(x, ones, ctx.dims, where, ctx.scale)
             valid = x != -torch.inf if where is None else (x != -torch.inf) & where
             return summed(wide(slope) * torch.where(valid, wide(dx), 0.0), ctx.dims).to(x.dtype)
 
@@ -202,46 +194,46 @@ def reduction_rule(row: Reduction) -> Any:
 
 
 def composite_reduction_vjp(
-    row: Reduction, x: Tensor, dy: Tensor, dims: Any, where: Tensor | None, scale: float
+    spec: Reduction, x: Tensor, dy: Tensor, dims: Any, where: Tensor | None, scale: float
 ) -> Tensor:
     """scale·dy·p for logsumexp, −scale·dy·J(z) for the entropy, with z = scale·x and p = softmax(z)."""
     z = wide(x)
     p = OPS["softmax"].forward(z, dims, where, scale, "zero", False)
-    if row.of_entropy:
+    if spec.of_entropy:
         z = torch.where(p == 0, 0.0, scale * z)
         p = -OPS["softmax"].vjp(p, z, dims, where, 1.0)
     result = scale * wide(dy) * p
     return (result if where is None else torch.where(where, result, 0.0)).to(x.dtype)
 
 
-def reduction_vjp(row: Reduction, x: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
+def reduction_vjp(spec: Reduction, x: Tensor, *arguments: Any, out: Tensor | None = None) -> Tensor:
     """The vjp on memory."""
     if x.is_cpu:
-        return backend.reduction_vjp(row, x, *arguments, out=out)
-    threads.ran("formulas", row.name)
+        return backend.reduction_vjp(spec, x, *arguments, out=out)
+    threads.ran("formulas", spec.name)
     with torch.no_grad():
-        result = composite_reduction_vjp(row, x, *arguments)
+        result = composite_reduction_vjp(spec, x, *arguments)
     return (torch.empty_like(x) if out is None else out).copy_(result)
 
 
-def define_reduction(row: Reduction) -> ReductionOps:
+def define_reduction(spec: Reduction) -> ReductionOps:
     options = "int[] dim=[-1], Tensor? where=None, float scale=1.0"
     return ReductionOps(
         define(
-            f"{row.name}(Tensor x, {options}) -> Tensor",
+            f"{spec.name}(Tensor x, {options}) -> Tensor",
             1,
-            lambda *arguments: backend.reduction(row, *arguments),
+            functools.partial(backend.reduction, spec),
             lambda x, dims, *_: x.new_empty(backend.kept(x, dims)),
-            reduction_rule(row),
+            reduction_rule(spec),
         ),
         define(
-            f"{row.name}_vjp(Tensor x, Tensor dy, {options}) -> Tensor",
+            f"{spec.name}_vjp(Tensor x, Tensor dy, {options}) -> Tensor",
             2,
-            lambda *arguments: reduction_vjp(row, *arguments),
+            functools.partial(reduction_vjp, spec),
             lambda x, *_: torch.empty_like(x),
-            composite=lambda *arguments: composite_reduction_vjp(row, *arguments),
+            composite=functools.partial(composite_reduction_vjp, spec),
         ),
     )
 
 
-REDUCTION_OPS = {row.name: define_reduction(row) for row in REDUCTIONS.values()}
+REDUCTION_OPS = {spec.name: define_reduction(spec) for spec in REDUCTIONS.values()}
