@@ -13,7 +13,7 @@ from contract import as_array, off_by  # noqa: E402
 
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
-from softgrad import testing  # noqa: E402
+from softgrad import testing, threads  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import maps, measures, oracle  # noqa: E402
 from softgrad.torch import backend, composites, losses, segments, tensors  # noqa: E402
@@ -480,6 +480,40 @@ def test_the_functions_of_softgrad_take_tensors():
     same_bits(alpha, expected)
     y, pullback = softgrad.segment_softmax_with_vjp(x, [0, 1, 4])
     same_bits(pullback(dy), softgrad.segment_softmax_vjp(y.numpy(), dy.numpy(), [0, 1, 4]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_small_contiguous_tensors_take_the_fast_path(dtype):
+    """After a first call, with the same bits; what does not fit takes the long way."""
+    for name, shape, dim, scale, fast in [
+        ("softmax", (4, 4), -1, 1.0, True),
+        ("log_softmax", (3, 5), -1, -1.0, False),
+        ("softmax", (3, 7, 64), -2, 0.5, True),
+        ("softmax", (3, 7, 3), 1, 0.5, False),  # too narrow for the kernel of columns
+        ("softmax", (5, 1), 1, 1.0, True),
+        ("softmax", (5, 1), 0, 1.0, True),
+        ("log_softmax", (1, 6), -1, 1e-30, False),
+        ("softmax", (), -1, 1.0, False),
+        ("softmax", (0, 3), -1, 1.0, False),
+        ("softmax", (600, 600), -1, 1.0, False),  # which threads share
+    ]:
+        x, dy = numbers(*shape, dtype=dtype), numbers(*shape, seed=1, dtype=dtype)
+        vjp, options = getattr(st, f"{name}_vjp"), {"dim": dim, "scale": scale}
+        for _ in range(2):
+            y = getattr(st, name)(x, **options)
+            dx = vjp(y, dy, **options)
+        with threads.watched() as watched:  # which closes it
+            same_bits(y, tensors.array(getattr(st, name)(x, **options)))
+            same_bits(dx, tensors.array(vjp(y, dy, **options)))
+        assert len(watched) == (0 if 0 in shape else 2)
+        dims = tensors.dims_of(dim, x.ndim)
+        ran = (
+            backend.fast_path(name, x, None, y, dims, scale),
+            backend.fast_path(f"{name}_vjp", y, dy, dx, dims, scale),
+        )
+        assert ran == (fast, fast), (name, shape)
+        if x.ndim > 1:
+            assert not backend.fast_path(name, x.mT, None, y.mT, dims, scale) or min(shape[-2:]) == 1
 
 
 def test_which_path_ran():
