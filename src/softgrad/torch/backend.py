@@ -253,15 +253,9 @@ def forward_on_cpu(
 
 
 def forward(
-    spec: Map,
-    x: Tensor,
-    dims: Dims,
-    where: Tensor | None,
-    scale: float,
-    empty: str,
-    *others: Any,
+    spec: Map, x: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str, *others: Any
 ) -> Tensor:
-    """`others` are alpha and its tensor, of entmax, and `reuse_dy`, which is for the backward."""
+    """`others` are alpha and a tensor of it, of entmax, and `reuse_dy`, which is for the backward."""
     if spec.parameters:
         spec = of_alpha(spec, *others[:2])
     if x.is_cpu:
@@ -291,14 +285,12 @@ def product(
     dims: Dims,
     where: Tensor | None,
     scale: float,
-    alpha: float | None = None,
-    alpha_tensor: Tensor | None = None,
-    *,
+    *alpha: Any,
     out: Tensor | None = None,
 ) -> Tensor:
-    """`out` may be any memory: of a wrong one the error says what to do, and it may be y or v."""
+    """`out` may be any memory, y and v too; for one that does not fit the error says what to do."""
     if spec.parameters:
-        spec = of_alpha(spec, alpha, alpha_tensor)
+        spec = of_alpha(spec, *alpha)
     kernel = spec.vjp if kind == "vjp" else spec.jvp
     result = torch.empty_like(y) if out is None else out
     if y.is_cpu:
@@ -310,24 +302,16 @@ def product(
         return result
     kernels = triton(y.device, spec, kernel)
     if kernels is not None:
-        return product_on_gpu(kernels, spec, kind, y, v, dims, where, scale, result)
+        options = {"axis": dims, "where": where, "scale": scale, "alpha": spec.alpha}
+        return product_on_gpu(kernels, result, spec.name, kind, y, v, **options)
     return result.copy_(composites.product(spec, kind, y, v, dims, where, scale, spec.alpha))
 
 
 def product_on_gpu(
-    kernels: Any,
-    spec: Map,
-    kind: str,
-    y: Tensor,
-    v: Tensor,
-    dims: Dims,
-    where: Tensor | None,
-    scale: float,
-    out: Tensor,
+    kernels: Any, out: Tensor, name: str, kind: str, y: Tensor, v: Tensor, **options: Any
 ) -> Tensor:
     target = written(out) if apart(out, y, v) else torch.empty_like(y)
-    options = {"axis": dims, "where": where, "scale": scale, "alpha": spec.alpha}
-    kernels.product(spec.name, kind, y, v, **options, out=target)
+    kernels.product(name, kind, y, v, **options, out=target)
     return out if target is out else out.copy_(target)
 
 

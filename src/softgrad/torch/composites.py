@@ -78,20 +78,14 @@ def masked(spec: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Ten
 
 
 def product(
-    spec: Map,
-    kind: str,
-    y: Tensor,
-    v: Tensor,
-    dims: Dims,
-    where: Tensor | None,
-    scale: float,
-    alpha: float | None = None,
-    alpha_tensor: Tensor | None = None,
+    spec: Map, kind: str, y: Tensor, v: Tensor, dims: Dims, where: Tensor | None, scale: float, *alpha: Any
 ) -> Tensor:
-    """The product of v with the Jacobian at y: from the left for kind "vjp", from the right for "jvp"."""
-    power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
+    """The product of v with the Jacobian at y: from the left for kind "vjp", from the right for "jvp".
+
+    `alpha` is the number, and the tensor in its place if there is one.
+    """
     valid, p, u = masked(spec, dims, where, y, v)
-    s = weights(spec, p, power)
+    s = weights(spec, p, power(p, *alpha))
     if is_logarithmic(spec) and kind == "vjp":
         result = u - s * summed(u, dims)
     else:
@@ -99,6 +93,10 @@ def product(
         result = result - mean(s, result, dims)  # centres what comes back through it
         result = result if is_logarithmic(spec) else s * result
     return torch.where(valid, scale * result, 0.0).to(y.dtype)
+
+
+def power(p: Tensor, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Any:
+    return alpha if alpha_tensor is None else alpha_tensor.to(p.dtype)
 
 
 def product_by_y(
@@ -110,16 +108,15 @@ def product_by_y(
     dims: Dims,
     where: Tensor | None,
     scale: float,
-    alpha: float | None = None,
-    alpha_tensor: Tensor | None = None,
+    *alpha: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients of ⟨g, product(y, v)⟩ with respect to y, and to alpha where that is a tensor."""
-    power = alpha if alpha_tensor is None else alpha_tensor.to(wide(y).dtype)
     if where is None and not is_logarithmic(spec):
         valid, p, u, w = None, wide(y), wide(v), wide(g)  # the next product makes an empty row 0
     else:
         valid, p, u, w = masked(spec, dims, where, y, v, g)
-    s = weights(spec, p, power)
+    exponent = power(p, *alpha)
+    s = weights(spec, p, exponent)
     if is_logarithmic(spec) and kind == "vjp":
         to_s = -centred(s, w, dims) * summed(u, dims)  # J takes no notice of the mean of w
     elif is_logarithmic(spec):
@@ -127,11 +124,11 @@ def product_by_y(
     else:
         to_s = centred(s, u, dims) * centred(s, w, dims)
     to_s = to_s if valid is None else torch.where(valid, to_s, 0.0)
-    to_y = (scale * weights_slope(spec, p, power) * to_s).to(y.dtype)
-    if alpha_tensor is None:
+    to_y = (scale * weights_slope(spec, p, exponent) * to_s).to(y.dtype)
+    if not isinstance(exponent, Tensor):
         return to_y, None
     to_alpha = -scale * (to_s * s * torch.where(p > 0, p, 1.0).log()).sum()
-    return to_y, to_alpha.to(alpha_tensor.dtype)
+    return to_y, to_alpha.to(alpha[1].dtype)
 
 
 def double_backward(

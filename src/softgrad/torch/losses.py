@@ -105,7 +105,7 @@ def losses_on_cpu(
     top, others, distance, total = sums.squeeze(axis).unbind(-1)
     if weighted:
         return (distance + (share * total + smoothing) * others.log1p()).to(x.dtype)
-    counts = None if counted is None or ignore is None else torch.ne(target, ignore)
+    counts = None if counted is None else torch.from_numpy(counted)
     index = (target if counts is None else torch.where(counts, target, 0)).long().unsqueeze(dim)
     d = x.gather(dim, index).squeeze(dim).double() - top
     losses = others.log1p()
@@ -160,9 +160,8 @@ class CrossEntropy(Function):
     @followed_by_forward_mode
     def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
         g, target = primals(*ctx.saved_tensors)
-        absent = (g == 0) & (
-            smoothed_weights(g, target, *ctx.options) == 0
-        )  # −inf, and rows that do not count
+        t = smoothed_weights(g, target, *ctx.options)
+        absent = (g == 0) & (t == 0)  # −inf, and rows that do not count
         dlosses = (wide(g) * torch.where(absent, 0.0, wide(dx))).sum(ctx.options[0]).to(g.dtype)
         return dlosses, curvature(g, target, dx, *ctx.options)
 
