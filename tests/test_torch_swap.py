@@ -199,6 +199,23 @@ def test_a_checkpoint_computes_again_with_softgrad(reentrant, inside):
     assert theirs[0].isnan().all()  # outside of the block nothing is changed
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_swapped_and_torch_compile():
+    """Within what is compiled, and around it."""
+
+    def within(x):
+        with st.swapped():
+            return torch.softmax(x, -1)
+
+    x = torch.tensor([[-torch.inf, -torch.inf], [1.0, 2.0]])
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(within, backend="aot_eager", fullgraph=True)(x), st.softmax(x))
+    around = torch.compile(lambda x: torch.softmax(x, -1), backend="aot_eager", fullgraph=True)
+    with st.swapped():
+        assert torch.equal(around(x), st.softmax(x))
+    assert around(x)[0].isnan().all()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_attention_of_transformers():
     """With gradient checkpoints, in another thread, and with padding that masks rows whole."""

@@ -36,7 +36,7 @@ library = torch.library.Library("softgrad", "DEF")
 
 def define(
     schema: str,
-    tensors: int,
+    reads: int,
     kernel: Operation,
     fake: Operation,
     rule: Any = None,
@@ -49,7 +49,7 @@ def define(
     Parameters
     ----------
     schema : str
-    tensors : int
+    reads : int
         How many of the first arguments are tensors that the kernel reads.
     kernel, fake : callable
         The result on memory, and a result of the same shape without any.
@@ -69,7 +69,7 @@ def define(
     differentiable = [i for i, name in enumerate(names) if name in DIFFERENTIABLE]
 
     def below_autograd(*arguments: Any) -> Any:
-        if is_plain_storage(*arguments[:tensors]):
+        if is_plain_storage(*arguments[:reads]):
             return kernel(*arguments)
         return redispatch_below_autograd(operator, arguments)
 
@@ -89,7 +89,7 @@ def define(
             return operator(*arguments)
         if transforms_active():
             return under_transforms(*arguments)
-        if no_derivative(arguments, differentiable) and is_plain_storage(*arguments[:tensors]):
+        if no_derivative(arguments, differentiable) and is_plain_storage(*arguments[:reads]):
             return kernel(*arguments)
         return under_autograd(*arguments)
 

@@ -57,17 +57,8 @@ def forward(
         options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
         alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
         return node(globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
-    return library.forward(
-        spec,
-        converted(input, dtype),
-        axis=dim,
-        where=where,
-        scale=scale,
-        empty=empty,
-        out=out,
-        alpha_tensor=alpha_tensor,
-        reuse_dy=reuse_dy,
-    )
+    x = converted(input, dtype)
+    return library.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
 def softmax(

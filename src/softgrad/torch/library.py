@@ -28,28 +28,34 @@ def entmax(alpha: Any) -> Map:
     return made(checks.alpha(alpha))
 
 
-def alpha_arguments(spec: Map, alpha_tensor: Tensor | None = None) -> tuple[Any, ...]:
-    return (spec.alpha, alpha_tensor) if spec.parameters else ()
+def alpha_arguments(spec: Map) -> tuple[Any, ...]:
+    return (spec.alpha, None) if spec.parameters else ()
 
 
 def forward(
+    spec: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Tensor | None
+) -> Tensor:
+    return checked_forward(spec, x, axis, where, scale, empty, out)
+
+
+def checked_forward(
     spec: Map,
     x: Any,
-    *,
-    axis: Any,
+    dim: Any,
     where: Any,
     scale: Any,
     empty: Any,
     out: Any,
-    alpha_tensor: Tensor | None = None,
     reuse_dy: bool = False,
+    alpha_tensor: Tensor | None = None,
 ) -> Tensor:
     x = checked(x, "x")
     if where is not None:
         where = mask(where, x)
     if empty not in checks.EMPTY:
         checks.choice(empty)
-    dims, alpha = dims_of(axis, x.ndim), alpha_arguments(spec, alpha_tensor)
+    dims, alpha = dims_of(dim, x.ndim), (spec.alpha, alpha_tensor) if spec.parameters else ()
+    y: Tensor
     if isinstance(scale, Tensor):
         z = multiplied(x, scale, where)
         y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)

@@ -225,7 +225,6 @@ class swapped(TorchFunctionMode):
     def __init__(self, *, empty: Empty = "zero") -> None:
         super().__init__()
         checks.choice(empty)
-        wrap_checkpoints(in_the_block)
         softmax = in_place_of(functions.softmax, empty)
         log_softmax = in_place_of(functions.log_softmax, empty)
         self.instead: dict[Any, Callable[..., Tensor]] = {
@@ -240,11 +239,14 @@ class swapped(TorchFunctionMode):
         }
 
     def __enter__(self) -> Any:
-        entered.blocks.append(self)
+        if not torch.compiler.is_compiling():  # which traces the function within a checkpoint as well
+            wrap_checkpoints(in_the_block)
+            entered.blocks.append(self)
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        entered.blocks.pop()
+        if not torch.compiler.is_compiling():
+            entered.blocks.pop()
         super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
