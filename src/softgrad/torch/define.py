@@ -104,6 +104,11 @@ def define(
     return call
 
 
+def like_first(tensor: Tensor, *_: Any) -> Tensor:
+    """A result without memory: of the shape of the first argument."""
+    return torch.empty_like(tensor)
+
+
 def composite_under_autograd(
     apply: Operation, composite: Operation, backward: Operation | None, differentiable: list[int]
 ) -> Operation:

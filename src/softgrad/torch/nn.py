@@ -60,10 +60,7 @@ class Softmax(torch.nn.Module):
 class LogSoftmax(Softmax):
     """`softgrad.torch.log_softmax` as a module; it takes the place of `torch.nn.LogSoftmax`.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------
@@ -79,10 +76,7 @@ class LogSoftmax(Softmax):
 class Sparsemax(Softmax):
     """`softgrad.torch.sparsemax` as a module.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from .. import threads
 from ..specs import LOG_SOFTMAX, MAPS, REDUCTIONS, SOFTMAX, Map, Reduction
 from . import backend, composites
 from .composites import psi
-from .define import Operation, define
+from .define import Operation, define, like_first
 from .private import (
     followed_by_forward_mode,
     forward_mode,
@@ -41,7 +41,7 @@ class MapOps(NamedTuple):
     double_backward: Operation  # y, dy, v, dims, scale, [alpha]
 
 
-def map_rule(spec: Map) -> Any:
+def map_rule(spec: Map, vjp: Operation, jvp: Operation) -> Any:
     nones, at_alpha = (None,) * 5, 6
 
     class MapRule(Function):
@@ -68,13 +68,13 @@ def map_rule(spec: Map) -> Any:
             if ctx.options[-1] and alpha_tensor is None and reusable(y, dy):
                 dx = backend.product(spec, "vjp", y, dy, *options, out=dy)
             else:
-                dx = OPS[spec.name].vjp(y, dy, *options)
+                dx = vjp(y, dy, *options)
             if not spec.parameters:
                 return dx, *nones
             dalpha = None
             if ctx.needs_input_grad[at_alpha]:
                 dims, where, scale, *alpha = options
-                unscaled = dx if scale == 1 else OPS[spec.name].vjp(y, dy, dims, where, 1.0, *alpha)
+                unscaled = dx if scale == 1 else vjp(y, dy, dims, where, 1.0, *alpha)
                 dalpha = (unscaled.double() * psi(y, alpha_tensor)).sum().to(alpha_tensor.dtype)
             return dx, *nones, dalpha, None
 
@@ -82,13 +82,13 @@ def map_rule(spec: Map) -> Any:
         @followed_by_forward_mode
         def jvp(ctx: Any, dx: Any, *tangents: Any) -> Any:
             y, options, alpha_tensor = MapRule.restored(ctx, primals(*ctx.saved_tensors))
-            dy = torch.zeros_like(y) if dx is None else OPS[spec.name].jvp(y, dx, *options)
+            dy = torch.zeros_like(y) if dx is None else jvp(y, dx, *options)
             dalpha = tangents[at_alpha - 1] if spec.parameters else None
             if dalpha is None:
                 return dy
             dims, where, _, *alpha = options
             along = psi(y, alpha_tensor).to(y.dtype)
-            return dy + dalpha.to(y.dtype) * OPS[spec.name].vjp(y, along, dims, where, 1.0, *alpha)
+            return dy + dalpha.to(y.dtype) * vjp(y, along, dims, where, 1.0, *alpha)
 
     MapRule.__name__ = MapRule.__qualname__ = spec.layer  # what `grad_fn` shows
     return MapRule
@@ -110,34 +110,30 @@ def define_map(spec: Map) -> MapOps:
 
         def backward(needs: Any, arguments: list[Any], g: Tensor) -> Any:
             y, v, *options = arguments
-            transposed = OPS[spec.name].jvp if kind == "vjp" else OPS[spec.name].vjp
-            to_v = transposed(y, g, *options) if needs[1] else None
+            to_v = products["jvp" if kind == "vjp" else "vjp"](y, g, *options) if needs[1] else None
             to_y, to_alpha = composites.product_by_y(spec, kind, y, v, g, *options)
             return to_y, to_v, None, None, None, *([None, to_alpha] if spec.parameters else [])
 
         return define(
             f"{spec.name}_{kind}(Tensor y, Tensor {v}, {options}{alpha}) -> Tensor",
-            *(2, functools.partial(backend.product, spec, kind), lambda y, *_: torch.empty_like(y)),
+            *(2, functools.partial(backend.product, spec, kind), like_first),
             composite=functools.partial(composites.product, spec, kind),
             backward=backward,
         )
 
-    return MapOps(
-        define(
-            f'{spec.name}(Tensor x, {options}, str empty="zero"{alpha}, bool reuse_dy=False) -> Tensor',
-            *(1, functools.partial(backend.forward, spec), lambda x, *_: torch.empty_like(x), map_rule(spec)),
-        ),
-        define_product("vjp"),
-        define_product("jvp"),
-        define(
-            f"{spec.name}_double_backward(Tensor y, Tensor dy, Tensor v, int[] dim=[-1], float scale=1.0"
-            f"{', float alpha=1.5' if spec.parameters else ''}) -> (Tensor, Tensor)",
-            3,
-            functools.partial(backend.double_backward, spec),
-            lambda y, *_: (torch.empty_like(y), torch.empty_like(y)),
-            composite=functools.partial(composites.double_backward, spec),
-        ),
+    products = {kind: define_product(kind) for kind in ("vjp", "jvp")}
+    forward = define(
+        f'{spec.name}(Tensor x, {options}, str empty="zero"{alpha}, bool reuse_dy=False) -> Tensor',
+        *(1, functools.partial(backend.forward, spec), like_first, map_rule(spec, **products)),
     )
+    double_backward = define(
+        f"{spec.name}_double_backward(Tensor y, Tensor dy, Tensor v, int[] dim=[-1], float scale=1.0"
+        f"{', float alpha=1.5' if spec.parameters else ''}) -> (Tensor, Tensor)",
+        *(3, functools.partial(backend.double_backward, spec)),
+        lambda y, *_: (torch.empty_like(y), torch.empty_like(y)),
+        composite=functools.partial(composites.double_backward, spec),
+    )
+    return MapOps(forward, **products, double_backward=double_backward)
 
 
 OPS = {spec.name: define_map(spec) for spec in MAPS.values()}
@@ -168,7 +164,7 @@ class ReductionOps(NamedTuple):
     vjp: Operation  # x, dy, dims, where, scale; the shape of dy has 1 in the place of the dims
 
 
-def reduction_rule(spec: Reduction) -> Any:
+def reduction_rule(vjp: Operation) -> Any:
     class ReductionRule(Function):
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, _: Any) -> None:
@@ -179,14 +175,14 @@ def reduction_rule(spec: Reduction) -> Any:
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
             x, where = ctx.saved_tensors
-            return REDUCTION_OPS[spec.name].vjp(x, dy, ctx.dims, where, ctx.scale), None, None, None
+            return vjp(x, dy, ctx.dims, where, ctx.scale), None, None, None
 
         @staticmethod
         @followed_by_forward_mode
         def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
             x, where = primals(*ctx.saved_tensors)
             ones = x.new_ones(()).expand(backend.kept(x, ctx.dims))
-            slope = REDUCTION_OPS[spec.name].vjp(x, ones, ctx.dims, where, ctx.scale)
+            slope = vjp(x, ones, ctx.dims, where, ctx.scale)
             valid = x != -torch.inf if where is None else (x != -torch.inf) & where
             return summed(wide(slope) * torch.where(valid, wide(dx), 0.0), ctx.dims).to(x.dtype)
 
@@ -218,22 +214,18 @@ def reduction_vjp(spec: Reduction, x: Tensor, *arguments: Any, out: Tensor | Non
 
 def define_reduction(spec: Reduction) -> ReductionOps:
     options = "int[] dim=[-1], Tensor? where=None, float scale=1.0"
-    return ReductionOps(
-        define(
-            f"{spec.name}(Tensor x, {options}) -> Tensor",
-            1,
-            functools.partial(backend.reduction, spec),
-            lambda x, dims, *_: x.new_empty(backend.kept(x, dims)),
-            reduction_rule(spec),
-        ),
-        define(
-            f"{spec.name}_vjp(Tensor x, Tensor dy, {options}) -> Tensor",
-            2,
-            functools.partial(reduction_vjp, spec),
-            lambda x, *_: torch.empty_like(x),
-            composite=functools.partial(composite_reduction_vjp, spec),
-        ),
+    vjp = define(
+        f"{spec.name}_vjp(Tensor x, Tensor dy, {options}) -> Tensor",
+        *(2, functools.partial(reduction_vjp, spec), like_first),
+        composite=functools.partial(composite_reduction_vjp, spec),
     )
+    forward = define(
+        f"{spec.name}(Tensor x, {options}) -> Tensor",
+        *(1, functools.partial(backend.reduction, spec)),
+        lambda x, dims, *_: x.new_empty(backend.kept(x, dims)),
+        reduction_rule(vjp),
+    )
+    return ReductionOps(forward, vjp)
 
 
 REDUCTION_OPS = {spec.name: define_reduction(spec) for spec in REDUCTIONS.values()}

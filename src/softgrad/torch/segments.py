@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from .. import checks, threads
 from .backend import check_out, run, with_torch_threads
-from .define import define
+from .define import define, like_first
 from .private import detached, followed_by_forward_mode, primals
 from .tensors import alike, array, checked, one_dim, same_device, scale_of, target, wide
 
@@ -134,11 +134,11 @@ class SegmentSoftmax(Function):
 
 SOFTMAX = define(
     "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
-    *(2, softmax_on_memory, lambda x, *_: torch.empty_like(x), SegmentSoftmax),
+    *(2, softmax_on_memory, like_first, SegmentSoftmax),
 )
 VJP = define(
     "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
-    *(3, vjp_on_memory, lambda y, *_: torch.empty_like(y)),
+    *(3, vjp_on_memory, like_first),
     composite=vjp_by_scatter,
 )
 
