@@ -59,9 +59,9 @@ def run(
         numpy_dtype(like.dtype).name,
         shape,
         [tensor.data_ptr() for tensor in tensors],
-        [strides(tensor, shape) for tensor in tensors],
+        [strides_for(tensor, shape) for tensor in tensors],
         tuple([d + len(shape) for d in dims]),
-        None if where is None else (where.data_ptr(), strides(where, shape)),
+        None if where is None else (where.data_ptr(), strides_for(where, shape)),
         scale,
         fill,
         more,
@@ -69,7 +69,7 @@ def run(
     )
 
 
-def strides(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+def strides_for(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Those of a tensor of this shape, or of one with dims of length 1, along which there is no step."""
     steps = tensor.stride() or (1,)
     if tensor.shape == shape or not tensor.ndim:
@@ -144,7 +144,7 @@ def triton(device: torch.device, spec: Map, kernel: str) -> Any:
     return functions
 
 
-def apart(out: Tensor, *inputs: Tensor) -> bool:
+def safe_to_write(out: Tensor, *inputs: Tensor) -> bool:
     """Whether a GPU's kernel can write to `out` while it reads these: it is one of them, or other memory.
 
     By addresses: by DLPack two storages may be the same memory.
@@ -194,7 +194,7 @@ def from_rows(rows: Tensor, like: Tensor, dims: Dims) -> Tensor:
     return rows.unflatten(-1, [like.shape[d] for d in dims]).movedim(tuple(range(-len(dims), 0)), dims)
 
 
-def logits(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def scaled_logits(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """scale·x in rows, −inf where masked; and which of it is −inf."""
     z = to_rows(wide(x), dims)
     absent = z == (-math.inf if scale >= 0 else math.inf)
@@ -206,7 +206,7 @@ def logits(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> tuple[T
 def forward_by_formulas(
     spec: Map, x: Tensor, dims: Dims, where: Tensor | None, scale: float, empty: str
 ) -> Tensor:
-    z, absent = logits(x, dims, where, scale)
+    z, absent = scaled_logits(x, dims, where, scale)
     empty_rows = absent.all(-1, keepdim=True)
     spoilt = (z.isnan() | (z == math.inf)).any(-1, keepdim=True)
     z = torch.where(empty_rows | spoilt, 0.0, z)
@@ -226,7 +226,7 @@ def forward_by_formulas(
 # --- the operations ----------------------------------------------------------------------------------
 
 
-def of_alpha(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Map:
+def spec_for(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Map:
     """The map for one alpha: entmax has one for each.  A tensor on a GPU is waited for."""
     if alpha_tensor is not None:
         alpha = checks.alpha(alpha_tensor.item())
@@ -234,7 +234,7 @@ def of_alpha(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None 
 
 
 def refuse_empty_rows(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> None:
-    if x.numel() and logits(x, dims, where, scale)[1].all(-1).any():
+    if x.numel() and scaled_logits(x, dims, where, scale)[1].all(-1).any():
         raise ValueError(
             "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
             "empty='nan', or leave such rows out"
@@ -247,7 +247,7 @@ def forward_on_cpu(
 ) -> None:
     run(spec.forward, (x, y), dims, where, scale, checks.EMPTY[empty], spec.more)
     if empty == "nan" and where is not None:  # the kernel writes 0 to what is masked, in empty rows too
-        nothing = logits(x, dims, where, scale)[1].all(-1, keepdim=True)
+        nothing = scaled_logits(x, dims, where, scale)[1].all(-1, keepdim=True)
         y.masked_fill_(from_rows(nothing.expand(to_rows(x, dims).shape), x, dims), math.nan)
     remember(spec.forward, x.dtype)
 
@@ -257,7 +257,7 @@ def forward(
 ) -> Tensor:
     """`others` are alpha and a tensor of it, of entmax, and `reuse_dy`, which is for the backward."""
     if spec.parameters:
-        spec = of_alpha(spec, *others[:2])
+        spec = spec_for(spec, *others[:2])
     if x.is_cpu:
         y = torch.empty_like(x)
         if where is None and empty == "zero" and fast_path(spec.forward, x, None, y, dims, scale):
@@ -290,14 +290,14 @@ def product(
 ) -> Tensor:
     """`out` may be any memory, y and v too; for one that does not fit the error says what to do."""
     if spec.parameters:
-        spec = of_alpha(spec, *alpha)
+        spec = spec_for(spec, *alpha)
     kernel = spec.vjp if kind == "vjp" else spec.jvp
     result = torch.empty_like(y) if out is None else out
     if y.is_cpu:
         if out is None and where is None and fast_path(kernel, y, v, result, dims, scale):
             return result
         if out is not None:
-            check_out(out, ("y", "dy" if kind == "vjp" else "dx", "where"), y, v, where)
+            check_overlap(out, ("y", "dy" if kind == "vjp" else "dx", "where"), y, v, where)
         product_on_cpu(kernel, (y, v, result), dims, where, scale, spec.more)
         return result
     kernels = triton(y.device, spec, kernel)
@@ -310,7 +310,7 @@ def product(
 def product_on_gpu(
     kernels: Any, out: Tensor, name: str, kind: str, y: Tensor, v: Tensor, **options: Any
 ) -> Tensor:
-    target = written(out) if apart(out, y, v) else torch.empty_like(y)
+    target = mark_written(out) if safe_to_write(out, y, v) else torch.empty_like(y)
     kernels.product(name, kind, y, v, **options, out=target)
     return out if target is out else out.copy_(target)
 
@@ -322,14 +322,14 @@ def product_on_cpu(kernel: str, tensors: tuple[Tensor, ...], *arguments: Any) ->
     remember(kernel, tensors[0].dtype)
 
 
-def check_out(out: Tensor, names: tuple[str, ...], *inputs: Tensor | None) -> None:
+def check_overlap(out: Tensor, names: tuple[str, ...], *inputs: Tensor | None) -> None:
     """Refuse an `out` of which a kernel could not tell the inputs; tell autograd that it is written."""
     arrays = [None if tensor is None else array(tensor) for tensor in inputs]
     checks.target(array(out), tuple(out.shape), numpy_dtype(out.dtype), names, *arrays)
-    written(out)
+    mark_written(out)
 
 
-def written(out: Tensor) -> Tensor:
+def mark_written(out: Tensor) -> Tensor:
     """`out`, which a kernel is about to write: autograd has to know, and to say if it had saved that."""
     torch.autograd.graph.increment_version(out)
     return out
@@ -339,7 +339,7 @@ def double_backward(
     spec: Map, y: Tensor, dy: Tensor, v: Tensor, dims: Dims, scale: float, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
     if spec.parameters:
-        spec = of_alpha(spec, alpha, None)
+        spec = spec_for(spec, alpha, None)
     if y.is_cpu:
         grads = torch.empty_like(y), torch.empty_like(y)
         product_on_cpu(spec.jvp, (y, v, grads[1]), dims, None, scale, spec.more)
@@ -353,7 +353,7 @@ def double_backward(
     return torch.empty_like(y).copy_(grad_x), torch.empty_like(y).copy_(grad_dy)
 
 
-def kept(x: Tensor, dims: Dims) -> list[int]:
+def kept_shape(x: Tensor, dims: Dims) -> list[int]:
     """The shape of a reduction with 1 in the place of the dims; of a 0-d tensor that is its own."""
     return [1 if d - x.ndim in dims else size for d, size in enumerate(x.shape)]
 
@@ -361,14 +361,14 @@ def kept(x: Tensor, dims: Dims) -> list[int]:
 @with_torch_threads
 def reduction(spec: Reduction, x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> Tensor:
     """One number for each row; the dims stay, with length 1."""
-    result = x.new_empty(kept(x, dims), dtype=torch.float64 if x.is_cpu else x.dtype)
+    result = x.new_empty(kept_shape(x, dims), dtype=torch.float64 if x.is_cpu else x.dtype)
     if x.numel() == 0:
         result.fill_(spec.of_nothing)
     elif x.is_cpu:
         run(spec.name, (x, result), dims, where, scale, shaped=0)
     else:
         threads.ran("formulas", spec.name)
-        z, absent = logits(x, dims, where, scale)
+        z, absent = scaled_logits(x, dims, where, scale)
         empty = absent.all(-1)
         z = torch.where(empty[..., None], 0.0, z)
         found = (
@@ -390,7 +390,7 @@ def reduction_vjp(
 ) -> Tensor:
     result = torch.empty_like(x) if out is None else out
     if out is not None:
-        check_out(out, ("x", "dy", "where"), x, dy, where)
+        check_overlap(out, ("x", "dy", "where"), x, dy, where)
     times = dy.double() * scale
     run(f"{spec.name}_vjp", (times, x, result), dims, where, scale)
     return result

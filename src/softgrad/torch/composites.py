@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from ..specs import Map
-from .private import detached
-from .tensors import summed, wide
+from .private import detach
+from .tensors import sum_keepdims, wide
 
 Dims = tuple[int, ...]
 
@@ -56,17 +56,19 @@ def weights_slope(spec: Map, y: Tensor, alpha: Any) -> Any:
 
 
 def mean(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
-    total = summed(s, dims)
-    return summed(s * v, dims) / torch.where(total == 0, 1.0, total)
+    total = sum_keepdims(s, dims)
+    return sum_keepdims(s * v, dims) / torch.where(total == 0, 1.0, total)
 
 
-def centred(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
+def centre(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
     """v − m(v)."""
-    v = v - detached(mean(s, v, dims))
+    v = v - detach(mean(s, v, dims))
     return v - mean(s, v, dims)
 
 
-def masked(spec: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+def apply_mask(
+    spec: Map, dims: Dims, where: Tensor | None, y: Tensor, *vectors: Tensor
+) -> tuple[Tensor, ...]:
     """Which elements the result depends on; y for the weights; the vectors, 0 at the other elements."""
     absent = y == spec.absent
     if not is_logarithmic(spec) and dims:  # where y is 0 a NaN in v still counts, but not in an empty row
@@ -84,18 +86,18 @@ def product(
 
     `alpha` is the number, and the tensor in its place if there is one.
     """
-    valid, p, u = masked(spec, dims, where, y, v)
-    s = weights(spec, p, power(p, *alpha))
+    valid, p, u = apply_mask(spec, dims, where, y, v)
+    s = weights(spec, p, alpha_value(p, *alpha))
     if is_logarithmic(spec) and kind == "vjp":
-        result = u - s * summed(u, dims)
+        result = u - s * sum_keepdims(u, dims)
     else:
-        result = centred(s, u, dims)
+        result = centre(s, u, dims)
         result = result - mean(s, result, dims)  # centres what comes back through it
         result = result if is_logarithmic(spec) else s * result
     return torch.where(valid, scale * result, 0.0).to(y.dtype)
 
 
-def power(p: Tensor, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Any:
+def alpha_value(p: Tensor, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Any:
     return alpha if alpha_tensor is None else alpha_tensor.to(p.dtype)
 
 
@@ -114,15 +116,15 @@ def product_by_y(
     if where is None and not is_logarithmic(spec):
         valid, p, u, w = None, wide(y), wide(v), wide(g)  # the next product makes an empty row 0
     else:
-        valid, p, u, w = masked(spec, dims, where, y, v, g)
-    exponent = power(p, *alpha)
+        valid, p, u, w = apply_mask(spec, dims, where, y, v, g)
+    exponent = alpha_value(p, *alpha)
     s = weights(spec, p, exponent)
     if is_logarithmic(spec) and kind == "vjp":
-        to_s = -centred(s, w, dims) * summed(u, dims)  # J takes no notice of the mean of w
+        to_s = -centre(s, w, dims) * sum_keepdims(u, dims)  # J takes no notice of the mean of w
     elif is_logarithmic(spec):
-        to_s = -centred(s, u, dims) * summed(w, dims)
+        to_s = -centre(s, u, dims) * sum_keepdims(w, dims)
     else:
-        to_s = centred(s, u, dims) * centred(s, w, dims)
+        to_s = centre(s, u, dims) * centre(s, w, dims)
     to_s = to_s if valid is None else torch.where(valid, to_s, 0.0)
     to_y = (scale * weights_slope(spec, p, exponent) * to_s).to(y.dtype)
     if not isinstance(exponent, Tensor):

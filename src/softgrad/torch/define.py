@@ -17,7 +17,6 @@ from torch.autograd import Function
 from .. import checks
 from .private import (
     TRANSFORMS_KEY,
-    followed_by_forward_mode,
     forward_mode,
     is_plain_storage,
     no_derivative,
@@ -25,6 +24,7 @@ from .private import (
     redispatch_below_autograd,
     transforms_active,
     with_context,
+    with_forward_mode,
 )
 from .tensors import FLOATS, dims_of, mask, one_dim, scale_of
 
@@ -74,7 +74,7 @@ def define(
         return redispatch_below_autograd(operator, arguments)
 
     def call_of_vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return vmapped(call, names, info, in_dims, arguments)
+        return call_batched(call, names, info, in_dims, arguments)
 
     function: Any = rule if composite is None else derivative_rule(composite, backward)
     function.forward = staticmethod(below_autograd)
@@ -93,14 +93,14 @@ def define(
             return kernel(*arguments)
         return under_autograd(*arguments)
 
-    def normalized(function: Operation) -> Operation:
+    def normalize(function: Operation) -> Operation:
         """PyTorch leaves out the arguments that have their defaults."""
         return lambda *given: function(*normalize_op_args(names, [*given, *defaults[len(given) :]]))
 
-    library.impl(name, normalized(kernel), "CompositeExplicitAutograd")
-    library.impl(name, normalized(under_autograd), "Autograd")
-    library.impl(name, normalized(under_transforms), TRANSFORMS_KEY)
-    torch.library.register_fake(f"softgrad::{name}", normalized(fake), lib=library)
+    library.impl(name, normalize(kernel), "CompositeExplicitAutograd")
+    library.impl(name, normalize(under_autograd), "Autograd")
+    library.impl(name, normalize(under_transforms), TRANSFORMS_KEY)
+    torch.library.register_fake(f"softgrad::{name}", normalize(fake), lib=library)
     return call
 
 
@@ -142,19 +142,19 @@ def derivative_rule(composite: Operation, backward: Operation | None) -> type[Fu
 
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:
-            arguments = placed(ctx.others, ctx.at, ctx.saved_tensors)
+            arguments = place(ctx.others, ctx.at, ctx.saved_tensors)
             if backward is not None:
                 return backward(ctx.needs_input_grad, arguments, *gradients)
-            function, at, floats = of_floats(composite, arguments)
+            function, at, floats = as_function_of_floats(composite, arguments)
             pullback: Any = torch.func.vjp(function, *floats)[1]
             found = pullback(gradients if len(gradients) > 1 else gradients[0])
-            return tuple(placed([None] * len(arguments), at, found))
+            return tuple(place([None] * len(arguments), at, found))
 
         @staticmethod
-        @followed_by_forward_mode
+        @with_forward_mode
         def jvp(ctx: Any, *tangents: Any) -> Any:
-            arguments = placed(ctx.others, ctx.at, primals(*ctx.saved_tensors))
-            function, at, floats = of_floats(composite, arguments)
+            arguments = place(ctx.others, ctx.at, primals(*ctx.saved_tensors))
+            function, at, floats = as_function_of_floats(composite, arguments)
             along = [
                 torch.zeros_like(tensor) if tangents[i] is None else tangents[i]
                 for i, tensor in zip(at, floats, strict=True)
@@ -164,7 +164,7 @@ def derivative_rule(composite: Operation, backward: Operation | None) -> type[Fu
     return Derivative
 
 
-def placed(arguments: list[Any], at: list[int], values: Any) -> list[Any]:
+def place(arguments: list[Any], at: list[int], values: Any) -> list[Any]:
     """The arguments with these values at their places."""
     result = list(arguments)
     for i, value in zip(at, values, strict=True):
@@ -172,14 +172,16 @@ def placed(arguments: list[Any], at: list[int], values: Any) -> list[Any]:
     return result
 
 
-def of_floats(function: Operation, arguments: list[Any]) -> tuple[Operation, list[int], list[Tensor]]:
+def as_function_of_floats(
+    function: Operation, arguments: list[Any]
+) -> tuple[Operation, list[int], list[Tensor]]:
     """`function` as one of the floating-point tensors among its arguments; their places; and they."""
     at = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.is_floating_point()]
-    return lambda *floats: function(*placed(arguments, at, floats)), at, [arguments[i] for i in at]
+    return lambda *floats: function(*place(arguments, at, floats)), at, [arguments[i] for i in at]
 
 
 def normalize_op_args(names: list[str], arguments: list[Any]) -> list[Any]:
-    """The arguments of an operator that was called by itself: checked, and as functions hand them on."""
+    """The arguments of an operator that was called by itself: checked, in the form that functions give them."""
     first = arguments[0]
     for i, (name, value) in enumerate(zip(names, arguments, strict=True)):
         if name == "dim" and type(value) is int:
@@ -213,7 +215,9 @@ NOT_BATCHED = {
 }
 
 
-def vmapped(call: Operation, names: list[str], info: Any, in_dims: Any, arguments: tuple[Any, ...]) -> Any:
+def call_batched(
+    call: Operation, names: list[str], info: Any, in_dims: Any, arguments: tuple[Any, ...]
+) -> Any:
     """`call` on tensors with the dim of the batch in front, all of one shape: dims count from the last.
 
     A tensor that is 0-d but for the batch counts as one number.

@@ -33,7 +33,9 @@ OUT = """out : torch.Tensor, optional
 ALPHA = "alpha : float\n    As it was given to `entmax`.\n"
 
 
-def named(function: Callable[..., Any], spec: Map, kind: str, what: str, tensors: str, meaning: str) -> Any:
+def name_function(
+    function: Callable[..., Any], spec: Map, kind: str, what: str, tensors: str, meaning: str
+) -> Any:
     function.__name__ = function.__qualname__ = f"{spec.name}_{kind}"
     out, alpha = OUT if kind in ("vjp", "jvp") else "", ALPHA if spec.parameters else ""
     options = {"what": what, "tensors": tensors, "meaning": meaning, "name": spec.name, "kind": kind}
@@ -72,7 +74,7 @@ def product(spec: Map, kind: str) -> Callable[..., Tensor]:
     else:
         what = f"The change of ``y = {spec.name}(x)`` along a tangent dx of x, given y."
         given = "The result of the map, and the tangent"
-    made: Any = named(of_alpha if spec.parameters else function, spec, kind, what, "y, v", given)
+    made: Any = name_function(of_alpha if spec.parameters else function, spec, kind, what, "y, v", given)
     return made
 
 
@@ -90,7 +92,7 @@ def double_backward(spec: Map) -> Callable[..., tuple[Tensor, Tensor]]:
     what = f"(grad_x, grad_dy): the gradients of ⟨v, `{spec.name}_vjp` (y, dy)⟩ with respect to x and dy."
     given = "The result of the map, ∂L/∂y, and the gradient with respect to the vjp"
     chosen = of_alpha if spec.parameters else function
-    made: Any = named(chosen, spec, "double_backward", what, "y, dy, v", given)
+    made: Any = name_function(chosen, spec, "double_backward", what, "y, dy, v", given)
     return made
 
 

@@ -19,23 +19,23 @@ ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
 
 
-def converted(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
+def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
     """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
     if not isinstance(input, Tensor):
         return input  # refused with the other arguments
     if dtype is not None:
         return input.to(dtype)
-    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and autocast(input.device.type):
+    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and is_autocast(input.device.type):
         return input.float()
     return input
 
 
-def autocast(device: str) -> bool:
+def is_autocast(device: str) -> bool:
     """Whether it is on; PyTorch refuses to say so of devices without it, such as "meta"."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
+def create_node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
     """The call as a node of the graph that `torch.fx` traces."""
     return input.tracer.create_proxy("call_function", function, (input,), options)
 
@@ -56,8 +56,10 @@ def forward(
     if isinstance(input, Proxy):
         options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
         alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
-        return node(globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha)
-    x = converted(input, dtype)
+        return create_node(
+            globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha
+        )
+    x = convert(input, dtype)
     return library.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
@@ -258,8 +260,8 @@ def logsumexp(
     """
     if isinstance(input, Proxy):
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
-        return node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
-    x = converted(input, dtype)
+        return create_node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
     return library.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -286,8 +288,8 @@ def entropy(
     """
     if isinstance(input, Proxy):
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
-        return node(entropy, input, dim=dim, keepdim=keepdim, **options)
-    x = converted(input, dtype)
+        return create_node(entropy, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
     return library.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -333,8 +335,8 @@ def cross_entropy(
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
     if isinstance(input, Proxy):
-        return node(cross_entropy, input, target=target, dim=dim, **options)
-    return library.cross_entropy(converted(input, None, as_loss=True), target, axis=dim, **options)
+        return create_node(cross_entropy, input, target=target, dim=dim, **options)
+    return library.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
 
 
 def segment_softmax(
@@ -353,5 +355,5 @@ def segment_softmax(
     tensor([0.5000, 0.5000, 1.0000])
     """
     if isinstance(input, Proxy):
-        return node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, scale=scale)
-    return library.segment_softmax(converted(input, dtype), offsets, axis=dim, scale=scale, out=None)
+        return create_node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, scale=scale)
+    return library.segment_softmax(convert(input, dtype), offsets, axis=dim, scale=scale, out=None)

@@ -1,5 +1,5 @@
-"""What `softgrad.functional` calls for tensors, as the functions of softgrad.torch do: the arguments checked,
-then the operation.
+"""What `softgrad.functional` calls for tensors, as the functions of softgrad.torch do: checks, then the
+operation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import OPS, REDUCTION_OPS
 from .private import is_plain_storage
 from .segments import segment_product, segment_softmax
-from .tensors import FLOATS, alike, checked, dims_of, mask, scale_of, target
+from .tensors import FLOATS, check_out, check_tensor, dims_of, mask, promote, scale_of
 
 __all__ = ["cross_entropy", "cross_entropy_with_vjp", "segment_product", "segment_softmax"]  # and those here
 
@@ -49,7 +49,7 @@ def checked_forward(
     reuse_dy: bool = False,
     alpha_tensor: Tensor | None = None,
 ) -> Tensor:
-    x = checked(x, "x")
+    x = check_tensor(x, "x")
     if where is not None:
         where = mask(where, x)
     if empty not in checks.EMPTY:
@@ -57,14 +57,14 @@ def checked_forward(
     dims, alpha = dims_of(dim, x.ndim), (spec.alpha, alpha_tensor) if spec.parameters else ()
     y: Tensor
     if isinstance(scale, Tensor):
-        z = multiplied(x, scale, where)
+        z = multiply(x, scale, where)
         y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
     else:
         y = OPS[spec.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
-    return y if out is None else target(out, y, x, alpha_tensor, scale).copy_(y)
+    return y if out is None else check_out(out, y, x, alpha_tensor, scale).copy_(y)
 
 
-def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
+def multiply(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
     """scale·x; 16-bit types in float32: a rounded product would be off by much.
 
     What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
@@ -87,21 +87,21 @@ def multiplied(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
 
 def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
     """The product with the Jacobian, for kind "vjp" or "jvp"."""
-    y, v = alike(("y", "dy" if kind == "vjp" else "dx"), y, v)
+    y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
     where = None if where is None else mask(where, y)
     options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
     operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
     if out is None:
         result: Tensor = operation(y, v, *options)
         return result
-    out = target(out, y, y, v)
+    out = check_out(out, y, y, v)
     if is_plain_storage(y, v, out):
         return backend.product(spec, kind, y, v, *options, out=out)
     return out.copy_(operation(y, v, *options))
 
 
 def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
-    y, dy, v = alike(("y", "dy", "v"), y, dy, v)
+    y, dy, v = promote(("y", "dy", "v"), y, dy, v)
     options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
     grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)
     return grads
@@ -118,22 +118,22 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor
 
 
 def reduce(spec: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
-    x = checked(x, "x")
+    x = check_tensor(x, "x")
     where = None if where is None else mask(where, x)
     dims = dims_of(axis, x.ndim)
     if isinstance(scale, Tensor):
-        result = REDUCTION_OPS[spec.name].forward(multiplied(x, scale, where), dims, where, 1.0).to(x.dtype)
+        result = REDUCTION_OPS[spec.name].forward(multiply(x, scale, where), dims, where, 1.0).to(x.dtype)
     else:
         result = REDUCTION_OPS[spec.name].forward(x, dims, where, scale_of(scale, x))
     if not keepdims and x.ndim:
         result = result.squeeze(dims)
-    return result if out is None else target(out, result, x, scale).copy_(result)
+    return result if out is None else check_out(out, result, x, scale).copy_(result)
 
 
 def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
-    x, dy = checked(x, "x"), checked(dy, "dy")
+    x, dy = check_tensor(x, "x"), check_tensor(dy, "dy")
     dims = dims_of(axis, x.ndim)
-    kept = tuple(backend.kept(x, dims))
+    kept = tuple(backend.kept_shape(x, dims))
     short = tuple(size for d, size in enumerate(x.shape) if d - x.ndim not in dims)
     if tuple(dy.shape) not in (kept, short):
         raise ValueError(
@@ -146,4 +146,4 @@ def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale
     if out is None:
         result: Tensor = REDUCTION_OPS[spec.name].vjp(x, dy, *options)
         return result
-    return ops.reduction_vjp(spec, x, dy, *options, out=target(out, x, x, dy))
+    return ops.reduction_vjp(spec, x, dy, *options, out=check_out(out, x, x, dy))

@@ -20,15 +20,14 @@ from .backend import run, with_torch_threads
 from .define import define
 from .ops import OPS
 from .private import (
-    followed_by_forward_mode,
     forward_mode,
     is_plain_storage,
     no_derivative,
     primals,
     transforms_active,
+    with_forward_mode,
 )
-from .tensors import FLOATS, alike, array, checked, one_dim, same_device, wide
-from .tensors import target as checked_out
+from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, one_dim, promote, wide
 
 # --- on memory ---------------------------------------------------------------------------------------
 
@@ -37,7 +36,7 @@ def shape_of_rows(x: Tensor, dim: int) -> list[int]:
     return [size for d, size in enumerate(x.shape) if d - x.ndim != dim]
 
 
-def beside(rows: Tensor, like: Tensor, dim: int) -> Tensor:
+def with_class_dim(rows: Tensor, like: Tensor, dim: int) -> Tensor:
     """One number for each row, with the dim of the classes."""
     return rows.unsqueeze(dim) if like.ndim else rows
 
@@ -49,7 +48,7 @@ def smoothed_weights(x: Tensor, target: Tensor, dim: int, smoothing: float, igno
         return (1 - smoothing) * wide(target) + smoothing / max(n, 1)
     classes = torch.arange(n, device=x.device)
     classes = classes.view([-1] + [1] * (-dim - 1)) if x.ndim else classes[0]
-    target = beside(target, x, dim)
+    target = with_class_dim(target, x, dim)
     t = (1 - smoothing) * (classes == target).to(wide(x).dtype) + smoothing / max(n, 1)
     return t if ignore is None else torch.where(target != ignore, t, 0.0)
 
@@ -148,16 +147,16 @@ class CrossEntropy(Function):
         (g, target), (dim, _, ignore) = ctx.saved_tensors, ctx.options
         dx = None
         if dlosses is not None:
-            dx = g * beside(dlosses, g, dim)
+            dx = g * with_class_dim(dlosses, g, dim)
             if ignore is not None:
-                dx = torch.where(beside(target != ignore, g, dim), dx, 0.0)
+                dx = torch.where(with_class_dim(target != ignore, g, dim), dx, 0.0)
         if dg is not None:
             second = curvature(g, target, dg, *ctx.options)
             dx = second if dx is None else dx + second
         return dx, None, None, None, None
 
     @staticmethod
-    @followed_by_forward_mode
+    @with_forward_mode
     def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
         g, target = primals(*ctx.saved_tensors)
         t = smoothed_weights(g, target, *ctx.options)
@@ -194,33 +193,35 @@ def evaluate(
     x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
     """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
-    x = checked(x, "x")
+    x = check_tensor(x, "x")
     if not isinstance(target, Tensor):
         raise TypeError(f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)")
-    same_device(x, "x", target, "target")
+    check_same_device(x, "x", target, "target")
     dim = one_dim(axis, x.ndim, "the classes")
     loss_checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
         label_smoothing = loss_checks.smoothing(label_smoothing)
     options = dim, label_smoothing, ignore_index
     if target.dtype in FLOATS and target.shape == x.shape:
-        x, target = alike(("x", "target"), x, target)
+        x, target = promote(("x", "target"), x, target)
     g = None
     if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
         losses, _ = losses_by_log_p(x, smoothed_weights(x, target, *options), dim)
-    elif gradient or traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target)):
+    elif (
+        gradient or is_traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target))
+    ):
         losses, g = cross_entropy_of_rows(x, target, *options)
     else:
         losses = losses_on_cpu(x, target, *options)
     counted = None if ignore_index is None else target != ignore_index
-    return reduced(losses, counted, reduction), g, counted, dim
+    return reduce_losses(losses, counted, reduction), g, counted, dim
 
 
-def traced() -> bool:
+def is_traced() -> bool:
     return torch.compiler.is_compiling() or transforms_active()
 
 
-def reduced(losses: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
+def reduce_losses(losses: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     total = wide(losses).sum()
@@ -244,7 +245,7 @@ def cross_entropy_with_vjp(
         rows = math.prod(shape_of_rows(g, dim)) if counted is None else int(counted.sum())
         gradient = g / max(rows, 1)
     if out is not None:
-        gradient = checked_out(out, gradient).copy_(gradient)
+        gradient = check_out(out, gradient).copy_(gradient)
 
     def pullback(dloss: Any = 1.0, *, out: Any = None) -> Tensor:
         factor = torch.as_tensor(dloss, dtype=torch.float64, device=gradient.device)
@@ -254,6 +255,6 @@ def cross_entropy_with_vjp(
             factor = factor if counted is None else torch.where(counted, factor, 0.0)
             factor = factor.unsqueeze(dim)
         dx = (gradient.double() * factor).to(gradient.dtype)
-        return dx if out is None else checked_out(out, dx).copy_(dx)
+        return dx if out is None else check_out(out, dx).copy_(dx)
 
     return loss, pullback

@@ -20,14 +20,14 @@ from . import backend, composites
 from .composites import psi
 from .define import Operation, define, like_first
 from .private import (
-    followed_by_forward_mode,
     forward_mode,
     is_plain_storage,
     primals,
     register_decomposition,
     transforms_active,
+    with_forward_mode,
 )
-from .tensors import summed, wide
+from .tensors import sum_keepdims, wide
 
 # --- the maps ----------------------------------------------------------------------------------------
 
@@ -55,7 +55,7 @@ def map_rule(spec: Map, vjp: Operation, jvp: Operation) -> Any:
             ctx.options = dims, where is not None, scale, alpha[:1], reuse_dy
 
         @staticmethod
-        def restored(ctx: Any, tensors: Any) -> Any:
+        def restore(ctx: Any, tensors: Any) -> Any:
             """y, the other arguments of a product, and alpha if that is a tensor."""
             y, *alpha_tensor = tensors
             dims, masked, scale, alpha, _ = ctx.options
@@ -64,8 +64,8 @@ def map_rule(spec: Map, vjp: Operation, jvp: Operation) -> Any:
 
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
-            y, options, alpha_tensor = MapRule.restored(ctx, ctx.saved_tensors)
-            if ctx.options[-1] and alpha_tensor is None and reusable(y, dy):
+            y, options, alpha_tensor = MapRule.restore(ctx, ctx.saved_tensors)
+            if ctx.options[-1] and alpha_tensor is None and can_reuse(y, dy):
                 dx = backend.product(spec, "vjp", y, dy, *options, out=dy)
             else:
                 dx = vjp(y, dy, *options)
@@ -79,9 +79,9 @@ def map_rule(spec: Map, vjp: Operation, jvp: Operation) -> Any:
             return dx, *nones, dalpha, None
 
         @staticmethod
-        @followed_by_forward_mode
+        @with_forward_mode
         def jvp(ctx: Any, dx: Any, *tangents: Any) -> Any:
-            y, options, alpha_tensor = MapRule.restored(ctx, primals(*ctx.saved_tensors))
+            y, options, alpha_tensor = MapRule.restore(ctx, primals(*ctx.saved_tensors))
             dy = torch.zeros_like(y) if dx is None else jvp(y, dx, *options)
             dalpha = tangents[at_alpha - 1] if spec.parameters else None
             if dalpha is None:
@@ -94,7 +94,7 @@ def map_rule(spec: Map, vjp: Operation, jvp: Operation) -> Any:
     return MapRule
 
 
-def reusable(y: Tensor, dy: Tensor) -> bool:
+def can_reuse(y: Tensor, dy: Tensor) -> bool:
     """Whether the memory of dy can take dx: its own, and of no derivative to come."""
     return (
         is_plain_storage(y, dy) and not torch.is_grad_enabled() and dy.dtype is y.dtype and dy.is_contiguous()
@@ -178,13 +178,13 @@ def reduction_rule(vjp: Operation) -> Any:
             return vjp(x, dy, ctx.dims, where, ctx.scale), None, None, None
 
         @staticmethod
-        @followed_by_forward_mode
+        @with_forward_mode
         def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
             x, where = primals(*ctx.saved_tensors)
-            ones = x.new_ones(()).expand(backend.kept(x, ctx.dims))
+            ones = x.new_ones(()).expand(backend.kept_shape(x, ctx.dims))
             slope = vjp(x, ones, ctx.dims, where, ctx.scale)
             valid = x != -torch.inf if where is None else (x != -torch.inf) & where
-            return summed(wide(slope) * torch.where(valid, wide(dx), 0.0), ctx.dims).to(x.dtype)
+            return sum_keepdims(wide(slope) * torch.where(valid, wide(dx), 0.0), ctx.dims).to(x.dtype)
 
     return ReductionRule
 
@@ -222,7 +222,7 @@ def define_reduction(spec: Reduction) -> ReductionOps:
     forward = define(
         f"{spec.name}(Tensor x, {options}) -> Tensor",
         *(1, functools.partial(backend.reduction, spec)),
-        lambda x, dims, *_: x.new_empty(backend.kept(x, dims)),
+        lambda x, dims, *_: x.new_empty(backend.kept_shape(x, dims)),
         reduction_rule(vjp),
     )
     return ReductionOps(forward, vjp)

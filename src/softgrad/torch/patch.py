@@ -16,7 +16,7 @@ from .. import checks
 from ..checks import Empty
 from . import functions
 from .nn import LogSoftmax, Softmax
-from .private import hooked, wrap_checkpoints
+from .private import has_hooks, wrap_checkpoints
 
 Model = torch.nn.Module
 KINDS: dict[Any, type[Softmax]] = {torch.nn.Softmax: Softmax, torch.nn.LogSoftmax: LogSoftmax}
@@ -58,7 +58,7 @@ def replace_softmax(model: Model, *, empty: Empty = "zero") -> Model:
     made: dict[Model, Model] = {}
     for module in list(model.modules()):
         dim: Any = getattr(module, "dim", None)
-        if type(module) in KINDS and dim is not None and not hooked(module):
+        if type(module) in KINDS and dim is not None and not has_hooks(module):
             made[module] = KINDS[type(module)](dim, empty=empty).train(module.training)
     for module in list(model.modules()):
         for name, child in module._modules.items():  # `named_children` leaves out what it has named before
@@ -174,7 +174,7 @@ class Entered(threading.local):
 entered = Entered()
 
 
-def in_the_block(function: Callable[..., Any]) -> Callable[..., Any]:
+def within_block(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` in the block of `swapped` that it was given in, whenever and wherever it is called.
 
     PyTorch leaves a mode while it runs a backward, and runs that of a GPU in a thread of its own.
@@ -240,7 +240,7 @@ class swapped(TorchFunctionMode):
 
     def __enter__(self) -> Any:
         if not torch.compiler.is_compiling():  # which traces the function within a checkpoint as well
-            wrap_checkpoints(in_the_block)
+            wrap_checkpoints(within_block)
             entered.blocks.append(self)
         return super().__enter__()
 

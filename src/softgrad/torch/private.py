@@ -73,7 +73,7 @@ def has_tangent(tensor: Tensor) -> bool:
     return is_legacy_batchedtensor(tensor) or forward_ad.unpack_dual(tensor).tangent is not None
 
 
-def detached(tensor: Tensor) -> Tensor:
+def detach(tensor: Tensor) -> Tensor:
     """`tensor.detach()`, for where that only saves time: of a batched tensor PyTorch has none."""
     return tensor if is_legacy_batchedtensor(tensor) else tensor.detach()
 
@@ -103,7 +103,7 @@ def with_context(rule: type[Function]) -> Callable[..., Any]:
     return apply
 
 
-def followed_by_forward_mode(jvp: Callable[..., Any]) -> Callable[..., Any]:
+def with_forward_mode(jvp: Callable[..., Any]) -> Callable[..., Any]:
     """A `jvp` of a Function, itself followed by forward mode.
 
     PyTorch turns forward mode off while a jvp runs, for every level: the jvp of a jvp of a jvp is wrong
@@ -128,7 +128,7 @@ def overlaps_itself(tensor: Tensor) -> bool:
     return torch._debug_has_internal_overlap(tensor) != 0
 
 
-def hooked(module: torch.nn.Module) -> bool:
+def has_hooks(module: torch.nn.Module) -> bool:
     """Whether a module has hooks."""
     return any(
         (

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import checks, threads
-from .backend import check_out, run, with_torch_threads
+from .backend import check_overlap, run, with_torch_threads
 from .define import define, like_first
-from .private import detached, followed_by_forward_mode, primals
-from .tensors import alike, array, checked, one_dim, same_device, scale_of, target, wide
+from .private import detach, primals, with_forward_mode
+from .tensors import array, check_out, check_same_device, check_tensor, one_dim, promote, scale_of, wide
 
 # --- made of PyTorch's operations --------------------------------------------------------------------
 # for devices without kernels, and the product for the derivatives of it
@@ -48,7 +48,7 @@ class Cut:
         tops = v.new_full((self.count, *v.shape[1:]), -math.inf).scatter_reduce(0, index, v, "amax")
         return tops.index_select(0, self.segment)
 
-    def centred(self, y: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+    def centre(self, y: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         """v less its mean by the weights y."""
         return v - self.total(y * v) / weight
 
@@ -68,8 +68,8 @@ def vjp_by_scatter(y: Tensor, v: Tensor, offsets: Tensor, dim: int, scale: float
     p, u, cut = leading(y, dim), leading(v, dim), Cut(offsets, y.shape[dim] if y.ndim else 1)
     weight = cut.total(p)
     u, weight = torch.where(weight == 0, 0.0, u), torch.where(weight == 0, 1.0, weight)
-    u = u - detached(cut.total(p * u) / weight)
-    return trailing(scale * p * cut.centred(p, cut.centred(p, u, weight), weight), y, dim)
+    u = u - detach(cut.total(p * u) / weight)
+    return trailing(scale * p * cut.centre(p, cut.centre(p, u, weight), weight), y, dim)
 
 
 # --- on memory ---------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def vjp_on_memory(
         return result.copy_(vjp_by_scatter(y, v, on_device(offsets, y, dim), dim, scale))
     array_of_offsets = checked_offsets(offsets, y, dim)
     if out is not None:
-        check_out(out, ("y", "dy"), y, v)
+        check_overlap(out, ("y", "dy"), y, v)
     run("segment_softmax_vjp", (y, v, result), (dim,), scale=scale, offsets=array_of_offsets)
     return result
 
@@ -126,7 +126,7 @@ class SegmentSoftmax(Function):
         return VJP(y, dy, offsets, *ctx.options), None, None, None
 
     @staticmethod
-    @followed_by_forward_mode
+    @with_forward_mode
     def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
         y, offsets = primals(*ctx.saved_tensors)
         return VJP(y, dx, offsets, *ctx.options)
@@ -149,21 +149,21 @@ VJP = define(
 def offsets_of(offsets: Any, x: Tensor) -> Tensor:
     if not isinstance(offsets, Tensor):
         return torch.as_tensor(offsets, device=x.device)
-    same_device(x, "the tensor", offsets, "offsets")
+    check_same_device(x, "the tensor", offsets, "offsets")
     return offsets
 
 
 def segment_softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
-    x = checked(x, "x")
+    x = check_tensor(x, "x")
     y = SOFTMAX(x, offsets_of(offsets, x), one_dim(axis, x.ndim, "segments"), scale_of(scale, x))
-    return y if out is None else target(out, y, x).copy_(y)
+    return y if out is None else check_out(out, y, x).copy_(y)
 
 
 def segment_product(kind: str, y: Any, v: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
     """The vjp or the jvp: the Jacobian is symmetric."""
-    y, v = alike(("y", "dy" if kind == "vjp" else "dx"), y, v)
+    y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
     options = offsets_of(offsets, y), one_dim(axis, y.ndim, "segments"), scale_of(scale, y)
     if out is None:
         result: Tensor = VJP(y, v, *options)
         return result
-    return vjp_on_memory(y, v, *options, out=target(out, y, y, v))
+    return vjp_on_memory(y, v, *options, out=check_out(out, y, y, v))

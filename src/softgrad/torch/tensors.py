@@ -1,4 +1,4 @@
-"""What a call may be given: the arguments checked, in the form that operations take them."""
+"""Arguments of a call: checks, and the form that operations take."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wide(tensor: Tensor) -> Tensor:
 # --- what a call may be given ------------------------------------------------------------------------
 
 
-def checked(value: Any, name: str) -> Tensor:
+def check_tensor(value: Any, name: str) -> Tensor:
     """A tensor of real numbers; integers become float64."""
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -54,9 +54,9 @@ def checked(value: Any, name: str) -> Tensor:
     )
 
 
-def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
+def promote(names: tuple[str, ...], *values: Any) -> list[Tensor]:
     """The tensors, of one shape, in one dtype: the one PyTorch promotes theirs to."""
-    tensors = [checked(value, name) for value, name in zip(values, names, strict=True)]
+    tensors = [check_tensor(value, name) for value, name in zip(values, names, strict=True)]
     first = tensors[0]
     dtype = first.dtype
     for tensor, name in zip(tensors, names, strict=True):
@@ -65,12 +65,12 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
                 f"{names[0]} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they "
                 f"must be the same, since softgrad does not broadcast: use {name}.expand where that is meant"
             )
-        same_device(tensors[0], names[0], tensor, name)
+        check_same_device(tensors[0], names[0], tensor, name)
         dtype = torch.promote_types(dtype, tensor.dtype)
     return [tensor if tensor.dtype is dtype else tensor.to(dtype) for tensor in tensors]
 
 
-def same_device(first: Tensor, name: str, other: Tensor, name_of_other: str) -> None:
+def check_same_device(first: Tensor, name: str, other: Tensor, name_of_other: str) -> None:
     """Raise for tensors on two devices."""
     if not (first.is_cpu and other.is_cpu) and first.device != other.device:
         raise RuntimeError(
@@ -123,7 +123,7 @@ def scale_of(scale: Any, x: Tensor) -> float:
     return checks.number(scale, numpy_dtype(x.dtype))
 
 
-def summed(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+def sum_keepdims(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The sum along the dims, which stay with length 1; along none of them each number is its own."""
     return tensor.sum(dims, keepdim=True) if dims else tensor  # PyTorch takes () for all
 
@@ -139,7 +139,7 @@ def mask(where: Any, like: Tensor) -> Tensor | None:
             f"where has dtype {where.dtype}; it takes booleans, True for what is there: give where != 0, "
             f"or where == 0 if yours marks what is not"
         )
-    same_device(like, "the tensor", where, "where")
+    check_same_device(like, "the tensor", where, "where")
     if where.shape == like.shape:
         return where
     try:
@@ -155,7 +155,7 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
 
 
-def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
+def check_out(out: Any, like: Tensor, *inputs: Any) -> Tensor:
     """`out`, if it can be written to; what autograd must follow it can't be."""
     if not isinstance(out, Tensor):
         raise TypeError(f"out takes a torch.Tensor, not {type(out).__name__}")
@@ -165,7 +165,7 @@ def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
         raise ValueError(
             f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
         )
-    same_device(like, "the result", out, "out")
+    check_same_device(like, "the result", out, "out")
     if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (out, *inputs)):
         raise RuntimeError(
             "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "
