@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from softgrad import softmax, softmax_double_backward, softmax_jvp, softmax_vjp
-from softgrad.formulas import softmax as formulas
+from softgrad import formulas, softmax, softmax_double_backward, softmax_jvp, softmax_vjp
 from softgrad.testing import (
     Finding,
     again,
@@ -257,7 +256,7 @@ def plain(y, dy, axis=-1):
 
 
 def by_jacobian(y, dy):
-    return formulas.vjp_by_jacobian(y, dy, np)
+    return formulas.softmax_vjp_by_jacobian(y, dy, np)
 
 
 def by_jacobian_of_each_row(y, dy):
@@ -414,7 +413,7 @@ def test_a_right_jvp_passes():
 
 
 def test_a_right_double_backward_passes():
-    check_double_backward(lambda y, dy, v: formulas.double_backward(y, dy, v, np))
+    check_double_backward(lambda y, dy, v: formulas.softmax_double_backward(y, dy, v, np))
 
 
 def test_tight_is_tighter():
@@ -422,7 +421,7 @@ def test_tight_is_tighter():
         (check_vjp, plain),
         (check_jvp, plain),
         (check_forward, plain_softmax),
-        (check_double_backward, lambda y, dy, v: formulas.double_backward(y, dy, v, np)),
+        (check_double_backward, lambda y, dy, v: formulas.softmax_double_backward(y, dy, v, np)),
     ]:
         with pytest.raises(AssertionError):
             check(fn, level="tight")

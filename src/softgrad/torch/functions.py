@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from .. import specs
-from ..checks import Empty
-from ..loss_checks import Reduction
+from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import losses, maps, reductions, segments
-from .alpha import row
+from . import library
 
-ENTMAX = specs.entmax()  # stands for that with any alpha that is learnt
+ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
 
 
-def prepared(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
+def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
     """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
     if not isinstance(input, Tensor):
-        return input  # which is refused where all is checked
+        return input  # refused with the other arguments
     if dtype is not None:
         return input.to(dtype)
-    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and autocast(input.device.type):
+    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and is_autocast(input.device.type):
         return input.float()
     return input
 
 
-def autocast(device: str) -> bool:
-    """Whether it is on; PyTorch refuses to say so of devices that have none, such as "meta"."""
+def is_autocast(device: str) -> bool:
+    """Whether it is on; PyTorch refuses to say so of devices without it, such as "meta"."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
+def create_node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
+    """The call as a node of the graph that `torch.fx` traces."""
+    return input.tracer.create_proxy("call_function", function, (input,), options)
+
+
 def forward(
-    map: Map,
+    spec: Map,
     input: Any,
     dim: Dim,
     dtype: torch.dtype | None,
@@ -43,21 +48,18 @@ def forward(
     scale: Any,
     empty: Empty,
     out: Tensor | None,
-    learnt: Tensor | None,
     reuse_dy: bool,
-) -> Tensor:
-    input = prepared(input, dtype)
-    return maps.forward(
-        map,
-        input,
-        axis=dim,
-        where=where,
-        scale=scale,
-        empty=empty,
-        out=out,
-        learnt=learnt,
-        reuse_dy=reuse_dy,
-    )
+    alpha_tensor: Tensor | None = None,
+) -> Any:
+    """What the functions of the maps have in common."""
+    if isinstance(input, Proxy):
+        options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
+        alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
+        return create_node(
+            globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha
+        )
+    x = convert(input, dtype)
+    return library.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
 def softmax(
@@ -133,12 +135,12 @@ def softmax(
     >>> y = softgrad.torch.softmax(x, where=~x.isnan())
     >>> y
     tensor([[0.0900, 0.2447, 0.6652],
-            [0.2689, 0.7311, 0.0000]], grad_fn=<FastForwardBackward>)
+            [0.2689, 0.7311, 0.0000]], grad_fn=<SoftmaxBackward>)
     >>> torch.autograd.grad(y[:, 0].sum(), x)
     (tensor([[ 0.0819, -0.0220, -0.0599],
             [ 0.1966, -0.1966,  0.0000]]),)
     """
-    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def log_softmax(
@@ -163,7 +165,7 @@ def log_softmax(
     >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
     tensor([-0.6931, -0.6931,    -inf])
     """
-    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def sparsemax(
@@ -188,7 +190,7 @@ def sparsemax(
     >>> softgrad.torch.sparsemax(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.7500, 0.2500, 0.0000])
     """
-    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def entmax(
@@ -229,8 +231,8 @@ def entmax(
                 f"tensor of one float: call entmax for each alpha"
             )
         alpha = alpha.reshape(()) if alpha.ndim else alpha
-        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, alpha, reuse_dy)
-    return forward(row(alpha), input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy, alpha)
+    return forward(library.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def logsumexp(
@@ -255,8 +257,11 @@ def logsumexp(
     >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
     tensor([  0.6931, 100.6931])
     """
-    x = prepared(input, dtype)
-    return reductions.forward(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    if isinstance(input, Proxy):
+        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
+        return create_node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
+    return library.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def entropy(
@@ -280,8 +285,11 @@ def entropy(
     >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
     tensor([0.6931, 0.0000])
     """
-    x = prepared(input, dtype)
-    return reductions.forward(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    if isinstance(input, Proxy):
+        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
+        return create_node(entropy, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
+    return library.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def cross_entropy(
@@ -325,7 +333,9 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    return losses.cross_entropy(prepared(input, None, as_loss=True), target, axis=dim, **options)
+    if isinstance(input, Proxy):
+        return create_node(cross_entropy, input, target=target, dim=dim, **options)
+    return library.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
 
 
 def segment_softmax(
@@ -343,4 +353,6 @@ def segment_softmax(
     >>> softgrad.torch.segment_softmax(torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0, 2, 3]))
     tensor([0.5000, 0.5000, 1.0000])
     """
-    return segments.softmax(prepared(input, dtype), offsets, axis=dim, scale=scale, out=None)
+    if isinstance(input, Proxy):
+        return create_node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, scale=scale)
+    return library.segment_softmax(convert(input, dtype), offsets, axis=dim, scale=scale, out=None)

@@ -36,7 +36,11 @@ class Softmax(torch.nn.Module):
         super().__init__()
         checks.choice(empty)
         self.dim = dim
-        self.scale = scale
+        self.scale: float | Tensor
+        if isinstance(scale, Tensor) and not isinstance(scale, torch.nn.Parameter):
+            self.register_buffer("scale", scale)
+        else:
+            self.scale = scale
         self.empty: Empty = empty
         self.reuse_dy = reuse_dy
 
@@ -56,10 +60,7 @@ class Softmax(torch.nn.Module):
 class LogSoftmax(Softmax):
     """`softgrad.torch.log_softmax` as a module; it takes the place of `torch.nn.LogSoftmax`.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------
@@ -75,10 +76,7 @@ class LogSoftmax(Softmax):
 class Sparsemax(Softmax):
     """`softgrad.torch.sparsemax` as a module.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------
