@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softgrad.testing import again, cases, measures, mutants, oracle
+from softgrad.testing import again, cases, errors, mutants, oracle
 from softgrad.testing.checks import CHECKS
 
 # With one element every gradient is 0, and so are most wrong ones.
@@ -69,9 +69,9 @@ def can_tell(check, mutant, dtype, n):
     if mutant == "softmax of y" and check == "adjoint":  # as n grows that is the mean of v∘(u − mean)
         return n < 1000
     if mutant == "times 1.01":
-        return check == "adjoint" or measures.eps(dtype) < 0.005
+        return check == "adjoint" or errors.eps(dtype) < 0.005
     drowned = mutant == "last forgotten" and check != "contract"
-    return not drowned or n * measures.eps(dtype) < 1 / 16
+    return not drowned or n * errors.eps(dtype) < 1 / 16
 
 
 def accepts(what, check, fn, dtype, n, axis=None):
@@ -108,12 +108,6 @@ def test_too_large_by_1_percent_everywhere():
             case = again("vjp", "average", level=level, dtype=dtype, n=50)
             assert not case.verdict(mutants.MUTANTS["times 1.01"]).passed
             assert case.verdict(rounded_oracle).passed
-
-
-def test_each_mutant_is_rejected_by_a_check_that_does_not_know_the_formula():
-    """That the oracle has the same mistake is ruled out by the derivative of the forward."""
-    exempt = {mutant for check, mutant in CANNOT_TELL if check == "adjoint"}
-    assert exempt == {"narrow", "mean in one part"}
 
 
 @pytest.mark.parametrize("mutant", ["zeros", "mean not weighted"])

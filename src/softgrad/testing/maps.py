@@ -1,17 +1,3 @@
-"""The maps that can be tested: a page for each."""
+"""operations.py by its old name."""  # alias until the merge
 
-from __future__ import annotations
-
-from . import log_softmax, softmax, sparse
-from .operations import Operation, What
-
-OPERATIONS: dict[tuple[str, str], Operation] = {
-    (row.map, row.what): row for page in (softmax, log_softmax, sparse) for row in page.OPERATIONS
-}
-
-
-def operation(map: str, what: What) -> Operation:
-    if (map, what) not in OPERATIONS:
-        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS)
-        raise ValueError(f"{what!r} of {map!r} is not tested: give one of {known}")
-    return OPERATIONS[map, what]
+from .operations import *  # noqa: F403
