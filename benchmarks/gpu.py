@@ -36,7 +36,7 @@ from softgrad.bench.compare import Comparison, Record, message
 from softgrad.bench.report import as_json, library
 from softgrad.commands import machine
 from softgrad.specs import MAPS
-from softgrad.testing import judging
+from softgrad.testing import verdicts
 
 FILL = 1 << 28  # elements that fill the chip
 LENGTHS = tuple(1 << k for k in range(5, 19))
@@ -146,13 +146,13 @@ def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
 # --- one case ------------------------------------------------------------------------------------------
 
 
-def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
+def verdict(case: Case, given: Tensors, result: Any) -> verdicts.Verdict:
     """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
     reference = some.reference(tuple(array(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return judging.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
+    return verdicts.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
 
 
 def array(tensor: torch.Tensor) -> Any:

@@ -134,7 +134,7 @@ def test_other_libraries_take_the_same_arrays():
                     ready = implementations.ready(name, into, case, arguments)
                     results = ready.result()
                     assert [r.shape for r in results] == [shape] * len(judge.exact)
-                    verdict = compare.judging.compared(judge, tuple(map(case.rows, results)))
+                    verdict = compare.verdicts.compared(judge, tuple(map(case.rows, results)))
                     assert verdict.passed, (op, dtype, name, into, verdict)
                     assert 0 <= ready.peak() < 2**20  # softgrad's scratch memory is at most that
     ways = implementations.destinations("torch", CASE)

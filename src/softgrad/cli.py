@@ -100,7 +100,7 @@ def reproduce(
 ) -> None:
     """Compare three ways to a softmax layer's gradient: are they equal, how long, how much memory?"""
     from .bench import reproduce as article
-    from .commands.report import deliver, show, write_whole
+    from .commands.report import deliver, write_whole
 
     size, most = batch * features, article.LARGEST_INPUT
     if size > most:
@@ -113,7 +113,7 @@ def reproduce(
         from .bench.plot import experiment
 
         write_whole(plot, experiment(report, plot.suffix.lower().lstrip(".")))
-    deliver(lambda: show(article.parts(report)), article.as_json(report), json)
+    deliver(article.parts(report), article.as_json(report), json)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -197,7 +197,6 @@ def verify(
     from .commands.progress import Bar
     from .commands.report import deliver, write_whole
     from .verify import report as reports
-    from .verify.page import as_html
     from .verify.run import Settings, run
     from .verify.target import Unusable
 
@@ -225,8 +224,8 @@ def verify(
     except Unusable as error:
         raise UsageError(str(error)) from None
     if html is not None:
-        write_whole(html, as_html(verdict).encode())
-    deliver(lambda: reports.show(verdict, Console()), reports.as_json(verdict), json)
+        write_whole(html, reports.as_html(verdict).encode())
+    deliver(reports.parts(verdict, whole=False), reports.as_json(verdict), json)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -298,7 +297,7 @@ def bench(
 
     from .bench import cases, compare, report
     from .commands.progress import Bar
-    from .commands.report import as_page, deliver, show, write_whole
+    from .commands.report import as_page, deliver, write_whole
 
     if device == "cuda" and (reason := compare.no_cuda()):
         raise typer.BadParameter(reason, param_hint="'--device'")
@@ -322,7 +321,7 @@ def bench(
     parts = report.parts(comparison, figures)
     if html is not None:
         write_whole(html, as_page("softgrad bench", parts).encode())
-    deliver(lambda: show(parts), report.as_json(comparison), json)
+    deliver(parts, report.as_json(comparison), json)
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:

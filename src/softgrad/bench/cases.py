@@ -13,8 +13,8 @@ import numpy as np
 from ..checks import Array
 from ..commands.units import BYTES, with_unit
 from ..specs import MAPS
-from ..testing import judging
-from ..testing.maps import operation
+from ..testing import verdicts
+from ..testing.operations import operation
 from ..testing.options import dtype_of
 from ..verify.peers import softgrads
 from . import memory
@@ -92,13 +92,13 @@ class Case:
         places = np.linspace(0, outer - 1, count).round().astype(int)
         return np.stack([last[np.unravel_index(place, last.shape[:-1])] for place in places])
 
-    def reference(self, arguments: Arrays) -> judging.Case:
+    def reference(self, arguments: Arrays) -> verdicts.Case:
         """These rows of the arguments, with the exact results."""
         given = operation(self.map, self.what)
         rows = tuple(map(self.rows, arguments))
         exact = given.exact(*rows)
         allowed = given.allowed("sound", rows, exact)
-        return judging.Case(given, "sound", judging.within, rows, exact, allowed, ("",) * len(rows[0]))
+        return verdicts.Case(given, "sound", verdicts.within, rows, exact, allowed, ("",) * len(rows[0]))
 
 
 def product(

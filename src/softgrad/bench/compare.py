@@ -18,7 +18,7 @@ import numpy as np
 from .. import testing
 from ..commands import machine
 from ..commands.progress import Bar
-from ..testing import judging
+from ..testing import verdicts
 from ..verify import load, peers
 from . import implementations, limits, memory, timing
 from .cases import OPS, Arrays, Case
@@ -154,7 +154,7 @@ def prepare(
     return timed, left_out
 
 
-def try_once(record: Record, case: Case, arguments: Arrays, reference: judging.Case, gate: Gate) -> Ready:
+def try_once(record: Record, case: Case, arguments: Arrays, reference: verdicts.Case, gate: Gate) -> Ready:
     """The implementation, once called: its result is right, and it takes not too long."""
     if reason := gate(record.implementation, case.op, case.dtype, case.device):
         raise LeftOut(reason)
@@ -168,7 +168,7 @@ def try_once(record: Record, case: Case, arguments: Arrays, reference: judging.C
         raise LeftOut(message(error)) from None
     if seconds > LONGEST:
         raise LeftOut(f"a call takes {seconds:.1f} s; up to {LONGEST:g} s is measured")
-    verdict = judging.compared(reference, tuple(map(case.rows, ready.result())))
+    verdict = verdicts.compared(reference, tuple(map(case.rows, ready.result())))
     record.error_eps = verdict.eps
     if not verdict.passed:
         raise LeftOut(f"not sound: off by {verdict.worst:.3g} times what is allowed on these arrays")

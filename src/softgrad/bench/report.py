@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ..commands import report
 from ..commands.units import BYTES, SECONDS, digits, unit_of, with_unit
-from ..testing.maps import operation
+from ..testing.operations import operation
 from .cases import OPS
 from .compare import DISTURBED, NOISY, Comparison, Record
 from .implementations import INTO, NEW

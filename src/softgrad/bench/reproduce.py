@@ -21,9 +21,8 @@ from ..commands import machine
 from ..commands import report as reports
 from ..commands.progress import Bar
 from ..commands.units import BYTES, SECONDS, digits, with_unit
-from ..testing import judging, oracle
-from ..testing.measures import eps, norm
-from ..testing.softmax import slope
+from ..testing import oracle, verdicts
+from ..testing.errors import eps, norm
 from ..verify import convert
 from ..verify.peers import softgrads
 from . import implementations, memory, timing
@@ -175,7 +174,7 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
         references[AUTOGRAD] = case.reference((its_y, dy))
     results = {name: way.result()[0] for name, way in ready.items()}
     errors = {
-        name: judging.compared(reference, (case.rows(results[name]),)).eps
+        name: verdicts.compared(reference, (case.rows(results[name]),)).eps
         for name, reference in references.items()
     }
 
@@ -207,7 +206,7 @@ def check(x: Array, y: Array, dy: Array, results: Mapping[str, Array]) -> Check:
     if AUTOGRAD in results:
         judge, other = f"PyTorch {memory.torch_if_installed().__version__} autograd", results[AUTOGRAD]
     else:
-        judge, other = "the complex-step derivative", slope(oracle.softmax(x), dy)
+        judge, other = "the complex-step derivative", oracle.softmax_jvp_by_complex_step(x, dy)
     ours, other, y, dy = (a.astype(np.float64) for a in (results[SOFTGRAD], other, y, dy))
     beside = norm(y * dy)
     difference = float((norm(ours - other) / np.where(beside == 0, 1, beside)).max() / eps(x.dtype))

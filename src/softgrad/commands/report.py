@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -94,20 +94,15 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(parts: Parts) -> None:
-    """On the terminal; text that is not to be wrapped, as code, stays in its lines."""
-    console = Console()
-    for part in parts:
-        if not isinstance(part, Figure):
-            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-
-
-def deliver(show: Callable[[], None], content: str, json: Path | None) -> None:
-    """Show the report, and write `content` to the file; to standard output it goes alone."""
+def deliver(parts: Parts, content: str, json: Path | None) -> None:
+    """Print the report, and write `content` to the file; to standard output it goes alone."""
     if str(json) == "-":
         sys.stdout.write(content)
         return
-    show()
+    console = Console()
+    for part in parts:
+        if not isinstance(part, Figure):  # text that is not to be wrapped, as code, stays in its lines
+            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     if json is not None:
         write_whole(json, content.encode())
 
