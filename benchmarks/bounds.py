@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import Any
 
 Record = dict[str, Any]
@@ -29,11 +28,6 @@ class Bound:
     def missed(self) -> list[str]:
         sign, asked = (1 if "≥" in self.asked else -1), float(self.asked.split()[-1])
         return [f"{name}: {v:.3g}" for name, v in self.values.items() if not sign * v >= sign * asked]
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    logarithms = [math.log(value) for value in values]
-    return math.exp(sum(logarithms) / len(logarithms))
 
 
 def shape_of(r: Record) -> str:

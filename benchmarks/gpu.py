@@ -200,7 +200,8 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
             replays[name] = replay(call, given)
         except Exception as failure:  # a peer may refuse a shape
             record.left_out = message(failure)
-    samples = in_turns(replays)
+    samples = timing.in_turns(replays, rounds=SAMPLES + 2, fewest=SAMPLES + 2)
+    samples = {name: own[2:] for name, own in samples.items()}  # the first two warm up
     share = sum(ARRAYS[case.what]) / 2  # copies that move as much
     limit = [share * s for s in samples.pop("copy")]
     for name, own in samples.items():
@@ -211,17 +212,6 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
         if "softgrad" in samples:
             record.ratio = timing.spread(timing.ratios(own, samples["softgrad"]))
     return list(found.values())
-
-
-def in_turns(replays: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {name: [] for name in replays}
-    for turn in range(SAMPLES + 2):
-        names = list(replays)[:: 1 if turn % 2 else -1]
-        for name in names:
-            seconds = replays[name]()
-            if turn > 1:  # the first two warm up
-                samples[name].append(seconds)
-    return samples
 
 
 def launch() -> dict[str, float]:

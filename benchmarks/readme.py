@@ -16,9 +16,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-from bounds import bounds, geometric_mean, ratio, shape_of
+from bounds import bounds, ratio, shape_of
 
 from softgrad.commands.units import SECONDS, with_unit
 
