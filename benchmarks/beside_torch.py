@@ -79,7 +79,7 @@ def most_memory() -> int:
 
 
 def memory_of(name: str) -> int:
-    """Bytes of a call beyond the logits and what else was there before it."""
+    """Bytes of a call beyond those in use before it, the logits among them."""
     cross_entropy_calls(2)[name]()
     call = cross_entropy_calls(CLASSES[0])[name]
     before = most_memory()

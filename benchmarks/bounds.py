@@ -14,7 +14,7 @@ NOISE = 0.05  # what two equal calls may differ by
 
 @dataclass(frozen=True)
 class Bound:
-    """What is asked of each cell, or of their geometric mean, and what was measured."""
+    """A bound on each cell, or on their geometric mean, and the measured values."""
 
     name: str
     asked: str  # "≥ 0.9", "mean ≥ 1.5"
@@ -50,7 +50,7 @@ def of_limit(r: Record) -> float:
 
 
 def bounds(records: list[Record]) -> list[Bound]:
-    """All bounds of which the records have a cell."""
+    """All bounds with a cell in the records."""
 
     def part(name: str, peer: str = "", **what: Any) -> list[Record]:
         cells = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]

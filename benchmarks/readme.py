@@ -177,7 +177,7 @@ def by_dtype(cells: dict[tuple[str, str], str]) -> str:
 
 
 def bounds_table(runs: Runs) -> str:
-    """The bounds, and what was measured."""
+    """Each bound, and its worst cell."""
     lines = []
     for b in bounds(runs["grid"]["records"]):
         where = "" if "mean" in b.asked else f": {len(b.missed)} of {len(b.values)}"

@@ -18,13 +18,13 @@ STOPPED = 130
 
 
 class OneLine(typer.core.TyperGroup):
-    """Errors in what was typed take one line."""
+    """Commands whose errors take one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         options["standalone_mode"] = False
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # of what the terminal's encoding lacks
+                stream.reconfigure(errors="replace")  # signs that the terminal's encoding lacks
         try:
             code = super().main(*args, **options) or 0
             if code == STOPPED:
@@ -32,7 +32,7 @@ class OneLine(typer.core.TyperGroup):
             sys.stdout.flush()
             sys.exit(code)
         except UsageError as error:
-            if message := " ".join(error.format_message().split()):  # without arguments there is help alone
+            if message := " ".join(error.format_message().split()):  # there is none where help was printed
                 print(f"softgrad: {message}", file=sys.stderr)
             sys.exit(2)
         except (typer.Abort, KeyboardInterrupt):
@@ -231,7 +231,7 @@ def verify(
 
 
 def league_table(settings: Any, map: str | None, what: str | None) -> bool:
-    """Write the league table of a map, or of all, and of what is computed, or all: whether all are sound."""
+    """Write the league table of one map or all, and one function or all; whether all are sound."""
     from .commands.progress import Bar
     from .commands.report import write_whole
     from .specs import MAPS
@@ -325,7 +325,7 @@ def bench(
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:
-    """The result of `make`; what it refuses is an error of the option of this name."""
+    """The result of `make`; its ValueError becomes that of the option of this name."""
     try:
         return make(*given)
     except ValueError as error:

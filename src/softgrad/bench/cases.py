@@ -29,8 +29,8 @@ OPS: dict[str, tuple[str, Any]] = {
     for what in ARRAYS
 }
 
-COMPARED = 2**16  # elements, in whole rows, that are compared with the exact result
-AT_ONCE = 16  # arrays in memory at once, at most, with what the implementations hold at their peaks
+COMPARED = 2**16  # elements, in whole rows, to compare with the exact result
+AT_ONCE = 16  # arrays in memory at once, at most, the peaks of the implementations included
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Case:
 
     @property
     def moved(self) -> int:
-        """The bytes that have to be read or written, once each."""
+        """Bytes to read or write, each once."""
         return self.nbytes * sum(ARRAYS[self.what])
 
     @property

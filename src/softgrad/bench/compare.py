@@ -1,7 +1,7 @@
-"""Implementations side by side and beside the machine's limit: what `softgrad bench` runs.
+"""The run of `softgrad bench`: implementations side by side, and beside the machine's limit.
 
-One is timed only after the checks of `softgrad verify` found it sound, and after its results for the very
-arrays that are timed were compared with the exact ones.  All of a case, and the limit, are timed in turns.
+Before an implementation is timed, it passes the checks of `softgrad verify`, and its results for the timed
+arrays are compared with the exact ones.  All implementations of a case, and the limit, are timed in turns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .timing import Spread
 
 LONGEST = 2.0  # seconds that a call may take
 PAUSE = 0.003  # seconds between samples of more than one thread
-NOISY = 0.2  # quartiles that are so far apart, beside the median, tell nothing
+NOISY = 0.2  # quartiles this far apart, beside the median, prove nothing
 DISTURBED = 0.2  # processors that others kept busy
 VERIFIED = 512  # the longest row that an implementation is verified on
 VERIFIED_QUICKLY = 5  # with --quick, and compiled for each length
@@ -38,13 +38,13 @@ FULL: dict[str, Any] = {"rounds": 51, "fewest": 9, "budget": 4.0}
 
 @dataclass
 class Record(Case):
-    """One implementation on one case.  What is None was not measured, and `left_out` says why."""
+    """One implementation on one case.  None: not measured, for the reason `left_out`."""
 
     implementation: str = "softgrad"
     into: str = NEW  # NEW, OUT or OVER
     seconds: Spread | None = None
     ratio: Spread | None = None  # its time beside softgrad's into the like
-    bytes: int = 0  # that have to be moved
+    bytes: int = 0  # to move
     limit_seconds: Spread | None = None  # the machine's time for that
     limit_ratio: Spread | None = None  # the limit's time beside its own: 1 is as fast as memory
     peak_bytes: int | None = None
@@ -59,7 +59,7 @@ class Record(Case):
 
     @property
     def limit(self) -> str:
-        """Which limit it is beside: what writes to a new array is beside what writes to a ready one."""
+        """The name of its limit; a call into a new array has the limit of one into a ready array."""
         return OVER if self.into == OVER else OUT
 
 
@@ -68,7 +68,7 @@ class Comparison:
     environment: dict[str, str | int]
     quick: bool
     records: list[Record] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)  # implementations that are not here, and why
+    absent: dict[str, str] = field(default_factory=dict)  # missing implementations, and why
 
 
 Gate = Callable[[str, str, str, str], str]
@@ -84,7 +84,7 @@ def run(
     gate = functools.cache(functools.partial(objection, quick))
     libraries = {peers.PEERS[name].arrays for name in names}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of overflows in what others compute, and of what compilers think
+        warnings.simplefilter("ignore")  # overflows of other libraries, and remarks of compilers
         for number in dict.fromkeys(case.threads for case in cases):
             with thread_limits(number, libraries):
                 for case in cases:
@@ -128,7 +128,7 @@ def message(error: Exception) -> str:
 
 
 def measure(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
-    """The records of a case: those that were timed first, then those that were left out."""
+    """The records of a case: first the timed ones, then those left out."""
     arguments = case.arguments()
     timed, left_out = prepare(case, arguments, names, gate)
     bar.part(0, case.name)

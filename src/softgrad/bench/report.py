@@ -1,4 +1,4 @@
-"""What `softgrad bench` says: tables for people, JSON for programs."""
+"""The report of `softgrad bench`: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def series(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
 
 @dataclass
 class ResultTable:
-    """The table of records of one function, dtype and number of threads; if there is room, with quartiles."""
+    """Records of one function, dtype and number of threads; on a wide terminal with quartiles."""
 
     title: str
     records: list[Record]
@@ -106,7 +106,7 @@ class ResultTable:
 
 
 def cells(record: Record) -> list[str]:
-    """Time, quartiles, ratio, share of the limit, memory and error; "" is what was not measured."""
+    """Time, quartiles, ratio, share of the limit, memory and error; "" where not measured."""
     if record.seconds is None or record.limit_ratio is None:
         return [""] * 6
     error = record.error_eps

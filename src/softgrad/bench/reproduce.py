@@ -1,8 +1,8 @@
 """The article's experiment: three ways to the gradient of a softmax layer, and three questions.
 
-Given what the layer put out and ∂L/∂output, ∂L/∂input by the dense Jacobian and a product, by the closed
-form, and by `softgrad.softmax_vjp`: are the ways equal, are they what autograd finds, and what does each
-cost?  The ways are implementations of `softgrad bench`, on the article's arrays, with one thread.
+Given the layer's output and ∂L/∂output, ∂L/∂input by the dense Jacobian and a product, by the closed form,
+and by `softgrad.softmax_vjp`: are the ways equal, does autograd agree, and what does each cost?  The ways are
+implementations of `softgrad bench`, on the article's arrays, with one thread.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Settings:
 
 @dataclass
 class Way:
-    """What was measured of one way."""
+    """One way at the experiment's size."""
 
     name: str
     error_eps: float
@@ -140,7 +140,7 @@ def inputs(settings: Settings, n: int) -> Arrays:
 
 
 def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str, Ready], dict[str, str]]:
-    """Those of the ways that can be taken, and why others cannot."""
+    """The ways ready to call, and the reasons of those left out."""
     ready, left_out = {}, {}
     for name in names:
         try:
