@@ -112,7 +112,7 @@ def reproduce(
     if plot is not None:
         from .bench.plot import experiment
 
-        write_whole(plot, experiment(report, plot.suffix.lower().lstrip(".")))
+        write_whole(plot, experiment(report, plot.suffix))
     deliver(article.parts(report), article.as_json(report), json)
     if not report.passed:
         raise typer.Exit(1)
@@ -311,17 +311,15 @@ def bench(
     every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
     with Bar(len(every)) as bar:
         comparison = compare.run(every, names, absent, quick, bar)
-    figures = {}
-    if plot is not None or html is not None:
-        from .bench import plot as plots
+    if plot is not None:
+        from .bench.plot import picture
 
-        figures = plots.figures(comparison)
-        if plot is not None:
-            write_whole(plot, plots.picture(comparison, plot.suffix.lower().lstrip(".")))
-    parts = report.parts(comparison, figures)
+        write_whole(plot, picture(comparison, plot.suffix))
     if html is not None:
-        write_whole(html, as_page("softgrad bench", parts).encode())
-    deliver(parts, report.as_json(comparison), json)
+        from .bench.plot import figures
+
+        write_whole(html, as_page("softgrad bench", report.parts(comparison, figures(comparison))).encode())
+    deliver(report.parts(comparison), report.as_json(comparison), json)
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:

@@ -71,7 +71,8 @@ def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> Non
 
 
 def save(figure: Any, form: str, **options: Any) -> bytes:
-    """The bytes of a PNG or SVG file, the same for the same figure."""
+    """The bytes of a PNG or SVG file (`form` is its suffix), the same for the same figure."""
+    form = form.lower().lstrip(".")
     with matplotlib.rc_context(FIXED):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None, **options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -163,11 +164,11 @@ def environment(versions: dict[str, str | int]) -> Text:
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-def parts(comparison: Comparison, figures: dict[str, report.Figure] | None = None) -> report.Parts:
-    """The report; of `figures`, each comes before the table of its title."""
+def parts(comparison: Comparison, figures: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+    """The report; of `figures`, for a page, each comes before the table of its title."""
     tables: list[Any] = []
     for title, records in series(comparison.records):
-        tables += [figure] if (figure := (figures or {}).get(title)) else []
+        tables += [figures[title]] if title in figures else []
         tables.append(ResultTable(title, records))
     return [
         *tables,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich.console import ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
@@ -278,7 +279,7 @@ def answers(report: Report) -> list[str]:
     return lines
 
 
-def parts(report: Report) -> reports.Parts:
+def parts(report: Report) -> list[ConsoleRenderable]:
     return [table(report), *map(Text, answers(report)), environment(report.environment)]
 
 
