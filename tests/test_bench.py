@@ -340,6 +340,8 @@ def test_the_page_needs_nothing_beside_itself(written):
     assert links.open.count("svg") == 2
     assert page.count("<pre>") == 2
     assert "softmax_vjp, float32, 1 thread" in page
+    assert "softgrad, out=" in page
+    assert "quartiles" in page
     assert "prefers-color-scheme: dark" in page
 
 
