@@ -18,7 +18,7 @@ from records import as_text
 
 from softgrad.commands import machine
 from softgrad.commands.progress import Bar
-from softgrad.testing import cases, measures
+from softgrad.testing import cases, errors
 from softgrad.verify import load, peers
 
 HERE = Path(__file__).parent
@@ -30,8 +30,8 @@ LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 def forward_errors(y: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The error of each row in ulp, and which are missed."""
     y = y.astype(dtype)
-    ulps = measures.ulps(y, cases.exact_softmax(n, dtype))
-    missed = ulps.max(axis=-1) > measures.forward_bound(dtype)
+    ulps = errors.ulps(y, cases.exact_softmax(n, dtype))
+    missed = ulps.max(axis=-1) > errors.forward_bound(dtype)
     # where y is finite and `ulps` is not, y should be below the normal numbers: missed, but not by ulps
     return np.where(np.isfinite(y.astype(float)) & ~np.isfinite(ulps), 0, ulps).max(axis=-1), missed
 
@@ -40,8 +40,8 @@ def vjp_errors(dx: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.
     """The error of each row in eps·(|dx*| + y·D), NaN where dx* is 0 throughout; and which are missed."""
     y, exact = cases.weights(n, dtype), cases.exact_vjp(n, dtype)
     dx = dx.astype(dtype)
-    errors = measures.product_error(dx, y, exact)
-    return np.where((exact == 0).all(axis=1), np.nan, errors), measures.product_miss(dx, y, exact) > 1
+    sizes = np.where((exact == 0).all(axis=1), np.nan, errors.product_error(dx, y, exact))
+    return sizes, errors.product_miss(dx, y, exact) > 1
 
 
 ERRORS = {
@@ -63,8 +63,8 @@ def record(operation: str, dtype: np.dtype, library: str, lengths: tuple[int, ..
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # overflows of the others
         results = [errors_of(function(*arguments(what, n, dtype)), n, dtype) for n in lengths]
-    errors, missed = (np.concatenate(parts) for parts in zip(*results, strict=True))
-    worst = float(np.nanmax(errors.astype(float)))
+    sizes, missed = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    worst = float(np.nanmax(sizes.astype(float)))
     return {
         "operation": operation,
         "dtype": dtype.name,

@@ -2,28 +2,26 @@
 
     python benchmarks/beside_torch.py [cross_entropy] [segments]
 
-cross_entropy: loss and ∂L/∂x of 2048 rows of 32,000 classes, PyTorch through autograd; and the most memory at
-once, of a process of its own for each.  segments: softmax and vjp of a million rows in 100,000 segments,
-beside scatter_reduce, index_add and indexing, as usually written; PyTorch has the segment of each row ready
-made, softgrad the offsets, which it checks each time.  All is float32, timed in turns.
+cross_entropy: loss and ∂L/∂x of 2048 rows of 32,000 classes, PyTorch through autograd; time and peak memory.
+segments: softmax and vjp of a million rows in 100,000 segments, beside scatter_reduce, index_add and
+indexing, as usually written; PyTorch has the segment of each row ready made, softgrad the offsets, which it
+checks each time.  All is float32, timed in turns.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-import multiprocessing
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import softgrad
-from softgrad.bench import timing
+from softgrad.bench import memory, timing
 from softgrad.commands.units import BYTES, SECONDS, with_unit
+
+torch = memory.torch_if_installed()
 
 CLASSES = 2048, 32000
 ROWS, SEGMENTS = 1_000_000, 100_000
@@ -47,11 +45,11 @@ def compare(what: str, calls: Calls, threads: int = 1, **options: Any) -> None:
 # --- cross-entropy -----------------------------------------------------------------------------------
 
 
-def cross_entropy_calls(rows: int) -> Calls:
-    """For each way the call that gives the gradient."""
+def cross_entropy() -> None:
+    """The calls that give the gradient, their memory and their time."""
     random = np.random.default_rng(0)
-    x = random.standard_normal((rows, CLASSES[1]), np.float32)
-    target = random.integers(0, CLASSES[1], rows)
+    x, out = random.standard_normal(CLASSES, np.float32), np.zeros(CLASSES, np.float32)
+    target = random.integers(0, CLASSES[1], CLASSES[0])
     leaf, classes = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target)
 
     def pytorch() -> Any:
@@ -62,43 +60,19 @@ def cross_entropy_calls(rows: int) -> Calls:
     def ours(out: Array | None = None) -> Any:
         return softgrad.cross_entropy_with_vjp(x, target, out=out)[1]()
 
-    ready = functools.cache(lambda: np.empty_like(x))
+    expected = pytorch()
+    error = np.linalg.norm(ours() - expected) / np.linalg.norm(expected)
+    assert error < 1e-5, error
     # over the logits comes last: it leaves others there, of the same shape, which cost the same
-    return {
+    calls = {
         "PyTorch": pytorch,
         "softgrad": ours,
-        "softgrad, out=": lambda: ours(ready()),
+        "softgrad, out=": lambda: ours(out),
         "softgrad, out=x": lambda: ours(x),
     }
-
-
-def most_memory() -> int:
-    """The most bytes that this process had in memory at once (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    return int(line.split()[1]) * 1024
-
-
-def memory_of(name: str) -> int:
-    """Bytes of a call beyond the logits and what else was there before it."""
-    cross_entropy_calls(2)[name]()
-    call = cross_entropy_calls(CLASSES[0])[name]
-    before = most_memory()
-    call()
-    return most_memory() - before
-
-
-def cross_entropy() -> None:
-    calls = cross_entropy_calls(CLASSES[0])
-    expected = calls["PyTorch"]()
-    error = np.linalg.norm(calls["softgrad"]() - expected) / np.linalg.norm(expected)
-    assert error < 1e-5, error
-    if sys.platform == "linux":
-        spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as processes:
-            memory = dict(zip(calls, processes.map(memory_of, calls), strict=True))
-        for name, used in memory.items():
-            share = used / memory["PyTorch"]
-            print(f"{name:16} {with_unit(used, BYTES):>8} beyond the logits, {share:.2f} of PyTorch's")
+    for name, call in calls.items():
+        peak = memory.peak_of_torch(call) if name == "PyTorch" else memory.peak(call)
+        print(f"cross_entropy {name:16} {with_unit(peak, BYTES):>8} at its peak, beyond the logits")
     for threads in (1, 2):
         compare("cross_entropy", calls, threads, rounds=9, budget=6.0)
 
@@ -137,21 +111,19 @@ def segments() -> None:
             x, dy = np.random.default_rng(1).standard_normal((2, *shape), dtype=np.float32)
             y = softgrad.segment_softmax(x, offsets)
             tensors = [torch.from_numpy(a) for a in (x, y, dy)]
-            for op, ours, theirs in (
-                (
-                    "softmax",
-                    functools.partial(softgrad.segment_softmax, x, offsets),
-                    functools.partial(softmax_by_torch, tensors[0], index),
-                ),
-                (
-                    "vjp",
-                    functools.partial(softgrad.segment_softmax_vjp, y, dy, offsets),
-                    functools.partial(vjp_by_torch, *tensors[1:], index),
-                ),
-            ):
-                assert np.abs(ours() - theirs().numpy()).max() < 1e-5
-                width = "" if len(shape) == 1 else f" × {shape[1]}"
-                compare(f"{op}, {kind}{width}", {"softgrad": ours, "PyTorch": theirs}, budget=1.5)
+            ours = {
+                "softmax": functools.partial(softgrad.segment_softmax, x, offsets),
+                "vjp": functools.partial(softgrad.segment_softmax_vjp, y, dy, offsets),
+            }
+            theirs = {
+                "softmax": functools.partial(softmax_by_torch, tensors[0], index),
+                "vjp": functools.partial(vjp_by_torch, *tensors[1:], index),
+            }
+            width = "" if len(shape) == 1 else f" × {shape[1]}"
+            for op in ours:
+                assert np.abs(ours[op]() - theirs[op]().numpy()).max() < 1e-5
+                calls = {"softgrad": ours[op], "PyTorch": theirs[op]}
+                compare(f"{op}, {kind}{width}", calls, budget=1.5)
 
 
 PARTS = {"cross_entropy": cross_entropy, "segments": segments}

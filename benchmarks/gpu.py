@@ -36,7 +36,7 @@ from softgrad.bench.compare import Comparison, Record, message
 from softgrad.bench.report import as_json, library
 from softgrad.commands import machine
 from softgrad.specs import MAPS
-from softgrad.testing import judging
+from softgrad.testing import verdicts
 
 FILL = 1 << 28  # elements that fill the chip
 LENGTHS = tuple(1 << k for k in range(5, 19))
@@ -146,13 +146,13 @@ def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
 # --- one case ------------------------------------------------------------------------------------------
 
 
-def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
+def verdict(case: Case, given: Tensors, result: Any) -> verdicts.Verdict:
     """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
     reference = some.reference(tuple(array(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return judging.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
+    return verdicts.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
 
 
 def array(tensor: torch.Tensor) -> Any:
@@ -200,7 +200,8 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
             replays[name] = replay(call, given)
         except Exception as failure:  # a peer may refuse a shape
             record.left_out = message(failure)
-    samples = in_turns(replays)
+    samples = timing.in_turns(replays, rounds=SAMPLES + 2, fewest=SAMPLES + 2)
+    samples = {name: own[2:] for name, own in samples.items()}  # the first two warm up
     share = sum(ARRAYS[case.what]) / 2  # copies that move as much
     limit = [share * s for s in samples.pop("copy")]
     for name, own in samples.items():
@@ -211,17 +212,6 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
         if "softgrad" in samples:
             record.ratio = timing.spread(timing.ratios(own, samples["softgrad"]))
     return list(found.values())
-
-
-def in_turns(replays: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {name: [] for name in replays}
-    for turn in range(SAMPLES + 2):
-        names = list(replays)[:: 1 if turn % 2 else -1]
-        for name in names:
-            seconds = replays[name]()
-            if turn > 1:  # the first two warm up
-                samples[name].append(seconds)
-    return samples
 
 
 def launch() -> dict[str, float]:

@@ -6,11 +6,11 @@
 
 A selection is written only with --json FILE.
 
-What is compared runs in turns, each sample after a call of the same kind that is not timed; a record has the
-medians.  softgrad and PyTorch write into memory that is ready; NumPy's closed form has all its temporaries.
-A cell that misses a bound is measured again for four times as long, and the second result counts.  With two
-threads PyTorch has a process of its own, since its waiting threads keep the second core busy; the processes
-take turns.
+Calls run in turns, each sample after a call of the same kind that is not timed; a record has the medians.
+softgrad and PyTorch write into memory that is ready; NumPy's closed form has all its temporaries.  A cell
+that misses a bound is measured again for four times as long, and the second result counts.  With two threads
+PyTorch has a process of its own, since its waiting threads keep the second core busy; the processes take
+turns.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def and_numpy(case: Case) -> Calls:
 
 
 def of_grid(case: Case) -> Calls:
-    """softgrad, PyTorch, and who else there is: NumPy, oneDNN, the limit, and other inputs of the vjp."""
+    """softgrad, PyTorch, and where they apply NumPy, oneDNN, the limit, and other inputs of the vjp."""
     calls, arrays = (and_numpy if case.dtype in ("float32", "float64") else pair)(case), inputs(case)
     if case.op == "softmax" and case.dtype == "float32" and case.axis == -1:
         calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
@@ -144,7 +144,7 @@ ENTMAX = {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}
 
 
 def through_autograd(case: Case) -> Calls:
-    """New results of both; the vjp of PyTorch and entmax is what `autograd.grad` takes."""
+    """softgrad and a peer into new arrays; the peer's vjp is `autograd.grad`."""
     name, axis = case.op.removesuffix("_vjp"), case.axis
     peer, function = ("torch", REDUCTIONS[name]) if name in REDUCTIONS else ("entmax", ENTMAX[name])
     x, ours = inputs(replace(case, op="softmax"))[0], getattr(softgrad, case.op)
@@ -263,7 +263,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
 }
 
 
-# --- what is printed and written ----------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------
 
 
 def line(r: Record) -> str:

@@ -16,9 +16,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-from bounds import bounds, geometric_mean, ratio, shape_of
+from bounds import bounds, ratio, shape_of
 
 from softgrad.commands.units import SECONDS, with_unit
 
@@ -174,7 +175,7 @@ def by_dtype(cells: dict[tuple[str, str], str]) -> str:
 
 
 def bounds_table(runs: Runs) -> str:
-    """The bounds, and what was measured."""
+    """Each bound, and its worst cell."""
     lines = []
     for b in bounds(runs["grid"]["records"]):
         where = "" if "mean" in b.asked else f": {len(b.missed)} of {len(b.values)}"

@@ -134,7 +134,7 @@ def test_other_libraries_take_the_same_arrays():
                     ready = implementations.ready(name, into, case, arguments)
                     results = ready.result()
                     assert [r.shape for r in results] == [shape] * len(judge.exact)
-                    verdict = compare.judging.compared(judge, tuple(map(case.rows, results)))
+                    verdict = compare.verdicts.compared(judge, tuple(map(case.rows, results)))
                     assert verdict.passed, (op, dtype, name, into, verdict)
                     assert 0 <= ready.peak() < 2**20  # softgrad's scratch memory is at most that
     ways = implementations.destinations("torch", CASE)
@@ -340,6 +340,8 @@ def test_the_page_needs_nothing_beside_itself(written):
     assert links.open.count("svg") == 2
     assert page.count("<pre>") == 2
     assert "softmax_vjp, float32, 1 thread" in page
+    assert "softgrad, out=" in page
+    assert "quartiles" in page
     assert "prefers-color-scheme: dark" in page
 
 

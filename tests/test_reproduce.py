@@ -224,6 +224,13 @@ def test_version_and_help():
         assert "reproduce" in result.output
 
 
+def test_without_a_command_there_is_help_alone():
+    result = run()
+    assert result.exit_code == 2
+    assert "reproduce" in result.stdout
+    assert result.stderr == ""
+
+
 def test_help_loads_no_more_than_it_needs():
     code = (
         "import atexit, sys\n"

@@ -18,13 +18,13 @@ STOPPED = 130
 
 
 class OneLine(typer.core.TyperGroup):
-    """Errors in what was typed take one line."""
+    """Commands whose errors take one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         options["standalone_mode"] = False
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # of what the terminal's encoding lacks
+                stream.reconfigure(errors="replace")  # signs that the terminal's encoding lacks
         try:
             code = super().main(*args, **options) or 0
             if code == STOPPED:
@@ -32,7 +32,7 @@ class OneLine(typer.core.TyperGroup):
             sys.stdout.flush()
             sys.exit(code)
         except UsageError as error:
-            if message := " ".join(error.format_message().split()):  # without arguments there is help alone
+            if message := " ".join(error.format_message().split()):  # there is none where help was printed
                 print(f"softgrad: {message}", file=sys.stderr)
             sys.exit(2)
         except (typer.Abort, KeyboardInterrupt):
@@ -100,7 +100,7 @@ def reproduce(
 ) -> None:
     """Compare three ways to a softmax layer's gradient: are they equal, how long, how much memory?"""
     from .bench import reproduce as article
-    from .commands.report import deliver, show, write_whole
+    from .commands.report import deliver, write_whole
 
     size, most = batch * features, article.LARGEST_INPUT
     if size > most:
@@ -112,8 +112,8 @@ def reproduce(
     if plot is not None:
         from .bench.plot import experiment
 
-        write_whole(plot, experiment(report, plot.suffix.lower().lstrip(".")))
-    deliver(lambda: show(article.parts(report)), article.as_json(report), json)
+        write_whole(plot, experiment(report, plot.suffix))
+    deliver(article.parts(report), article.as_json(report), json)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -197,7 +197,6 @@ def verify(
     from .commands.progress import Bar
     from .commands.report import deliver, write_whole
     from .verify import report as reports
-    from .verify.page import as_html
     from .verify.run import Settings, run
     from .verify.target import Unusable
 
@@ -225,14 +224,14 @@ def verify(
     except Unusable as error:
         raise UsageError(str(error)) from None
     if html is not None:
-        write_whole(html, as_html(verdict).encode())
-    deliver(lambda: reports.show(verdict, Console()), reports.as_json(verdict), json)
+        write_whole(html, reports.as_html(verdict).encode())
+    deliver(reports.parts(verdict, whole=False), reports.as_json(verdict), json)
     if not verdict.passed:
         raise typer.Exit(1)
 
 
 def league_table(settings: Any, map: str | None, what: str | None) -> bool:
-    """Write the league table of a map, or of all, and of what is computed, or all: whether all are sound."""
+    """Write the league table of one map or all, and one function or all; whether all are sound."""
     from .commands.progress import Bar
     from .commands.report import write_whole
     from .specs import MAPS
@@ -298,7 +297,7 @@ def bench(
 
     from .bench import cases, compare, report
     from .commands.progress import Bar
-    from .commands.report import as_page, deliver, show, write_whole
+    from .commands.report import as_page, deliver, write_whole
 
     if device == "cuda" and (reason := compare.no_cuda()):
         raise typer.BadParameter(reason, param_hint="'--device'")
@@ -312,21 +311,19 @@ def bench(
     every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
     with Bar(len(every)) as bar:
         comparison = compare.run(every, names, absent, quick, bar)
-    figures = {}
-    if plot is not None or html is not None:
-        from .bench import plot as plots
+    if plot is not None:
+        from .bench.plot import picture
 
-        figures = plots.figures(comparison)
-        if plot is not None:
-            write_whole(plot, plots.picture(comparison, plot.suffix.lower().lstrip(".")))
-    parts = report.parts(comparison, figures)
+        write_whole(plot, picture(comparison, plot.suffix))
     if html is not None:
-        write_whole(html, as_page("softgrad bench", parts).encode())
-    deliver(lambda: show(parts), report.as_json(comparison), json)
+        from .bench.plot import figures
+
+        write_whole(html, as_page("softgrad bench", report.parts(comparison, figures(comparison))).encode())
+    deliver(report.parts(comparison), report.as_json(comparison), json)
 
 
 def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:
-    """The result of `make`; what it refuses is an error of the option of this name."""
+    """The result of `make`; its ValueError becomes that of the option of this name."""
     try:
         return make(*given)
     except ValueError as error:

@@ -13,8 +13,8 @@ import numpy as np
 from ..checks import Array
 from ..commands.units import BYTES, with_unit
 from ..specs import MAPS
-from ..testing import judging
-from ..testing.maps import operation
+from ..testing import verdicts
+from ..testing.operations import operation
 from ..testing.options import dtype_of
 from ..verify.peers import softgrads
 from . import memory
@@ -29,8 +29,8 @@ OPS: dict[str, tuple[str, Any]] = {
     for what in ARRAYS
 }
 
-COMPARED = 2**16  # elements, in whole rows, that are compared with the exact result
-AT_ONCE = 16  # arrays in memory at once, at most, with what the implementations hold at their peaks
+COMPARED = 2**16  # elements, in whole rows, to compare with the exact result
+AT_ONCE = 16  # arrays in memory at once, at most, the peaks of the implementations included
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Case:
 
     @property
     def moved(self) -> int:
-        """The bytes that have to be read or written, once each."""
+        """Bytes to read or write, each once."""
         return self.nbytes * sum(ARRAYS[self.what])
 
     @property
@@ -92,13 +92,13 @@ class Case:
         places = np.linspace(0, outer - 1, count).round().astype(int)
         return np.stack([last[np.unravel_index(place, last.shape[:-1])] for place in places])
 
-    def reference(self, arguments: Arrays) -> judging.Case:
+    def reference(self, arguments: Arrays) -> verdicts.Case:
         """These rows of the arguments, with the exact results."""
         given = operation(self.map, self.what)
         rows = tuple(map(self.rows, arguments))
         exact = given.exact(*rows)
         allowed = given.allowed("sound", rows, exact)
-        return judging.Case(given, "sound", judging.within, rows, exact, allowed, ("",) * len(rows[0]))
+        return verdicts.Case(given, "sound", verdicts.within, rows, exact, allowed, ("",) * len(rows[0]))
 
 
 def product(

@@ -1,7 +1,7 @@
-"""Implementations side by side and beside the machine's limit: what `softgrad bench` runs.
+"""The run of `softgrad bench`: implementations side by side, and beside the machine's limit.
 
-One is timed only after the checks of `softgrad verify` found it sound, and after its results for the very
-arrays that are timed were compared with the exact ones.  All of a case, and the limit, are timed in turns.
+Before an implementation is timed, it passes the checks of `softgrad verify`, and its results for the timed
+arrays are compared with the exact ones.  All implementations of a case, and the limit, are timed in turns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from .. import testing
 from ..commands import machine
 from ..commands.progress import Bar
-from ..testing import judging
+from ..testing import verdicts
 from ..verify import load, peers
 from . import implementations, limits, memory, timing
 from .cases import OPS, Arrays, Case
@@ -28,7 +28,7 @@ from .timing import Spread
 
 LONGEST = 2.0  # seconds that a call may take
 PAUSE = 0.003  # seconds between samples of more than one thread
-NOISY = 0.2  # quartiles that are so far apart, beside the median, tell nothing
+NOISY = 0.2  # quartiles this far apart, beside the median, prove nothing
 DISTURBED = 0.2  # processors that others kept busy
 VERIFIED = 512  # the longest row that an implementation is verified on
 VERIFIED_QUICKLY = 5  # with --quick, and compiled for each length
@@ -38,13 +38,13 @@ FULL: dict[str, Any] = {"rounds": 51, "fewest": 9, "budget": 4.0}
 
 @dataclass
 class Record(Case):
-    """One implementation on one case.  What is None was not measured, and `left_out` says why."""
+    """One implementation on one case.  None: not measured, for the reason `left_out`."""
 
     implementation: str = "softgrad"
     into: str = NEW  # NEW, OUT or OVER
     seconds: Spread | None = None
     ratio: Spread | None = None  # its time beside softgrad's into the like
-    bytes: int = 0  # that have to be moved
+    bytes: int = 0  # to move
     limit_seconds: Spread | None = None  # the machine's time for that
     limit_ratio: Spread | None = None  # the limit's time beside its own: 1 is as fast as memory
     peak_bytes: int | None = None
@@ -59,7 +59,7 @@ class Record(Case):
 
     @property
     def limit(self) -> str:
-        """Which limit it is beside: what writes to a new array is beside what writes to a ready one."""
+        """The name of its limit; a call into a new array has the limit of one into a ready array."""
         return OVER if self.into == OVER else OUT
 
 
@@ -68,7 +68,7 @@ class Comparison:
     environment: dict[str, str | int]
     quick: bool
     records: list[Record] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)  # implementations that are not here, and why
+    absent: dict[str, str] = field(default_factory=dict)  # missing implementations, and why
 
 
 Gate = Callable[[str, str, str, str], str]
@@ -84,7 +84,7 @@ def run(
     gate = functools.cache(functools.partial(objection, quick))
     libraries = {peers.PEERS[name].arrays for name in names}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of overflows in what others compute, and of what compilers think
+        warnings.simplefilter("ignore")  # overflows of other libraries, and remarks of compilers
         for number in dict.fromkeys(case.threads for case in cases):
             with thread_limits(number, libraries):
                 for case in cases:
@@ -128,7 +128,7 @@ def message(error: Exception) -> str:
 
 
 def measure(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
-    """The records of a case: those that were timed first, then those that were left out."""
+    """The records of a case: first the timed ones, then those left out."""
     arguments = case.arguments()
     timed, left_out = prepare(case, arguments, names, gate)
     bar.part(0, case.name)
@@ -154,7 +154,7 @@ def prepare(
     return timed, left_out
 
 
-def try_once(record: Record, case: Case, arguments: Arrays, reference: judging.Case, gate: Gate) -> Ready:
+def try_once(record: Record, case: Case, arguments: Arrays, reference: verdicts.Case, gate: Gate) -> Ready:
     """The implementation, once called: its result is right, and it takes not too long."""
     if reason := gate(record.implementation, case.op, case.dtype, case.device):
         raise LeftOut(reason)
@@ -168,7 +168,7 @@ def try_once(record: Record, case: Case, arguments: Arrays, reference: judging.C
         raise LeftOut(message(error)) from None
     if seconds > LONGEST:
         raise LeftOut(f"a call takes {seconds:.1f} s; up to {LONGEST:g} s is measured")
-    verdict = judging.compared(reference, tuple(map(case.rows, ready.result())))
+    verdict = verdicts.compared(reference, tuple(map(case.rows, ready.result())))
     record.error_eps = verdict.eps
     if not verdict.passed:
         raise LeftOut(f"not sound: off by {verdict.worst:.3g} times what is allowed on these arrays")

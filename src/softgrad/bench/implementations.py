@@ -1,7 +1,7 @@
 """The implementations as `softgrad bench` calls them: each with its best settings, on arrays of its own.
 
-The table of `softgrad.verify.peers` says which there are.  What is compiled is compiled for one case alone;
-softgrad and PyTorch are also given memory for the result.
+`softgrad.verify.peers` is the table of them.  A compiler compiles for one case alone; softgrad and PyTorch
+also write into an array of the result's size.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def of_jax(function: Any, given: list[Any], case: Case, back: Function) -> Ready
 
 
 def specialise(name: str, case: Case) -> Function:
-    """A function along the axis of the case, compiled for it where that is what the library does."""
+    """A function along the axis of the case; of JAX and torch.compile compiled for the case."""
     peer = peers.PEERS[name]
     function = peer.functions[case.map, case.what]()
     axis = axis_of(function, name, ARGUMENTS[case.what])
@@ -146,7 +146,7 @@ def specialise(name: str, case: Case) -> Function:
         jitted: Function = importlib.import_module("jax").jit(function)
         return jitted
     if name == "torch.compile":
-        importlib.import_module("torch._dynamo").reset()  # forgets what was compiled for other cases
+        importlib.import_module("torch._dynamo").reset()  # forgets other cases
         compiled: Function = importlib.import_module("torch").compile(function, dynamic=False)
         return compiled
     return function

@@ -1,7 +1,7 @@
 """The time the machine needs to move the bytes alone: no implementation can be faster.
 
 A forward reads an array and writes one, as a copy does; a vjp reads two and writes one, as STREAM's triad
-does.  In place, the lines that are written are those that were read, and no others are fetched.
+does.  In place, cache lines are written after they were read, and no others are fetched.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..checks import Array
 from .cases import ARRAYS, Arrays, Case
 from .timing import Call
 
-ENOUGH = 1 << 23  # bytes that a call should move at least, or the call itself is what takes the time
+ENOUGH = 1 << 23  # bytes for a call to move, or the time is that of the call itself
 
 Loop = Callable[..., None]
 compiled: Callable[[Loop], Loop] = numba.njit(nogil=True)

@@ -1,4 +1,4 @@
-"""How much memory calls take, and how much there is."""
+"""The peak memory of calls, and the free memory of the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def torch_if_installed() -> Any:
 
 
 def peak(call: Call) -> int:
-    """The most bytes that were in use at once during a call, beyond those in use before it.
+    """The most bytes in use at once during a call, beyond those in use before it.
 
     NumPy takes its arrays, and Numba the scratch memory of its kernels, through Python's allocators, of which
     tracemalloc counts every byte.
@@ -41,7 +41,7 @@ def peak(call: Call) -> int:
 
 
 def peak_of_torch(call: Call) -> int:
-    """The same of PyTorch on the CPU, whose profiler records what its allocator gives and takes back."""
+    """The same of PyTorch on the CPU, whose profiler records each allocation and release."""
     profiling = importlib.import_module("torch.profiler")
     call()
     with profiling.profile(activities=[profiling.ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -60,7 +60,7 @@ def peak_on_cuda(call: Call) -> int:
 
 
 def available(device: str) -> int | None:
-    """Bytes of memory that can be had; None if unknown."""
+    """Bytes of free memory; None if unknown."""
     if device == "cuda":
         return int(importlib.import_module("torch").cuda.mem_get_info()[0])
     info = Path("/proc/meminfo")

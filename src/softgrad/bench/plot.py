@@ -71,7 +71,8 @@ def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> Non
 
 
 def save(figure: Any, form: str, **options: Any) -> bytes:
-    """The bytes of a PNG or SVG file, the same for the same figure."""
+    """The bytes of a PNG or SVG file (`form` is its suffix), the same for the same figure."""
+    form = form.lower().lstrip(".")
     with matplotlib.rc_context(FIXED):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None, **options)
@@ -88,7 +89,7 @@ def size_without_n(record: Record) -> str:
 
 
 def against_n(records: Sequence[Record]) -> list[Record]:
-    """Those of the shape, n aside, that was measured at most lengths; the others are in the tables alone."""
+    """The records of the shape, n aside, with the most lengths; the tables alone have the others."""
     lengths: dict[str, set[int]] = {}
     for r in records:
         if r.seconds is not None:
@@ -99,7 +100,7 @@ def against_n(records: Sequence[Record]) -> list[Record]:
 
 
 def lines(records: Sequence[Record], into: str, value: Callable[[Record], float | None]) -> dict[str, Line]:
-    """By implementation, the values of its records: of those into `into`, if there are any."""
+    """By implementation, the values of its records into `into`, or else into a new array."""
     result: dict[str, Line] = {}
     for name in dict.fromkeys(r.implementation for r in records):
         own = [r for r in records if r.implementation == name]

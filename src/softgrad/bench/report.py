@@ -1,12 +1,13 @@
-"""What `softgrad bench` says: tables for people, JSON for programs."""
+"""The report of `softgrad bench`: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from ..commands import report
 from ..commands.units import BYTES, SECONDS, digits, unit_of, with_unit
-from ..testing.maps import operation
+from ..testing.operations import operation
 from .cases import OPS
 from .compare import DISTURBED, NOISY, Comparison, Record
 from .implementations import INTO, NEW
@@ -76,7 +77,7 @@ def series(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
 
 @dataclass
 class ResultTable:
-    """The table of records of one function, dtype and number of threads; if there is room, with quartiles."""
+    """Records of one function, dtype and number of threads; on a wide terminal with quartiles."""
 
     title: str
     records: list[Record]
@@ -106,7 +107,7 @@ class ResultTable:
 
 
 def cells(record: Record) -> list[str]:
-    """Time, quartiles, ratio, share of the limit, memory and error; "" is what was not measured."""
+    """Time, quartiles, ratio, share of the limit, memory and error; "" where not measured."""
     if record.seconds is None or record.limit_ratio is None:
         return [""] * 6
     error = record.error_eps
@@ -163,11 +164,11 @@ def environment(versions: dict[str, str | int]) -> Text:
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-def parts(comparison: Comparison, figures: dict[str, report.Figure] | None = None) -> report.Parts:
-    """The report; of `figures`, each comes before the table of its title."""
+def parts(comparison: Comparison, figures: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+    """The report; of `figures`, for a page, each comes before the table of its title."""
     tables: list[Any] = []
     for title, records in series(comparison.records):
-        tables += [figure] if (figure := (figures or {}).get(title)) else []
+        tables += [figures[title]] if title in figures else []
         tables.append(ResultTable(title, records))
     return [
         *tables,

@@ -1,8 +1,8 @@
 """The article's experiment: three ways to the gradient of a softmax layer, and three questions.
 
-Given what the layer put out and ∂L/∂output, ∂L/∂input by the dense Jacobian and a product, by the closed
-form, and by `softgrad.softmax_vjp`: are the ways equal, are they what autograd finds, and what does each
-cost?  The ways are implementations of `softgrad bench`, on the article's arrays, with one thread.
+Given the layer's output and ∂L/∂output, ∂L/∂input by the dense Jacobian and a product, by the closed form,
+and by `softgrad.softmax_vjp`: are the ways equal, does autograd agree, and what does each cost?  The ways are
+implementations of `softgrad bench`, on the article's arrays, with one thread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from rich.console import ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
@@ -21,9 +22,8 @@ from ..commands import machine
 from ..commands import report as reports
 from ..commands.progress import Bar
 from ..commands.units import BYTES, SECONDS, digits, with_unit
-from ..testing import judging, oracle
-from ..testing.measures import eps, norm
-from ..testing.softmax import slope
+from ..testing import oracle, verdicts
+from ..testing.errors import eps, norm
 from ..verify import convert
 from ..verify.peers import softgrads
 from . import implementations, memory, timing
@@ -71,7 +71,7 @@ class Settings:
 
 @dataclass
 class Way:
-    """What was measured of one way."""
+    """One way at the experiment's size."""
 
     name: str
     error_eps: float
@@ -141,7 +141,7 @@ def inputs(settings: Settings, n: int) -> Arrays:
 
 
 def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str, Ready], dict[str, str]]:
-    """Those of the ways that can be taken, and why others cannot."""
+    """The ways ready to call, and the reasons of those left out."""
     ready, left_out = {}, {}
     for name in names:
         try:
@@ -175,7 +175,7 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
         references[AUTOGRAD] = case.reference((its_y, dy))
     results = {name: way.result()[0] for name, way in ready.items()}
     errors = {
-        name: judging.compared(reference, (case.rows(results[name]),)).eps
+        name: verdicts.compared(reference, (case.rows(results[name]),)).eps
         for name, reference in references.items()
     }
 
@@ -207,7 +207,7 @@ def check(x: Array, y: Array, dy: Array, results: Mapping[str, Array]) -> Check:
     if AUTOGRAD in results:
         judge, other = f"PyTorch {memory.torch_if_installed().__version__} autograd", results[AUTOGRAD]
     else:
-        judge, other = "the complex-step derivative", slope(oracle.softmax(x), dy)
+        judge, other = "the complex-step derivative", oracle.softmax_jvp_by_complex_step(x, dy)
     ours, other, y, dy = (a.astype(np.float64) for a in (results[SOFTGRAD], other, y, dy))
     beside = norm(y * dy)
     difference = float((norm(ours - other) / np.where(beside == 0, 1, beside)).max() / eps(x.dtype))
@@ -279,7 +279,7 @@ def answers(report: Report) -> list[str]:
     return lines
 
 
-def parts(report: Report) -> reports.Parts:
+def parts(report: Report) -> list[ConsoleRenderable]:
     return [table(report), *map(Text, answers(report)), environment(report.environment)]
 
 

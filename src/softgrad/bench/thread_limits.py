@@ -15,7 +15,7 @@ TASKS = Path("/proc/self/task")  # the threads of this process
 
 
 def keep_to(processors: set[int]) -> None:
-    """Let all threads of this process, and those that they will start, run on these processors."""
+    """Keep all threads of this process, and the threads they start, to these processors."""
     for task in TASKS.iterdir():
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(task.name), processors)
@@ -38,7 +38,7 @@ def thread_limits(number: int, libraries: set[str], pin: bool = True) -> Iterato
             torch.set_num_threads(of_torch)
         if pin:
             keep_to(here)
-        if "jax" in libraries:  # makes its threads anew, as many as there are processors then
+        if "jax" in libraries:  # starts its threads again, one for each processor
             importlib.import_module("jax.extend.backend").clear_backends()
 
     use(number, number, set(sorted(processors)[-number:]))

@@ -1,7 +1,7 @@
-"""How long calls take on a machine that is never quiet.
+"""The time of calls, on a machine that is never quiet.
 
-Calls that are compared run in turns within one loop, so that what else the machine does falls on all of them;
-the result is the median, with the quartiles.
+Calls to compare run in turns within one loop, so that the machine's other work falls on all of them; the
+result is the median, with the quartiles.
 """
 
 from __future__ import annotations
@@ -102,15 +102,14 @@ def interleaved(
     Parameters
     ----------
     calls
-        What to time, by name.  Each is called before, so that nothing is timed that happens once.
+        The calls by name.  A first call of each is not timed.
     shortest
         A sample is as many calls in a row as last for this many seconds.
     pause
         Seconds to wait before each sample, then with one more call that is not timed: threads of the call
         before that still wait busily for work would otherwise take a processor from this one.
     before
-        What is called, but not timed, before each call of that name: one that writes over its input needs
-        that anew.
+        By name, a call to make before each call and not to time: restores an input that is overwritten.
     **rounds
         The options of `in_turns`: rounds, fewest, budget, part.
     """

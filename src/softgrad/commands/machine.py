@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, and the versions of what ran there."""
+"""The machine of a measurement, and the versions of the libraries."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import typer
 
 from .machine import processors
 
-# The root of what a wrong option raises, whichever package the installed Typer has it from.
+# The base of Typer's errors, from whichever package the installed version has them.
 UsageError: Any = typer.BadParameter.__base__
 
 DTYPES = "float16", "bfloat16", "float32", "float64"
@@ -57,7 +57,7 @@ def one_in(module: str, table: str) -> Callable[[str], str]:
 
 
 def several(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """A parser of what lies between commas, each once."""
+    """A parser of a list with commas; of equal elements one remains."""
 
     def parts(text: str) -> list[Any]:
         return list(dict.fromkeys(parse(part.strip()) for part in text.split(",")))

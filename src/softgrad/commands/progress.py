@@ -1,4 +1,4 @@
-"""A bar on standard error: what is being done, and how much is left."""
+"""A progress bar on standard error."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -51,7 +51,7 @@ svg {{ width: 100%; height: auto; min-width: 56rem }}
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG, on pages alone, and `label` for who cannot see it."""
+    """An SVG for a page, and `label` for who cannot see it."""
 
     svg: str
     label: str
@@ -63,10 +63,7 @@ class Figure:
         return f"<figure>{element}</figure>"
 
 
-Parts = Sequence[ConsoleRenderable | Figure]
-
-
-def as_page(title: str, parts: Parts) -> str:
+def as_page(title: str, parts: Sequence[ConsoleRenderable | Figure]) -> str:
     """One file of HTML: no script, no font and no other file, in light and in dark."""
     body = "\n".join(part.as_html() if isinstance(part, Figure) else html_of(part) for part in parts)
     return PAGE.format(title=escape(title), body=body)
@@ -94,20 +91,14 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(parts: Parts) -> None:
-    """On the terminal; text that is not to be wrapped, as code, stays in its lines."""
-    console = Console()
-    for part in parts:
-        if not isinstance(part, Figure):
-            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-
-
-def deliver(show: Callable[[], None], content: str, json: Path | None) -> None:
-    """Show the report, and write `content` to the file; to standard output it goes alone."""
+def deliver(parts: Sequence[ConsoleRenderable], content: str, json: Path | None) -> None:
+    """Print the report, and write `content` to the file; to standard output it goes alone."""
     if str(json) == "-":
         sys.stdout.write(content)
         return
-    show()
+    console = Console()
+    for part in parts:  # text that is not to be wrapped, as code, stays in its lines
+        console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     if json is not None:
         write_whole(json, content.encode())
 

@@ -73,7 +73,7 @@ CHECKS = [
     Check("three dimensions", twelve, (5, 33), ndim=3, axis=True),
 ]
 WHY = {
-    "shape and dtype": "float64 results double the memory of a float32 network; broadcasting hides a shape",
+    "shape and dtype": "float64 results double a float32 network's memory; broadcasting hides wrong shapes",
     "contract": "each row is near the exact result, on hard logits and gradients, at all lengths",
     "one row": "a batch of one is where a sum over the wrong axis and a squeezed axis show",
     "many rows": "blocks of rows, what is left over, and the shares of threads are handled apart",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from rich.console import Console, ConsoleRenderable
+from rich.console import ConsoleRenderable
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -128,13 +128,6 @@ def cell(finding: Finding | None) -> str:
         return "–"
     sign = "[green]✓[/green]" if finding.passed else "[bold red]✗[/bold red]"
     return f"{number(finding.eps)} {sign}"
-
-
-def show(verdict: Verdict, console: Console) -> None:
-    for part in parts(verdict, whole=False):
-        console.print(
-            part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap)
-        )  # code stays in its lines
 
 
 def as_html(verdict: Verdict) -> str:

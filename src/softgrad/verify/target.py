@@ -42,7 +42,7 @@ class Convention:
     swapped: bool = False  # dy comes first
     axis: str | None = None  # the name of its axis
 
-    def applied_to(self, function: Function) -> Function:
+    def adapt(self, function: Function) -> Function:
         """The function as the checks call it: y first, the axis as `axis`."""
 
         def called(*args: Any, axis: int = -1) -> Any:
@@ -71,7 +71,7 @@ class Target:
 
     def on_numpy(self, what: str, device: str | None = None) -> tuple[Function, str, str]:
         """The function on NumPy arrays, the library of its own arrays, and their device."""
-        function, device = self.convention.applied_to(self.function), device or self.device
+        function, device = self.convention.adapt(self.function), device or self.device
         arrays = self.arrays or convert.library_of(function, len(ARGUMENTS[what]), self.module)
         return convert.on_numpy(function, arrays, device), arrays, device
 
