@@ -25,9 +25,10 @@ Tight, with m* = ⟨s,dy⟩/⟨s,1⟩, D = ⟨s,|dy−m*|⟩/⟨s,1⟩ and η th
 
     |dx_i − dx*_i| ≤ C·eps·(|dx*_i| + s_i·D) + (1 + n·s_i/Σs)·η/2
 
-**Double backward**: the same twice, with the terms s_i·(P_i + Σ s∘P / Σs), P = s′∘(|v| + Σ s|v|)∘(|dy| + Σ
-s|dy|), s′ = 1 for softmax and 1/(2√y) for entmax.  Sparsemax is made of straight pieces: grad_x = 0.  Tight,
-where ° takes the mean off, grad_x is off by at most, with T = s′∘(|v°| + D(v))∘(|dy°| + D(dy)),
+**Double backward**: the same twice, with the terms s_i·(P_i + Σ s∘P / Σs), where for softmax
+P = |v|∘(|dy| + Σ y|dy|) + |dy|·Σ y|v|, and for entmax, with s′ = 1/(2√y),
+P = s′∘(|v| + Σ s|v| / Σs)∘(|dy| + Σ s|dy| / Σs).  Sparsemax is made of straight pieces: grad_x = 0.  Tight,
+with T = s′∘(|v°| + D(v))∘(|dy°| + D(dy)), where ° takes the mean off, and s′ = 1 for softmax:
 
     C·eps·s_i·(T_i + ⟨s,T⟩/Σs)         (softmax: with |v°∘dy°| for T in the mean)
 
@@ -180,8 +181,10 @@ def curvature_tight(y: Array, dy: Array, v: Array, grad_x: Array, alpha: float =
 def second_order(y: Array, dy: Array, v: Array, s: Array, alpha: float) -> Array:
     """P at the weights s."""
     u, d = size(v), size(dy)
-    slope = second_derivative(weights(y, alpha)[0], alpha)
-    return np.asarray(slope * (u + mean_of(s, u, alpha)) * (d + mean_of(s, d, alpha)))
+    of_u, of_d = mean_of(s, u, alpha), mean_of(s, d, alpha)
+    if alpha == 1:
+        return np.asarray(u * (d + of_d) + d * of_u)
+    return np.asarray(second_derivative(weights(y, alpha)[0], alpha) * (u + of_u) * (d + of_d))
 
 
 def double_backward_tight(

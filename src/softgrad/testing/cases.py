@@ -142,6 +142,20 @@ def plain(rows: int) -> Callable[[DType, int, int], Rows]:
     return lambda dtype, n, seed: (["plain"] * rows, *alike(n, dtype, seed, rows))
 
 
+# n: how many rows; powers of two and odd numbers, and one array that any kernel does in several parts
+MANY = {3: 4099, 10: 64, 33: 1025, 257: 2500}
+DIFFERENT = 251  # of these; a prime, so that none comes again at the same place of a block
+
+
+def count_of(n: int) -> int:
+    return MANY.get(n, 1025)
+
+
+def many(dtype: DType, n: int, seed: int) -> Rows:
+    """The different ones of many rows."""
+    return plain(min(count_of(n), DIFFERENT))(dtype, n, seed)
+
+
 def flat(dtype: DType, n: int, seed: int) -> Rows:
     x, u, v = alike(n, dtype, seed, 3)
     return ["all logits equal"] * 3, x * 0 + dtype.type(2), u, v

@@ -24,9 +24,6 @@ EACH_LENGTH = (
     *(*range(1, 38), 48, 63, 64, 65, 96, 100, 127, 128, 129, 200, 255, 256, 257, 384, 512, 768, 1000, 1023),
     *(1024, 1025, 1536, 2048, 3001, 4096, 4097, 5000, 8192, 10_007, 32_768, 65_536, 100_000),
 )
-# n: how many rows; powers of two and odd numbers, and one array that any kernel does in several parts
-MANY = {3: 4099, 10: 64, 33: 1025, 257: 2500}
-DIFFERENT = 251  # of many rows; a prime, so that none comes again at the same place of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ CHECKS = [
     Check("shape and dtype", twelve, (1, 5, 100, 5000), verdicts.dtype_kept),
     Check("contract", cases.hard, EACH_LENGTH, axis=True),
     Check("one row", cases.plain(1), (2, 5, 100)),
-    Check("many rows", cases.plain(DIFFERENT), tuple(MANY)),
+    Check("many rows", cases.many, tuple(cases.MANY)),
     Check("average", cases.plain(512), (50, 400), verdicts.right_on_average),
     Check("constant gradient", cases.constant, (2, 3, 16, 100, 1000), of=PRODUCTS),
     Check("sums to 0", twelve, (2, 5, 100, 1000), verdicts.sums_to_zero, PRODUCTS),
@@ -138,7 +135,7 @@ def case_of(
     seed: int = 0,
 ) -> Case:
     # found once for the checks that take the same rows, and for the functions that must give the same
-    count = MANY.get(n, 1025) if check.name == "many rows" else None
+    count = cases.count_of(n) if check.rows is cases.many else None
     labels, arguments, exact, allowed, beside = drawn(
         check.rows, count, operation.same_as or operation, level, dtype, n, seed
     )

@@ -97,20 +97,20 @@ def centered(s: Pair, v: Pair) -> Pair:
 
 def along_rows(function: Callable[..., Any], *arrays: npt.ArrayLike, axis: Axis, results: int = 1) -> Any:
     """Apply a function of arrays of shape (rows, n) along an axis, a tuple of axes, or all (None)."""
-    given = [np.asarray(a) for a in arrays]
-    ndim = given[0].ndim
+    inputs = [np.asarray(a) for a in arrays]
+    ndim = inputs[0].ndim
     axes = list(range(ndim)) if axis is None else [int(a) % ndim for a in np.atleast_1d(axis)]
     order = [a for a in range(ndim) if a not in axes] + axes
-    shape = tuple(given[0].shape[a] for a in order)
+    shape = tuple(inputs[0].shape[a] for a in order)
     n = math.prod(shape[ndim - len(axes) :])
-    rows = [a.transpose(order).reshape(given[0].size // max(n, 1), n) for a in given]
-    found = [np.zeros(rows[0].shape, WIDE) for _ in range(results)]
+    rows = [a.transpose(order).reshape(inputs[0].size // max(n, 1), n) for a in inputs]
+    outputs = [np.zeros(rows[0].shape, WIDE) for _ in range(results)]
     step = max(1, BLOCK // max(n, 1))
     for block in (slice(i, i + step) for i in range(0, len(rows[0]) if n else 0, step)):
         values = function(*(a[block] for a in rows))
-        for place, value in zip(found, values if results > 1 else (values,), strict=True):
+        for place, value in zip(outputs, values if results > 1 else (values,), strict=True):
             place[block] = value
-    back = [a.reshape(shape).transpose(np.argsort(order)) for a in found]
+    back = [a.reshape(shape).transpose(np.argsort(order)) for a in outputs]
     return back[0] if results == 1 else tuple(back)
 
 
@@ -326,11 +326,11 @@ def entmax_of_row(x: Array, alpha: float, scale: float = 1.0) -> Array:
     k = int(np.count_nonzero(others < c**beta))
     z, a, b = z[:k], int(sum1[k]), int(sum2[k])
     if beta == 1:
-        found = quotient(c + a - k * z, 0, k * c)
+        values = quotient(c + a - k * z, 0, k * c)
     else:
         root = math.isqrt((a * a - k * (b - c * c)) << 2 * BITS)
-        found = quotient((((a - k * z) << BITS) + root) ** 2, 0, ((k * c) << BITS) ** 2)
-    y[valid[order[:k]]] = found
+        values = quotient((((a - k * z) << BITS) + root) ** 2, 0, ((k * c) << BITS) ** 2)
+    y[valid[order[:k]]] = values
     return y
 
 
