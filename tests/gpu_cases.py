@@ -20,7 +20,7 @@ from softgrad import formulas, gpu
 from softgrad.gpu import functions as kernels
 from softgrad.gpu.softmax import powers
 from softgrad.specs import MAPS as FAMILY
-from softgrad.testing import again, cases, maps, measures, oracle
+from softgrad.testing import again, cases, errors, operations, oracle
 from softgrad.torch import backend, composites
 
 MAPS = ("softmax", "log_softmax", "sparsemax", "entmax")
@@ -138,16 +138,14 @@ def assert_holds(name, what, check, dtype, n, axis, function):
         # These kernels bound the error by the norm of each row (docs/torch.md), not yet element by element;
         # of grad_x, which comes before grad_dy, by that of the plain form.
         found, exact = case.results(function)[-1], case.exact[-1]
-        assert measures.row_error(found.astype(case.dtype), exact).max() <= measures.bound(case.dtype), (
-            verdict
-        )
+        assert errors.row_error(found.astype(case.dtype), exact).max() <= errors.bound(case.dtype), verdict
         verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     if name == "log_softmax" and what != "forward" and not verdict.passed:
         # by the norm as well, beside the norm of what the contract has beside each element
         found, exact, terms = (arrays[-1] for arrays in (case.results(function), case.exact, case.beside))
         error = np.where(found == exact, 0, found.astype(oracle.WIDE) - exact)
-        allowed = measures.bound(dtype) * measures.eps(dtype) * measures.norm(terms)
-        assert (measures.norm(error) <= allowed + np.sqrt(n) * measures.smallest(dtype)).all(), verdict
+        allowed = errors.bound(dtype) * errors.eps(dtype) * errors.norm(terms)
+        assert (errors.norm(error) <= allowed + np.sqrt(n) * errors.smallest(dtype)).all(), verdict
         verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     assert verdict.passed, (name, what, check, n, axis, verdict)
 
@@ -182,7 +180,7 @@ def check_sizes(dtype, device):
         for power in (most - 3, 12 - most):
             dy = np.array([[3, 3, 2, 1], [3, 2, 3, 3]]).astype(dtype) * dtype.type(2.0**power)
             found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, dy)
-            (exact,) = maps.operation(name, "vjp").exact(y, dy)
+            (exact,) = operations.operation(name, "vjp").exact(y, dy)
             assert off_by(found, exact) <= 4, (name, power)
     n, small = IN_PARTS[dtype.itemsize], -(3 * most) // 4
     edge = 900 if most > 128 else 100  # where the factor changes; float16 has no such numbers
@@ -195,7 +193,7 @@ def check_sizes(dtype, device):
             g = (dy * np.where(np.arange(n) < n // 2, *(2.0**p for p in sizes))).astype(dtype)
             y = on_arrays(getattr(gpu, name), device)(x.astype(dtype))
             found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, g)
-            (exact,) = maps.operation(name, "vjp").exact(y, g)
+            (exact,) = operations.operation(name, "vjp").exact(y, g)
             assert off_by(found, exact) <= 4, (name, sizes)
 
 
@@ -207,7 +205,7 @@ def check_scale(dtype, device):
         found = on_arrays(gpu.softmax, device)(x, scale=scale)
         exact = formulas.softmax(x.astype(oracle.WIDE) * oracle.WIDE(scale), np)
         counted = exact >= ml_dtypes.finfo(dtype).smallest_normal
-        assert (np.abs(found - exact)[counted] <= 2 * measures.eps(dtype) * exact[counted]).all()
+        assert (np.abs(found - exact)[counted] <= 2 * errors.eps(dtype) * exact[counted]).all()
 
 
 @triton.jit
@@ -240,7 +238,7 @@ def check_entmax(dtype, device):
     dx, exact = vjp(y, dy, STEEP), entmax_oracle.vjp(y, dy, STEEP)
     # J 1 = 0: nothing is promised relative to 0 in float64
     counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype.itemsize < 8)
-    assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
+    assert (np.where(counted, errors.row_error(dx, exact), 0) <= errors.bound(dtype)).all()
     if dtype == np.float32:
         check_options_of_entmax(dtype, device, forward)
 
@@ -325,7 +323,7 @@ def assert_near(found, exact):
 def check_options(dtype, device):
     """`where`, `scale`, `empty` and `out`, for any axes."""
     global EPS
-    EPS = measures.eps(dtype)
+    EPS = errors.eps(dtype)
     x, dy = (cases.numbers(6 * 5 * 9, key).reshape(6, 5, 9).astype(dtype) for key in ("x", "dy"))
     x[2, 3] = -np.inf
     some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5

@@ -15,7 +15,7 @@ import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad import testing, threads  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
-from softgrad.testing import maps, measures, oracle  # noqa: E402
+from softgrad.testing import errors, operations, oracle  # noqa: E402
 from softgrad.torch import backend, composites, losses, segments, tensors  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
@@ -82,14 +82,14 @@ def assert_tight(name, what, given, found, dim):
     if found.numel() == 0:
         return
     *arguments, result = (np.moveaxis(np.atleast_1d(as_array(t)), dim, -1) for t in (*given, found))
-    operation = maps.operation(name, what)
+    operation = operations.operation(name, what)
     exact = operation.exact(*arguments)
     (allowed,), (exact,) = operation.allowed("tight", arguments, exact), exact
     off = np.abs(result.astype(oracle.WIDE) - exact)
     if result.dtype != arguments[0].dtype:
-        off = np.maximum(off - np.abs(exact) * measures.eps(result.dtype) / 2, 0)
+        off = np.maximum(off - np.abs(exact) * errors.eps(result.dtype) / 2, 0)
     if allowed.ndim < off.ndim:
-        off = measures.norm(off)
+        off = errors.norm(off)
     assert (off <= allowed).all()
 
 

@@ -16,7 +16,7 @@ from ..specs import MAPS
 from ..testing import verdicts
 from ..testing.operations import operation
 from ..testing.options import dtype_of
-from ..verify.peers import softgrads
+from ..verify.peers import softgrad_function
 from . import memory
 
 Arrays = tuple[Array, ...]
@@ -82,7 +82,7 @@ class Case:
         )
         if self.what == "forward":
             return (x,)
-        return (softgrads(self.map, "forward")(x, axis=self.axis), *others)
+        return (softgrad_function(self.map, "forward")(x, axis=self.axis), *others)
 
     def rows(self, array: Array) -> Array:
         """Some rows of an array, evenly spread, along the last of two axes."""

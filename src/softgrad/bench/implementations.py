@@ -81,7 +81,7 @@ def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
 
 
 def softgrad(into: str, case: Case, arguments: Arrays) -> Ready:
-    function = functools.partial(peers.softgrads(case.map, case.what), axis=case.axis)
+    function = functools.partial(peers.softgrad_function(case.map, case.what), axis=case.axis)
     *others, last = arguments
     given = last.copy() if into == OVER else last
     out = {} if into == NEW else {"out": given if into == OVER else np.empty_like(last)}

@@ -25,7 +25,7 @@ from ..commands.units import BYTES, SECONDS, digits, with_unit
 from ..testing import oracle, verdicts
 from ..testing.errors import eps, norm
 from ..verify import convert
-from ..verify.peers import softgrads
+from ..verify.peers import softgrad_function
 from . import implementations, memory, timing
 from .cases import Arrays, Case
 from .implementations import LARGEST_JACOBIAN, NEW, OUT, LeftOut, Ready
@@ -137,7 +137,7 @@ def inputs(settings: Settings, n: int) -> Arrays:
     """x, y = softmax(x) and ∂L/∂y: uniform random numbers in the article's order."""
     rng = np.random.default_rng(settings.seed)
     x = rng.random((settings.batch, n)).astype(settings.dtype)
-    return x, softgrads("softmax", "forward")(x), rng.random(x.shape).astype(settings.dtype)
+    return x, softgrad_function("softmax", "forward")(x), rng.random(x.shape).astype(settings.dtype)
 
 
 def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str, Ready], dict[str, str]]:

@@ -5,11 +5,6 @@ registered operators and transforms), backend.py (memory) and the kernels.  comp
 of derivatives, losses.py and segments.py have all of theirs, private.py has the private parts of PyTorch.
 """
 
-from . import losses as losses  # alias until the merge, as the four that follow
-from . import segments as segments
-from .aliases import alpha as alpha
-from .aliases import maps as maps
-from .aliases import reductions as reductions
 from .derivatives import (
     entmax_double_backward,
     entmax_jvp,

@@ -74,9 +74,6 @@ def softgrad_function(map: str, what: str) -> Function:
     return attribute("softgrad", map if what == "forward" else f"{map}_{what.replace('-', '_')}")
 
 
-softgrads = softgrad_function  # alias until the merge
-
-
 DERIVATIVES = {"vjp": "vjp", "jvp": "vjp", "double-backward": "double_backward"}
 FORMULAS = {
     "softmax": {"forward": "softmax", **DERIVATIVES},

@@ -1,3 +1,0 @@
-"""`load` by its old name."""  # alias until the merge
-
-from .target import load as load
