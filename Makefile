@@ -74,7 +74,7 @@ $(BIN)/pip:
 $(VENV)/demo: pyproject.toml | $(BIN)/pip
 	@echo "Installing softgrad and what the demo needs into $(VENV)"
 	@test -z "$(TORCH)" || $(PIP) "$(TORCH)" || echo "$(TORCH) could not be installed: the demo goes on without it"
-	$(PIP) -e '.[plot,examples]'
+	$(PIP) -e '.[cli,plot,examples]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(BIN)/pip

@@ -18,7 +18,7 @@ from records import as_text
 
 from softgrad.commands import machine
 from softgrad.commands.progress import Bar
-from softgrad.testing import cases, measures
+from softgrad.testing import cases, errors
 from softgrad.verify import load, peers
 
 HERE = Path(__file__).parent
@@ -30,8 +30,8 @@ LENGTHS = cases.SHORT + cases.MEDIUM + cases.LONG
 def forward_errors(y: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The error of each row in ulp, and which are missed."""
     y = y.astype(dtype)
-    ulps = measures.ulps(y, cases.exact_softmax(n, dtype))
-    missed = ulps.max(axis=-1) > measures.forward_bound(dtype)
+    ulps = errors.ulps(y, cases.exact_softmax(n, dtype))
+    missed = ulps.max(axis=-1) > errors.forward_bound(dtype)
     # where y is finite and `ulps` is not, y should be below the normal numbers: missed, but not by ulps
     return np.where(np.isfinite(y.astype(float)) & ~np.isfinite(ulps), 0, ulps).max(axis=-1), missed
 
@@ -40,51 +40,56 @@ def vjp_errors(dx: np.ndarray, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.
     """The error of each row in eps·(|dx*| + y·D), NaN where dx* is 0 throughout; and which are missed."""
     y, exact = cases.weights(n, dtype), cases.exact_vjp(n, dtype)
     dx = dx.astype(dtype)
-    errors = measures.product_error(dx, y, exact)
-    return np.where((exact == 0).all(axis=1), np.nan, errors), measures.product_miss(dx, y, exact) > 1
+    sizes = np.where((exact == 0).all(axis=1), np.nan, errors.product_error(dx, y, exact))
+    return sizes, errors.product_miss(dx, y, exact) > 1
 
 
-def result_of(library: str, operation: str, n: int, dtype: np.dtype) -> np.ndarray | None:
-    """What a library gives; None where it has no such function."""
-    what = "forward" if operation == "softmax" else "vjp"
-    if ("softmax", what) not in peers.PEERS[library].functions:
-        return None
-    function = load(library, what=what)
+ERRORS = {
+    # the function: its name among the peers, errors and misses, their unit
+    "softmax": ("forward", forward_errors, "ulp"),
+    "softmax_vjp": ("vjp", vjp_errors, "eps·(|dx*| + y·D)"),
+}
+
+
+def arguments(what: str, n: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     if what == "forward":
-        return function(cases.logits(n, dtype))
-    return function(cases.weights(n, dtype), cases.gradients(n, dtype))
+        return (cases.logits(n, dtype),)
+    return cases.weights(n, dtype), cases.gradients(n, dtype)
+
+
+def record(operation: str, dtype: np.dtype, library: str, lengths: tuple[int, ...]) -> dict[str, Any]:
+    what, errors_of, unit = ERRORS[operation]
+    function = load(library, what=what)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # overflows of the others
+        results = [errors_of(function(*arguments(what, n, dtype)), n, dtype) for n in lengths]
+    sizes, missed = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    worst = float(np.nanmax(sizes.astype(float)))
+    return {
+        "operation": operation,
+        "dtype": dtype.name,
+        "implementation": library,
+        "cases": len(missed),
+        "missed": int(missed.sum()),
+        "worst": worst if np.isfinite(worst) else None,
+        "unit": unit,
+    }
 
 
 def run(lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    functions = {library: peers.PEERS[library].functions for library in LIBRARIES}
+    every = [
+        (operation, dtype, library)
+        for dtype in cases.DTYPES
+        for operation in ERRORS
+        for library in LIBRARIES
+        if ("softmax", ERRORS[operation][0]) in functions[library]
+    ]
     records = []
-    operations = {"softmax": forward_errors, "softmax_vjp": vjp_errors}
-    with Bar(len(cases.DTYPES) * len(lengths)) as bar:
-        for dtype in cases.DTYPES:
-            found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
-            for n in lengths:
-                bar.phase(f"{dtype.name}, n = {n}")
-                for operation, errors_of in operations.items():
-                    for library in LIBRARIES:
-                        with warnings.catch_warnings():
-                            warnings.simplefilter("ignore")  # overflows of the others
-                            result = result_of(library, operation, n, dtype)
-                        if result is not None:
-                            found.setdefault((operation, library), []).append(errors_of(result, n, dtype))
-            for (operation, library), results in found.items():
-                errors = np.concatenate([error for error, _ in results]).astype(float)
-                missed = np.concatenate([miss for _, miss in results])
-                worst = float(np.nanmax(errors))
-                records.append(
-                    {
-                        "operation": operation,
-                        "dtype": dtype.name,
-                        "implementation": library,
-                        "cases": len(missed),
-                        "missed": int(missed.sum()),
-                        "worst": worst if np.isfinite(worst) else None,
-                        "unit": "ulp" if operation == "softmax" else "eps·(|dx*| + y·D)",
-                    }
-                )
+    with Bar(len(every)) as bar:
+        for operation, dtype, library in every:
+            bar.phase(f"{library}, {operation} {dtype.name}")
+            records.append(record(operation, dtype, library, lengths))
     return records
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import Any
 
 Record = dict[str, Any]
@@ -15,7 +14,7 @@ NOISE = 0.05  # what two equal calls may differ by
 
 @dataclass(frozen=True)
 class Bound:
-    """What is asked of each cell, or of their geometric mean, and what was measured."""
+    """A bound on each cell, or on their geometric mean, and the measured values."""
 
     name: str
     asked: str  # "≥ 0.9", "mean ≥ 1.5"
@@ -29,11 +28,6 @@ class Bound:
     def missed(self) -> list[str]:
         sign, asked = (1 if "≥" in self.asked else -1), float(self.asked.split()[-1])
         return [f"{name}: {v:.3g}" for name, v in self.values.items() if not sign * v >= sign * asked]
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    logarithms = [math.log(value) for value in values]
-    return math.exp(sum(logarithms) / len(logarithms))
 
 
 def shape_of(r: Record) -> str:
@@ -56,11 +50,11 @@ def of_limit(r: Record) -> float:
 
 
 def bounds(records: list[Record]) -> list[Bound]:
-    """All bounds of which the records have a cell."""
+    """All bounds with a cell in the records."""
 
     def part(name: str, peer: str = "", **what: Any) -> list[Record]:
-        found = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
-        return [r for r in found if all(r.get(key) == value for key, value in what.items())]
+        cells = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
+        return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
 
     def beside(peer: str, ours: str = "softgrad") -> Any:
         return functools.partial(ratio, peer=peer, ours=ours)
@@ -76,7 +70,7 @@ def bounds(records: list[Record]) -> list[Bound]:
     cold, warm = (part("first call", cache=cache) for cache in ("cold", "warm"))
     forward, vjp = (part("grid", "limit", op=op) for op in ("softmax", "softmax_vjp"))
     saturated = beside("torch saturated", "saturated")
-    found = []
+    result = []
     for name, asked, cells, value in (
         ("PyTorch's time / softgrad's", "≥ 0.9", most, ratio),
         ("the same, float16", "≥ 0.75", half, ratio),
@@ -118,5 +112,5 @@ def bounds(records: list[Record]) -> list[Bound]:
         if values and asked.startswith("mean"):
             values = {f"{len(cells)} cells": geometric_mean(values.values())}
         if values:
-            found.append(Bound(name, asked, values))
-    return found
+            result.append(Bound(name, asked, values))
+    return result

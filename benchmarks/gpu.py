@@ -30,14 +30,13 @@ import torch
 from matplotlib.figure import Figure
 
 from softgrad import gpu
-from softgrad.bench import drawing, measure
+from softgrad.bench import plot, timing
 from softgrad.bench.cases import ARRAYS, OPS, Case
-from softgrad.bench.compare import Comparison, Record, told
-from softgrad.bench.compare_plot import STYLES
-from softgrad.bench.compare_report import LIBRARIES, as_json
+from softgrad.bench.compare import Comparison, Record, message
+from softgrad.bench.report import as_json, library
 from softgrad.commands import machine
 from softgrad.specs import MAPS
-from softgrad.testing import judging
+from softgrad.testing import verdicts
 
 FILL = 1 << 28  # elements that fill the chip
 LENGTHS = tuple(1 << k for k in range(5, 19))
@@ -140,20 +139,20 @@ def implementations(case: Case, absent: dict[str, str]) -> dict[str, Call]:
         try:
             found |= calls(case)
         except Exception as error:  # not installed, or not for this shape
-            absent[name] = told(error)
+            absent[name] = message(error)
     return found
 
 
 # --- one case ------------------------------------------------------------------------------------------
 
 
-def verdict(case: Case, given: Tensors, result: Any) -> judging.Verdict:
+def verdict(case: Case, given: Tensors, result: Any) -> verdicts.Verdict:
     """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
-    judge = some.judge(tuple(array(t[:count]) for t in given))
+    reference = some.reference(tuple(array(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return judging.compared(judge, tuple(some.rows(array(t[:count])) for t in results))
+    return verdicts.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
 
 
 def array(tensor: torch.Tensor) -> Any:
@@ -200,29 +199,19 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
                 continue
             replays[name] = replay(call, given)
         except Exception as failure:  # a peer may refuse a shape
-            record.left_out = told(failure)
-    samples = in_turns(replays)
+            record.left_out = message(failure)
+    samples = timing.in_turns(replays, rounds=SAMPLES + 2, fewest=SAMPLES + 2)
+    samples = {name: own[2:] for name, own in samples.items()}  # the first two warm up
     share = sum(ARRAYS[case.what]) / 2  # copies that move as much
     limit = [share * s for s in samples.pop("copy")]
     for name, own in samples.items():
         record = found[name]
-        record.seconds = measure.spread(own)
-        record.limit_seconds = measure.spread(limit)
-        record.limit_ratio = measure.spread(measure.ratios(limit, own))
+        record.seconds = timing.spread(own)
+        record.limit_seconds = timing.spread(limit)
+        record.limit_ratio = timing.spread(timing.ratios(limit, own))
         if "softgrad" in samples:
-            record.ratio = measure.spread(measure.ratios(own, samples["softgrad"]))
+            record.ratio = timing.spread(timing.ratios(own, samples["softgrad"]))
     return list(found.values())
-
-
-def in_turns(replays: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {name: [] for name in replays}
-    for turn in range(SAMPLES + 2):
-        names = list(replays)[:: 1 if turn % 2 else -1]
-        for name in names:
-            seconds = replays[name]()
-            if turn > 1:  # the first two warm up
-                samples[name].append(seconds)
-    return samples
 
 
 def launch() -> dict[str, float]:
@@ -235,7 +224,7 @@ def launch() -> dict[str, float]:
         for _ in range(100):
             gpu.softmax(x, out=out)
         samples.append((time.perf_counter() - start) / 100)
-    return dataclasses.asdict(measure.spread(samples[1:]))
+    return dataclasses.asdict(timing.spread(samples[1:]))
 
 
 # --- the record ----------------------------------------------------------------------------------------
@@ -254,14 +243,13 @@ def picture(found: list[dict[str, Any]]) -> bytes:
                 if (r["op"], r["dtype"], rows * n) == (op, dtype, FILL) and r["limit_ratio"]:
                     lines.setdefault(r["implementation"], []).append((n, r["limit_ratio"]["median"]))
             for name, points in lines.items():
-                axes.plot(*zip(*points, strict=True), markersize=4, **STYLES[name])
+                axes.plot(*zip(*points, strict=True), markersize=4, label=library(name), **plot.STYLES[name])
             axes.set(xscale="log", yscale="log", title=f"{op}, {dtype}: speed beside a copy's", xlabel="n")
             axes.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
             axes.grid(alpha=0.3)
-            ends = {name: points[-1] for name, points in lines.items()}
-            texts = {name: LIBRARIES.get(name, name) for name in lines}
-            drawing.label(axes, ends, texts, STYLES, "softgrad")
-    return drawing.saved(drawn, "svg")
+            if lines:
+                axes.legend(frameon=False)
+    return plot.save(drawn, "svg")
 
 
 def begun(path: Path) -> dict[str, Any]:
@@ -315,7 +303,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     if not torch.cuda.is_available():
-        sys.exit("There is no CUDA device to measure.")
+        sys.exit("There is no CUDA device to timing.")
     path = Path(sys.argv[1])
     content = begun(path)
     signal.signal(signal.SIGALRM, out_of_time)

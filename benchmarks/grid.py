@@ -6,29 +6,30 @@
 
 A selection is written only with --json FILE.
 
-What is compared runs in turns, each sample after a call of the same kind that is not timed; a record has the
-medians.  softgrad and PyTorch write into the same memory; NumPy's closed form has all its temporaries.  A
-cell that misses a bound is measured again for four times as long, and the second result counts.  With two
-threads PyTorch has a process of its own, since its waiting threads keep the second core busy; the processes
-take turns.
+Calls run in turns, each sample after a call of the same kind that is not timed; a record has the medians.
+softgrad and PyTorch write into memory that is ready; NumPy's closed form has all its temporaries.  A cell
+that misses a bound is measured again for four times as long, and the second result counts.  With two threads
+PyTorch has a process of its own, since its waiting threads keep the second core busy; the processes take
+turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import entmax
 import llvmlite.binding
-import ml_dtypes
 import numpy as np
 import startup
 import torch
@@ -36,9 +37,11 @@ from bounds import bounds, name_of
 from records import as_text
 
 import softgrad
-from softgrad.bench import limits, measure
+from softgrad.bench import implementations, limits, timing
+from softgrad.bench.cases import Case, dtype_of
+from softgrad.bench.implementations import OUT
 from softgrad.commands import machine
-from softgrad.commands.words import SECONDS, in_words
+from softgrad.commands.units import SECONDS, with_unit
 
 RESULTS = Path(__file__).parent / "results" / "grid.json"
 
@@ -52,7 +55,7 @@ SHAPES = [(shape, -1) for shape in LAST] + [(shape, 0) for shape in FIRST]
 PIECES = [((256, 512), -1), ((1000, 1000), -1), ((50000, 64), -1), ((700, 37), -1), ((1024, 1024), 0)]
 SPARSE = [((1000, 1000), -1), ((64, 32768), -1), ((1000, 1000), 0), ((32768, 64), 0)]
 SMALL = [((1, 4), -1), ((2, 4), -1), ((4, 16), -1), ((8, 64), -1)]
-LIMITED = [4096, 4096], "float32"  # measured beside a copy and a triad
+LIMITED = (4096, 4096), "float32"  # measured beside a copy and a triad
 SPINNING = 0.005  # seconds until OpenMP's threads have stopped waiting busily
 BUSY = 0.3  # processors that other processes may use
 
@@ -61,126 +64,74 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "neon": "NEON"}  # the widest f
 Record = dict[str, Any]
 Array = np.ndarray
 Call = Callable[[], object]
+Calls = dict[str, Call]
 
 
-# --- the calls ---------------------------------------------------------------------------------------
+# --- the calls of a cell -----------------------------------------------------------------------------
 
 
-def by_softgrad(r: Record, out: Array, *given: Array, **options: Any) -> Call:
-    return functools.partial(getattr(softgrad, r["op"]), *given, axis=r["axis"], out=out, **options)
+def inputs(case: Case, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
+    """x of the forward, y and dy of the vjp."""
+    random, dtype = np.random.default_rng(1), dtype_of(case.dtype)
+    x = (random.standard_normal(case.shape, np.float32) * np.float32(times)).astype(dtype, copy=False)
+    if case.what == "forward":
+        return (x,)
+    y = getattr(softgrad, case.map)(x, axis=case.axis)
+    return y, getattr(random, dy)(case.shape, np.float32).astype(dtype, copy=False)
 
 
-def by_torch(r: Record, out: Array, *given: Array) -> Call:
-    result, *tensors = map(tensor, (out, *given))
-    if not r["op"].endswith("vjp"):
-        return functools.partial(getattr(torch, r["op"]), *tensors, r["axis"], out=result)
-    y, dy = tensors
-    if r["op"] == "log_softmax_vjp":
-        return functools.partial(torch._log_softmax_backward_data, dy, y, r["axis"], y.dtype, out=result)
-    return functools.partial(torch._softmax_backward_data, dy, y, r["axis"], y.dtype, grad_input=result)
+def ready(library: str, case: Case, arrays: tuple[Array, ...], **options: Any) -> Call:
+    """A call of softgrad or PyTorch into an array of the result's size."""
+    call: Any = implementations.ready(library, OUT, case, arrays).call
+    return functools.partial(call, **options)
 
 
-def by_numpy(r: Record, *given: Array) -> Call:
-    along = {"axis": r["axis"], "keepdims": True}
+def pair(case: Case) -> Calls:
+    """softgrad and PyTorch, which give the same."""
+    both = {name: implementations.ready(name, OUT, case, inputs(case)) for name in ("softgrad", "torch")}
+    ours, theirs = (one.result()[0].astype(np.float32) for one in both.values())
+    if not np.abs(ours - theirs).max() <= 0.02 * np.abs(theirs).max():
+        raise SystemExit(f"{case.name}: softgrad and PyTorch give different results")
+    return {name: one.call for name, one in both.items()}
+
+
+def and_numpy(case: Case) -> Calls:
+    along = {"axis": case.axis, "keepdims": True}
 
     def softmax(x: Array) -> Array:
         e = np.exp(x - x.max(**along))
         return e / e.sum(**along)
 
-    vjp = lambda y, dy: y * (dy - (y * dy).sum(**along))  # noqa: E731
-    return functools.partial(softmax if r["op"] == "softmax" else vjp, *given)
+    def vjp(y: Array, dy: Array) -> Array:
+        return y * (dy - (y * dy).sum(**along))
+
+    closed_form = functools.partial(softmax if case.what == "forward" else vjp, *inputs(case))
+    return pair(case) | {"numpy": closed_form}
 
 
-def limit(*arrays: Array) -> Call:
-    """A copy for the forward, a triad for the vjp: the time to move the bytes alone."""
-    words = [limits.words(a) for a in arrays]
-    return functools.partial(limits.copy if len(arrays) == 2 else limits.triad, *words, 1, 0, len(words[0]))
-
-
-def tensor(array: Array) -> Any:
-    """The same memory as PyTorch's."""
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def given(r: Record, times: float = 1.0, dy: str = "standard_normal") -> tuple[Array, ...]:
-    """x of the forward, y and dy of the vjp."""
-    dtype = np.dtype(getattr(ml_dtypes, r["dtype"], r["dtype"]))
-    random = np.random.default_rng(1)
-    x = (random.standard_normal(r["shape"], np.float32) * np.float32(times)).astype(dtype, copy=False)
-    if not r["op"].endswith("vjp"):
-        return (x,)
-    y = np.empty_like(x)
-    by_torch({**r, "op": r["op"].removesuffix("_vjp")}, y, x)()
-    return y, getattr(random, dy)(r["shape"], np.float32).astype(dtype, copy=False)
-
-
-def pair(r: Record, out: Array, *arrays: Array) -> dict[str, Call]:
-    """softgrad and PyTorch, which give the same."""
-    calls = {"softgrad": by_softgrad(r, out, *arrays), "torch": by_torch(r, out, *arrays)}
-    results = [(call(), out.astype(np.float32))[1] for call in calls.values()]
-    if not np.abs(results[0] - results[1]).max() <= 0.02 * np.abs(results[1]).max():
-        raise SystemExit(f"{name_of(r)}: softgrad and PyTorch give different results")
+def of_grid(case: Case) -> Calls:
+    """softgrad, PyTorch, and where they apply NumPy, oneDNN, the limit, and other inputs of the vjp."""
+    calls, arrays = (and_numpy if case.dtype in ("float32", "float64") else pair)(case), inputs(case)
+    if case.op == "softmax" and case.dtype == "float32" and case.axis == -1:
+        calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
+    if (case.shape, case.dtype) == LIMITED:
+        words = [limits.words(a) for a in (*arrays, np.zeros_like(arrays[0]))]
+        loop = limits.copy if case.op == "softmax" else limits.triad
+        calls["limit"] = functools.partial(loop, *words, 1, 0, len(words[0]))
+    if case.op == "softmax_vjp":
+        saturated = inputs(case, times=10.0)
+        calls["uniform"] = ready("softgrad", case, inputs(case, dy="random"))
+        calls["saturated"] = ready("softgrad", case, saturated)
+        calls["torch saturated"] = ready("torch", case, saturated)
     return calls
 
 
-# --- the parts ---------------------------------------------------------------------------------------
-
-
-def cells(
-    part: str, shapes: list[Any], dtypes: tuple[str, ...], ops: tuple[str, ...] = OPS
-) -> Iterator[Record]:
-    for shape, axis in shapes:
-        for dtype in dtypes:
-            for op in ops:
-                yield {"part": part, "op": op, "shape": list(shape), "axis": axis, "dtype": dtype}
-
-
-def measured(r: Record, seconds: float, sample: Callable[[float], measure.Samples]) -> Record:
-    """The record with medians; measured again if it misses a bound."""
-    for budget in (seconds, 4 * seconds):
-        samples = sample(budget)
-        r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
-        ours, first, *_ = samples.values()
-        ratio = measure.spread(measure.ratios(first, ours))
-        r["noise"] = round((ratio.q3 - ratio.q1) / 2 / ratio.median, 4)
-        if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
-            break
-    return r
-
-
-def in_turns(r: Record, seconds: float, calls: dict[str, Call]) -> Record:
-    sample = functools.partial(measure.interleaved, calls, rounds=201, pause=1e-4)
-    return measured(r, seconds, lambda budget: sample(budget=budget))
-
-
-def one_thread(options: argparse.Namespace, op: str) -> Iterator[Record]:
-    for r in cells("grid", options.shapes, options.dtypes, (op,)):
-        arrays = given(r)
-        out = np.zeros_like(arrays[0])
-        calls = pair(r, out, *arrays)
-        if r["dtype"] in ("float32", "float64"):
-            calls["numpy"] = by_numpy(r, *arrays)
-        if op == "softmax" and r["dtype"] == "float32" and r["axis"] == -1:
-            calls["onednn"] = functools.partial(torch.softmax, tensor(*arrays).to_mkldnn(), 1)
-        if (r["shape"], r["dtype"]) == LIMITED:
-            calls["limit"] = limit(*arrays, out)
-        if op == "softmax_vjp":
-            saturated = given(r, times=10.0)
-            calls["uniform"] = by_softgrad(r, out, *given(r, dy="random"))
-            calls["saturated"] = by_softgrad(r, out, *saturated)
-            calls["torch saturated"] = by_torch(r, out, *saturated)
-        yield in_turns(r, options.seconds, calls)
-
-
-def logs(options: argparse.Namespace) -> Iterator[Record]:
-    for r in cells("log", options.shapes, options.dtypes, ("log_softmax", "log_softmax_vjp")):
-        arrays = given(r)
-        out = np.zeros_like(arrays[0])
-        yield in_turns(
-            r, options.seconds, {"softgrad": by_softgrad(r, out, *arrays), "torch": by_torch(r, out, *arrays)}
-        )
+def with_mask(case: Case) -> Calls:
+    (first, *others), where = inputs(case), np.random.default_rng(3).random(case.shape) < 0.5
+    if case.op == "softmax_vjp":
+        first = np.where(where, first, 0)  # as softmax gives y with a mask
+    more: dict[str, Any] = {"softgrad": {}, "masked": {"where": where}}
+    return {name: ready("softgrad", case, (first, *others), **mask) for name, mask in more.items()}
 
 
 def entropy(x: Any, axis: int) -> Any:
@@ -188,78 +139,93 @@ def entropy(x: Any, axis: int) -> Any:
     return -(logarithms.exp() * logarithms).sum(axis)
 
 
-def relatives(options: argparse.Namespace) -> Iterator[Record]:
-    """New results of both; the vjp of the others is what `autograd.grad` takes."""
-    for part, peer, shapes, functions in (
-        ("reductions", "torch", PIECES, {"logsumexp": torch.logsumexp, "entropy": entropy}),
-        ("sparse", "entmax", SPARSE, {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}),
-    ):
-        ops = [op + suffix for op in functions for suffix in ("", "_vjp")]
-        for r in cells(part, shapes, ("float32",), tuple(ops)):
-            function, axis = functions[r["op"].removesuffix("_vjp")], r["axis"]
-            (x,) = given({**r, "op": "softmax"})
-            ours, leaf = getattr(softgrad, r["op"]), tensor(x).requires_grad_()
-            calls = {
-                "softgrad": functools.partial(ours, x, axis=axis),
-                peer: functools.partial(function, leaf.detach(), axis),
-            }
-            if r["op"].endswith("vjp"):
-                result = function(leaf, axis)
-                dy = np.random.default_rng(2).standard_normal(tuple(result.shape), np.float32)
-                kept = x if part == "reductions" else result.detach().numpy()
-                grad = functools.partial(torch.autograd.grad, result, leaf, tensor(dy), retain_graph=True)
-                calls = {"softgrad": functools.partial(ours, kept, dy, axis=axis), peer: grad}
-                if r["op"] == "entmax_vjp":
-                    calls["alpha"] = functools.partial(softgrad.entmax_alpha_vjp, kept, dy, 1.5, axis=axis)
-            yield in_turns(r, options.seconds, calls)
+REDUCTIONS = {"logsumexp": torch.logsumexp, "entropy": entropy}
+ENTMAX = {"sparsemax": entmax.sparsemax, "entmax": entmax.entmax15}
 
 
-def small(options: argparse.Namespace) -> Iterator[Record]:
-    for r in cells("small", SMALL, ("float32", "float64")):
-        arrays = given(r)
-        calls = pair(r, np.zeros_like(arrays[0]), *arrays)
-        yield in_turns(r, options.seconds, calls | {"numpy": by_numpy(r, *arrays)})
+def through_autograd(case: Case) -> Calls:
+    """softgrad and a peer into new arrays; the peer's vjp is `autograd.grad`."""
+    name, axis = case.op.removesuffix("_vjp"), case.axis
+    peer, function = ("torch", REDUCTIONS[name]) if name in REDUCTIONS else ("entmax", ENTMAX[name])
+    x, ours = inputs(replace(case, op="softmax"))[0], getattr(softgrad, case.op)
+    leaf = torch.from_numpy(x).requires_grad_()
+    if name == case.op:
+        theirs = functools.partial(function, leaf.detach(), axis)
+        return {"softgrad": functools.partial(ours, x, axis=axis), peer: theirs}
+    result = function(leaf, axis)
+    dy = np.random.default_rng(2).standard_normal(tuple(result.shape), np.float32)
+    kept = x if name in REDUCTIONS else result.detach().numpy()
+    theirs = functools.partial(torch.autograd.grad, result, leaf, torch.from_numpy(dy), retain_graph=True)
+    calls: Calls = {"softgrad": functools.partial(ours, kept, dy, axis=axis), peer: theirs}
+    if name == "entmax":
+        calls["alpha"] = functools.partial(softgrad.entmax_alpha_vjp, kept, dy, 1.5, axis=axis)
+    return calls
 
 
-def masked(options: argparse.Namespace) -> Iterator[Record]:
-    for r in cells("masked", [((1000, 1000), -1)], ("float32",)):
-        arrays = given(r)
-        out, where = np.zeros_like(arrays[0]), np.random.default_rng(3).random(r["shape"]) < 0.5
-        if r["op"] == "softmax_vjp":
-            arrays = [np.where(where, arrays[0], 0), *arrays[1:]]  # as softmax gives y with a mask
-        more = {"softgrad": {}, "masked": {"where": where}}
-        calls = {name: by_softgrad(r, out, *arrays, **masks) for name, masks in more.items()}
-        yield in_turns(r, options.seconds, calls)
+# --- the parts ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str  # in the records
+    ops: Iterable[str]
+    calls: Callable[[Case], Calls]
+    shapes: list[Any] = field(default_factory=list)  # unless given, those of the grid
+    dtypes: tuple[str, ...] = ()
+
+    def __call__(self, options: argparse.Namespace) -> Iterator[Record]:
+        for case in cells(self.ops, self.shapes or options.shapes, self.dtypes or options.dtypes):
+            sample = functools.partial(timing.interleaved, self.calls(case), rounds=201, pause=1e-4)
+            yield measure(self.name, case, options.seconds, sample)
+
+
+def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Iterator[Case]:
+    for (shape, axis), dtype, op in itertools.product(shapes, dtypes, ops):
+        yield Case(op, shape, axis, dtype, 1)
+
+
+def measure(part: str, case: Case, seconds: float, sample: Callable[..., timing.Samples]) -> Record:
+    """The record with medians; measured again if it misses a bound."""
+    r = {"part": part, "op": case.op, "shape": list(case.shape), "axis": case.axis, "dtype": case.dtype}
+    if part == "threads":
+        r["bytes"] = case.nbytes
+    for budget in (seconds, 4 * seconds):
+        samples = sample(budget=budget)
+        r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
+        ours, first, *_ = samples.values()
+        ratio = timing.spread(timing.ratios(first, ours))
+        r["noise"] = round((ratio.q3 - ratio.q1) / 2 / ratio.median, 4)
+        if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
+            break
+    return r
 
 
 def two_threads(options: argparse.Namespace) -> Iterator[Record]:
-    """Two processes are told the cell, then before each sample the number of threads."""
+    """Two processes get the case, then before each sample the number of threads."""
     if len(os.sched_getaffinity(0)) < 2:
         print("two threads: left out, this process has one core")
         return
     context, pipes = multiprocessing.get_context("spawn"), {}
     for library in ("softgrad", "torch"):
-        pipes[library], there = context.Pipe()
-        context.Process(target=serve, args=(library, there), daemon=True).start()
-        there.close()
+        pipes[library], theirs = context.Pipe()
+        context.Process(target=serve, args=(library, theirs), daemon=True).start()
+        theirs.close()
+
+    def sampler(library: str, threads: int) -> Callable[[], float]:
+        def sample() -> float:
+            time.sleep(SPINNING)
+            pipes[library].send(threads)
+            return float(pipes[library].recv())
+
+        return sample
+
     turns = {"softgrad": ("softgrad", 2), "torch": ("torch", 2), "one thread": ("softgrad", 1)}
-
-    def sample(seconds: float) -> measure.Samples:
-        samples: measure.Samples = {name: [] for name in turns}
-        start = time.perf_counter()
-        while len(samples["torch"]) < 5 or time.perf_counter() - start < seconds:
-            for name in list(turns) if len(samples["torch"]) % 2 == 0 else reversed(turns):
-                library, number = turns[name]
-                time.sleep(SPINNING)
-                pipes[library].send(number)
-                samples[name].append(pipes[library].recv())
-        return samples
-
-    for r in cells("threads", options.shapes, options.dtypes):
+    samplers = {name: sampler(*turn) for name, turn in turns.items()}
+    for case in cells(OPS, options.shapes, options.dtypes):
         for pipe in pipes.values():
-            pipe.send(r)
-        r["bytes"], _ = [pipe.recv() for pipe in pipes.values()]
-        yield measured(r, options.seconds, sample)
+            pipe.send(case)
+        sample = functools.partial(timing.in_turns, samplers, rounds=10_000)
+        yield measure("threads", case, options.seconds, sample)
     for pipe in pipes.values():
         pipe.send(None)
 
@@ -267,17 +233,18 @@ def two_threads(options: argparse.Namespace) -> Iterator[Record]:
 def serve(library: str, pipe: Any) -> None:
     torch.set_num_threads(2 if library == "torch" else 1)
     for message in iter(pipe.recv, None):
-        if isinstance(message, dict):
-            arrays = given(message)
-            out, counts = np.zeros_like(arrays[0]), {}
-            call = (by_torch if library == "torch" else by_softgrad)(message, out, *arrays)
-            pipe.send(out.nbytes)
+        if isinstance(message, Case):
+            call, counts = ready(library, message, inputs(message)), {}
             continue
         softgrad.set_num_threads(message)
         call()
         if message not in counts:
-            counts[message] = measure.calibrated(call, 1e-3)
-        pipe.send(measure.timed(call, counts[message]))
+            counts[message] = timing.calls_in(call, 1e-3)
+        pipe.send(timing.seconds_per_call(call, counts[message]))
+
+
+def with_vjps(functions: Iterable[str]) -> list[str]:
+    return [op + suffix for op in functions for suffix in ("", "_vjp")]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
@@ -285,17 +252,18 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "import": startup.imports,
     "first": startup.first_calls,
     "memory": startup.memory,
-    "small": small,
-    "masked": masked,
-    "forward": functools.partial(one_thread, op="softmax"),
-    "vjp": functools.partial(one_thread, op="softmax_vjp"),
-    "logs": logs,
-    "relatives": relatives,
+    "small": Part("small", OPS, and_numpy, SMALL, ("float32", "float64")),
+    "masked": Part("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
+    "forward": Part("grid", ["softmax"], of_grid),
+    "vjp": Part("grid", ["softmax_vjp"], of_grid),
+    "logs": Part("log", with_vjps(["log_softmax"]), pair),
+    "reductions": Part("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
+    "sparse": Part("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
     "threads": two_threads,
 }
 
 
-# --- what is printed and written ----------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------
 
 
 def line(r: Record) -> str:
@@ -305,7 +273,7 @@ def line(r: Record) -> str:
         return f"{text:52} {r['grown'] / 2**20:6.2f} MB"
     ours = r["seconds"]["softgrad"]
     others = (f"{name} {t / ours:.2f}" for name, t in r["seconds"].items() if name != "softgrad")
-    return f"{text:52} {in_words(ours, SECONDS):>8}  {'  '.join(others)}"
+    return f"{text:52} {with_unit(ours, SECONDS):>8}  {'  '.join(others)}"
 
 
 def table(records: list[Record]) -> str:

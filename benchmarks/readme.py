@@ -14,32 +14,39 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-from bounds import bounds, geometric_mean, ratio, shape_of
+from bounds import bounds, ratio, shape_of
 
-from softgrad.commands.words import SECONDS, in_words
+from softgrad.commands.units import SECONDS, with_unit
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
+FILES = "README.md", "docs/benchmarks.md", "docs/torch.md"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
+PACKAGES = {
+    "numpy": "NumPy",
+    "numba": "Numba",
+    "scipy": "SciPy",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "entmax": "entmax",
+}
 DTYPES = "float16", "bfloat16", "float32", "float64"
-
 OPS = "softmax", "softmax_vjp"
 THREADS = {"grid": "one thread", "threads": "two threads"}  # by the part of a record
 
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
 Json = dict[str, Any]
-Runs = dict[str, Json]  # what results/NAME.json holds, by NAME
+Runs = dict[str, Json]  # the content of results/NAME.json, by NAME
 
 
-def rows(header: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table, the first column to the left and the others to the right."""
+def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """In Markdown, the first column to the left and the others to the right."""
+    header = list(header)
     marks = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, marks, *lines)) + "\n"
 
@@ -47,42 +54,48 @@ def rows(header: list[str], lines: list[list[str]]) -> str:
 def short(value: float) -> str:
     """Three digits, or a power of ten."""
     if value >= 1e4:
-        return "10" + str(math.floor(math.log10(value))).translate(RAISED)
+        return "10" + str(math.floor(math.log10(value))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.3g}"
 
 
-def measured_on(run: Json) -> str:
-    found = run["environment"]
-    vectors = f" ({found['instructions']})" if "instructions" in found else ""
-    names = {"numpy": "NumPy", "numba": "Numba", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
-    names |= {"entmax": "entmax"}
-    versions = ", ".join(f"{names[key]} {found[key]}" for key in names if key in found)
+def times(value: float) -> str:
+    """A ratio, bold where softgrad is the slower one."""
+    return f"{short(value)}×" if value >= 1 else f"**{short(value)}×**"
+
+
+def machine_of(run: Json) -> str:
+    about = run["environment"]
+    vectors = f" ({about['instructions']})" if "instructions" in about else ""
+    versions = ", ".join(f"{name} {about[package]}" for package, name in PACKAGES.items() if package in about)
     return (
-        f"Measured on {found['date']} with {found['cores']} cores of an {found['cpu']}{vectors}: "
-        f"softgrad {found['softgrad']}, Python {found['python']}, {versions}.\n"
+        f"Measured on {about['date']} with {about['cores']} cores of an {about['cpu']}{vectors}: "
+        f"softgrad {about['softgrad']}, Python {about['python']}, {versions}.\n"
     )
+
+
+# --- results/accuracy.json ------------------------------------------------------------------------------
 
 
 def exactness(runs: Runs, dtypes: tuple[str, ...] = ("bfloat16", "float32")) -> str:
     """How many of the hard cases each library misses, and its worst error."""
-    found = {(r["operation"], r["dtype"], r["implementation"]): r for r in runs["accuracy"]["records"]}
-    lines = []
-    for operation, unit in zip(OPS, ("ulp", "eps"), strict=True):
-        for dtype in dtypes:
-            line = [f"`{operation}` {dtype}, {unit}"]
-            for library in LIBRARIES:
-                r = found.get((operation, dtype, library))
-                worst = "–" if r is None else "∞" if r["worst"] is None else short(r["worst"])
-                line.append(worst if r is None else f"{r['missed']} ({worst})")
-            lines.append(line)
-    total = next(r["cases"] for r in runs["accuracy"]["records"])
-    return rows([f"cases missed, of {total} (worst error)", *LIBRARIES.values()], lines)
+    records = runs["accuracy"]["records"]
+    by_key = {(r["operation"], r["dtype"], r["implementation"]): r for r in records}
+
+    def cell(r: Json | None) -> str:
+        return "–" if r is None else f"{r['missed']} ({'∞' if r['worst'] is None else short(r['worst'])})"
+
+    lines = [
+        [f"`{op}` {dtype}, {unit}", *(cell(by_key.get((op, dtype, library))) for library in LIBRARIES)]
+        for op, unit in zip(OPS, ("ulp", "eps"), strict=True)
+        for dtype in dtypes
+    ]
+    return table([f"cases missed, of {records[0]['cases']} (worst error)", *LIBRARIES.values()], lines)
 
 
 # --- results/grid.json ----------------------------------------------------------------------------------
 
 # The cells of the README's table
-TABLE = [
+SHOWN = [
     ([32, 512], -1, "float64"),
     ([1000, 1000], -1, "float32"),
     ([8, 128256], -1, "bfloat16"),
@@ -95,20 +108,18 @@ def of_part(runs: Runs, part: str, **what: Any) -> list[Json]:
     return [r for r in records if r["part"] == part and all(r[key] == value for key, value in what.items())]
 
 
-def times(value: float) -> str:
-    """A ratio, bold where softgrad is the slower one."""
-    return f"{short(value)}×" if value >= 1 else f"**{short(value)}×**"
+def own_time(r: Json) -> str:
+    return with_unit(r["seconds"]["softgrad"], SECONDS)
 
 
 def speed(runs: Runs) -> str:
     """Some cells: softgrad's time, and the others' as multiples of it."""
     lines = []
-    for shape, axis, dtype in TABLE:
+    for shape, axis, dtype in SHOWN:
         for r in of_part(runs, "grid", shape=shape, axis=axis, dtype=dtype):
-            others = [times(ratio(r, peer)) if peer in r["seconds"] else "–" for peer in ("torch", "numpy")]
-            name = f"`{r['op']}` {shape_of(r)}, {dtype}"
-            lines.append([name, in_words(r["seconds"]["softgrad"], SECONDS), *others])
-    return rows(["one thread", "softgrad", "PyTorch", "NumPy"], lines)
+            others = (times(ratio(r, peer)) if peer in r["seconds"] else "–" for peer in ("torch", "numpy"))
+            lines.append([f"`{r['op']}` {shape_of(r)}, {dtype}", own_time(r), *others])
+    return table(["one thread", "softgrad", "PyTorch", "NumPy"], lines)
 
 
 def beside_pytorch(runs: Runs) -> str:
@@ -126,48 +137,50 @@ def beside_pytorch(runs: Runs) -> str:
 
 def grid(runs: Runs) -> str:
     """Every cell: a table for each function and number of threads, and one for each other peer and input."""
-
-    def both(r: Json) -> str:
-        return f"{in_words(r['seconds']['softgrad'], SECONDS)}, {times(ratio(r))}"
-
-    tables = [
-        (f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple", of_part(runs, part, op=op), both)
-        for part, threads in THREADS.items()
-        for op in OPS
-    ]
-    for peer, name, ours in (
-        ("torch saturated", "PyTorch's time as a multiple, saturated rows (logits ×10)", "saturated"),
-        ("uniform", "the time for dy uniform on (0, 1) as a multiple of that for normal dy", "softgrad"),
-        ("onednn", "oneDNN's time as a multiple", "softgrad"),
-        ("numpy", "the time of NumPy's closed form as a multiple", "softgrad"),
+    text = []
+    for part, threads in THREADS.items():
+        for op in OPS:
+            title = f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple"
+            cells = {
+                key: f"{own_time(r)}, {times(ratio(r))}" for key, r in by_shape(of_part(runs, part, op=op))
+            }
+            text.append((title, cells))
+    for peer, title, ours, tell in (
+        ("torch saturated", "PyTorch's time as a multiple, saturated rows (logits ×10)", "saturated", times),
+        (
+            "uniform",
+            "the time for dy uniform on (0, 1) as a multiple of that for normal dy",
+            "softgrad",
+            short,
+        ),
+        ("onednn", "oneDNN's time as a multiple", "softgrad", times),
+        ("numpy", "the time of NumPy's closed form as a multiple", "softgrad", times),
     ):
         for op in OPS:
-            cells = [*of_part(runs, "grid", op=op), *of_part(runs, "small", op=op)]
-            cells = [r for r in cells if peer in r["seconds"]]
-            tell = short if peer == "uniform" else times
-            show = lambda r, tell=tell, key=(peer, ours): tell(ratio(r, *key))  # noqa: E731
-            tables.append((f"`{op}`: {name}", cells, show))
-    return "\n".join(f"### {title}\n\n{by_dtype(cells, show)}" for title, cells, show in tables if cells)
+            records = by_shape([*of_part(runs, "grid", op=op), *of_part(runs, "small", op=op)])
+            cells = {key: tell(ratio(r, peer, ours)) for key, r in records if peer in r["seconds"]}
+            text.append((f"`{op}`: {title}", cells))
+    return "\n".join(f"### {title}\n\n{by_dtype(cells)}" for title, cells in text if cells)
 
 
-def by_dtype(cells: list[Json], show: Callable[[Json], str]) -> str:
+def by_shape(records: list[Json]) -> list[tuple[tuple[str, str], Json]]:
+    return [((shape_of(r), r["dtype"]), r) for r in records]
+
+
+def by_dtype(cells: dict[tuple[str, str], str]) -> str:
     """A line for each shape and a column for each dtype."""
-    found: dict[str, dict[str, str]] = {}
-    for r in cells:
-        found.setdefault(shape_of(r), {})[r["dtype"]] = show(r)
-    dtypes = [dtype for dtype in DTYPES if any(dtype in line for line in found.values())]
-    lines = [[shape, *(line.get(dtype, "–") for dtype in dtypes)] for shape, line in found.items()]
-    return rows(["", *dtypes], lines)
+    dtypes = [dtype for dtype in DTYPES if any(of_cell == dtype for _, of_cell in cells)]
+    shapes = dict.fromkeys(shape for shape, _ in cells)
+    return table(["", *dtypes], ([s, *(cells.get((s, dtype), "–") for dtype in dtypes)] for s in shapes))
 
 
 def bounds_table(runs: Runs) -> str:
-    """What is asked of softgrad, and what was measured."""
+    """Each bound, and its worst cell."""
     lines = []
     for b in bounds(runs["grid"]["records"]):
         where = "" if "mean" in b.asked else f": {len(b.missed)} of {len(b.values)}"
-        met = f"**no**{where}" if b.missed else "yes"
-        lines.append([b.name, b.asked, f"{b.worst:.3g}", met])
-    return rows(["", "asked", "worst cell", "met"], lines)
+        lines.append([b.name, b.asked, f"{b.worst:.3g}", f"**no**{where}" if b.missed else "yes"])
+    return table(["", "asked", "worst cell", "met"], lines)
 
 
 # --- results/torch_grid.json ----------------------------------------------------------------------------
@@ -175,13 +188,14 @@ def bounds_table(runs: Runs) -> str:
 
 def torch_speed(runs: Runs) -> str:
     """softgrad.torch's time through autograd, divided by that of others."""
-    found: dict[int, dict[str, list[Json]]] = {}  # by threads, and by the line of the table
+    by_line: dict[str, dict[int, list[Json]]] = {}  # by the line of the table, and the threads
     for c in runs["torch_grid"]["cells"]:
         if line := line_of(c):
-            found.setdefault(c["threads"], {}).setdefault(line, []).append(c)
-    header = [f"{number} thread{'s' * (number > 1)}" for number in found]
-    lines = [[line, *(ratios(by_line[line]) for by_line in found.values())] for line in found[1]]
-    return f"{measured_on(runs['torch_grid'])}\n{rows(['softgrad.torch beside', *header], lines)}"
+            by_line.setdefault(line, {}).setdefault(c["threads"], []).append(c)
+    threads = sorted({number for by_threads in by_line.values() for number in by_threads})
+    header = ["softgrad.torch beside", *(f"{number} thread{'s' * (number > 1)}" for number in threads)]
+    lines = ([line, *(ratios(cells[number]) for number in threads)] for line, cells in by_line.items())
+    return f"{machine_of(runs['torch_grid'])}\n{table(header, lines)}"
 
 
 def line_of(cell: Json) -> str:
@@ -208,7 +222,7 @@ def ratios(cells: list[Json]) -> str:
 
 
 BLOCKS: dict[str, Callable[[Runs], str]] = {
-    "machine": lambda runs: measured_on(runs["grid"]),
+    "machine": lambda runs: machine_of(runs["grid"]),
     "exactness": exactness,
     "exactness_all": lambda runs: exactness(runs, DTYPES),
     "speed": speed,
@@ -217,23 +231,6 @@ BLOCKS: dict[str, Callable[[Runs], str]] = {
     "bounds": bounds_table,
     "torch_speed": torch_speed,
 }
-# The files, and the blocks that each must have
-NEEDED = {
-    "README.md": ("machine", "exactness", "speed"),
-    "docs/benchmarks.md": ("machine", "exactness_all", "grid", "bounds"),
-    "docs/torch.md": ("torch_speed",),
-}
-
-
-def renewed(name: str, text: str, runs: Runs) -> str:
-    """A file with its blocks written anew."""
-    names = {match[2] for match in BLOCK.finditer(text)}
-    if lacking := [block for block in NEEDED[name] if block not in names]:
-        marks = ", ".join(f"<!-- generated: {block} --> … <!-- end -->" for block in lacking)
-        sys.exit(f"{name} lacks {marks}: put the marks, each on a line, where the block should be")
-    if unknown := sorted(names - BLOCKS.keys()):
-        sys.exit(f"{name} asks for {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](runs)}{match[4]}", text)
 
 
 def main() -> None:
@@ -241,18 +238,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
-    paths = {path.stem: path for path in (HERE / "results").glob("*.json")}
-    runs = {name: json.loads(path.read_text()) for name, path in paths.items()}
-    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in NEEDED}
-    new = {name: renewed(name, text, runs) for name, text in texts.items()}
-    if options.check:
-        for name, text in texts.items():
-            if new[name] != text:
-                sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
-        return
-    for name, text in new.items():
-        (ROOT / name).write_text(text, encoding="utf-8")
+    check = parser.parse_args().check
+    runs = {path.stem: json.loads(path.read_text()) for path in (HERE / "results").glob("*.json")}
+    for name in FILES:
+        path = HERE.parent / name
+        text = path.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]](runs)}{match[4]}", text)
+        if check and new != text:
+            sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
+        if not check:
+            path.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

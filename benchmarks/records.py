@@ -1,4 +1,4 @@
-"""How the runs in results/ are written: a line for each record, so that a diff says what a run changed."""
+"""The format of results/: JSON with a line for each record, for short diffs."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from softgrad import softmax_vjp
-from softgrad.testing import measures
+from softgrad.testing import errors
 from softgrad.testing.search import Found, search
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     beyond = False
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         rounds, worst = worst_of(dtype, options.seed, options.minutes * 30)
-        due = measures.product_bound(dtype)
+        due = errors.product_bound(dtype)
         beyond |= worst.error > due
         print(f"{dtype}: C = {worst.error:.2f} of {due} in {rounds} rounds: {worst}")
     sys.exit(int(beyond))

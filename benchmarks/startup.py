@@ -1,4 +1,4 @@
-"""What a fresh process tells: the time of the import and of the first call, and the memory of a call."""
+"""Measurements in a fresh process: the time of the import and of the first call, the memory of a call."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ softgrad.{op}(*(x,) if {op!r} == "softmax" else (y, x), axis={axis})
 print(time.perf_counter() - start)
 """
 
-# What the system counts as the peak of the process is set back before each call.  The first calls, on arrays
-# of 1 MB, are not counted: they load what was compiled.
+# The system's peak memory of the process is reset before each call.  The first calls, on arrays of 1 MB, are
+# not counted: they load the compiled code.
 MEMORY = """
 import json, numpy, softgrad
 
@@ -66,7 +66,7 @@ Record = dict[str, Any]
 
 
 def printed(code: str, **environment: str) -> Any:
-    """What a new interpreter prints, read as JSON."""
+    """The output of a new interpreter, read as JSON."""
     source = os.path.dirname(os.path.dirname(softgrad.__file__))
     variables = {**os.environ, "PYTHONPATH": source, **environment}
     command = [sys.executable, "-c", code]
@@ -80,7 +80,7 @@ def imports(options: argparse.Namespace) -> Iterator[Record]:
 
 
 def first_calls(options: argparse.Namespace) -> Iterator[Record]:
-    """The first call with an empty cache folder, and (the median of three) with what that left there."""
+    """The first call with an empty cache, and (the median of three) with a full one."""
     for shape, axis, of_shape in FIRST:
         for dtype in (d for d in of_shape if d in options.dtypes):
             for op in ("softmax", "softmax_vjp"):
@@ -95,14 +95,14 @@ def first_calls(options: argparse.Namespace) -> Iterator[Record]:
 
 def memory(options: argparse.Namespace) -> Iterator[Record]:
     """By how much a process grows in a call, beyond the result, in bytes."""
-    whole = {"MALLOC_MMAP_THRESHOLD_": "131072"}  # what is freed goes back to the system
+    whole = {"MALLOC_MMAP_THRESHOLD_": "131072"}  # freed memory goes back to the system
     printed(MEMORY, **whole)  # compiles
     for r in printed(MEMORY, **whole):
         yield {"part": "memory", "dtype": "float32", "axis": -1, **r}
 
 
 def reproduce(options: argparse.Namespace) -> Iterator[Record]:
-    """What `softgrad reproduce` says at its defaults."""
+    """The times of `softgrad reproduce` at its defaults."""
     code = 'from softgrad.cli import app; app(["reproduce", "--json", "-"])'
     ways = {way["name"]: way["seconds"]["median"] for way in printed(code)["ways"]}
     names = {"softgrad": "softgrad.softmax_vjp", "numpy": "closed form, NumPy", "torch": "PyTorch autograd"}

@@ -15,7 +15,7 @@ from entmax import sparsemax as their_sparsemax
 from records import as_text
 
 import softgrad.torch as st
-from softgrad.bench.measure import interleaved, spread
+from softgrad.bench.timing import interleaved, spread
 from softgrad.commands.machine import environment
 
 SHAPES = [(4, 4), (32, 512), (256, 512), (1000, 1000), (4096, 4096), (8, 128256), (50000, 64), (200000, 8)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from softgrad.testing import again, measures, oracle
+from softgrad.testing import again, errors, oracle
 
 
 def assert_holds(check, what, fn, dtype, n, axis=None, map="softmax"):
@@ -15,7 +15,7 @@ def assert_product(dx, y, dy, axis=-1, scale=1.0, where=None):
     exact = oracle.vjp(y, dy, axis, scale, where)
     y = y if where is None else np.where(where, y, np.zeros((), y.dtype))
     assert dx.dtype == y.dtype
-    miss = measures.product_miss(dx, y, exact, axis, scale)
+    miss = errors.product_miss(dx, y, exact, axis, scale)
     assert miss.max(initial=0) <= 1, f"{miss.max():.3g} times what is allowed"
 
 
@@ -34,7 +34,7 @@ def off_by(found, expected, axis=-1):
         return 0.0
     found, exact = found.copy(), expected.astype(oracle.WIDE)
     found[~finite] = exact[~finite] = 0
-    return float(measures.row_error(found, exact, axis).max())
+    return float(errors.row_error(found, exact, axis).max())
 
 
 def as_array(value):

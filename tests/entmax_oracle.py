@@ -1,4 +1,4 @@
-"""What entmax must return for any α: by sorting, in mpmath.  (For α = 2 it is `softgrad.testing.sparse`.)
+"""What entmax must return for any α: by sorting, in mpmath.  (For α = 2 it is `softgrad.testing.oracle`.)
 
 With t = (α−1)·scale·x and β = 1/(α−1) it is y = (t − τ)₊^β with Σy = 1.  An element is in the support if with
 the threshold τ at its own t the others sum to less than 1.  Its smallest, t_m, has the y that is looked for,
@@ -8,7 +8,7 @@ q: then τ = t_m − q^(α−1).
 import mpmath
 import numpy as np
 
-from softgrad.testing import oracle, sparse
+from softgrad.testing import oracle
 
 DIGITS = 40
 
@@ -90,41 +90,44 @@ def entmax(x, alpha=1.5, axis=-1, scale=1.0, where=None):
         y = np.zeros(len(values), oracle.WIDE)
         if there.any():
             z = values[there]
-            y[there] = sparse.forward_of_row(z, 1, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
+            y[there] = oracle.entmax_of_row(z, 2, scale) if alpha == 2 else entmax_of_row(z, scale, alpha)
         return y
 
-    return oracle.along_rows(row, x, there, axis=axis)
+    return along_rows(row, x, there, axis=axis)
 
 
 # --- the derivatives ---------------------------------------------------------------------------------
 
 
+def along_rows(row, *arrays, axis):
+    """Apply a function of 1-d arrays along an axis."""
+    rows = lambda *arrays: np.stack([row(*values) for values in zip(*arrays, strict=True)])  # noqa: E731
+    return oracle.along_rows(rows, *arrays, axis=axis)
+
+
 def weights(y, alpha):
-    """y^(2−α) where y > 0, to 250 bits, as whole numbers and the exponent of their unit."""
-    if alpha in (1.5, 2):
-        return sparse.weights(y, round(1 / (alpha - 1)))
+    """y^(2−α) where y > 0, of rows, as a pair of longdoubles."""
+    if alpha in (1, 1.5, 2):
+        return oracle.weights(y, alpha)
+    high, low = np.zeros(y.shape, oracle.WIDE), np.zeros(y.shape, oracle.WIDE)
     with mpmath.workprec(260):
-        powers = [mpmath.mpf(float(v)) ** (2 - mpmath.mpf(alpha)) if v > 0 else mpmath.mpf(0) for v in y]
-        unit = min((int(p.exp) for p in powers if p), default=0)
-        return np.array([int(p.man) << (int(p.exp) - unit) if p else 0 for p in powers], object), unit
+        for place in np.argwhere(y > 0):
+            power = mpmath.mpf(float(y[*place])) ** (2 - mpmath.mpf(alpha))
+            upper = float(power)
+            high[*place], low[*place] = upper, wide(power - upper)
+    return oracle.two_sum(high, low)
 
 
 def wide_weights(y, alpha=1.5, axis=-1):
     """The same in longdouble, along an axis."""
-    return oracle.along_rows(lambda row: oracle.quotient(*weights(row, alpha), 1), y, axis=axis)
+    return oracle.along_rows(lambda y: weights(y, alpha)[0], y, axis=axis)
 
 
 def vjp(y, dy, alpha=1.5, axis=-1, scale=1.0):
     """scale·(diag(s) − s sᵀ/⟨s,1⟩)·dy for y and dy as given."""
-
-    def row(y, dy):
-        (s, s_unit), (d, d_unit) = weights(y, alpha), oracle.whole(dy)
-        total = s.sum()
-        if total == 0:
-            return np.zeros(len(y), oracle.WIDE)
-        return oracle.quotient(s * (d * total - (s * d).sum()), s_unit + d_unit, total)
-
-    return oracle.along_rows(row, y, dy, axis=axis) * oracle.WIDE(scale)
+    return oracle.along_rows(
+        lambda y, dy: oracle.product(weights(y, alpha), oracle.pair(dy)), y, dy, axis=axis
+    ) * oracle.WIDE(scale)
 
 
 def alpha_gradient(x, dy, alpha):

@@ -16,13 +16,12 @@ from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 import softgrad
-from softgrad import gpu
-from softgrad.formulas import entmax, log_softmax, softmax, sparsemax
+from softgrad import formulas, gpu
+from softgrad.gpu import functions as kernels
 from softgrad.gpu.softmax import powers
 from softgrad.specs import MAPS as FAMILY
-from softgrad.testing import again, cases, maps, measures, oracle
-from softgrad.torch import by_formulas, by_triton, compute
-from softgrad.torch.options import Call
+from softgrad.testing import again, cases, errors, operations, oracle
+from softgrad.torch import backend, composites
 
 MAPS = ("softmax", "log_softmax", "sparsemax", "entmax")
 WHATS = {"forward": "", "vjp": "_vjp", "jvp": "_jvp", "double-backward": "_double_backward"}
@@ -139,16 +138,14 @@ def assert_holds(name, what, check, dtype, n, axis, function):
         # These kernels bound the error by the norm of each row (docs/torch.md), not yet element by element;
         # of grad_x, which comes before grad_dy, by that of the plain form.
         found, exact = case.results(function)[-1], case.exact[-1]
-        assert measures.row_error(found.astype(case.dtype), exact).max() <= measures.bound(case.dtype), (
-            verdict
-        )
+        assert errors.row_error(found.astype(case.dtype), exact).max() <= errors.bound(case.dtype), verdict
         verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     if name == "log_softmax" and what != "forward" and not verdict.passed:
         # by the norm as well, beside the norm of what the contract has beside each element
         found, exact, terms = (arrays[-1] for arrays in (case.results(function), case.exact, case.beside))
         error = np.where(found == exact, 0, found.astype(oracle.WIDE) - exact)
-        allowed = measures.bound(dtype) * measures.eps(dtype) * measures.norm(terms)
-        assert (measures.norm(error) <= allowed + np.sqrt(n) * measures.smallest(dtype)).all(), verdict
+        allowed = errors.bound(dtype) * errors.eps(dtype) * errors.norm(terms)
+        assert (errors.norm(error) <= allowed + np.sqrt(n) * errors.smallest(dtype)).all(), verdict
         verdict = again(what, check, map=name, level="sound", dtype=dtype, n=n, axis=axis).verdict(function)
     assert verdict.passed, (name, what, check, n, axis, verdict)
 
@@ -183,7 +180,7 @@ def check_sizes(dtype, device):
         for power in (most - 3, 12 - most):
             dy = np.array([[3, 3, 2, 1], [3, 2, 3, 3]]).astype(dtype) * dtype.type(2.0**power)
             found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, dy)
-            (exact,) = maps.operation(name, "vjp").exact(y, dy)
+            (exact,) = operations.operation(name, "vjp").exact(y, dy)
             assert off_by(found, exact) <= 4, (name, power)
     n, small = IN_PARTS[dtype.itemsize], -(3 * most) // 4
     edge = 900 if most > 128 else 100  # where the factor changes; float16 has no such numbers
@@ -196,7 +193,7 @@ def check_sizes(dtype, device):
             g = (dy * np.where(np.arange(n) < n // 2, *(2.0**p for p in sizes))).astype(dtype)
             y = on_arrays(getattr(gpu, name), device)(x.astype(dtype))
             found = on_arrays(getattr(gpu, name + "_vjp"), device)(y, g)
-            (exact,) = maps.operation(name, "vjp").exact(y, g)
+            (exact,) = operations.operation(name, "vjp").exact(y, g)
             assert off_by(found, exact) <= 4, (name, sizes)
 
 
@@ -206,9 +203,9 @@ def check_scale(dtype, device):
     x[:, 0] = 800  # the others are e⁻³⁵ of it
     for scale in (0.0437, 1.7):
         found = on_arrays(gpu.softmax, device)(x, scale=scale)
-        exact = softmax.softmax(x.astype(oracle.WIDE) * oracle.WIDE(scale), np)
+        exact = formulas.softmax(x.astype(oracle.WIDE) * oracle.WIDE(scale), np)
         counted = exact >= ml_dtypes.finfo(dtype).smallest_normal
-        assert (np.abs(found - exact)[counted] <= 2 * measures.eps(dtype) * exact[counted]).all()
+        assert (np.abs(found - exact)[counted] <= 2 * errors.eps(dtype) * exact[counted]).all()
 
 
 @triton.jit
@@ -241,7 +238,7 @@ def check_entmax(dtype, device):
     dx, exact = vjp(y, dy, STEEP), entmax_oracle.vjp(y, dy, STEEP)
     # J 1 = 0: nothing is promised relative to 0 in float64
     counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype.itemsize < 8)
-    assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
+    assert (np.where(counted, errors.row_error(dx, exact), 0) <= errors.bound(dtype)).all()
     if dtype == np.float32:
         check_options_of_entmax(dtype, device, forward)
 
@@ -263,16 +260,16 @@ def check_options_of_entmax(dtype, device, forward):
 
 
 FORWARD = {
-    "softmax": softmax.softmax,
-    "log_softmax": log_softmax.log_softmax,
-    "sparsemax": sparsemax.sparsemax,
-    "entmax": lambda x, xp: entmax.entmax(x, 1.5, xp),
+    "softmax": formulas.softmax,
+    "log_softmax": formulas.log_softmax,
+    "sparsemax": formulas.sparsemax,
+    "entmax": lambda x, xp: formulas.entmax(x, 1.5, xp),
 }
 VJP = {
-    "softmax": softmax.vjp,
-    "log_softmax": log_softmax.vjp,
-    "sparsemax": sparsemax.vjp,
-    "entmax": lambda y, dy, xp: entmax.vjp(y, dy, 1.5, xp),
+    "softmax": formulas.softmax_vjp,
+    "log_softmax": formulas.log_softmax_vjp,
+    "sparsemax": formulas.sparsemax_vjp,
+    "entmax": lambda y, dy, xp: formulas.entmax_vjp(y, dy, 1.5, xp),
 }
 
 
@@ -326,7 +323,7 @@ def assert_near(found, exact):
 def check_options(dtype, device):
     """`where`, `scale`, `empty` and `out`, for any axes."""
     global EPS
-    EPS = measures.eps(dtype)
+    EPS = errors.eps(dtype)
     x, dy = (cases.numbers(6 * 5 * 9, key).reshape(6, 5, 9).astype(dtype) for key in ("x", "dy"))
     x[2, 3] = -np.inf
     some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
@@ -388,41 +385,43 @@ def check_large(device):
 
 
 def check_calls(device):
-    """by_triton.py in float32 beside by_formulas.py in float64, which is tested on tensors of the CPU."""
+    """The kernels in float32 beside the formulas in float64, which are tested on tensors of the CPU."""
     x, dy, u = (tensor(cases.numbers(60, key).reshape(4, 3, 5).astype(np.float32), device) for key in "abc")
     some = x > -1
     some[:, 0] = False
-    for map, dims in itertools.product(FAMILY.values(), ((-1,), (-3, -1))):
+    for row, dims in itertools.product(FAMILY.values(), ((-1,), (-3, -1))):
+        alpha = {"alpha": row.alpha}
         for mask, empty in ((None, "zero"), (some & (x < 1), "nan"), (some & (dy > 0), "zero")):
-            call = Call(map, dims, 0.7, empty)
-            y = by_triton.forward(call, x, mask)
-            assert_as_formulas(call, "forward", y, mask, x)
+            y = kernels.forward(row.name, x, axis=dims, where=mask, scale=0.7, empty=empty, **alpha)
+            exact = backend.forward_by_formulas(row, x.double(), dims, mask, 0.7, empty)
+            assert_close(y, exact, dims, (row, "forward"))
             for kind in ("vjp", "jvp") if empty == "zero" else ():
                 hidden = dy if mask is None else torch.where(mask, dy, torch.nan)
-                found = by_triton.product(call.product(kind), y, hidden, mask, None)
-                assert_as_formulas(call.product(kind), "product", found, mask, y, hidden)
-        y = by_triton.forward(call, x, None)
-        assert_as_formulas(call, "double_backward", by_triton.double_backward(call, y, dy, u), None, y, dy, u)
+                given = row.name, kind, y, hidden
+                found = kernels.product(*given, axis=dims, where=mask, scale=0.7, **alpha)
+                given = y.double(), hidden.double(), dims, mask, 0.7, row.alpha
+                assert_close(found, composites.product(row, kind, *given), dims, (row, kind))
+        y = kernels.forward(row.name, x, axis=dims, scale=0.7, **alpha)
+        found = kernels.double_backward(row.name, y, dy, u, axis=dims, scale=0.7, **alpha)
+        given = (t.double() for t in (y, dy, u))
+        for one, exact in zip(
+            found, composites.double_backward(row, *given, dims, 0.7, row.alpha), strict=True
+        ):
+            assert_close(one, exact, dims, (row, "double backward"))
 
 
-def assert_as_formulas(call, what, found, mask, *given):
-    arguments = [t.double() for t in given] + ([] if what == "double_backward" else [mask])
-    expected = getattr(by_formulas, what)(call, *arguments)
-    pairs = [(found, expected)] if torch.is_tensor(found) else zip(found, expected, strict=True)
-    for one, exact in pairs:
-        one, exact = (
-            array(t.movedim(call.dims, tuple(range(-len(call.dims), 0))).flatten(-len(call.dims)))
-            for t in (one, exact)
-        )
-        assert off_by(one, exact.astype(oracle.WIDE)) <= 2, (call, what)
+def assert_close(found, exact, dims, what):
+    found, exact = (
+        array(t.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims))) for t in (found, exact)
+    )
+    assert off_by(found, exact.astype(oracle.WIDE)) <= 2, what
 
 
 def check_results_over_operands(device):
     """`out` may be an operand, other memory, or memory that overlaps an operand or itself."""
-    call = Call(FAMILY["softmax"], (-1,)).product("vjp")
     room = tensor(cases.numbers(6006, "room").reshape(1001, 6), device)
-    y, dy = by_triton.forward(call, room[1:], None), torch.roll(room[1:], 1, -1)
-    expected = by_triton.product(call, y, dy, None, None)
+    y, dy = kernels.forward("softmax", room[1:]), torch.roll(room[1:], 1, -1)
+    expected = kernels.product("softmax", "vjp", y, dy)
     for place in ("dy", "apart", "a row further", "by DLPack", "turned"):
         room[:1000] = dy
         out = {
@@ -433,22 +432,22 @@ def check_results_over_operands(device):
             "turned": room.flatten()[:6000].view(6, 1000).T,
         }[place]
         written = out._version
-        assert by_triton.product(call, y, room[:1000], None, out) is out, place
+        assert backend.product_on_gpu(kernels, out, "softmax", "vjp", y, room[:1000]) is out, place
         assert torch.equal(out, expected), place
         assert out._version > written
-    assert by_triton.apart(dy, y, dy)
-    assert not by_triton.apart(torch.empty(6, device=device).expand(1000, 6), y)
+    assert backend.safe_to_write(dy, y, dy)
+    assert not backend.safe_to_write(torch.empty(6, device=device).expand(1000, 6), y)
 
 
 def check_which_room(device):
     """The kernels are taken where they run, and `explain` says so."""
-    here, x = by_triton.runs_on, torch.ones(2, 3, device=device)
-    by_triton.runs_on = lambda device: True
+    here, x = backend.triton_runs_on, torch.ones(2, 3, device=device)
+    backend.triton_runs_on = lambda device: True
     try:
-        ran = softgrad.explain(compute.elsewhere, x, FAMILY["entmax"], "vjp")
-        assert compute.elsewhere(x, FAMILY["softmax"], "forward") is by_triton
+        ran = softgrad.explain(backend.triton, x.device, FAMILY["entmax"], "entmax_vjp")
+        assert backend.triton(x.device, FAMILY["softmax"], "softmax") is kernels
     finally:
-        by_triton.runs_on = here
+        backend.triton_runs_on = here
     assert [(step.by, step.kernel) for step in ran] == [("triton", "entmax_vjp")], ran
 
 

@@ -6,8 +6,7 @@ The weights of the powers are not what softgrad sums: the winners are left out, 
 import mpmath
 import numpy as np
 
-from softgrad.testing.log_softmax import axes_of, sums
-from softgrad.testing.oracle import WIDE
+from softgrad.testing.oracle import WIDE, axes_of, sums
 
 
 def logsumexp(x, axis=-1, scale=1.0, where=None):

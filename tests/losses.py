@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 WIDE = oracle.WIDE
 LONG = 5000
@@ -91,13 +91,13 @@ def bound(dtype):
 
 def loss_error(losses, right):
     """|loss − right|/right in eps, half the smallest subnormal allowed; a loss that is too large is inf."""
-    info = measures.info(losses.dtype)
+    info = errors.info(losses.dtype)
     right = np.where(right > float(info.max), WIDE(float(info.max)), right)
     wide = np.minimum(losses.astype(WIDE), float(info.max))
     error = np.maximum(np.abs(wide - right) - float(info.smallest_subnormal) / 2, 0)
     small = right < float(info.smallest_normal)  # there the spacing is no part of the number
     error = np.where(small, np.maximum(error - float(info.smallest_subnormal), 0), error)
-    error = error / np.where(right == 0, 1, right) / measures.eps(losses.dtype)
+    error = error / np.where(right == 0, 1, right) / errors.eps(losses.dtype)
     return np.where(np.isnan(error), np.inf, error)
 
 
@@ -116,7 +116,7 @@ def check_classes(function, dtype, n, axis=-1):
     assert loss.dtype == dx.dtype == dtype
     error = loss_error(loss, losses)
     assert error.max() <= bound(dtype), (error.argmax(), error.max())
-    error = measures.row_error(dx, gradients)
+    error = errors.row_error(dx, gradients)
     assert error.max() <= bound(dtype), (error.argmax(), error.max())
 
 
@@ -141,10 +141,10 @@ def check_smoothing(function, dtype, n, axis=-1, epsilon=0.1):
 
 def near(dx, gradients, slack):
     """‖dx − gradients‖ in eps·slack, half the smallest subnormal per element allowed."""
-    subnormal = float(measures.info(dx.dtype).smallest_subnormal)
+    subnormal = float(errors.info(dx.dtype).smallest_subnormal)
     error = np.maximum(np.abs(dx.astype(WIDE) - gradients) - subnormal / 2, 0)
     size = np.sqrt((error * error).sum(axis=-1))
-    error = size / np.where(slack == 0, 1, slack) / measures.eps(dx.dtype)
+    error = size / np.where(slack == 0, 1, slack) / errors.eps(dx.dtype)
     error = np.where(slack == 0, np.where(size == 0, 0, np.inf), error)
     return np.where(np.isnan(error), np.inf, error)
 

@@ -14,7 +14,7 @@ from contract import off_by
 
 import softgrad
 from softgrad import CrossEntropy, cross_entropy, cross_entropy_with_vjp, formulas
-from softgrad.testing import cases, measures
+from softgrad.testing import cases, errors
 
 INF, NAN = float("inf"), float("nan")
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -62,7 +62,7 @@ def test_one_number_again_and_again(n):
         loss, vjp = cross_entropy_with_vjp(x, [0], reduction="none")
         right, gradient, _ = losses.exact(x, losses.one_hot([0], n))
         assert losses.loss_error(loss, right).max() <= 4
-        assert measures.row_error(vjp(), gradient).max() <= 4
+        assert errors.row_error(vjp(), gradient).max() <= 4
 
 
 @each_check
@@ -109,8 +109,8 @@ def test_against_digits(row, epsilon, target):
         loss = -sum(a * mpmath.log(b) for a, b in zip(t, p, strict=True))
         gradient = np.array([float(b - a) for a, b in zip(t, p, strict=True)])
     found, vjp = cross_entropy_with_vjp(row, target, label_smoothing=epsilon)
-    assert abs(float(found) - float(loss)) <= 4 * measures.eps(FLOAT64) * float(loss)
-    assert np.linalg.norm(vjp() - gradient) <= 4 * measures.eps(FLOAT64) * np.linalg.norm(gradient)
+    assert abs(float(found) - float(loss)) <= 4 * errors.eps(FLOAT64) * float(loss)
+    assert np.linalg.norm(vjp() - gradient) <= 4 * errors.eps(FLOAT64) * np.linalg.norm(gradient)
 
 
 # --- the gradient is that of the loss ------------------------------------------------------------------

@@ -4,6 +4,7 @@ Where there is no GPU the same code is run on arrays in the memory of the CPU, f
 opened: all but the streams is the same there.
 """
 
+import inspect
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import softgrad  # noqa: E402
-from softgrad import checks, dlpack, functional  # noqa: E402
+from softgrad import arrays, checks, dispatch, dlpack, functional  # noqa: E402
 
 CPU = 1
 LIBRARIES = {"array_api_strict": array_api_strict.asarray, "jax": jnp.asarray, "plain": lambda a: Plain(a)}
@@ -94,6 +95,20 @@ def check_function(name, to, back, device="cpu"):
 @each_function
 def test_it_is_what_tensors_give(name, library, opened):
     check_function(name, LIBRARIES[library], np.from_dlpack)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(dispatch.Library) if name[0] != "_"])
+def test_tensors_have_each_function_of_a_library(name):
+    """And it takes the arguments that `softgrad.functional` gives to all of them."""
+    positional, by_name = [], {}
+    for parameter in list(inspect.signature(getattr(dispatch.Library, name)).parameters.values())[1:]:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            positional.append(None)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            by_name[parameter.name] = None
+    for library in (arrays, dispatch.library(torch.zeros(1))):
+        inspect.signature(getattr(library, name)).bind(*positional, **by_name)
+    assert callable(getattr(dlpack, name))
 
 
 def numbers(*shape, seed=0):

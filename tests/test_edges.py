@@ -21,7 +21,7 @@ from softgrad import (
     softmax_vjp,
     softmax_with_vjp,
 )
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 FLOAT32 = np.dtype(np.float32)
 NAN, INF = np.nan, np.inf
@@ -42,7 +42,7 @@ each_with_out = pytest.mark.parametrize("function", TAKE_OUT.values(), ids=TAKE_
 
 def assert_softmax(y, x, **options):
     """y is the softmax of x, by the oracle."""
-    error = measures.ulps(y, oracle.softmax(x, **options)).max()
+    error = errors.ulps(y, oracle.softmax(x, **options)).max()
     assert error <= (0.51 if y.dtype.itemsize == 2 else 2)
 
 

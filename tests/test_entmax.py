@@ -19,7 +19,7 @@ from softgrad import (
     sparsemax,
     sparsemax_vjp,
 )
-from softgrad.testing import cases, measures, oracle, search
+from softgrad.testing import cases, errors, oracle, search
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -33,13 +33,13 @@ def assert_solved(y, exact):
     What the dtype does not hold may be 0, and may be missing from the sum.  In or out of the support is
     anything that is less than the eps of float64.
     """
-    smallest = oracle.WIDE(float(measures.info(y.dtype).smallest_subnormal))
-    error = measures.row_error(y, exact)
+    smallest = oracle.WIDE(float(errors.info(y.dtype).smallest_subnormal))
+    error = errors.row_error(y, exact)
     assert error.max() <= 4, (int(np.argmax(error)), error.max())
     total = np.abs(y.astype(oracle.WIDE).sum(axis=-1) - 1)
-    assert (total <= 4 * measures.eps(y.dtype) + y.shape[-1] * smallest / 2).all()
+    assert (total <= 4 * errors.eps(y.dtype) + y.shape[-1] * smallest / 2).all()
     other = ((y > 0) != (exact > 0)) & (exact >= smallest if y.dtype != FLOAT64 else True)
-    assert (np.maximum(y.astype(oracle.WIDE), exact)[other] < measures.eps(FLOAT64)).all()
+    assert (np.maximum(y.astype(oracle.WIDE), exact)[other] < errors.eps(FLOAT64)).all()
 
 
 # --- the forward -------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_near_softmax(dtype, alpha):
     x = np.stack([ROWS[name](33) for name in ("plain", "ties", "offset 1e3", "all survive")]).astype(dtype)
     y, exact = entmax(x, alpha), oracle.softmax(x)
     size = np.log(exact).min(axis=-1) ** 2
-    assert (measures.row_error(y, exact) <= 4 + (alpha - 1) * size / measures.eps(dtype)).all()
+    assert (errors.row_error(y, exact) <= 4 + (alpha - 1) * size / errors.eps(dtype)).all()
 
 
 @pytest.mark.parametrize("alpha", [100.0, 1e10, 1e300])
@@ -211,7 +211,7 @@ def assert_products(found, y, dy, alpha, scale=1.0):
     """What several ways give for the same rows."""
     exact, weights = entmax_oracle.vjp(y, dy, alpha, scale=scale), entmax_oracle.wide_weights(y, alpha)
     for dx in found:
-        miss = measures.product_miss(dx, weights, exact, scale=scale, dtype=y.dtype)
+        miss = errors.product_miss(dx, weights, exact, scale=scale, dtype=y.dtype)
         assert miss.max() <= 1, (int(np.argmax(miss)), miss.max())
         assert (dx[y == 0] == 0).all()
 
@@ -331,7 +331,7 @@ def test_double_backward_against_the_formula(dtype, alpha):
     grad_x, grad_dy = entmax_double_backward(y, dy, v, alpha)
     left, right = (np.abs(a - mean(a)) + mean(np.abs(a - mean(a))) for a in (d, u))
     terms = np.abs(slope) * left * right
-    allowed = measures.product_bound(dtype) * measures.eps(dtype) * w * (terms + mean(terms))
+    allowed = errors.product_bound(dtype) * errors.eps(dtype) * w * (terms + mean(terms))
     assert (np.abs(grad_x.astype(oracle.WIDE) - exact) <= allowed).all()
     assert_product(grad_dy, y, v, alpha)
 
@@ -354,8 +354,8 @@ def test_the_gradient_for_alpha(dtype, alpha):
     t = (alpha - 1) * log
     psi = log**2 / (1 + np.abs(t)) ** 2
     # 4 (float64: 8) for what is computed, and what the rounding of y by eps/2 does to ψ and to J dy
-    rounding = 4 * measures.norm(dx) * (measures.norm(psi) + measures.norm(log)) + measures.norm(dy)
-    assert (np.abs(found - expected) <= 2 * measures.eps(dtype) * rounding).all()
+    rounding = 4 * errors.norm(dx) * (errors.norm(psi) + errors.norm(log)) + errors.norm(dy)
+    assert (np.abs(found - expected) <= 2 * errors.eps(dtype) * rounding).all()
 
 
 def test_the_gradient_for_alpha_is_the_published_formula():
@@ -446,12 +446,12 @@ def test_the_entmax_package(name, alpha, error):
 def test_the_formulas(alpha):
     x, dy = (cases.numbers(20 * 40, key).reshape(20, 40) for key in ("x", "dy"))
     y = entmax(x, alpha)
-    assert measures.row_error(formulas.entmax(x, alpha, np), y.astype(oracle.WIDE)).max() <= 64
+    assert errors.row_error(formulas.entmax(x, alpha, np), y.astype(oracle.WIDE)).max() <= 64
     dx = entmax_vjp(y, dy, alpha).astype(oracle.WIDE)
-    assert measures.row_error(formulas.entmax_vjp(y, dy, alpha, np), dx).max() <= 64
+    assert errors.row_error(formulas.entmax_vjp(y, dy, alpha, np), dx).max() <= 64
     if alpha == 2:
-        assert measures.row_error(formulas.sparsemax(x, np), y.astype(oracle.WIDE)).max() <= 64
-        assert measures.row_error(formulas.sparsemax_vjp(y, dy, np), dx).max() <= 64
+        assert errors.row_error(formulas.sparsemax(x, np), y.astype(oracle.WIDE)).max() <= 64
+        assert errors.row_error(formulas.sparsemax_vjp(y, dy, np), dx).max() <= 64
         np.testing.assert_array_equal(sparsemax_vjp(y, dy), dx.astype(np.float64))
 
 

@@ -21,8 +21,7 @@ from softgrad import (
     softmax,
 )
 from softgrad.specs import REDUCTIONS
-from softgrad.testing import cases, measures, oracle
-from softgrad.testing import log_softmax as exact
+from softgrad.testing import cases, errors, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 INF, NAN = np.inf, np.nan
@@ -52,26 +51,26 @@ def turned(a, axis):
 
 def assert_entropies(found, true):
     """3 ulp (0.51 for 16 bits), where it is a normal number."""
-    seen = np.abs(true) >= float(measures.info(found.dtype).smallest_normal)
-    spacing = np.ldexp(oracle.WIDE(measures.eps(found.dtype)), np.frexp(np.where(seen, true, 1))[1] - 1)
+    seen = np.abs(true) >= float(errors.info(found.dtype).smallest_normal)
+    spacing = np.ldexp(oracle.WIDE(errors.eps(found.dtype)), np.frexp(np.where(seen, true, 1))[1] - 1)
     error = np.abs(found.astype(oracle.WIDE) - true) / spacing
     assert error[seen].max(initial=0) <= (0.51 if found.dtype.itemsize == 2 else 3)
-    assert (np.abs(found[~seen].astype(float)) <= float(measures.info(found.dtype).smallest_normal)).all()
+    assert (np.abs(found[~seen].astype(float)) <= float(errors.info(found.dtype).smallest_normal)).all()
 
 
 def assert_logsumexps(found, true):
-    assert exact.ulps_above_1(found, true).max() <= (0.51 if found.dtype.itemsize == 2 else 2)
+    assert errors.ulps_above_1(found, true).max() <= (0.51 if found.dtype.itemsize == 2 else 2)
 
 
 def vjp_allowed(name, x, dy, axis=-1, scale=1.0, where=None):
     """The exact one, and 4·eps of each element for logsumexp; 8 or 16·eps·(|dx| + p·Σ|dx|) for entropy."""
     true = BOTH[name][3](x, dy, axis, scale, where)
-    size, factor, dtype, p = np.abs(true), 4, x.dtype, exact.sums(x, axis, scale, where)[4]
+    size, factor, dtype, p = np.abs(true), 4, x.dtype, oracle.sums(x, axis, scale, where)[4]
     if name == "entropy":
-        factor = measures.product_bound(dtype)
-        size = size + p * size.sum(exact.axes_of(x, axis), keepdims=True)
-    underflow = measures.smallest(dtype) * np.maximum(1, np.abs(true) / np.where(p == 0, 1, p))
-    return true, measures.rounded_once(true, size, factor, dtype) + underflow
+        factor = errors.product_bound(dtype)
+        size = size + p * size.sum(oracle.axes_of(x, axis), keepdims=True)
+    underflow = errors.smallest(dtype) * np.maximum(1, np.abs(true) / np.where(p == 0, 1, p))
+    return true, errors.rounded_once(true, size, factor, dtype) + underflow
 
 
 def assert_vjp(name, dx, x, dy, axis=-1, scale=1.0, where=None):
@@ -159,9 +158,9 @@ def test_hard_rows_against_mpmath(dtype, x, axis):
     dx = turned(entropy_vjp(turned(rows, axis), np.ones(40, dtype), axis=axis), axis)[3]
     assert (dx[rows[0] == -INF] == 0).all()
     expected = logs.row(logs.mp_entropy_vjp, there)
-    smallest = float(measures.info(dtype).smallest_normal)
+    smallest = float(errors.info(dtype).smallest_normal)
     if np.abs(expected).max() >= smallest:
-        assert measures.row_error(dx[rows[0] != -INF], expected) <= measures.bound(dtype)
+        assert errors.row_error(dx[rows[0] != -INF], expected) <= errors.bound(dtype)
     else:
         assert np.abs(dx.astype(float)).max() <= smallest
 
@@ -253,7 +252,7 @@ def test_an_axis_of_length_0(name):
 
 @each_dtype
 def test_logits_of_any_size(dtype):
-    largest = float(measures.info(dtype).max)
+    largest = float(errors.info(dtype).max)
     rows = np.array([[largest, largest, -largest], [-largest] * 3], dtype)
     np.testing.assert_array_equal(logsumexp(rows), [largest, -largest])
     assert_entropies(entropy(rows), np.log(oracle.WIDE([2, 3])))
@@ -288,7 +287,7 @@ def test_scale_times_dy_may_overflow(name, dtype, axis, sign):
     rows = [[0, *(t / scale for t in far), -1], [0, 0, -1, -1, -1], [0, 0, 0, -1, -INF]]
     x, dy = sign * np.array(rows).astype(dtype), np.array([large, -large, 1 / large]).astype(dtype)
     true, allowed = vjp_allowed(name, x, dy, scale=sign * scale)
-    lost = np.abs(true) > float(measures.info(dtype).max)
+    lost = np.abs(true) > float(errors.info(dtype).max)
     for out in (None, turned(x.copy(), axis)):
         given = turned(x, axis) if out is None else out
         dx = turned(BOTH[name][1](given, dy, axis=axis, scale=sign * scale, out=out), axis)
@@ -432,7 +431,7 @@ def wide(formula):
 
     def vjp(x, dy, *, axis=-1):
         d = dy.astype(oracle.WIDE)[:, None]
-        p, log_p, h = exact.sums(x)[4], exact.log_softmax(x), logs.entropy(x)[:, None]
+        p, log_p, h = oracle.sums(x)[4], oracle.log_softmax(x), logs.entropy(x)[:, None]
         return formula(p, np.where(p == 0, 0, log_p), h, d).astype(x.dtype)
 
     return vjp
@@ -498,5 +497,5 @@ def test_the_formulas_are_right():
     assert off_by(formulas.logsumexp(x, np), logsumexp(x), ()) <= 2
     assert off_by(formulas.logsumexp_vjp(x, dy, np), logsumexp_vjp(x, dy)) <= 3
     # log S is that of 1 + the others, which is rounded
-    assert exact.ulps_above_1(formulas.entropy(x, np), entropy(x).astype(oracle.WIDE)).max() <= 3
+    assert errors.ulps_above_1(formulas.entropy(x, np), entropy(x).astype(oracle.WIDE)).max() <= 3
     assert off_by(formulas.entropy_vjp(x, dy, np), entropy_vjp(x, dy)) <= 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softgrad import softmax
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 # --- scale -------------------------------------------------------------------------------------------
 
@@ -16,7 +16,7 @@ SCALES = [0.0, 1.0, -1.0, 1 / np.sqrt(96), -3.7, 2.0**-60, 1e-30, 1e30]
 def test_scale_is_exact(dtype, scale):
     """As if scale·x had been given without rounding it."""
     x = cases.logits(100, dtype)
-    error = measures.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale))
+    error = errors.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale))
     assert error.max() <= (0.51 if dtype.itemsize == 2 else 2)
 
 
@@ -67,7 +67,7 @@ def test_where_is_broadcast(shape):
 def test_where_may_be_a_list_or_a_bool(where):
     y = softmax([1.0, 2.0, 1.0], where=where)
     expected = oracle.softmax([1.0, 2.0, 1.0], where=where)
-    assert measures.ulps(y, expected).max() <= 2
+    assert errors.ulps(y, expected).max() <= 2
 
 
 def test_where_false_is_an_empty_row():

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 import softgrad.torch as st  # noqa: E402
 from softgrad.bench.compare import Record  # noqa: E402
-from softgrad.bench.measure import Spread  # noqa: E402
+from softgrad.bench.timing import Spread  # noqa: E402
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 FOLDER = Path(__file__).parents[1] / "benchmarks"

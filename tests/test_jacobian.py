@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softgrad import softmax, softmax_jacobian
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 
 def exact_jacobian(y):
@@ -22,7 +22,7 @@ def test_each_row_is_right(dtype, n):
     assert jacobian.dtype == dtype
     assert jacobian.shape == (len(y), n, n)
     rows = np.broadcast_to(y[:, None], jacobian.shape)
-    assert measures.product_miss(jacobian, rows, exact_jacobian(y)).max() <= 1
+    assert errors.product_miss(jacobian, rows, exact_jacobian(y)).max() <= 1
 
 
 def test_it_is_the_derivative_of_softmax():
@@ -46,7 +46,7 @@ def test_axes(axis, batch, n):
     axes = range(3) if axis is None else np.atleast_1d(axis) % 3
     rows = np.moveaxis(y, axes, range(-len(axes), 0)).reshape(*batch, n)
     of_each = np.broadcast_to(rows[..., None, :], jacobian.shape)
-    assert measures.product_miss(jacobian, of_each, exact_jacobian(rows)).max() <= 1
+    assert errors.product_miss(jacobian, of_each, exact_jacobian(rows)).max() <= 1
 
 
 def test_it_is_symmetric():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from softgrad import softmax, softmax_jvp, softmax_vjp
-from softgrad.testing import cases, measures, oracle
-from softgrad.testing.softmax import slope
+from softgrad.testing import cases, errors, oracle
+from softgrad.testing.operations import derivative as slope
 
 LENGTHS = [1, 2, 3, 5, 8, 17, 33, 64, 65, 257, 1000]
 
@@ -18,9 +18,9 @@ def test_it_is_the_derivative_along_a_tangent(dtype):
         expected = slope(y, v)
         gap = np.abs(softmax_jvp(y, v).astype(oracle.WIDE) - expected)
         # Σy is off by eps/2 for each y, which the step doesn't know; it rounds at the size of y∘v itself
-        own = measures.eps(dtype) / 2 * np.abs(expected)
-        own += 16 * measures.eps(np.dtype(np.float64)) * y * np.abs(v).max(axis=-1, keepdims=True)
-        assert (gap <= measures.product_allowed(y, expected) + own).all(), n
+        own = errors.eps(dtype) / 2 * np.abs(expected)
+        own += 16 * errors.eps(np.dtype(np.float64)) * y * np.abs(v).max(axis=-1, keepdims=True)
+        assert (gap <= errors.product_allowed(y, expected) + own).all(), n
 
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
@@ -37,7 +37,7 @@ def test_adjoint_with_every_option(dtype, axis):
     u, v = u.astype(oracle.WIDE), v.astype(oracle.WIDE)
     slack = np.sqrt((u * u).sum() * (dy * dy).sum()) + np.sqrt((v * v).sum() * (dx * dx).sum())
     # D is at most √n times the norm of dx, divided by that of y
-    error = measures.product_bound(dtype) * measures.eps(dtype)
+    error = errors.product_bound(dtype) * errors.eps(dtype)
     assert abs((v * dx).sum() - (dy * u).sum()) <= 2 * error * slack
     assert abs((v * dx).sum()) > slack / 16  # the products are not 0 anyway
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softgrad import softmax, softmax_double_backward, softmax_vjp
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -55,10 +55,10 @@ def test_the_contract_holds_on_each_way(dtype, rows, n, kind, axis):
             f(n, dtype)[:rows] for f in (cases.logits, cases.weights, cases.gradients, cases.exact_vjp)
         )
     x, y, dy, out = (laid_out(a if axis else a.T, kind) for a in (x, y, dy, np.full_like(y, np.nan)))
-    error = measures.ulps(softmax(x, axis=axis, out=out), oracle.softmax(x, axis=axis))
+    error = errors.ulps(softmax(x, axis=axis, out=out), oracle.softmax(x, axis=axis))
     assert error.max() <= (0.51 if dtype.itemsize == 2 else 2)
     dx = softmax_vjp(y, dy, axis=axis, out=out)
-    assert measures.product_miss(dx, y, exact if axis else exact.T, axis).max() <= 1
+    assert errors.product_miss(dx, y, exact if axis else exact.T, axis).max() <= 1
 
 
 # --- any layout --------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def check_call(x, y, dy, out, axis, where, scale):
     while base.base is not None:
         base = base.base
     softmax(x, axis=axis, where=where, scale=scale, out=out)
-    error = measures.ulps(out, oracle.softmax(x, axis, scale, everything)).max()
+    error = errors.ulps(out, oracle.softmax(x, axis, scale, everything)).max()
     assert error <= (0.51 if dtype.itemsize == 2 else 2)
     softmax_vjp(y, dy, axis=axis, where=where, scale=scale, out=out)
     assert_product(out, y, dy, axis, scale, everything)

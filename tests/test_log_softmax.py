@@ -19,8 +19,7 @@ from softgrad import (
     log_softmax_vjp,
     softmax,
 )
-from softgrad.testing import cases, measures, mutants, oracle, relatives
-from softgrad.testing import log_softmax as exact
+from softgrad.testing import bounds, cases, errors, mutants, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 INF, NAN = np.inf, np.nan
@@ -40,27 +39,27 @@ def worst(found, true, allowed):
 
 
 def vjp_miss(dx, y, dy, axis=-1, scale=1.0, where=None):
-    true = exact.vjp(y, dy, axis, scale, where)
-    return worst(dx, true, exact.vjp_bound(y, dy, true, axis, scale, where))
+    true = oracle.log_vjp(y, dy, axis, scale, where)
+    return worst(dx, true, bounds.log_vjp_bound(y, dy, true, axis, scale, where))
 
 
 def jvp_miss(dy, y, dx, axis=-1, scale=1.0, where=None):
-    true = exact.jvp(y, dx, axis, scale, where)
-    return worst(dy, true, exact.jvp_bound(y, true, axis, scale, where))
+    true = oracle.log_jvp(y, dx, axis, scale, where)
+    return worst(dy, true, bounds.log_jvp_bound(y, true, axis, scale, where))
 
 
 @functools.cache
 def given(n, dtype):
     """y, the log_softmax of the cases, and dy; without the rows whose dx is beyond the largest float16."""
-    y, dy = exact.log_softmax(cases.logits(n, dtype)).astype(dtype), cases.gradients(n, dtype)
+    y, dy = oracle.log_softmax(cases.logits(n, dtype)).astype(dtype), cases.gradients(n, dtype)
     if dtype == np.float16:
-        inside = np.abs(exact.vjp(y, dy)).max(axis=1) < 6e4
+        inside = np.abs(oracle.log_vjp(y, dy)).max(axis=1) < 6e4
         y, dy = y[inside], dy[inside]
     return cases.read_only(y), cases.read_only(dy)
 
 
 def subnormals(dtype, n):
-    return np.sqrt(oracle.WIDE(n)) * oracle.WIDE(float(measures.info(dtype).smallest_subnormal))
+    return np.sqrt(oracle.WIDE(n)) * oracle.WIDE(float(errors.info(dtype).smallest_subnormal))
 
 
 # --- forward -----------------------------------------------------------------------------------------
@@ -71,7 +70,7 @@ def subnormals(dtype, n):
 def test_scipy_agrees(dtype, axis):
     x = (3 * cases.numbers(210, "x")).reshape(5, 6, 7).astype(dtype)
     theirs = scipy.special.log_softmax(x.astype(np.float64), axis=axis)
-    assert exact.ulps_above_1(log_softmax(x, axis=axis), theirs.astype(oracle.WIDE)).max() <= 4
+    assert errors.ulps_above_1(log_softmax(x, axis=axis), theirs.astype(oracle.WIDE)).max() <= 4
 
 
 WINNERS = [
@@ -90,8 +89,8 @@ def check_winner(log_softmax, dtype, x, axis=-1):
     rows = np.array([[*x, *[-INF] * (40 - len(x))]] * 40, dtype)
     y = cases.along(log_softmax, axis, rows)[7, : len(x)]
     true = logs.row(logs.mp_log_softmax, rows[0, : len(x)])
-    seen = np.abs(true) >= float(measures.info(dtype).smallest_normal)
-    spacing = np.ldexp(oracle.WIDE(measures.eps(dtype)), np.frexp(true)[1] - 1)
+    seen = np.abs(true) >= float(errors.info(dtype).smallest_normal)
+    spacing = np.ldexp(oracle.WIDE(errors.eps(dtype)), np.frexp(true)[1] - 1)
     error = np.abs(y.astype(oracle.WIDE) - true) / spacing
     assert error[seen].max() <= (0.51 if dtype.itemsize == 2 else 3)
 
@@ -107,19 +106,19 @@ def test_the_winner_is_what_the_others_come_to(dtype, x, axis):
 @each_dtype
 def test_scale_is_exact(dtype, scale):
     x = cases.logits(100, dtype)
-    y, true = log_softmax(x, scale=scale), exact.log_softmax(x, scale=scale)
-    inside = np.abs(true) < float(measures.info(dtype).max)
-    assert exact.ulps_above_1(y, true)[inside].max() <= forward_bound(dtype)
+    y, true = log_softmax(x, scale=scale), oracle.log_softmax(x, scale=scale)
+    inside = np.abs(true) < float(errors.info(dtype).max)
+    assert errors.ulps_above_1(y, true)[inside].max() <= forward_bound(dtype)
     np.testing.assert_array_equal(y[~inside], -INF)
 
 
 @each_dtype
 def test_logits_of_any_size(dtype):
-    largest = float(measures.info(dtype).max)
+    largest = float(errors.info(dtype).max)
     rows = np.array([[largest, -largest, largest], [-largest] * 3, [largest, 0, -INF]], dtype)
     half, third = -np.log(oracle.WIDE([2, 3]))
     true = np.array([[half, -INF, half], [third] * 3, [0, -largest, -INF]], oracle.WIDE)
-    assert exact.ulps_above_1(log_softmax(rows), true).max() <= forward_bound(dtype)
+    assert errors.ulps_above_1(log_softmax(rows), true).max() <= forward_bound(dtype)
 
 
 # --- vjp ---------------------------------------------------------------------------------------------
@@ -142,7 +141,7 @@ def check_saturated(vjp, dtype):
     for y, dy in saturated(dtype):
         dx, true = vjp(y[None], dy[None], axis=-1)[0], logs.row(logs.mp_vjp, y, dy)
         error = np.sqrt(((dx.astype(oracle.WIDE) - true) ** 2).sum()) - subnormals(dtype, 3)
-        assert error <= measures.bound(dtype) * measures.eps(dtype) * np.sqrt((true**2).sum()), (
+        assert error <= errors.bound(dtype) * errors.eps(dtype) * np.sqrt((true**2).sum()), (
             y,
             dy,
             dx,
@@ -157,7 +156,7 @@ def check_balanced(vjp, dtype):
         y = np.full((1, n), -np.log(n), dtype)
         dx, true = vjp(y, np.full_like(y, 3), axis=-1)[0], logs.row(logs.mp_vjp, y[0], np.full(n, 3.0))
         error = np.abs(dx.astype(oracle.WIDE) - true).max()
-        assert error <= 2 * measures.eps(dtype) * np.abs(true).max() + 2.0**-21
+        assert error <= 2 * errors.eps(dtype) * np.abs(true).max() + 2.0**-21
 
 
 @each_dtype
@@ -217,7 +216,7 @@ def test_sums_beyond_the_largest_number():
     dx = log_softmax_vjp(y, np.full_like(y, 1.7e308))
     assert np.abs(dx).max() <= 4 * 1.7e308 * 2.0**-52
     y, dy = y.astype(ml_dtypes.bfloat16), np.full_like(y, 3e38, ml_dtypes.bfloat16)
-    true = exact.vjp(y, dy)
+    true = oracle.log_vjp(y, dy)
     assert np.abs(log_softmax_vjp(y, dy).astype(oracle.WIDE) / true - 1).max() <= 2.0**-8
     dx = log_softmax_jvp(np.log([0.5, 0.5]), np.array([1.7e308, -1.7e308]))
     np.testing.assert_allclose(dx, [1.7e308, -1.7e308], rtol=1e-15)
@@ -246,7 +245,7 @@ def test_jvp_of_saturated_rows(dtype):
             continue
         dy, true = log_softmax_jvp(y, dx), logs.row(logs.mp_jvp, y, dx)
         error = np.sqrt(((dy.astype(oracle.WIDE) - true) ** 2).sum())
-        assert error <= measures.bound(dtype) * measures.eps(dtype) * np.sqrt((true**2).sum()), (y, dx)
+        assert error <= errors.bound(dtype) * errors.eps(dtype) * np.sqrt((true**2).sum()), (y, dx)
 
 
 def logs_of_moderate(n, dtype):
@@ -258,13 +257,11 @@ def check_adjoint(vjp, jvp, dtype, n):
     """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, but for Σ exp(y), by which the jvp divides."""
     y, u, v = logs_of_moderate(n, dtype)
     dx, dy = vjp(y, u, axis=-1), jvp(y, v, axis=-1)
-    total = np.abs(exact.powers(y).sum(axis=-1) - 1)
-    slack = (total * np.abs(u.astype(oracle.WIDE).sum(axis=-1)) * measures.norm(v)).sum()
-    gap = abs((measures.inner(v, dx) - measures.inner(dy, u)).sum())
-    error = measures.bound(dtype) * measures.eps(dtype)
-    scale = measures.norm(measures.norm(dx) * measures.norm(v)) + measures.norm(
-        measures.norm(dy) * measures.norm(u)
-    )
+    total = np.abs(oracle.powers(y).sum(axis=-1) - 1)
+    slack = (total * np.abs(u.astype(oracle.WIDE).sum(axis=-1)) * errors.norm(v)).sum()
+    gap = abs((errors.inner(v, dx) - errors.inner(dy, u)).sum())
+    error = errors.bound(dtype) * errors.eps(dtype)
+    scale = errors.norm(errors.norm(dx) * errors.norm(v)) + errors.norm(errors.norm(dy) * errors.norm(u))
     assert gap <= error * scale + slack
 
 
@@ -292,7 +289,7 @@ def test_grad_dy_is_the_jvp_of_v():
 # --- wrong versions are rejected ---------------------------------------------------------------------
 
 
-VJPS = relatives.LOG_VJPS
+VJPS = mutants.LOG_VJPS
 
 
 @pytest.mark.parametrize("name", VJPS)
@@ -321,9 +318,7 @@ def test_the_usual_precision_is_not_enough(dtype):
 
 
 # the last is right but for the rounding of y
-JVPS = {name: wrong.formula for name, wrong in relatives.LOG_JVPS.items()} | {
-    "not divided": relatives.log_jvp
-}
+JVPS = {name: wrong.formula for name, wrong in mutants.LOG_JVPS.items()} | {"not divided": mutants.log_jvp}
 
 
 @pytest.mark.parametrize("name", JVPS)
@@ -339,10 +334,10 @@ def test_the_vjp_is_not_its_own_adjoint(dtype):
         check_adjoint(log_softmax_vjp, log_softmax_vjp, dtype, 17)
 
 
-@pytest.mark.parametrize("name", relatives.LOG_SOFTMAXES)
+@pytest.mark.parametrize("name", mutants.LOG_SOFTMAXES)
 @each_dtype
 def test_wrong_forwards_are_rejected(dtype, name):
-    wrong = mutants.rounded_once(relatives.LOG_SOFTMAXES[name].formula)
+    wrong = mutants.rounded_once(mutants.LOG_SOFTMAXES[name].formula)
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
         assert_holds("contract", "forward", wrong, dtype, 33, map="log_softmax")
 
@@ -393,7 +388,7 @@ def test_it_is_the_logarithm_of_softmax():
     y, logs_of_y = softmax(x), log_softmax(x)
     normal = y >= np.finfo(FLOAT64).tiny
     off = np.abs(np.exp(logs_of_y) / np.where(normal, y, 1) - 1)[normal]
-    assert (off <= measures.eps(FLOAT64) * (2 + np.abs(logs_of_y[normal]))).all()
+    assert (off <= errors.eps(FLOAT64) * (2 + np.abs(logs_of_y[normal]))).all()
     assert (np.exp(logs_of_y)[~normal] <= np.finfo(FLOAT64).tiny).all()
 
 

@@ -14,7 +14,7 @@ import pytest
 import softgrad
 from softgrad import testing
 from softgrad.specs import MAPS, REDUCTIONS
-from softgrad.testing import again, cases, checks, judging, measures, oracle
+from softgrad.testing import again, cases, checks, errors, oracle, verdicts
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SHAPE = 6, 5, 9
@@ -233,7 +233,7 @@ def case_along(axis, shape, what, check, **options):
 def test_axes(dtype, name, what):
     for axis, shape in AXES:
         case = case_along(axis, shape, what, "same twice", map=name, dtype=dtype)
-        verdict = judging.within(case, of_rows(function_of(name, what), axis, shape))
+        verdict = verdicts.within(case, of_rows(function_of(name, what), axis, shape))
         assert verdict.passed, (axis, verdict)
 
 
@@ -297,7 +297,7 @@ def check_adjoint(row, vjp, jvp, dtype, axis):
     dx, dy = vjp(y, u, axis=axis), jvp(y, v, axis=axis)
     slack = wide_norm(v) * wide_norm(dx) + wide_norm(u) * wide_norm(dy)
     gap = abs(wide_inner(v, dx) - wide_inner(dy, u))
-    assert gap <= measures.bound(dtype) * measures.eps(dtype) * slack
+    assert gap <= errors.bound(dtype) * errors.eps(dtype) * slack
 
 
 def check_derivative(row, vjp, axis):
@@ -363,7 +363,7 @@ def test_a_number_added_to_all_logits_changes_nothing(row, dtype):
     np.testing.assert_array_equal(f.forward(x + dtype.type(64)), y)
     dx = f.vjp(y, dy)
     left = np.abs(dx.astype(oracle.WIDE).sum(axis=-1))
-    assert (left <= measures.bound(dtype) * measures.eps(dtype) * 3 * measures.norm(dx)).all()
+    assert (left <= errors.bound(dtype) * errors.eps(dtype) * 3 * errors.norm(dx)).all()
 
 
 @each_map
@@ -374,7 +374,7 @@ def test_vjp_and_jvp_are_proportional_to_the_scale(row, dtype, scale):
     y = f.forward(x)
     for product in (f.vjp, f.jvp):
         expected = product(y, dy).astype(oracle.WIDE) * scale
-        assert measures.row_error(product(y, dy, scale=scale), expected).max() <= 1
+        assert errors.row_error(product(y, dy, scale=scale), expected).max() <= 1
 
 
 # Each with one slip.
@@ -492,8 +492,8 @@ def test_nan_and_infinity_make_their_row_nan_and_no_other(row, dtype, axis):
         found = turn(f.vjp(turn(y), turn(spoilt), axis=axis))
         assert np.isnan(found[bad]).any(axis=1).all()
         # those that share a tile with such a row may be computed more carefully
-        gap = measures.norm(found[there].astype(oracle.WIDE) - dx[there].astype(oracle.WIDE))
-        assert (gap <= 2 * measures.bound(dtype) * measures.eps(dtype) * measures.norm(dx[there])).all()
+        gap = errors.norm(found[there].astype(oracle.WIDE) - dx[there].astype(oracle.WIDE))
+        assert (gap <= 2 * errors.bound(dtype) * errors.eps(dtype) * errors.norm(dx[there])).all()
 
 
 @each_map
@@ -561,7 +561,7 @@ def assert_near(found, expected):
     known = np.where(np.isfinite(expected), expected, 0).astype(oracle.WIDE)
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     found = np.where(np.isfinite(found), found, 0).astype(found.dtype)
-    assert measures.row_error(found, known).max() <= 2 * measures.bound(found.dtype)
+    assert errors.row_error(found, known).max() <= 2 * errors.bound(found.dtype)
 
 
 @each_map

@@ -3,64 +3,27 @@
 import numpy as np
 import pytest
 
-from softgrad.testing import again, cases, measures, mutants, oracle
+from softgrad.testing import again, cases, errors, mutants, oracle
 from softgrad.testing.checks import CHECKS
 
 # With one element every gradient is 0, and so are most wrong ones.
 LENGTHS = (2, 3, 5, 16, 17, 33, 100, 257, 1000)
 
-ROUNDING = "the formula is right: what is wrong is its rounding, which moderate rows don't show"
-ON_ONES = "J′1 = 0 is true of this matrix too"
-COLUMN_SUMS = "1ᵀJ′ = 0 is true of this matrix too"
-
-# (check, mutant): why the check can't reject it.  "contract" rejects every one.
+# check: the mutants that it can't reject.  "contract" rejects every one.
+ROUNDING = {"narrow", "mean in one part"}  # the formula is right, and moderate rows don't show the rounding
 CANNOT_TELL = {
-    (check, mutant): ROUNDING
-    for check in ("constant gradient", "adjoint", "sums to 0")
-    for mutant in ("narrow", "mean in one part")
-}
-CANNOT_TELL |= {
-    ("constant gradient", mutant): ON_ONES
-    for mutant in (
-        "zeros",
-        "uniform",
-        "no weight",
-        "other axis",
-        "other axis, divided",
-        "sign",
-        "mean not weighted",
-        "y squared",
-        "softmax of y",
-        "reversed",
-        "mean over rows",
-        "times 1.01",
-        "last forgotten",
-    )
-}
-CANNOT_TELL |= {
-    ("sums to 0", mutant): COLUMN_SUMS
-    for mutant in (
-        "zeros",
-        "uniform",
-        "sign",
-        "log_softmax",
-        "arguments swapped, divided",
-        "y squared",
-        "softmax of y",
-        "reversed",
-        "mean over rows",
-        "times 1.01",
-    )
+    "contract": set(),
+    "adjoint": ROUNDING,
+    "constant gradient": ROUNDING  # J′1 = 0 is true of these matrices too
+    | {"zeros", "uniform", "no weight", "other axis", "other axis, divided", "sign", "mean not weighted"}
+    | {"y squared", "softmax of y", "reversed", "mean over rows", "times 1.01", "last forgotten"},
+    "sums to 0": ROUNDING  # 1ᵀJ′ = 0 is true of these matrices too
+    | {"zeros", "uniform", "sign", "log_softmax", "arguments swapped, divided", "y squared", "softmax of y"}
+    | {"reversed", "mean over rows", "times 1.01"},
 }
 
-OF_FORMULAS = [
-    ("contract", None),
-    ("contract", 0),
-    ("constant gradient", None),
-    ("sums to 0", None),
-    ("adjoint", None),
-]
-PAIRS = [(*c, m) for c in OF_FORMULAS for m in mutants.MUTANTS if (c[0], m) not in CANNOT_TELL]
+OF_FORMULAS = [("contract", 0), *((check, None) for check in CANNOT_TELL)]
+PAIRS = [(*c, m) for c in OF_FORMULAS for m in mutants.MUTANTS if m not in CANNOT_TELL[c[0]]]
 
 
 def can_tell(check, mutant, dtype, n):
@@ -69,9 +32,9 @@ def can_tell(check, mutant, dtype, n):
     if mutant == "softmax of y" and check == "adjoint":  # as n grows that is the mean of v∘(u − mean)
         return n < 1000
     if mutant == "times 1.01":
-        return check == "adjoint" or measures.eps(dtype) < 0.005
+        return check == "adjoint" or errors.eps(dtype) < 0.005
     drowned = mutant == "last forgotten" and check != "contract"
-    return not drowned or n * measures.eps(dtype) < 1 / 16
+    return not drowned or n * errors.eps(dtype) < 1 / 16
 
 
 def accepts(what, check, fn, dtype, n, axis=None):
@@ -108,12 +71,6 @@ def test_too_large_by_1_percent_everywhere():
             case = again("vjp", "average", level=level, dtype=dtype, n=50)
             assert not case.verdict(mutants.MUTANTS["times 1.01"]).passed
             assert case.verdict(rounded_oracle).passed
-
-
-def test_each_mutant_is_rejected_by_a_check_that_does_not_know_the_formula():
-    """That the oracle has the same mistake is ruled out by the derivative of the forward."""
-    exempt = {mutant for check, mutant in CANNOT_TELL if check == "adjoint"}
-    assert exempt == {"narrow", "mean in one part"}
 
 
 @pytest.mark.parametrize("mutant", ["zeros", "mean not weighted"])

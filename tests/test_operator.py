@@ -19,7 +19,7 @@ import softgrad
 from softgrad import SoftmaxJacobian, threads
 from softgrad.cpu import machine
 from softgrad.jacobian import total
-from softgrad.testing import cases, measures
+from softgrad.testing import cases, errors
 
 DTYPES = cases.DTYPES
 FLOAT64 = np.dtype(np.float64)
@@ -44,7 +44,7 @@ def fractions(values):
 
 
 def subnormal(dtype):
-    return Fraction(float(measures.info(dtype).smallest_subnormal))
+    return Fraction(float(errors.info(dtype).smallest_subnormal))
 
 
 def within(found, exact, eps, dtype):
@@ -66,7 +66,7 @@ def norm(values):
 
 def bound(dtype, wide):
     """The bound in eps: `wide` in float64, for the others that of the rounding at the end."""
-    return (wide if dtype == FLOAT64 else 1) * measures.eps(dtype)
+    return (wide if dtype == FLOAT64 else 1) * errors.eps(dtype)
 
 
 # --- what is true, as functions of the implementation -----------------------------------------------------
@@ -100,13 +100,13 @@ def check_solve(solve, dtype, n):
         c = [b[i] - mean for i in there]
         z = [a / exact[i] for a, i in zip(c, there, strict=True)]
         expected = [a - sum(z) / len(z) for a in z]
-        largest = float(measures.info(dtype).max)
+        largest = float(errors.info(dtype).max)
         if max(map(abs, expected)) > largest:  # out of range, and said to be
             assert not np.isfinite(x).all()
             continue
         spread = sum(map(abs, c)) / len(c)
         moved = norm([(abs(a) + spread) / exact[i] for a, i in zip(c, there, strict=True)])
-        allowed = 4 * measures.eps(dtype) * norm(expected) + 4 * measures.eps(FLOAT64) * moved
+        allowed = 4 * errors.eps(dtype) * norm(expected) + 4 * errors.eps(FLOAT64) * moved
         error = norm([a - e for a, e in zip(fractions(x[there]), expected, strict=True)])
         assert error <= allowed + n * float(subnormal(dtype)), (p, error / allowed)
 
@@ -129,12 +129,12 @@ def check_root(times, dtype, n, transposed=False):
                 exact = [a * (b - a * mean) for a, b in zip(root, v, strict=True)]
                 other = mpmath.fsum(a * abs(b) for a, b in zip(root, v, strict=True))
                 moved = [
-                    measures.eps(FLOAT64)
+                    errors.eps(FLOAT64)
                     * (a * abs(b) * (whole - a * a) + a * a * (other - a * abs(b)))
                     / whole
                     for a, b in zip(root, v, strict=True)
                 ]
-            allowed = measures.bound(dtype) * measures.eps(dtype) * norm(exact) + norm(moved)
+            allowed = errors.bound(dtype) * errors.eps(dtype) * norm(exact) + norm(moved)
             error = norm([a - e for a, e in zip(found, exact, strict=True)])
             assert error <= allowed + n * float(subnormal(dtype)), (p, error / allowed)
 
@@ -276,7 +276,7 @@ def test_the_columns_of_a_matrix_are_vectors(dtype, n, k, order):
 def assert_close(found, expected):
     """The same array, as far as NumPy's dense matrices tell; its entries are of moderate size."""
     assert found.shape == expected.shape
-    assert np.linalg.norm(found - expected) <= 100 * measures.eps(FLOAT64) * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) <= 100 * errors.eps(FLOAT64) * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_no_eigenvalue_is_above_the_bound(dtype):
             if limit < first and second:  # the largest lies between them
                 assert limit > second
                 assert secular(fractions(p), Fraction(limit)) >= 0
-            assert limit <= 2 * largest * (1 + 4 * measures.eps(dtype)) + float(subnormal(dtype))
+            assert limit <= 2 * largest * (1 + 4 * errors.eps(dtype)) + float(subnormal(dtype))
 
 
 @given(
@@ -407,7 +407,7 @@ def test_a_sum_of_equal_numbers(order):
     p = np.full((2, 1000), 1.8631789223498867, order=order)
     exact = 1000 * Fraction(p[0, 0])
     for found in total(p):
-        assert abs(Fraction(found) - exact) <= Fraction(0.51 * measures.eps(FLOAT64)) * exact
+        assert abs(Fraction(found) - exact) <= Fraction(0.51 * errors.eps(FLOAT64)) * exact
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -421,8 +421,8 @@ def test_eigenvalues_of_a_long_row(threads):
             found = SoftmaxJacobian(y).eigvalsh()
             assert found[0] == 0
             expected = np.linalg.eigvalsh(softgrad.softmax_jacobian(y))
-            assert np.abs(found - expected).max() <= 50 * measures.eps(FLOAT64) * expected[-1]
-            assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * measures.eps(FLOAT64)
+            assert np.abs(found - expected).max() <= 50 * errors.eps(FLOAT64) * expected[-1]
+            assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * errors.eps(FLOAT64)
     finally:
         softgrad.set_num_threads(before)
 

@@ -1,5 +1,6 @@
 """The public names and their signatures: what a user's program is written against."""
 
+import importlib
 import inspect
 import typing
 
@@ -112,3 +113,10 @@ def test_docstring(name):
     described = text[places[0] : places[1]].split("\n")[3:]
     names = [part for line in described if line[:1].strip() for part in line.partition(" : ")[0].split(", ")]
     assert names == list(inspect.signature(getattr(softgrad, name)).parameters)
+
+
+def test_the_old_name_of_the_gpu_kernels():
+    pytest.importorskip("triton")
+    with pytest.warns(DeprecationWarning, match="softgrad.gpu now"):
+        old = importlib.import_module("softgrad.kernels.gpu")
+    assert old is softgrad.gpu

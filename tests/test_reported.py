@@ -6,7 +6,7 @@ import pytest
 from contract import assert_product
 
 from softgrad import set_num_threads, softmax, softmax_double_backward, softmax_vjp
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 
 @pytest.mark.parametrize(("n", "logit", "far"), [(100_000, -10, 1000.7), (300_000, -9, 3.3)])
@@ -38,7 +38,7 @@ def test_the_same_in_float16():
 @pytest.mark.parametrize("dtype", [np.dtype(ml_dtypes.bfloat16), np.dtype(np.float64)], ids=str)
 def test_double_backward_near_the_largest_number(dtype):
     """It gave NaN."""
-    large = 0.9 * float(measures.info(dtype).max)
+    large = 0.9 * float(errors.info(dtype).max)
     y, dy, v = (np.array(a, dtype) for a in ([0.5, 0.5], [1, 2], [large, -large]))
     grad_x, grad_dy = softmax_double_backward(y, dy, v)
     np.testing.assert_array_equal(grad_dy, softmax_vjp(y, v))
@@ -56,7 +56,7 @@ def test_a_small_scale_of_large_logits():
     """The second part of the scale was a subnormal number."""
     x = np.array([[3.3e38, -3.3e38, 1e38, -1e38]], np.float32)
     scale = 9.893050367125762e-38
-    assert measures.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale)).max() <= 2
+    assert errors.ulps(softmax(x, scale=scale), oracle.softmax(x, scale=scale)).max() <= 2
 
 
 def test_an_axis_of_one_element_may_have_any_step():

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree
 
 import ml_dtypes
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from softgrad.bench import exact, judges, measure, reproduce
-from softgrad.cli import app, write_whole
-from softgrad.testing import oracle
+import softgrad
+from softgrad.bench import memory, reproduce, timing
+from softgrad.cli import app
+from softgrad.commands.report import write_whole
 
 SMALL = ["reproduce", "--quick", "--batch", "4", "--features", "24"]
 
@@ -27,7 +29,11 @@ def run(*arguments):
 def run_apart(code, *arguments):
     """In an interpreter of its own, after `code`, from a folder in which softgrad does not lie."""
     code += "\nimport sys\nfrom softgrad.cli import app\napp(sys.argv[1:])"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return run_python("-c", code, *arguments)
+
+
+def run_python(*arguments):
+    command = [sys.executable, *map(str, arguments)]
     path = [str(pathlib.Path(reproduce.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
@@ -98,7 +104,7 @@ def test_with_pytorch_it_is_compared_with_autograd():
 
 
 def test_a_wrong_gradient_is_told(monkeypatch):
-    monkeypatch.setattr(reproduce, "softmax_vjp", lambda y, dy, out=None: y * dy)
+    monkeypatch.setattr(softgrad, "softmax_vjp", lambda y, dy, axis=-1, out=None: y * dy)
     result = run(*SMALL)
     assert result.exit_code == 1
     said = " ".join(result.output.split())
@@ -109,28 +115,18 @@ def test_a_wrong_gradient_is_told(monkeypatch):
 # --- its parts ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_exact_is_what_the_oracle_says(dtype):
-    rng = np.random.default_rng(1)
-    y, dy = (rng.random((3, 50)).astype(np.dtype(dtype)) for _ in range(2))
-    high, low = exact.vjp(y, dy)
-    expected = oracle.vjp(y, dy)
-    wide = high.astype(oracle.WIDE) + low
-    assert (abs(wide - expected) <= 2.0**-61 * abs(expected)).all()
-
-
-def test_the_complex_step_is_right_to_the_last_bits():
-    settings = reproduce.Settings(batch=3, features=100)
-    x, y, dy = reproduce.inputs(settings, 100)
-    found = judges.by_complex_step(x, dy)
-    expected = oracle.vjp(y, dy)[:, found.columns]
-    np.testing.assert_allclose(found.dx, expected.astype(float), rtol=1e-13)
+def test_without_autograd_the_derivative_of_softmax_tells_right_from_wrong():
+    x, y, dy = reproduce.inputs(reproduce.Settings(batch=3, features=100), 100)
+    right = reproduce.check(x, y, dy, {reproduce.SOFTGRAD: softgrad.softmax_vjp(y, dy)})
+    assert right.difference_eps < 4
+    assert right.equal
+    assert not reproduce.check(x, y, dy, {reproduce.SOFTGRAD: y * dy}).equal
 
 
 def test_peak_memory_counts_numpy_and_numba():
-    assert 8000 <= measure.peak_memory(lambda: np.empty(1000)) < 10000
+    assert 8000 <= memory.peak(lambda: np.empty(1000)) < 10000
     x = np.zeros((64, 100))
-    assert measure.peak_memory(lambda: reproduce.softmax(x)) >= x.nbytes
+    assert memory.peak(lambda: softgrad.softmax(x)) >= x.nbytes
     numba = pytest.importorskip("numba")
 
     @numba.njit
@@ -139,13 +135,13 @@ def test_peak_memory_counts_numpy_and_numba():
         room[n - 1] = 1.0
         return room[n - 1]
 
-    assert 80_000 <= measure.peak_memory(lambda: last(10_000)) < 90_000
+    assert 80_000 <= memory.peak(lambda: last(10_000)) < 90_000
 
 
 def test_samples_are_taken_in_turns():
     called = []
     calls = {name: (lambda name=name: called.append(name)) for name in "ab"}
-    samples = measure.interleaved(calls, rounds=4, shortest=0.0)
+    samples = timing.interleaved(calls, rounds=4, shortest=0.0)
     assert {name: len(found) for name, found in samples.items()} == {"a": 4, "b": 4}
     assert "".join(called) == "aabb" + "abba" * 2  # once to warm up, once to calibrate
 
@@ -221,13 +217,18 @@ def test_bad_options_in_a_process():
 
 
 def test_version_and_help():
-    import softgrad
-
     assert run("--version").output == f"softgrad {softgrad.__version__}\n"
     for arguments in (["--help"], ["reproduce", "--help"]):
         result = run(*arguments)
         assert result.exit_code == 0
         assert "reproduce" in result.output
+
+
+def test_without_a_command_there_is_help_alone():
+    result = run()
+    assert result.exit_code == 2
+    assert "reproduce" in result.stdout
+    assert result.stderr == ""
 
 
 def test_help_loads_no_more_than_it_needs():
@@ -236,6 +237,17 @@ def test_help_loads_no_more_than_it_needs():
         "atexit.register(lambda: print(sorted({'numba', 'torch', 'matplotlib', 'jax'} & set(sys.modules))))"
     )
     assert run_apart(code, "--help").stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_the_console_script_says_what_to_install(missing):
+    project = tomllib.loads((pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    module, _, function = project["project"]["scripts"]["softgrad"].partition(":")
+    block = f"import sys\nsys.modules[{missing!r}] = None\nfrom {module} import {function}\n{function}()"
+    for command in (["-c", block], ["-c", block, "verify", "--list"]):
+        done = run_python(*command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "softgrad's commands need typer and rich: pip install 'softgrad[cli]'\n"
 
 
 def test_files_are_written_whole(tmp_path, monkeypatch):

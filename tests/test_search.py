@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from softgrad import softmax_vjp
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 from softgrad.testing.search import LENGTHS, draw, search, usable
 
 ROUNDS = 3 * len(LENGTHS)
@@ -22,7 +22,7 @@ def worst(vjp, dtype, seed, rounds=ROUNDS):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nothing_is_found_beyond_the_contract(dtype, seed, axis):
     found = worst(functools.partial(cases.along, softmax_vjp, axis), dtype, seed)
-    assert found.error <= measures.product_bound(np.dtype(dtype)), str(found)
+    assert found.error <= errors.product_bound(np.dtype(dtype)), str(found)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -43,7 +43,7 @@ def test_it_finds_what_is_wrong_elsewhere(dtype):
         return (w * (d - (w * d).sum(axis=-1, keepdims=True) / w.sum(axis=-1, keepdims=True))).astype(y.dtype)
 
     for wrong in (plain, exact_mean, from_the_winner):
-        assert worst(wrong, dtype, 0, len(LENGTHS)).error > measures.product_bound(np.dtype(dtype))
+        assert worst(wrong, dtype, 0, len(LENGTHS)).error > errors.product_bound(np.dtype(dtype))
 
 
 def test_the_exact_result_rounded_is_half_an_eps_off():

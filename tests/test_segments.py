@@ -21,7 +21,7 @@ from softgrad import (
     softmax_vjp,
 )
 from softgrad.cpu import machine
-from softgrad.testing import cases, measures, mutants, oracle
+from softgrad.testing import cases, errors, mutants, oracle
 from softgrad.testing.search import LENGTHS as SEARCHED
 from softgrad.testing.search import search
 
@@ -56,9 +56,7 @@ def in_segments(function, offsets, axis, *arrays, **options):
 def misses(dx, y, exact, offsets, axis, scale=1.0):
     """The worst error of each row of each segment in units of what softmax's vjp promises: at most 1."""
     return in_segments(
-        lambda dx, y, exact, axis: np.broadcast_to(
-            measures.product_miss(dx, y, exact, axis, scale), dx.shape
-        ),
+        lambda dx, y, exact, axis: np.broadcast_to(errors.product_miss(dx, y, exact, axis, scale), dx.shape),
         offsets,
         axis,
         dx,
@@ -101,7 +99,7 @@ def check_forward(segment_softmax, dtype, width):
     joined, offsets = hard(dtype, width)
     y = segment_softmax(joined(cases.logits), offsets)
     assert y.dtype == dtype
-    assert measures.ulps(y, joined(cases.exact_softmax)).max() <= forward_bound(dtype)
+    assert errors.ulps(y, joined(cases.exact_softmax)).max() <= forward_bound(dtype)
 
 
 def check_vjp(segment_vjp, dtype, width):
@@ -232,7 +230,7 @@ def test_the_search_finds_nothing_beyond_the_contract(dtype, width):
         return result
 
     found = max(itertools.islice(search(vjp, dtype, 0), 2 * len(SEARCHED)), key=lambda found: found.error)
-    assert found.error <= measures.product_bound(np.dtype(dtype)), str(found)
+    assert found.error <= errors.product_bound(np.dtype(dtype)), str(found)
 
 
 @pytest.mark.parametrize("width", [0, 3, 8, 12])
@@ -308,11 +306,11 @@ def test_as_softmax_of_each_segment(dtype, lengths, before, behind, scale, layou
 
     y = segment_softmax(x, offsets, axis=axis, scale=scale)
     assert y.dtype == dtype
-    assert measures.ulps(
-        y, in_segments(oracle.softmax, offsets, axis, x, scale=scale)
-    ).max() <= forward_bound(dtype)
+    assert errors.ulps(y, in_segments(oracle.softmax, offsets, axis, x, scale=scale)).max() <= forward_bound(
+        dtype
+    )
     loop = in_segments(softmax, offsets, axis, x, scale=scale)
-    assert measures.ulps(y, loop.astype(oracle.WIDE)).max() <= 2 * forward_bound(dtype)
+    assert errors.ulps(y, loop.astype(oracle.WIDE)).max() <= 2 * forward_bound(dtype)
 
     dx = segment_softmax_vjp(y, dy, offsets, axis=axis - len(shape), scale=scale)
     exact = in_segments(oracle.vjp, offsets, axis, y, dy, scale=scale)

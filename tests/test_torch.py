@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softgrad import Softmax, softmax, softmax_double_backward, softmax_vjp
-from softgrad.testing import cases, measures, mutants, oracle
+from softgrad.testing import cases, errors, mutants, oracle
 
 torch = pytest.importorskip("torch")
 
@@ -29,7 +29,7 @@ def check_autograd(vjp, dtype, axis):
     x, dy = (a.astype(dtype) for a in article())
     y, seen, expected = by_autograd(x, dy, axis)
     np.testing.assert_array_equal(seen, dy)
-    error = measures.row_error(vjp(y, dy, axis=axis), expected.astype(oracle.WIDE), axis)
+    error = errors.row_error(vjp(y, dy, axis=axis), expected.astype(oracle.WIDE), axis)
     assert error.max() <= 32
 
 
@@ -38,7 +38,7 @@ def check_autograd(vjp, dtype, axis):
 def test_softmax_and_its_gradient(dtype, axis):
     x, dy = (a.astype(dtype) for a in article())
     y, _, _ = by_autograd(x, dy, axis)
-    assert measures.ulps(softmax(x, axis=axis), y.astype(oracle.WIDE)).max() <= 16
+    assert errors.ulps(softmax(x, axis=axis), y.astype(oracle.WIDE)).max() <= 16
     check_autograd(softmax_vjp, dtype, axis)
 
 
@@ -59,7 +59,7 @@ def test_the_layer_in_the_middle_of_a_network():
 
     logits = torch.tensor(x, requires_grad=True)
     torch.tanh(torch.softmax(0.5 * logits, -1) @ torch.from_numpy(matrix)).sum().backward()
-    assert measures.row_error(dx, logits.grad.numpy().astype(oracle.WIDE)).max() <= 64
+    assert errors.row_error(dx, logits.grad.numpy().astype(oracle.WIDE)).max() <= 64
 
 
 @pytest.mark.parametrize("axis", [-1, 0])
@@ -71,7 +71,7 @@ def test_the_double_backward(axis):
     expected = torch.autograd.grad(dx, (logits, gradient), torch.from_numpy(v))
     found = softmax_double_backward(softmax(x, axis=axis), dy, v, axis=axis)
     for one, other in zip(found, expected, strict=True):
-        assert measures.row_error(one, other.numpy().astype(oracle.WIDE), axis).max() <= 64
+        assert errors.row_error(one, other.numpy().astype(oracle.WIDE), axis).max() <= 64
 
 
 def test_a_mask_by_minus_infinity():
@@ -79,9 +79,9 @@ def test_a_mask_by_minus_infinity():
     x, dy = (cases.numbers(16 * 33, key).reshape(16, 33) for key in ("x", "dy"))
     where = cases.numbers(16 * 33, "where").reshape(16, 33) > -0.5
     y, _, expected = by_autograd(np.where(where, x, -np.inf), dy, -1)
-    assert measures.ulps(softmax(x, where=where), y.astype(oracle.WIDE)).max() <= 16
+    assert errors.ulps(softmax(x, where=where), y.astype(oracle.WIDE)).max() <= 16
     dx = softmax_vjp(y, dy, where=where)
-    assert measures.row_error(dx, expected.astype(oracle.WIDE)).max() <= 64
+    assert errors.row_error(dx, expected.astype(oracle.WIDE)).max() <= 64
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -94,5 +94,5 @@ def test_where_torch_loses_digits_softgrad_does_not(dtype):
     theirs = torch.ops.aten._softmax_backward_data(
         torch.tensor(dy), torch.tensor(y), -1, torch.from_numpy(y.copy()).dtype
     ).numpy()
-    assert measures.product_miss(softmax_vjp(y, dy), y, exact).max() <= 1
-    assert (measures.product_miss(theirs, y, exact) > 100).all()
+    assert errors.product_miss(softmax_vjp(y, dy), y, exact).max() <= 1
+    assert (errors.product_miss(theirs, y, exact) > 100).all()

@@ -13,11 +13,10 @@ from contract import as_array, off_by  # noqa: E402
 
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
-from softgrad import testing  # noqa: E402
+from softgrad import testing, threads  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
-from softgrad.testing import maps, measures, oracle  # noqa: E402
-from softgrad.torch import by_formulas, by_triton, compute, segments, tensors  # noqa: E402
-from softgrad.torch.options import Call  # noqa: E402
+from softgrad.testing import errors, operations, oracle  # noqa: E402
+from softgrad.torch import backend, composites, losses, segments, tensors  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -83,14 +82,14 @@ def assert_tight(name, what, given, found, dim):
     if found.numel() == 0:
         return
     *arguments, result = (np.moveaxis(np.atleast_1d(as_array(t)), dim, -1) for t in (*given, found))
-    operation = maps.operation(name, what)
+    operation = operations.operation(name, what)
     exact = operation.exact(*arguments)
     (allowed,), (exact,) = operation.allowed("tight", arguments, exact), exact
     off = np.abs(result.astype(oracle.WIDE) - exact)
     if result.dtype != arguments[0].dtype:
-        off = np.maximum(off - np.abs(exact) * measures.eps(result.dtype) / 2, 0)
+        off = np.maximum(off - np.abs(exact) * errors.eps(result.dtype) / 2, 0)
     if allowed.ndim < off.ndim:
-        off = measures.norm(off)
+        off = errors.norm(off)
     assert (off <= allowed).all()
 
 
@@ -198,22 +197,23 @@ def test_segments():
 @pytest.mark.parametrize("scale", [1.0, -0.5, 0.0])
 def test_the_formulas_of_segments(dtype, shape, scale):
     """What tensors on other devices get, here on the CPU: offsets, empty segments, −inf, NaN and all."""
-    offsets, cut = torch.tensor([0, 1, 12, 12, 20, 24, 30]), segments.Cut(-len(shape), scale)
+    offsets, options = torch.tensor([0, 1, 12, 12, 20, 24, 30]), (-len(shape), scale)
     x, dy = numbers(*shape, dtype=dtype) * 3, numbers(*shape, dtype=dtype, seed=1) + 1e3
     x[3], x[20:24], dy[21] = -math.copysign(math.inf, scale), -math.copysign(math.inf, scale), math.nan
-    y = segments.compute(cut, x, offsets)
-    found = segments.store(segments.by_scatter(cut, x, offsets), x, cut.dim)
+    y = segments.softmax_on_memory(x, offsets, *options)
+    found = segments.softmax_by_scatter(x, offsets, *options)
     bound = 2 * torch.finfo(dtype).eps + 1e-6 * (dtype == torch.float32)
     torch.testing.assert_close(found, y, rtol=8 * torch.finfo(dtype).eps, atol=0)
-    dx = segments.compute_product(cut, y, dy, offsets)
-    found = segments.store(segments.product_by_scatter(cut, y, dy, offsets), y, cut.dim)
+    dx = segments.vjp_on_memory(y, dy, offsets, *options)
+    found = segments.vjp_by_scatter(y, dy, offsets, *options)
     assert (found[20:24] == 0).all()
     torch.testing.assert_close(found, dx, rtol=bound, atol=bound * float(dx.abs().max()))
     x[25] = dy[5] = math.nan
-    for one, other in (
-        (segments.by_scatter(cut, x, offsets), segments.compute(cut, x, offsets)),
-        (segments.product_by_scatter(cut, y, dy, offsets), segments.compute_product(cut, y, dy, offsets)),
+    for by_scatter, on_memory, given in (
+        (segments.softmax_by_scatter, segments.softmax_on_memory, (x,)),
+        (segments.vjp_by_scatter, segments.vjp_on_memory, (y, dy)),
     ):
+        one, other = by_scatter(*given, offsets, *options), on_memory(*given, offsets, *options)
         assert torch.equal(one.isnan(), other.isnan())
         assert one.isnan().sum() == math.prod(shape[1:]) * (6 if one.isnan()[25].any() else 11)
 
@@ -221,9 +221,9 @@ def test_the_formulas_of_segments(dtype, shape, scale):
 def test_offsets_for_another_device_are_checked():
     for offsets in ([0, 3], [0, 5, 2, 6], [1, 6]):
         with pytest.raises(ValueError, match="^offsets"):
-            segments.seen_to(torch.tensor(offsets), numbers(6, 2), -2)
+            segments.on_device(torch.tensor(offsets), numbers(6, 2), -2)
     assert (
-        segments.seen_to(torch.tensor([0, 2, 6], dtype=torch.int32), numbers(6, 2), -2).dtype == torch.int64
+        segments.on_device(torch.tensor([0, 2, 6], dtype=torch.int32), numbers(6, 2), -2).dtype == torch.int64
     )
 
 
@@ -245,6 +245,19 @@ def test_cross_entropy_beside_that_of_pytorch(reduction):
         assert off_by(dx, right) <= 6
         with torch.no_grad():
             assert torch.equal(st.cross_entropy(x, goal, reduction=reduction, **options), found)
+
+
+def test_the_formulas_of_cross_entropy():
+    """On other devices, here on the CPU."""
+    x, target = numbers(6, 5).double(), torch.tensor([0, 4, 2, -100, 1, 1])
+    x[1, 2], x[3, 0] = -INF, NAN
+    for goal, options in (
+        (target, (0.2, -100)),
+        (torch.softmax(numbers(6, 5, seed=1), -1).double(), (0.1, None)),
+    ):
+        found = losses.by_formulas(x, goal, -1, *options)
+        for one, right in zip(found, losses.losses_and_gradient(x, goal, -1, *options), strict=True):
+            assert off_by(one, right, -1 if one.ndim > 1 else ()) <= 4
 
 
 # --- edges -------------------------------------------------------------------------------------------
@@ -360,7 +373,7 @@ def test_where_the_kernels_for_gpus_run(monkeypatch, lacks):
     oldest = (7, 5) if lacks == "Ampere" else (8, 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: oldest)
     device = torch.device("meta" if lacks == "a device of CUDA" else "cuda")
-    assert by_triton.runs_on.__wrapped__(device) == (lacks == "nothing")
+    assert backend.triton_runs_on.__wrapped__(device) == (lacks == "nothing")
 
 
 def test_out():
@@ -469,6 +482,40 @@ def test_the_functions_of_softgrad_take_tensors():
     same_bits(pullback(dy), softgrad.segment_softmax_vjp(y.numpy(), dy.numpy(), [0, 1, 4]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_small_contiguous_tensors_take_the_fast_path(dtype):
+    """After a first call, with the same bits; what does not fit takes the long way."""
+    for name, shape, dim, scale, fast in [
+        ("softmax", (4, 4), -1, 1.0, True),
+        ("log_softmax", (3, 5), -1, -1.0, False),
+        ("softmax", (3, 7, 64), -2, 0.5, True),
+        ("softmax", (3, 7, 3), 1, 0.5, False),  # too narrow for the kernel of columns
+        ("softmax", (5, 1), 1, 1.0, True),
+        ("softmax", (5, 1), 0, 1.0, True),
+        ("log_softmax", (1, 6), -1, 1e-30, False),
+        ("softmax", (), -1, 1.0, False),
+        ("softmax", (0, 3), -1, 1.0, False),
+        ("softmax", (600, 600), -1, 1.0, False),  # which threads share
+    ]:
+        x, dy = numbers(*shape, dtype=dtype), numbers(*shape, seed=1, dtype=dtype)
+        vjp, options = getattr(st, f"{name}_vjp"), {"dim": dim, "scale": scale}
+        for _ in range(2):
+            y = getattr(st, name)(x, **options)
+            dx = vjp(y, dy, **options)
+        with threads.watched() as watched:  # which closes it
+            same_bits(y, tensors.array(getattr(st, name)(x, **options)))
+            same_bits(dx, tensors.array(vjp(y, dy, **options)))
+        assert len(watched) == (0 if 0 in shape else 2)
+        dims = tensors.dims_of(dim, x.ndim)
+        ran = (
+            backend.fast_path(name, x, None, y, dims, scale),
+            backend.fast_path(f"{name}_vjp", y, dy, dx, dims, scale),
+        )
+        assert ran == (fast, fast), (name, shape)
+        if x.ndim > 1:
+            assert not backend.fast_path(name, x.mT, None, y.mT, dims, scale) or min(shape[-2:]) == 1
+
+
 def test_which_path_ran():
     x = numbers(3, 4).requires_grad_()
     assert [s.kernel for s in softgrad.explain(st.softmax, x)] == ["softmax"]
@@ -489,25 +536,26 @@ def test_the_formulas_where_there_are_no_kernels(name):
     x[0], x[1, 2], x[2, 1], x[3, 0] = -INF, NAN, INF, -INF
     x = torch.cat([x, numbers(6, 5, seed=3).double()])
     where, dy = numbers(10, 5, seed=1) > -1, numbers(10, 5, seed=2).double()
+    row, dims, alpha = MAPS[name], (-1,), MAPS[name].alpha
     for mask in (None, where):
         for empty in ("zero", "nan"):
-            call = Call(MAPS[name], (-1,), 0.7, empty)
-            y, right = by_formulas.forward(call, x, mask), compute.forward(call, x, mask, None)
+            y = backend.forward_by_formulas(row, x, dims, mask, 0.7, empty)
+            right = backend.forward(row, x, dims, mask, 0.7, empty)
             assert off_by(y, right) <= 3
         for kind in ("vjp", "jvp"):
-            found = by_formulas.product(call.product(kind), right, dy, mask)
-            expected = compute.product(call.product(kind), right, dy, mask, None)
+            found = composites.product(row, kind, right, dy, dims, mask, 0.7, alpha)
+            expected = backend.product(row, kind, right, dy, dims, mask, 0.7)
             assert off_by(found, expected) <= 3
-    clean = compute.forward(call, x[4:], None, None)
-    grads = by_formulas.double_backward(call, clean, dy[4:], dy[:6])
-    for found, expected in zip(grads, compute.double_backward(call, clean, dy[4:], dy[:6]), strict=True):
-        assert off_by(found, expected) <= 4
+    clean = backend.forward(row, x[4:], dims, None, 0.7, "zero")
+    grads = composites.double_backward(row, clean, dy[4:], dy[:6], dims, 0.7, alpha)
+    expected = backend.double_backward(row, clean, dy[4:], dy[:6], dims, 0.7)
+    for found, right in zip(grads, expected, strict=True):
+        assert off_by(found, right) <= 4
     # along other dims: the same numbers in another order
     block = numbers(4, 3, 5, seed=4)
-    other = Call(MAPS[name], (-3, -1))
-    found = by_formulas.forward(other, block, None).transpose(0, 1).flatten(1)
+    found = backend.forward_by_formulas(row, block, (-3, -1), None, 1.0, "zero").transpose(0, 1).flatten(1)
     rows = block.transpose(0, 1).flatten(1)
-    assert off_by(found, by_formulas.forward(Call(MAPS[name], (-1,)), rows, None)) <= 1
+    assert off_by(found, backend.forward_by_formulas(row, rows, dims, None, 1.0, "zero")) <= 1
 
 
 def test_nothing_of_torch_is_loaded_before_it_is_used():

@@ -1,5 +1,6 @@
 """softgrad in the place of PyTorch's softmax: modules, a context, and a transformer trained with it."""
 
+import contextlib
 import copy
 
 import pytest
@@ -146,7 +147,7 @@ def trained(model, steps, context):
     losses, first = [], None
     for _ in range(steps):
         optimizer.zero_grad()
-        with context():
+        with context() if context else contextlib.nullcontext():
             loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()
         first = first or [p.grad.clone() for p in model.parameters()]
@@ -158,8 +159,6 @@ def trained(model, steps, context):
 @pytest.mark.filterwarnings("ignore")
 def test_a_transformer_of_hugging_face_trains_the_same():
     """50 steps from the same weights: the loss falls along the same curve."""
-    import contextlib
-
     model = transformer()
     other = copy.deepcopy(model)
     expected, gradients = trained(model, 50, contextlib.nullcontext)
@@ -171,3 +170,121 @@ def test_a_transformer_of_hugging_face_trains_the_same():
     with st.swapped():
         ran = softgrad.explain(lambda: other(input_ids=torch.arange(5)[None]))
     assert [s.kernel.removesuffix("_packed") for s in ran] == ["softmax", "softmax"]  # one for each layer
+
+
+# --- where modes do not reach --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_checkpoint_computes_again_with_softgrad(reentrant, inside):
+    """A row of −inf is 0, and its gradient too; with torch.softmax in the second forward it would be NaN."""
+    x = torch.tensor([[-torch.inf, -torch.inf], [1.0, 2.0]], requires_grad=True)
+    with st.swapped():
+        y = torch.utils.checkpoint.checkpoint(
+            lambda x: torch.softmax(x, -1).sin(), x, use_reentrant=reentrant
+        )
+        if inside:
+            y.sum().backward()
+    if not inside:
+        y.sum().backward()
+    (expected,) = torch.autograd.grad(st.softmax(x).sin().sum(), x)
+    assert torch.equal(x.grad, expected)
+    with contextlib.suppress(RuntimeError):
+        y.sum().backward()
+    (theirs,) = torch.autograd.grad(
+        torch.utils.checkpoint.checkpoint(lambda x: torch.softmax(x, -1).sin(), x, use_reentrant=False).sum(),
+        x,
+    )
+    assert theirs[0].isnan().all()  # outside of the block nothing is changed
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_swapped_and_torch_compile():
+    """Within what is compiled, and around it."""
+
+    def within(x):
+        with st.swapped():
+            return torch.softmax(x, -1)
+
+    x = torch.tensor([[-torch.inf, -torch.inf], [1.0, 2.0]])
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(within, backend="aot_eager", fullgraph=True)(x), st.softmax(x))
+    around = torch.compile(lambda x: torch.softmax(x, -1), backend="aot_eager", fullgraph=True)
+    with st.swapped():
+        assert torch.equal(around(x), st.softmax(x))
+    assert around(x)[0].isnan().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_attention_of_transformers():
+    """With gradient checkpoints, in another thread, and with padding that masks rows whole."""
+    import threading
+
+    st.register_attention()
+    model = transformer()
+    expected, gradients = trained(model.train(), 1, None)
+    other = copy.deepcopy(model)
+    model = transformer()
+    model.set_attn_implementation("softgrad")
+    model.gradient_checkpointing_enable()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(trained(model, 1, None)))
+    thread.start()
+    thread.join()
+    ((found, ours),) = results
+    assert abs(found[0] - expected[0]) < 1e-5
+    for one, right in zip(ours, gradients, strict=True):
+        assert off_by(one, right, None) <= 8
+    tokens = torch.arange(10).reshape(2, 5)
+    ran = softgrad.explain(lambda: model.eval()(input_ids=tokens))
+    assert [s.kernel.removesuffix("_packed") for s in ran] == ["softmax", "softmax"]
+    padding = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    logits = model(input_ids=tokens, attention_mask=padding).logits
+    logits[padding.bool()].sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert other.config._attn_implementation == "eager"
+
+
+def test_attention_with_sinks_is_refused():
+    from softgrad.torch.patch import attention
+
+    q = numbers(1, 2, 3, 4)
+    with pytest.raises(NotImplementedError, match="sinks"):
+        attention(torch.nn.Identity(), q, q, q, None, s_aux=torch.zeros(2))
+    grouped, _ = attention(torch.nn.Identity(), q, q[:, :1], q[:, :1], None, softcap=5.0)
+    assert grouped.shape == (1, 3, 2, 4)
+
+
+def test_a_scale_moves_with_its_module():
+    layer = st.Softmax(scale=torch.tensor(2.0))
+    assert list(layer.state_dict()) == ["scale"]
+    assert layer.double().scale.dtype == torch.float64
+    assert repr(layer) == "Softmax(dim=-1, scale=2.0)"
+    assert list(dict(st.Softmax(scale=torch.nn.Parameter(torch.tensor(2.0))).named_parameters())) == ["scale"]
+    assert not st.Softmax(scale=2.0).state_dict()
+
+
+def test_the_graph_of_torch_fx():
+    """Of a model with the functions and the modules, whichever name they were imported by."""
+    from softgrad.torch import log_softmax
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weigh = st.Softmax(-1, scale=0.5)
+            self.sparse = st.Entmax(1.3)
+
+        def forward(self, x, where):
+            y = self.weigh(x, where) + self.sparse(x) + st.sparsemax(x, dim=-1)
+            loss = st.cross_entropy(x, x.argmax(-1)) + st.entropy(x, -1, True) + st.logsumexp(x, 0)
+            return y + log_softmax(x) + loss + st.segment_softmax(x, torch.tensor([0, 1, 3]))
+
+    x, where = numbers(3, 3), numbers(3, 3, seed=1) > 0
+    model = Model()
+    traced = torch.fx.symbolic_trace(model)
+    assert torch.equal(traced(x, where), model(x, where))
+    names = {node.target.__name__ for node in traced.graph.nodes if node.op == "call_function"}
+    assert {"softmax", "entmax", "log_softmax", "cross_entropy"} <= names
+    with pytest.raises(TypeError, match="give torch.as_tensor"):
+        st.softmax([1.0])

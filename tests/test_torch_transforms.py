@@ -159,6 +159,49 @@ def test_compiled_whole_with_dynamic_shapes(name):
         assert torch.equal(dx, right)
 
 
+@pytest.mark.parametrize("name", [name for name in COMPILED if name != "a gradient within"])
+def test_compiled_whole_where_no_gradient_is_wanted(name):
+    torch._dynamo.reset()
+    x, function = numbers(4, 6), COMPILED[name]
+    with torch.no_grad():
+        assert torch.equal(torch.compile(function, backend="aot_eager", fullgraph=True)(x), function(x))
+
+
+def test_compiled_where_operators_have_to_say_that_they_may_be():
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(only_allow_pt2_compliant_ops=True):
+        compiled = torch.compile(COMPILED["log_softmax"], backend="aot_eager", fullgraph=True)
+        assert torch.equal(compiled(numbers(4, 6)), COMPILED["log_softmax"](numbers(4, 6)))
+
+
+def test_exported():
+    """A program has the operators, and softgrad.torch imported is all that it needs."""
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), st.Softmax(-1, scale=0.5), st.Entmax(1.3)).double()
+    program, x = torch.export.export(model, (numbers(4, 6),)), numbers(4, 6, seed=1)
+    assert torch.equal(program.module()(x), model(x))
+    assert {"softgrad.softmax.default", "softgrad.entmax.default"} <= {
+        str(n.target) for n in program.graph.nodes
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_made_of_operators_that_onnx_knows():
+    """`torch.onnx.export` was tried by hand: it asks PyTorch's table of decompositions, as is done here."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x, where):
+            return st.softmax(x, where=where, scale=0.5), st.log_softmax(x, (0, 1))
+
+    x, where = numbers(4, 6), numbers(4, 6, seed=1) > 0
+    ours = [getattr(torch.ops.softgrad, name).default for name in ("softmax", "log_softmax")]
+    program = torch.export.export(Model(), (x, where)).run_decompositions(
+        torch._decomp.get_decompositions(ours)
+    )
+    assert not [node for node in program.graph.nodes if "softgrad" in str(node.target)]
+    for found, expected in zip(program.module()(x, where), Model()(x, where), strict=True):
+        assert off_by(found, expected) <= 4
+
+
 def test_compiled_code():
     """Once by the compiler that users have, in bfloat16 and not contiguous: the kernels run within."""
     pytest.importorskip("torch._inductor")
@@ -232,6 +275,14 @@ def test_fake_tensors_and_modes_see_the_operator():
         st.softmax(x).sum().backward()
     assert "softgrad.softmax.default" in seen.names
     assert "softgrad.softmax_vjp.default" in seen.names
+
+
+def test_zeros_without_memory():
+    """As PyTorch makes them for tangents: their address is 0."""
+    x, zeros = numbers(2, 3), torch._efficientzerotensor((2, 3), dtype=torch.float64)
+    assert torch.equal(st.softmax(zeros), st.softmax(torch.zeros_like(x)))
+    assert (st.softmax_vjp(st.softmax(x), zeros) == 0).all()
+    assert torch.equal(st.logsumexp(zeros), st.logsumexp(torch.zeros_like(x)))
 
 
 def test_checkpointing_and_a_graph_kept():

@@ -15,8 +15,9 @@ from contract import off_by
 from typer.testing import CliRunner
 
 from softgrad import cli
-from softgrad.testing import Finding, measures, oracle
-from softgrad.verify import convert, league, load, page, peers, report, target
+from softgrad.testing import Finding, errors, oracle
+from softgrad.testing.operations import operation
+from softgrad.verify import convert, league, load, peers, report, target
 from softgrad.verify import run as runs
 from softgrad.verify.run import Settings, Verdict
 
@@ -259,7 +260,7 @@ def test_a_file_that_ends_with_an_error(tmp_path, content):
 )
 def test_what_there_is_is_said(text, words, plain, restored):
     with pytest.raises(target.Unusable, match=re.escape(words)):
-        target.found(text.replace("PLAIN", str(plain)), "softmax", "vjp")
+        target.find(text.replace("PLAIN", str(plain)), "softmax", "vjp")
 
 
 def test_what_a_target_needs_may_be_missing(tmp_path, restored):
@@ -270,7 +271,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
     ):
         (tmp_path / f"{name}.py").write_text(content)
         with pytest.raises(target.Unusable, match=words):
-            target.found(f"{tmp_path / name}.py:f", "softmax", "vjp")
+            target.find(f"{tmp_path / name}.py:f", "softmax", "vjp")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--device", "cuda"], "the function takes NumPy arrays, which are on the cpu"),
         (["softgrad", "--dtypes", "float33"], "float33 was given; it takes float16, bfloat16, float32"),
         (["softgrad", "--map", "hardmax"], "hardmax was given; it takes softmax"),
-        (["softgrad", "--what", "hessian"], "it takes vjp or forward or jvp or double-backward"),
+        (["softgrad", "--what", "hessian"], "it takes vjp, forward, jvp or double-backward"),
         (["softgrad", "--args", "dy"], "dy was given; it takes y,dy or dy,y"),
         (["softgrad", "--args", "dy,y", "--what", "forward"], "a forward takes x alone"),
         (["softgrad", "--level", "best"], "it takes sound or tight"),
@@ -312,7 +313,7 @@ def test_a_peer_that_is_installed_but_broken(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "entmax", raising=False)
     with pytest.raises(target.Unusable, match="is installed, but: OSError: libtorch.so: cannot open"):
-        target.found("entmax", "sparsemax", "forward")
+        target.find("entmax", "sparsemax", "forward")
 
 
 # --- options ------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def test_an_axis_is_told_by_its_name(plain, restored):
     assert verify(f"{plain}:along").exit_code == 0
     assert verify(f"{plain}:of_rows").exit_code == 1  # it takes one, and does not heed it
     arguments = ("y", "dy")
-    module = target.imported(str(plain))
+    module = target.import_module(str(plain))
     assert target.axis_of(module.along, "", arguments) == "axis"
     assert target.axis_of(module.right, "", arguments) is None
     assert target.axis_of(lambda y, dy, dim=1: y, "", arguments) == "dim"
@@ -441,7 +442,9 @@ def test_a_device_that_jax_has_not():
 @needs_torch
 @needs_jax
 def test_whose_arrays_it_takes(folder, restored):
-    plain, tensors, traced = (target.imported(f"{folder}/{n}.py") for n in ("plain", "tensors", "traced"))
+    plain, tensors, traced = (
+        target.import_module(f"{folder}/{n}.py") for n in ("plain", "tensors", "traced")
+    )
     for module, name, expected in (
         (plain, "right", "numpy"),
         (plain, "raises", "numpy"),
@@ -526,28 +529,19 @@ def test_the_check_in_which_it_crashed_is_told(tmp_path):
 
 # --- built-in names -------------------------------------------------------------------------------------
 
-HERE = [
-    (name, map, what)
-    for name, map, what in league.games(list(peers.MAPS), peers.WHATS)
-    if (name, map, what) != ("softgrad", "softmax", "vjp")
-]
 
-
-@pytest.mark.parametrize(("name", "map", "what"), HERE)
+@pytest.mark.parametrize(("name", "map", "what"), league.games(list(peers.MAPS), peers.WHATS))
 def test_a_name_reaches_what_it_says(name, map, what):
-    """It computes what softgrad does, but for its rounding."""
-    rng = np.random.default_rng(5)
-    x, a, b = rng.normal(size=(3, 4, 9))
-    softgrads = peers.PEERS["softgrad"].functions
-    y = softgrads[map, "forward"]()(x)
-    given = {"forward": (x,), "double-backward": (y, a, b)}.get(what, (y, a))
-    result, expected = load(name, map=map, what=what)(*given), softgrads[map, what]()(*given)
+    """Its results are those of the oracle, but for rounding."""
+    row = operation(map, what)
+    arguments = row.arguments(*np.random.default_rng(5).normal(size=(3, 4, 9)))
+    results, exact = load(name, map=map, what=what)(*arguments), row.exact(*arguments)
+    results = results if isinstance(results, tuple) else (results,)
     if (name, map, what) == ("entmax", "entmax", "double-backward"):
         # entmax 1.3 takes the derivative of √y, of which there is none where y is 0
-        assert np.isnan(result[0][y == 0]).all()
-        result, expected = result[1], expected[1]
-    pairs = zip(result, expected, strict=True) if isinstance(expected, tuple) else [(result, expected)]
-    for one, other in pairs:
+        assert np.isnan(results[0][arguments[0] == 0]).all()
+        results, exact = results[1:], exact[1:]
+    for one, other in zip(results, exact, strict=True):
         assert off_by(one, other) <= 6
 
 
@@ -569,7 +563,7 @@ def test_autograd_runs_on_the_y_that_is_given():
 
     y, dy = torch.tensor([[0.5, 0.25, 0.25]]).double(), torch.tensor([[1.0, 2.0, 4.0]]).double()
     dx = peers.rows_through_autograd(Kernel.apply)(y, dy)
-    assert measures.row_error(dx.numpy(), oracle.vjp(y.numpy(), dy.numpy())).max() <= 2
+    assert errors.row_error(dx.numpy(), oracle.vjp(y.numpy(), dy.numpy())).max() <= 2
 
 
 # --- what is said ---------------------------------------------------------------------------------------
@@ -590,7 +584,7 @@ def test_a_verdict_without_findings_is_no_pass():
 
 
 def test_a_page_says_what_the_function_is_called():
-    text = page.as_html(verdict(finding(passed=False, case="n = 3 & [x]", hint="<hint>")))
+    text = report.as_html(verdict(finding(passed=False, case="n = 3 & [x]", hint="<hint>")))
     assert "file.py:&lt;f&gt;" in text
     assert "&lt;hint&gt;" in text
     assert "n = 3 &amp; [x]" in text

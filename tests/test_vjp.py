@@ -5,7 +5,7 @@ import pytest
 from contract import assert_product
 
 from softgrad import softmax, softmax_jvp, softmax_vjp
-from softgrad.testing import cases, measures, oracle
+from softgrad.testing import cases, errors, oracle
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LENGTHS = (1, 2, 3, 5, 8, 17, 64, 65, 257, 1000, 4099, 300_000)
@@ -29,7 +29,7 @@ def test_a_gradient_that_is_not_finite_makes_its_row_nan(dtype, axis, function):
             spoilt[rows, places] = bad
             dx = cases.along(function, axis, y, spoilt)
             assert np.isnan(dx[rows]).all()
-            assert measures.product_miss(dx[others], y[others], exact[others]).max(initial=0) <= 1
+            assert errors.product_miss(dx[others], y[others], exact[others]).max(initial=0) <= 1
 
 
 @pytest.mark.parametrize("function", [softmax_vjp, softmax_jvp])
@@ -52,7 +52,7 @@ def test_one_inf_as_it_was_reported(dtype, axis, function):
 @each_axis
 @each_dtype
 def test_a_constant_gradient_gives_exactly_0(dtype, axis):
-    info = measures.info(dtype)
+    info = errors.info(dtype)
     # where y·dy may be a subnormal number the sum of them is off
     small = 3 * float(info.smallest_normal) / float(info.eps)
     for n in LENGTHS:
@@ -161,7 +161,7 @@ def test_two_equal_winners():
 @each_dtype
 def test_gradients_near_the_largest_number(dtype):
     """Differences of such numbers overflow; dx does not."""
-    largest = float(measures.info(dtype).max) * 0.98
+    largest = float(errors.info(dtype).max) * 0.98
     y = np.array([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25], [0.125, 0.75, 0.125], [0, 1, 0]], dtype)
     y = np.concatenate([y] * 5)
     for signs in ([1, -1, 1], [-1, 1, -1], [1, 1, -1], [1, 1, 1]):
@@ -177,7 +177,7 @@ def test_gradients_near_the_largest_number(dtype):
 def test_gradients_near_the_smallest_number(dtype):
     y, z = cases.weights(33, dtype), cases.gradients(33, dtype)
     for power in (0, 3, 10, 30):
-        dy = np.round(z * 2.0**power) * measures.info(dtype).smallest_subnormal
+        dy = np.round(z * 2.0**power) * errors.info(dtype).smallest_subnormal
         assert_product(softmax_vjp(y, dy.astype(dtype)), y, dy.astype(dtype))
 
 

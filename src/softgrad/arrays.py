@@ -17,10 +17,6 @@ from .checks import Array
 from .cpu import call, gate
 from .specs import Kind, Map, Reduction
 
-# What the kernel of cross-entropy writes for each row (of weights the last two), as in cpu/cross_entropy.py
-TOP, OTHERS, DISTANCE, TOTAL = range(4)
-
-
 # --- to the kernels and back --------------------------------------------------------------------------
 
 
@@ -549,12 +545,10 @@ def evaluate(
     divisor = float(max(rows, 1)) if reduction == "mean" else 1.0
     numbers = 1.0 - smoothing, smoothing / max(x.shape[axis], 1), smoothing, divisor
     with np.errstate(all="ignore"):
-        if x.size == 0:
-            losses = np.zeros(shape)
-        elif weights is not None:
-            losses = loss_of_weights(x, weights, gradient, axis, numbers)
+        if x.size:
+            losses = losses_of_rows(x, weights, classes, counted, gradient, axis, numbers)
         else:
-            losses = loss_of_classes(x, classes, counted, gradient, axis, numbers)
+            losses = np.zeros(shape)
         if reduction != "none":
             losses = np.sum(losses)
             losses = losses / rows if reduction == "mean" else losses
@@ -562,53 +556,42 @@ def evaluate(
     return loss, result, counted, axis
 
 
-def loss_of_classes(
+def losses_of_rows(
     x: Array,
+    weights: Array | None,
     classes: Array,
     counted: Array | None,
     gradient: Array | None,
     axis: int,
     numbers: tuple[float, ...],
 ) -> Array:
-    """The loss of each row, and its gradient divided by the last of the numbers.
+    """The loss of each row; its gradient, divided by the last of the numbers, is written to `gradient`.
 
-    The kernel knows the part of the weights t' that all classes have; the target class has `share` more.
-    With d = x_target − top and S = 1 + R, the target's p is exp(d)/S, and 1 − p is (R − expm1(d))/S.
+    The kernel gives four numbers for each row (cpu/cross_entropy.py).  It knows the weights t'; of classes it
+    knows the part that all classes have, and the target class has `share` more.  With d = x_target − top and
+    S = 1 + others, the p of the target is exp(d)/S, and 1 − p is (others − expm1(d))/S.
     """
     share, even, smoothing, divisor = numbers
     index = np.expand_dims(classes, axis)
-    d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
-    table = loss_table(x, None, gradient, axis, numbers)
-    d, others = d - table[TOP], table[OTHERS]
+    if weights is None:  # before the gradient is written, maybe over x
+        d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
+    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
+    arrays = [a for a in (x, weights, table[..., 0], gradient) if a is not None]
+    name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
+    run(name, arrays, (axis,), more=numbers, like=0)
+    top, others, distance, total = np.moveaxis(table.squeeze(axis), -1, 0)
     losses: Array = np.log1p(others)
-    losses = losses + table[DISTANCE] if smoothing else losses
+    if weights is not None:
+        losses = distance + (share * total + smoothing) * losses
+        return losses
+    d -= top
+    losses = losses + distance if smoothing else losses
     losses = losses - share * d if share else losses
     if gradient is not None:
-        at_target = (even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)) / divisor
-        np.put_along_axis(gradient, index, np.expand_dims(at_target.astype(x.dtype), axis), axis)
+        dx = (even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)) / divisor
+        np.put_along_axis(gradient, index, np.expand_dims(dx.astype(x.dtype), axis), axis)
     if counted is not None:
         losses = np.where(counted, losses, 0)
         if gradient is not None:
             np.moveaxis(gradient, axis, -1)[~counted] = 0
     return losses
-
-
-def loss_of_weights(
-    x: Array, weights: Array, gradient: Array | None, axis: int, numbers: tuple[float, ...]
-) -> Array:
-    """The same for targets that are weights, all of which the kernel knows."""
-    share, _, smoothing, _ = numbers
-    table = loss_table(x, weights, gradient, axis, numbers)
-    losses: Array = table[DISTANCE] + (share * table[TOTAL] + smoothing) * np.log1p(table[OTHERS])
-    return losses
-
-
-def loss_table(
-    x: Array, weights: Array | None, gradient: Array | None, axis: int, numbers: tuple[float, ...]
-) -> Array:
-    """Four numbers for each row of x, as arrays without the axis; the kernel writes `gradient`, if any."""
-    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
-    arrays = [a for a in (x, weights, table[..., 0], gradient) if a is not None]
-    name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    run(name, arrays, (axis,), more=numbers, like=0)
-    return np.moveaxis(table.squeeze(axis), -1, 0)

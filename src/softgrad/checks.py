@@ -57,8 +57,10 @@ def kind(value: Any) -> str:
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
-def of_numpy(value: Any, name: str) -> None:
-    """Refuse the arrays of other libraries: whoever gives one wants one back, and no silent conversion."""
+def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> None:
+    """Refuse masked arrays, and those of other libraries: nobody expects a NumPy array for one of them."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array{takes}: give {instead_of_masked}")
     if isinstance(value, (np.ndarray, np.generic)):
         return
     if hasattr(value, "__dlpack__"):
@@ -82,12 +84,8 @@ def array(value: Any, name: str) -> Array:
     """`value` as an aligned array of a dtype in FLOATS, or of integers; a view of it where that is one."""
     if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, which softgrad does not take: give {name}.data, "
-            f"and where=~numpy.ma.getmaskarray({name}) for the mask"
-        )
-    of_numpy(value, name)
+    unmasked = f"{name}.data, and where=~numpy.ma.getmaskarray({name}) for the mask"
+    of_numpy(value, name, unmasked, ", which softgrad does not take")
     try:
         result = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -261,7 +259,7 @@ def segments(
 
 def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
     """`offsets` of the number that each row has, and the order that sorts the rows by it."""
-    of_numpy(ids, "segment_ids")
+    of_numpy(ids, "segment_ids", "segment_ids.compressed()", "; it takes whole numbers")
     numbers = np.asarray(ids)
     if numbers.shape != (size,):
         raise ValueError(
@@ -286,9 +284,7 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
 
 def offsets(given: Any, size: int) -> Array:
     """Where segments begin and the last one ends, as int64: they ascend from 0 to `size`."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError("offsets is a masked array; it takes whole numbers: give offsets.compressed()")
-    of_numpy(given, "offsets")
+    of_numpy(given, "offsets", "offsets.compressed()", "; it takes whole numbers")
     result = np.asarray(given)
     if result.ndim != 1 or result.size == 0:
         raise ValueError(
@@ -319,9 +315,7 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
     """`where` as a boolean array of this shape (a view); None if everything is there."""
     if where is None or where is True:
         return None
-    if isinstance(where, np.ma.MaskedArray):
-        raise TypeError("where is a masked array; it takes booleans: give where.filled(False)")
-    of_numpy(where, "where")
+    of_numpy(where, "where", "where.filled(False)", "; it takes booleans")
     result = np.asarray(where)
     if result.dtype != np.bool_:
         raise TypeError(

@@ -1,16 +1,13 @@
 """Arrays of any library on a CUDA device, such as CuPy's: `softgrad.torch` on tensors of the same memory.
 
-The modules of `softgrad.torch` that `functional.dispatch` uses are here under the same names, and what their
-functions are given and return is arrays.  DLPack is how these change hands, without a copy, and what orders
-the work of the two libraries: who takes an array names the stream it will use it on, and who gives it lets
-that stream wait for its own current one.  So PyTorch's current stream waits for what the caller's library has
-queued (`torch.from_dlpack`), and the current one of that library for what PyTorch has (its `from_dlpack`).
-Nothing waits on the host.
+This module has the functions of `dispatch.Library`, those for tensors, with arrays as arguments and results.
+DLPack passes the arrays without a copy and orders the work of the two libraries: PyTorch's current stream
+waits for what the caller's library has queued (`torch.from_dlpack`), and the current stream of that library
+for what PyTorch has (its own `from_dlpack`).  The host waits for nothing.
 
-The memory of a result is PyTorch's, which gives it away again, once the result is dropped, in the order of
-its own current stream.  Where that is another than the caller's, the next call here waits for the caller's
-before it writes there; what else PyTorch is given to do does not, unless the program lets both use one
-stream.
+The memory of a result is PyTorch's, which reuses it, once the result is dropped, in the order of its own
+current stream.  Where that is another than the caller's, the next call here waits for the caller's before it
+writes there; other work of PyTorch's does not, unless the program lets both use one stream.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ def device_of(array: Any) -> tuple[int, int]:
 
 
 class Caller:
-    """The library of an array that a call was given first, and the device of all of its arrays."""
+    """The library of the first array of a call, and the device of all of them."""
 
     def __init__(self, array: Any) -> None:
         self.kind = checks.kind(array)
@@ -70,7 +67,7 @@ class Caller:
     def call(
         self, function: Callable[..., Any], outs: tuple[tuple[Any, Any], ...], *arguments: Any, **options: Any
     ) -> Any:
-        """A function of tensors, of arrays; `outs` are the tensors that may come back, with their arrays."""
+        """Call a function of tensors with arrays; `outs`: tensors that it may return, with their arrays."""
         with torch.no_grad(), self.current():
             tensors = {id(a): self.tensor(a) for a in (*arguments, *options.values()) if is_array(a)}
             out = options.get("out")
@@ -79,17 +76,17 @@ class Caller:
                     raise TypeError(f"out is a {checks.kind(out)}, which may not be written to: leave it out")
                 outs = (*outs, (tensors[id(out)], out))
             try:
-                found = function(
+                result = function(
                     *[tensors.get(id(a), a) for a in arguments],
                     **{name: tensors.get(id(a), a) for name, a in options.items()},
                 )
             except Exception as error:
                 error.add_note(f"(Of a {self.kind} softgrad takes the tensor of the same memory.)")
                 raise
-            return self.arrays(found, outs)
+            return self.arrays(result, outs)
 
     def current(self) -> contextlib.AbstractContextManager[Any]:
-        """The device is the current one: its streams are meant, and PyTorch exports no other's memory."""
+        """Make the device the current one: its streams are meant, and PyTorch exports no other's memory."""
         return torch.cuda.device(self.device[1]) if self.device[0] == CUDA else contextlib.nullcontext()
 
     def tensor(self, array: Any) -> Any:
@@ -108,14 +105,14 @@ class Caller:
             )
         return from_dlpack(array)
 
-    def arrays(self, found: Any, outs: tuple[tuple[Any, Any], ...]) -> Any:
-        """What a function of tensors returned, as the caller's."""
-        if isinstance(found, tuple):
-            return tuple(self.arrays(one, outs) for one in found)
-        if not isinstance(found, torch.Tensor):  # the vjp that `with_vjp` returns
-            return functools.partial(self.call, found, outs)
-        array = self.library.from_dlpack(found)  # of an `out` too: the caller's stream is to wait
-        return next((out for tensor, out in outs if tensor is found), array)
+    def arrays(self, result: Any, outs: tuple[tuple[Any, Any], ...]) -> Any:
+        """The result of a function of tensors as arrays of the caller."""
+        if isinstance(result, tuple):
+            return tuple(self.arrays(part, outs) for part in result)
+        if not isinstance(result, torch.Tensor):  # the vjp of `cross_entropy_with_vjp`
+            return functools.partial(self.call, result, outs)
+        array = self.library.from_dlpack(result)  # of an `out` too: the caller's stream is to wait
+        return next((out for tensor, out in outs if tensor is result), array)
 
 
 def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

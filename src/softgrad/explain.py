@@ -19,7 +19,7 @@ class Ran:
 
 
 def explain(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Ran, ...]:
-    """Call a function, and tell what of softgrad ran.
+    """Call a function, and list the kernels of softgrad that ran.
 
     Parameters
     ----------
@@ -32,12 +32,11 @@ def explain(function: Callable[..., Any], *arguments: Any, **options: Any) -> tu
     -------
     tuple of Ran
         Each step, with ``by`` ("numba" for the kernels on the CPU, "triton" for those on CUDA, "formulas" for
-        the array library's own operations), ``kernel`` and ``threads``.  Empty if softgrad was not called, or
-        had nothing to do.
+        the array library's own operations), ``kernel`` and ``threads``.  Empty if no kernel was called.
 
     Notes
     -----
-    The call is made, and its result dropped.  What other threads call meanwhile is told too.
+    The result of the call is dropped.  Kernels that other threads call meanwhile are listed, too.
 
     Examples
     --------

@@ -172,15 +172,3 @@ def cross_entropy(x: Any, t: Any, xp: Any) -> Any:
 def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
     """∂L/∂x_i = y_i Σ_k t_k − t_i, for y = softmax(x): y − t where the weights sum to 1."""
     return y * xp.sum(t, axis=-1, keepdims=True) - t
-
-
-# --- aliases until the merge: `from ..formulas import softmax`, then `softmax.vjp`, as torch/, bench/ and
-# the tests of other rooms have it -----------------------------------------------------------------------
-
-softmax.softmax, softmax.vjp, softmax.vjp_by_jacobian = softmax, softmax_vjp, softmax_vjp_by_jacobian  # type: ignore[attr-defined]
-softmax.double_backward = softmax_double_backward  # type: ignore[attr-defined]
-log_softmax.log_softmax, log_softmax.vjp, log_softmax.jvp = log_softmax, log_softmax_vjp, log_softmax_jvp  # type: ignore[attr-defined]
-sparsemax.sparsemax, sparsemax.vjp = sparsemax, sparsemax_vjp  # type: ignore[attr-defined]
-entmax.entmax, entmax.vjp = entmax, entmax_vjp  # type: ignore[attr-defined]
-entropy.entropy, entropy.logsumexp, entropy.entropy_vjp = entropy, logsumexp, entropy_vjp  # type: ignore[attr-defined]
-cross_entropy.gradient = cross_entropy_vjp  # type: ignore[attr-defined]

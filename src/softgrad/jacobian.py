@@ -14,12 +14,14 @@ from . import arrays, checks
 from .checks import Array, Axis
 from .cpu import call
 from .functional import softmax_vjp
+from .functional.descriptions import documented
 from .specs import SOFTMAX
 
 WIDE = np.dtype(np.float64)
 LIFT = 2.0**500  # times this, every float64 but 0 has an inverse in range
 
 
+@documented("softmax", rows="The axis or axes along which y sums to 1; several are one, in the order given.")
 def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
     r"""The dense Jacobian of softmax, given its result: n² numbers for each row of n.
 
@@ -27,23 +29,11 @@ def softmax_jacobian(y: npt.ArrayLike, *, axis: Axis = -1) -> Array:
 
     It is for looking at, and for tests: to multiply with it, `softmax_vjp` takes n numbers and steps.
 
-    Parameters
-    ----------
-    y : array_like
-        What softmax put out.
-    axis : int, tuple of int or None
-        The axis along which y sums to 1.  Several are taken as one, in the order given.
-
     Returns
     -------
     numpy.ndarray
         J, of shape ``batch + (n, n)``: the axes of `y` that are left, and those of the matrix.  It is all
         that is allocated.  Each row and column is the vjp of a unit vector, with the error of `softmax_vjp`.
-
-    Raises
-    ------
-    TypeError, numpy.exceptions.AxisError
-        As for `softmax_vjp`.
 
     Examples
     --------
@@ -147,10 +137,8 @@ class SoftmaxJacobian(Operator):
 
     Raises
     ------
-    TypeError, numpy.exceptions.AxisError
-        As for `softmax_vjp`.
-    ValueError
-        An entry of `y` is below 0.
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As for `softmax_vjp`; also if an entry of `y` is below 0.
 
     Notes
     -----
@@ -171,8 +159,7 @@ class SoftmaxJacobian(Operator):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import softgrad
+    >>> import numpy as np, softgrad
     >>> J = softgrad.SoftmaxJacobian([0.25, 0.75])
     >>> J @ np.array([1.0, 0.0])
     array([ 0.1875, -0.1875])
@@ -220,13 +207,9 @@ class SoftmaxJacobian(Operator):
 
         .. math:: J_{ii} = p_i \sum_{k \ne i} p_k / \sum_k p_k
 
-        Notes
-        -----
         *Error*: each entry is within 1 eps (float64: 3 eps) of itself, and half the smallest subnormal.
         Where p_i is nearly 1, the sum of the others is not computed as 1 − p_i.
 
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([1.0, 1e-30]).diagonal()
         array([1.e-30, 1.e-30])
@@ -236,12 +219,8 @@ class SoftmaxJacobian(Operator):
     def trace(self) -> Array:
         """The sum of the diagonal, of the shape of the batch.
 
-        Notes
-        -----
         *Error*: 1 eps (float64: 4 eps) of itself, and half the smallest subnormal.
 
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([0.5, 0.5]).trace()
         np.float64(0.5)
@@ -255,8 +234,6 @@ class SoftmaxJacobian(Operator):
         (Geršgorin), which is at most Σp/2.  The largest eigenvalue is at least half of it.  It is rounded
         upwards.
 
-        Examples
-        --------
         >>> import softgrad
         >>> J = softgrad.SoftmaxJacobian([[0.25, 0.25, 0.25, 0.25], [1e-9, 0.0, 0.0, 1.0]])
         >>> J.max_eigenvalue_bound(), J.eigvalsh().max(axis=-1)
@@ -281,10 +258,7 @@ class SoftmaxJacobian(Operator):
 
         For z of independent numbers from N(0, 1), ``J.sqrt() @ z`` has the covariance J.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import softgrad
+        >>> import numpy as np, softgrad
         >>> S = softgrad.SoftmaxJacobian([0.5, 0.5]).sqrt()
         >>> S.dense() @ S.T.dense()
         array([[ 0.25, -0.25],
@@ -301,23 +275,8 @@ class SoftmaxJacobian(Operator):
 
         where the means are taken over the entries with p_i > 0, and x is 0 at the others.
 
-        Parameters
-        ----------
-        b : array_like
-            A vector ``batch + (n,)`` or a matrix ``batch + (n, k)``, as for ``J @ v``.
+        b is a vector ``batch + (n,)`` or a matrix ``batch + (n, k)``, as for ``J @ v``; x has its shape.
 
-        Returns
-        -------
-        numpy.ndarray
-            x, of the shape of `b`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for ``J @ v``.
-
-        Notes
-        -----
         J is singular along 1, and where p_i = 0; so of `b` the mean over the entries with p_i > 0, and
         the other entries, have no part in x.  (NaN or inf there make their row NaN all the same.)
 
@@ -325,8 +284,6 @@ class SoftmaxJacobian(Operator):
         c = b − b̄ and ε = 2⁻⁵², that of float64 for every dtype: that is what changes of 4·ε in the entries
         of c may do.
 
-        Examples
-        --------
         >>> import softgrad
         >>> J = softgrad.SoftmaxJacobian([0.5, 0.25, 0.25, 0.0])
         >>> x = J.solve([1.0, 0.0, -1.0, 0.0])
@@ -338,18 +295,12 @@ class SoftmaxJacobian(Operator):
     def eigvalsh(self) -> Array:
         """The eigenvalues in ascending order, ``batch + (n,)``.
 
-        Notes
-        -----
         One is 0.  The others lie one each between neighbours in the sorted p, at the root of the secular
         equation there.
 
         *Error*: each is within 1 eps (float64: 4 eps) of itself, however small, and half the smallest
-        subnormal.
+        subnormal.  *Time* O(n²) and *memory* O(n) for each row.
 
-        *Time* O(n²) and *memory* O(n) for each row.
-
-        Examples
-        --------
         >>> import softgrad
         >>> softgrad.SoftmaxJacobian([0.5, 0.25, 0.25, 0.0]).eigvalsh()
         array([0.   , 0.   , 0.25 , 0.375])

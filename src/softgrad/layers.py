@@ -71,7 +71,7 @@ class Layer:
     def __repr__(self) -> str:
         options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
         options += ["where=..."] if self.where is not None else []
-        options += [f"scale={self.scale}"] if np.any(np.not_equal(self.scale, 1.0)) else []
+        options += [f"scale={self.scale!r}"] if np.any(np.not_equal(self.scale, 1.0)) else []
         options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
         return f"{type(self).__name__}({', '.join(options)})"
 
@@ -142,9 +142,7 @@ class SinkSoftmax:
             There was no `forward` before.
         """
         if self.y is None:
-            raise RuntimeError(
-                "SinkSoftmax.backward was called before forward, which gives it its y"
-            )
+            raise RuntimeError("SinkSoftmax.backward was called before forward, which gives it its y")
         y, y_sink = self.y
         return arrays.sink_product(
             "vjp", y, y_sink, dy, None, axis=self.axis, where=self.where, scale=self.scale

@@ -1,4 +1,4 @@
-"""How many threads a call may use, and what it has told of the way it went."""
+"""How many threads a call may use, and a record of the kernels that ran."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 ELEMENTS = 1 << 17  # of an array, for each thread
 SHARED = 2 * ELEMENTS  # elements of the arrays that are worth a second thread
 
-# Held while Numba is imported or a kernel compiled, and while the process forks: a child would
-# wait for ever for an import, or a compilation, of a thread that it does not have.
+# Held while Numba is imported or a kernel compiled, and while the process forks: a child would wait for ever
+# for an import, or a compilation, in a thread that it does not have.
 first_use = threading.RLock()
 
 
 class _Here(threading.local):
-    """What holds for the calls of one thread."""
+    """The settings for the calls of one thread."""
 
     number: int | None = None  # instead of `get_num_threads`
 
 
 _here = _Here()
 seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
-shortcuts: list[dict[Any, Any]] = []  # by which calls go that tell nothing; `watched` empties them
+shortcuts: list[dict[Any, Any]] = []  # tables of calls that bypass the record; `watched` empties them
 _number: int | None = None
 alone = np.array([SHARED])  # below so many elements a call is done by one thread; compiled code reads it
 
@@ -117,7 +117,7 @@ def at_most(number: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[tuple[str, str, int]]]:
-    """What calls ran meanwhile: by what, the name of the kernel, and on how many threads."""
+    """The kernels that run meanwhile: by what, their names, and on how many threads."""
     global seen
     before, seen = seen, []
     hidden = [dict(shortcut) for shortcut in shortcuts]
@@ -132,7 +132,7 @@ def watched() -> Iterator[list[tuple[str, str, int]]]:
 
 
 def ran(by: str, name: str, number: int = 1) -> None:
-    """Tell `watched`, if it is on."""
+    """Add to the record, if `watched` is on."""
     if seen is not None:
         seen.append((by, name, number))
 

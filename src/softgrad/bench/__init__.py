@@ -1,7 +1,6 @@
-"""Measuring: what `softgrad bench` and `softgrad reproduce` run, and what benchmarks/ measures with.
+"""Measurements: the commands `softgrad bench` and `softgrad reproduce`, and the tools of benchmarks/.
 
-To read on: measure.py (how time and memory are measured).  For `softgrad bench` cases.py (what is measured),
-implementations.py (what is called), limits.py, pinned.py, compare.py (the run), then compare_report.py,
-compare_plot.py and compare_page.py.  For `softgrad reproduce` reproduce.py, exact.py, judges.py, report.py
-and plot.py.
+Reading order: timing.py and memory.py (measure a call); cases.py, implementations.py and limits.py (the
+calls); compare.py (the run); report.py and plot.py.  reproduce.py is the article's experiment: some of the
+same implementations on the article's arrays.
 """

@@ -1,17 +1,17 @@
-"""What the machine needs to move the bytes, and do nothing with them: no implementation can be faster.
+"""The time the machine needs to move the bytes alone: no implementation can be faster.
 
 A forward reads an array and writes one, as a copy does; a vjp reads two and writes one, as STREAM's triad
-does.  What writes over an input writes to lines that it has read, and spares the machine fetching others.
+does.  In place, cache lines are written after they were read, and no others are fetched.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numba
 import numpy as np
@@ -19,9 +19,12 @@ import numpy as np
 from .. import threads
 from ..checks import Array
 from .cases import ARRAYS, Arrays, Case
-from .measure import Call
+from .timing import Call
 
-ENOUGH = 1 << 23  # bytes that a call should move at least, or the call itself is what takes the time
+ENOUGH = 1 << 23  # bytes for a call to move, or the time is that of the call itself
+
+Loop = Callable[..., None]
+compiled: Callable[[Loop], Loop] = numba.njit(nogil=True)
 
 
 @dataclass(frozen=True)
@@ -35,45 +38,39 @@ class Limit:
 # --- loops, over the words of the arrays from start to stop, so many times -----------------------------
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def copy(a: Array, b: Array, times: int, start: int, stop: int) -> bool:
+@compiled
+def copy(a: Array, b: Array, times: int, start: int, stop: int) -> None:
     a, b = a[start:stop], b[start:stop]
     for _ in range(times):
         for i in range(a.size):
             b[i] = a[i]
-    return False
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def increase(a: Array, times: int, start: int, stop: int) -> bool:
+@compiled
+def increase(a: Array, times: int, start: int, stop: int) -> None:
     a = a[start:stop]
     for t in range(times):
         for i in range(a.size):
             a[i] += t + 1
-    return False
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def triad(a: Array, b: Array, c: Array, times: int, start: int, stop: int) -> bool:
+@compiled
+def triad(a: Array, b: Array, c: Array, times: int, start: int, stop: int) -> None:
     a, b, c = a[start:stop], b[start:stop], c[start:stop]
     for t in range(times):
         for i in range(a.size):
             c[i] = a[i] + b[i] + t
-    return False
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def triad_over(a: Array, b: Array, times: int, start: int, stop: int) -> bool:
+@compiled
+def triad_over(a: Array, b: Array, times: int, start: int, stop: int) -> None:
     a, b = a[start:stop], b[start:stop]
     for _ in range(times):
         for i in range(a.size):
             b[i] += a[i]
-    return False
 
 
-@functools.cache
-def helpers(number: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(number)
+# --- the limits of a case: into other memory ("out"), and over an input ("over") --------------------------
 
 
 def words(array: Array) -> Array:
@@ -83,30 +80,31 @@ def words(array: Array) -> Array:
     return flat[:whole].view(np.int64) if whole else np.zeros(1, np.int64)
 
 
-def on_cpu(case: Case, arguments: Arrays) -> dict[str, Limit]:
-    """The limit of what writes to other memory ("out"), and of what writes over an input ("over")."""
-    read = [words(a) for a in arguments]
-    out, work = np.empty_like(read[0]), read[-1].copy()
-    times = max(1, ENOUGH // out.nbytes)
-
-    def limit(kernel: Any, *arrays: Array) -> Limit:
-        given = (*arrays, times)
-        ways = threads.get_num_threads()
-        edges = [len(out) * part // ways for part in range(ways + 1)]
-
-        def call() -> None:
-            list(helpers(ways).map(lambda part: kernel(*given, *part), pairwise(edges)))
-
-        return Limit(call, times / share(case))
-
-    if case.what == "forward":
-        return {"out": limit(copy, read[0], out), "over": limit(increase, work)}
-    return {"out": limit(triad, read[0], read[1], out), "over": limit(triad_over, read[0], work)}
-
-
-def share(case: Case) -> float:
+def passes(case: Case) -> float:
     """The double backward moves five arrays, the triad three."""
     return sum(ARRAYS[case.what]) / 3 if case.what == "double-backward" else 1.0
+
+
+@functools.cache
+def pool(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number)
+
+
+def on_cpu(case: Case, arguments: Arrays) -> dict[str, Limit]:
+    first, *others = map(words, arguments)
+    out, over = np.empty_like(first), words(arguments[-1]).copy()
+    times, number = max(1, ENOUGH // out.nbytes), threads.get_num_threads()
+    edges = [len(out) * part // number for part in range(number + 1)]
+
+    def limit(loop: Loop, *arrays: Array) -> Limit:
+        def call() -> None:
+            list(pool(number).map(lambda part: loop(*arrays, times, *part), pairwise(edges)))
+
+        return Limit(call, times / passes(case))
+
+    if case.what == "forward":
+        return {"out": limit(copy, first, out), "over": limit(increase, over)}
+    return {"out": limit(triad, first, others[0], out), "over": limit(triad_over, first, over)}
 
 
 def on_cuda(case: Case) -> dict[str, Limit]:
@@ -120,7 +118,7 @@ def on_cuda(case: Case) -> dict[str, Limit]:
                 kernel()
             torch.cuda.synchronize()
 
-        return Limit(call, times / share(case))
+        return Limit(call, times / passes(case))
 
     if case.what == "forward":
         return {"out": limit(lambda: b.copy_(a)), "over": limit(lambda: b.add_(1))}

@@ -1,122 +1,222 @@
-"""The picture of `softgrad reproduce --plot`: time and memory against n, both axes logarithmic.
-
-There a cost that grows as n² is a line twice as steep as one that grows as n, which two guides show.
-"""
+"""The plots of `softgrad bench` and `softgrad reproduce`: lines against n, both axes logarithmic."""
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..commands.words import BYTES, SECONDS, Units, digits, in_words
-from .drawing import FIXED, label, logarithmic, saved
-from .reproduce import CLOSED_FORM, JACOBIAN, LARGEST_JACOBIAN, SOFTGRAD, Point, Report
+from ..commands import report as reports
+from ..commands.units import BYTES, SECONDS, Units, digits, with_unit
+from .compare import Comparison, Record
+from .implementations import LARGEST_JACOBIAN, NEW, OUT
+from .report import library, series, unit_of_error
+from .reproduce import PLOTTED, WAYS, Report
 
-# Colours that people with any colour vision tell apart (Okabe and Ito), and shapes for print in grey.
+# Colours that people with any colour vision tell apart (after Okabe and Ito), and shapes for print in grey
 STYLES: dict[str, dict[str, Any]] = {
-    JACOBIAN: {"color": "#D55E00", "marker": "s", "linestyle": "-"},
-    CLOSED_FORM: {"color": "#0072B2", "marker": "o", "linestyle": "--"},
-    SOFTGRAD: {"color": "#00795C", "marker": "^", "linestyle": "-"},
+    "softgrad": {"color": "#00795C", "marker": "^", "linestyle": "-", "linewidth": 2.4, "zorder": 5},
+    "numpy": {"color": "#0072B2", "marker": "o", "linestyle": "--"},
+    "jacobian": {"color": "#D55E00", "marker": "s", "linestyle": "-"},
+    "scipy": {"color": "#6b6b6b", "marker": "D", "linestyle": ":"},
+    "torch": {"color": "#B2477F", "marker": "v", "linestyle": "-"},
+    "torch.compile": {"color": "#7B3294", "marker": "X", "linestyle": "--"},
+    "jax": {"color": "#A87000", "marker": "P", "linestyle": "-."},
+    "entmax": {"color": "#0A8CA8", "marker": "d", "linestyle": "-"},
+    "liger": {"color": "#5A3A1B", "marker": "<", "linestyle": "-"},
+    "quack": {"color": "#3F51B5", "marker": ">", "linestyle": "--"},
+    "limit": {"color": "#222222", "linestyle": (0, (4, 2)), "linewidth": 1.4},
 }
-LABELS = {JACOBIAN: "Jacobian\nand product", CLOSED_FORM: "closed form\nin NumPy", SOFTGRAD: "softgrad"}
-GUIDE = "#8a8a8a"
+GREY = "#6b6b6b"
+SPEED: Units = tuple((f"{name}/s", size) for name, size in BYTES)
+FAINT = 0.01  # errors below it, 0 among them, are drawn there
+
+# A font that comes with matplotlib, and the same names in each SVG of the same figure
+FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad"}
+
+Line = list[tuple[int, float]]
 
 
-def guide(axes: Any, end: tuple[float, float], power: int, text: str) -> None:
-    """A grey line that grows as n^power up to `end`, and its name."""
-    n, value = end
-    stretch = 8
-    axes.plot(
-        [n / stretch, n], [value / stretch**power, value],
-        color=GUIDE, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1,
-    )  # fmt: skip
-    back = stretch**0.6
-    middle = n / back, value / back**power
-    offset, side = ((-4, 3), "right") if power == 2 else ((4, -3), "left")
-    axes.annotate(
-        text, middle, xytext=offset, textcoords="offset points", color="#5f5f5f", fontsize=11,
-        ha=side, va="bottom" if power == 2 else "top",
-    )  # fmt: skip
+def figure_of(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
-def panel(axes: Any, points: list[Point], value: Any, low_high: Any, title: str, units: Units) -> None:
-    ends: dict[str, tuple[float, float]] = {}
-    for name, style in STYLES.items():
-        of_way = [p for p in points if p.way == name]
-        if not of_way:
-            continue
-        n, values = [p.n for p in of_way], [value(p) for p in of_way]
-        axes.plot(n, values, markersize=4.5, linewidth=1.8, zorder=3, **style)
-        if low_high is not None:
-            low, high = zip(*(low_high(p) for p in of_way), strict=True)
-            axes.fill_between(n, low, high, color=style["color"], alpha=0.2, linewidth=0, zorder=2)
-        ends[name] = n[-1], values[-1]
-    logarithmic(axes, [p.n for p in points], title, units)
-    if JACOBIAN in ends:
-        last, highest = ends[JACOBIAN]
-        guide(axes, (last, highest * 3), 2, "grows as n²")
-    last, lowest = ends[SOFTGRAD]
-    guide(axes, (last, lowest / 3), 1, "grows as n")
-    label(axes, ends, LABELS, STYLES, bold=SOFTGRAD)
+def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> None:
+    """Lines by implementation, named beside the axes in the order of their ends."""
+    for name, points in sorted(lines.items(), key=lambda line: -line[1][-1][1]):
+        style = {"markersize": 5, "linewidth": 1.6, "zorder": 3, **STYLES[name]}
+        axes.plot(*zip(*points, strict=True), label=library(name), **style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_title(title, loc="left", fontsize=11.5, pad=8)
+    axes.set_xlabel("n, the length of a row")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, units)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
 
 
-def gap(axes: Any, points: list[Point], value: Any, n: int) -> None:
-    """A line from softgrad up to the Jacobian at one n, and how many times it spans."""
-    ends = {p.way: value(p) for p in points if p.n == n}
-    if JACOBIAN not in ends:
-        return
-    above, below = ends[JACOBIAN], ends[SOFTGRAD]
-    axes.plot([n, n], [below, above], color="#333333", linewidth=1, zorder=2)
-    axes.annotate(
-        f"{digits(float(f'{above / below:.2g}'))} ×",
-        (n, math.sqrt(above * below)),
-        xytext=(-5, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=10,
-        color="#333333",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-        zorder=4,
-    )
-
-
-def picture(report: Report, form: str) -> bytes:
-    """The picture as the bytes of a PNG or SVG file."""
-    settings, points = report.settings, report.points
+def save(figure: Any, form: str, **options: Any) -> bytes:
+    """The bytes of a PNG or SVG file (`form` is its suffix), the same for the same figure."""
+    form = form.lower().lstrip(".")
     with matplotlib.rc_context(FIXED):
-        figure = Figure(figsize=(11, 5), dpi=200)
-        FigureCanvasAgg(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None, **options)
+    return buffer.getvalue()
+
+
+# --- softgrad bench: speed under its limit, memory and error ----------------------------------------------
+
+
+def size_without_n(record: Record) -> str:
+    lengths: list[Any] = list(record.shape)
+    lengths[record.axis] = "n"
+    return " × ".join(map(str, lengths))
+
+
+def against_n(records: Sequence[Record]) -> list[Record]:
+    """The records of the shape, n aside, with the most lengths; the tables alone have the others."""
+    lengths: dict[str, set[int]] = {}
+    for r in records:
+        if r.seconds is not None:
+            lengths.setdefault(size_without_n(r), set()).add(r.n)
+    most = max(lengths, key=lambda size: len(lengths[size]), default=None)
+    those = [r for r in records if r.seconds is not None and size_without_n(r) == most]
+    return sorted(those, key=lambda r: r.n)
+
+
+def lines(records: Sequence[Record], into: str, value: Callable[[Record], float | None]) -> dict[str, Line]:
+    """By implementation, the values of its records into `into`, or else into a new array."""
+    result: dict[str, Line] = {}
+    for name in dict.fromkeys(r.implementation for r in records):
+        own = [r for r in records if r.implementation == name]
+        own = [r for r in own if r.into == into] or [r for r in own if r.into == NEW]
+        if points := [(r.n, v) for r in own if (v := value(r)) is not None]:
+            result[name] = points
+    return result
+
+
+def speed(record: Record) -> float | None:
+    return record.bytes / record.seconds.median if record.seconds else None
+
+
+def limit(record: Record) -> float | None:
+    return record.bytes / record.limit_seconds.median if record.limit_seconds else None
+
+
+def memory(record: Record) -> float | None:
+    return max(record.peak_bytes, 1) if record.peak_bytes is not None else None
+
+
+def error(record: Record) -> float | None:
+    return max(record.error_eps, FAINT) if record.error_eps is not None else None
+
+
+def draw_panels(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
+    """The three panels of one series."""
+    first, *_ = lines(records, OUT, limit).values()
+    title = f"Speed, under the limit of memory; {size_without_n(records[0])}"
+    panel(left, lines(records, OUT, speed) | {"limit": first}, title, SPEED)
+    panel(middle, lines(records, NEW, memory), "Memory at its peak, into a new array", BYTES)
+    unit = unit_of_error(records[0].op)
+    panel(right, lines(records, NEW, error), "Error of the worst row", ((unit, 1.0),))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} {unit}"))
+
+
+def parts(comparison: Comparison) -> dict[str, list[Record]]:
+    """By title, the records of each series that can be joined by lines."""
+    joins = {title: against_n(records) for title, records in series(comparison.records)}
+    return {title: records for title, records in joins.items() if records}
+
+
+def draw(parts: Mapping[str, list[Record]]) -> Figure:
+    """A row of three panels for each title and its records."""
+    if not parts:
+        raise ValueError("nothing was timed, so there is nothing to draw")
+    with matplotlib.rc_context(FIXED):
+        figure = figure_of(15, 4.6 * len(parts))
+        rows = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+        for (title, records), row in zip(parts.items(), rows, strict=True):
+            row.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+            draw_panels(records, *row.subplots(1, 3))
+    return figure
+
+
+def picture(comparison: Comparison, form: str) -> bytes:
+    """All of it, as the bytes of a PNG or SVG file."""
+    return save(draw(parts(comparison)), form)
+
+
+def figures(comparison: Comparison) -> dict[str, reports.Figure]:
+    """By the title of a series, its plots for a page, on no ground of their own."""
+    return {
+        title: reports.Figure(
+            save(draw({title: records}), "svg", transparent=True).decode(),
+            f"Speed, memory and error of {title} against n; the figures are in the table",
+        )
+        for title, records in parts(comparison).items()
+    }
+
+
+# --- softgrad reproduce: n² is a line twice as steep as n -------------------------------------------------
+
+
+def experiment(report: Report, form: str) -> bytes:
+    """Time and memory of the article's ways, as the bytes of a PNG or SVG file."""
+    settings, machine = report.settings, report.environment
+    title = (
+        "The gradient through a softmax layer costs n² by its Jacobian, and n without\n"
+        f"{settings.batch} rows of {settings.dtype}, one thread, medians, quartiles shaded; "
+        f"the Jacobian is built up to {with_unit(LARGEST_JACOBIAN, BYTES)}\n"
+        f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}"
+    )
+    with matplotlib.rc_context(FIXED):
+        figure = figure_of(12, 5)
+        figure.suptitle(title, x=0.01, ha="left")
         left, right = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.068, right=0.905, bottom=0.16, top=0.79, wspace=0.5)
-        figure.suptitle(
-            "The gradient through a softmax layer costs n² by its Jacobian, and n without",
-            x=0.015, y=0.965, ha="left", fontsize=14.5, fontweight="bold",
-        )  # fmt: skip
-        panel(
-            left, points, lambda p: p.seconds.median, lambda p: (p.seconds.q1, p.seconds.q3),
-            "Time of a call", SECONDS,
-        )  # fmt: skip
-        panel(
-            right, points, lambda p: p.peak_bytes, None,
-            "Memory at its peak, beyond the inputs", BYTES,
-        )  # fmt: skip
-        machine = report.environment
-        figure.text(
-            0.015, 0.895,
-            f"{settings.batch} rows of {settings.dtype}; one thread; medians, quartiles shaded",
-            ha="left", fontsize=10.5, color="#444444",
-        )  # fmt: skip
-        figure.text(
-            0.015, 0.025,
-            f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}.  "
-            f"The Jacobian is built up to {in_words(LARGEST_JACOBIAN, BYTES)}.",
-            ha="left", fontsize=8.5, color="#666666",
-        )  # fmt: skip
-        for axes, value in ((left, lambda p: p.seconds.median), (right, lambda p: p.peak_bytes)):
-            gap(axes, points, value, settings.features)
-    return saved(figure, form)
+        for way in PLOTTED:
+            points = [p for p in report.points if p.way == way]
+            low, high = [p.seconds.q1 for p in points], [p.seconds.q3 for p in points]
+            color = STYLES[WAYS[way][0]]["color"]
+            left.fill_between([p.n for p in points], low, high, color=color, alpha=0.2, linewidth=0)
+        costs(left, report, lambda point: point.seconds.median, "Time of a call", SECONDS)
+        costs(right, report, lambda point: point.peak_bytes, "Memory at its peak, beyond the inputs", BYTES)
+    return save(figure, form)
+
+
+def costs(axes: Any, report: Report, value: Callable[[Any], float], title: str, units: Units) -> None:
+    """One panel, with guides that grow as n² and n, and how far the Jacobian is above softgrad."""
+    points = {WAYS[way][0]: [(p.n, value(p)) for p in report.points if p.way == way] for way in PLOTTED}
+    lines = {name: line for name, line in points.items() if line}
+    for name, power, factor in (("jacobian", 2, 3.0), ("softgrad", 1, 1 / 3)):
+        if name in lines:
+            n, cost = lines[name][-1]
+            guide(axes, n, cost * factor, power)
+    above, below = (dict(lines.get(name, [])) for name in ("jacobian", "softgrad"))
+    if (n := report.settings.features) in above:
+        axes.plot([n, n], [below[n], above[n]], color=GREY, linewidth=1)
+        times = f"{digits(float(f'{above[n] / below[n]:.2g}'))} × "
+        axes.text(n, math.sqrt(above[n] * below[n]), times, ha="right", va="center")
+    panel(axes, lines, title, units)
+
+
+def guide(axes: Any, n: int, cost: float, power: int) -> None:
+    """A line that grows as n^power up to this cost, and its name."""
+    axes.plot([n / 8, n], [cost / 8**power, cost], color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+    side, foot = ("right", "bottom") if power == 2 else ("left", "top")
+    text = f" grows as n{'²' if power == 2 else ''} "
+    axes.text(n / 3, cost / 3**power, text, color=GREY, ha=side, va=foot)

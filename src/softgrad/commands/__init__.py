@@ -1,1 +1,1 @@
-"""What the commands have in common: their options, how they tell of progress, numbers and the machine."""
+"""What the commands share: parsers of options, reports, a progress bar, units, the machine."""

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, and what runs on it."""
+"""The machine of a measurement, and the versions of the libraries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from pathlib import Path
 from .. import __version__
 
 
-def processor() -> str:
-    """The processor's name as it calls itself."""
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -22,11 +26,10 @@ def processor() -> str:
 
 
 def environment(*packages: str) -> dict[str, str | int]:
-    """What the figures depend on: the machine, and what runs on it, of `packages` those installed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found: dict[str, str | int] = {
-        "cpu": processor(),
-        "cores": cores,
+    """The machine, the date and the versions: Python's, softgrad's, and those of the installed `packages`."""
+    versions: dict[str, str | int] = {
+        "cpu": processor_name(),
+        "cores": processors(),
         "system": f"{platform.system()} {platform.machine()}",
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
@@ -34,7 +37,7 @@ def environment(*packages: str) -> dict[str, str | int]:
     }
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

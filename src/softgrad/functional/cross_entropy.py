@@ -11,10 +11,10 @@ from ..checks import Array, Out, Reduction
 from ..dispatch import library
 from .descriptions import documented
 
-AXIS = "int\n    The axis of the n classes (PyTorch has it at 1)."
+WORDS = {"axes": "int", "rows": "The axis of the n classes (PyTorch has it at 1).", "infinite": ""}
 
 
-@documented("cross_entropy", axis=AXIS)
+@documented("cross_entropy", **WORDS)
 def cross_entropy(
     x: ArrayLike,
     target: ArrayLike,
@@ -40,8 +40,8 @@ def cross_entropy(
     Notes
     -----
     *Error*: 2·eps (float64: 4·eps) of the loss of each row, however close to 0 that is, where no weight is
-    negative.  It is computed as :math:`\sum t'_i (\max x - x_i) + \log(1 + r) \sum t'_i`, r being what
-    exp(x − max x) adds up to without the maximum.  Rows are added up in float64, in one order.
+    negative.  It is :math:`\sum t'_i (\max x - x_i) + \log(1 + r) \sum t'_i`, r being the sum of
+    exp(x − max x) without the maximum.  Rows are added up in float64, in one order.
 
     *Memory*: up to 80 bytes a row, and scratch as for `softmax`; nothing of the size of `x`.
 
@@ -68,7 +68,7 @@ def cross_entropy(
     )
 
 
-@documented("cross_entropy", axis=AXIS, in_place=".  It may be `x` itself")
+@documented("cross_entropy", **WORDS, in_place=", and also `x` itself")
 def cross_entropy_with_vjp(
     x: ArrayLike,
     target: ArrayLike,
@@ -93,10 +93,9 @@ def cross_entropy_with_vjp(
         ``vjp(dloss=1.0, *, out=None)`` is ∂/∂x of what has the gradient `dloss` with respect to the loss: a
         number, or with ``reduction="none"`` one for each row or one for all; another shape is a ValueError.
 
-        Unlike the ``vjp`` of a map, this one has nothing left to compute: the gradient for 1 was written to
-        `out` along with the loss, while the row was at hand.  ``vjp()`` returns that array itself; for
-        another `dloss` it is multiplied, into a new array or into the `out` of this call.  That may be the
-        array of the gradient (``vjp(0.5, out=vjp())``); then that was the last call.
+        It has nothing left to compute: the gradient for 1 was written to `out` along with the loss.
+        ``vjp()`` returns that array itself; for another `dloss` it is multiplied, into a new array or into
+        the `out` of this call.  That may be the gradient's (``vjp(0.5, out=vjp())``) in the last call.
 
     Notes
     -----
@@ -104,11 +103,10 @@ def cross_entropy_with_vjp(
     the smallest subnormal for each element, however close to 1 the target's p is.  With weights that are not
     negative, or label smoothing, p and t' may be close to each other and dx small: the error is then at most
     the same multiple of ‖Σt'·(p − c)‖₂ + ‖t' − Σt'·c‖₂, c being the one-hot vector of the likeliest class.
-    A `dloss` other than 1 multiplies the rounded gradient: it adds a rounding, and brings back nothing of
-    what was too small for the dtype of x (to scale a float16 loss, give x in float32).
+    A `dloss` other than 1 adds a rounding, and brings back nothing of what was too small for the dtype of x
+    (to scale a float16 loss, give x in float32).
 
-    *Memory*: the gradient if `out` is not given, up to 80 bytes a row, and scratch as for `softmax`.  Nothing
-    but the gradient is kept; neither `x` nor `target` is needed for the ``vjp``.
+    *Memory*: as of `cross_entropy`, and the gradient if `out` is not given, which is all that is kept.
 
     Rows that do not count have the gradient 0, whatever `x`, or a `dloss` for each row, holds there.  Where x
     is −inf it is −t'.

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# of each parameter its type, and what it means
 PARAMETERS = {
     "x": """
 array_like
     Logits, of any shape and memory layout.  float16, bfloat16 (``ml_dtypes``), float32 and float64 are
-    computed and returned as what they are; integers become float64.  An entry for which ``scale * x`` is
-    −inf has no part.  {nan}""",
+    computed and returned as what they are; integers become float64.  {infinite}""",
     "y": """
 array_like
     What `{forward}` returned, which is all that has to be kept of the forward pass.  The options are those
@@ -22,8 +22,7 @@ array_like
     "dy": """
 array_like
     The gradient of the loss with respect to {result}.  Where its dtype is another than that of `{kept}`,
-    both are converted to the one that NumPy promotes them to.  A NaN or inf makes its row NaN, also where
-    the weight is 0, but not a row of which all weights are.""",
+    both are converted to the one that NumPy promotes them to.  {not_finite}""",
     "dx": """
 array_like
     The tangent of x, of the shape of `y`.  For its dtype, NaN and inf see `{forward}_vjp`.""",
@@ -50,7 +49,8 @@ array_like
     *Classes*: integers of any dtype from 0 to n − 1, of the shape of `x` without the axis.  Or *weights*:
     floats of the shape of `x`, which need not sum to 1; dtypes are promoted as by NumPy.""",
     "axis": """
-{axis}""",
+{axes}
+    {rows}""",
     "label_smoothing": """
 float
     ε, from 0 to 1.""",
@@ -96,8 +96,7 @@ bool
     "out": """
 numpy.ndarray, optional
     Where to write the result: any writeable array of its shape and dtype, strided or not{in_place}.  With
-    it nothing is allocated that grows with the arrays, but for a few rows where these are longer than 1 MB
-    for each thread.""",
+    it, scratch memory is at most 1 MB a thread, or some rows (3 to 12) if those are longer.""",
 }
 
 # by the end of the function's name, the first that fits
@@ -123,6 +122,13 @@ y : numpy.ndarray
     NumPy scalar.""",
 }
 
+WITH_VJP_EXAMPLE = """
+>>> import numpy as np, softgrad
+>>> y, vjp = softgrad.{forward}_with_vjp(np.array([1.0, 0.5, -1.0]), scale=0.5)
+>>> dy = np.array([1.0, 0.0, 0.0])
+>>> np.array_equal(vjp(dy), softgrad.{forward}_vjp(y, dy, scale=0.5))
+True"""
+
 RAISES = """
 TypeError
     An array is boolean, complex, of objects, masked, or of another library on the CPU than NumPy and
@@ -133,14 +139,17 @@ ValueError
 numpy.exceptions.AxisError
     There is no such axis."""
 
+NO_PART = "An entry for which ``scale * x`` is −inf has no part"
 DEFAULTS = {
     "scale": "float\n    The factor of the logits, a finite number.",
-    "axis": "int, tuple of int or None\n    The axis or axes of a row; None is all of them.",
-    "nan": "A NaN or +inf makes its row NaN.",
+    "axes": "int, tuple of int or None",
+    "rows": "The axis or axes of a row; None is all of them.",
+    "infinite": f"{NO_PART}, and a NaN or +inf makes its row NaN.",
+    "not_finite": "A NaN or inf makes its row NaN, also where the weight is 0, but not a row of weights 0.",
     "result": "y, of its shape",
     "masked": "; the result is 0 there",
     "absent": "0",
-    "in_place": ".  It may be an input itself",
+    "in_place": ", and also an input itself",
     "returned": "y",
     "kept": "y",
 }
@@ -153,21 +162,31 @@ def documented(forward: str, **words: str) -> Callable[[Function], Function]:
     """
     words = DEFAULTS | {"forward": forward} | words
 
-    def section(title: str, text: str) -> str:
-        return f"{title}\n{'-' * len(title)}\n{text.strip().format_map(words)}\n\n"
-
     def add(function: Function) -> Function:
         if function.__doc__ is None:  # python -OO
             return function
         text = inspect.cleandoc(function.__doc__)
         summary, *others = re.split(r"(?m)^(?=(?:Returns|Notes|Examples)\n--)", text)
         names = inspect.signature(function).parameters
-        parameters = "\n".join(f"{name} : {PARAMETERS[name].strip()}" for name in names)
+        parameters = "\n".join(entry(name, PARAMETERS[name].strip().format_map(words)) for name in names)
+        if not others:
+            others = [section("Examples", WITH_VJP_EXAMPLE.format_map(words))]
         if not others[0].startswith("Returns"):
             ending = next(ending for ending in RETURNS if function.__name__.endswith(ending))
-            others.insert(0, section("Returns", RETURNS[ending]))
+            others.insert(0, section("Returns", RETURNS[ending].format_map(words)))
         others.insert(1, section("Raises", RAISES))
-        function.__doc__ = "".join([summary, section("Parameters", parameters), *others])
+        function.__doc__ = "".join([f"{summary.rstrip()}\n\n", section("Parameters", parameters), *others])
         return function
 
     return add
+
+
+def section(title: str, text: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n{text.strip()}\n\n"
+
+
+def entry(name: str, text: str) -> str:
+    """A parameter with its type, and below it what it means, in lines of up to 110 characters."""
+    kind, _, meaning = text.partition("\n")
+    lines = re.sub(r"(.{1,106})(?: |$)", r"    \1\n", " ".join(meaning.split()))
+    return f"{name} : {kind}\n{lines.rstrip()}"

@@ -60,18 +60,16 @@ def log_softmax_vjp(
 
     Notes
     -----
-    *Where y is −inf*, a logit is −inf, and stays so however the others move: it has no part, its dx is 0 and
-    a number in its dy is not added to the sum.  (The formula's limit is dx = dy; then dx would not sum to 0,
-    and a row of −inf had a gradient.)
+    *Where y is −inf* the logit is −inf, and stays so however the others move: it has no part, its dx is 0 and
+    its dy is not in the sum.  (By the formula's limit, dx = dy, a row of −inf would have a gradient.)
 
     *Error*: with p = exp(y), against the exact dx* of the formula for the given y and dy,
 
     .. math:: |dx_i - dx^*_i| \le 4\, eps\, \Bigl(|dx^*_i| + |dy_i| + p_i \sum_k |dy_k|\Bigr)
 
     and half the smallest subnormal; `scale` multiplies both sides.  float16 and bfloat16 are computed in
-    float32 and rounded once: 0.51 ulp, and the bound of float32.  A sure row, one p nearly 1, keeps its
-    digits where the sum of dy is exact, since 1 − p is found as 1 − exp(y), to all of its digits.  A p below
-    exp(−130), of float64 exp(−1050), counts as 0.
+    float32 and rounded once: 0.51 ulp, and the bound of float32.  Where one p is nearly 1 and the sum of dy
+    exact, 1 − p keeps all of its digits.  A p below exp(−130), of float64 exp(−1050), counts as 0.
 
     Examples
     --------
@@ -159,14 +157,6 @@ def log_softmax_with_vjp(
     empty: Empty = "zero",
     out: Out = None,
 ) -> tuple[Array, Callable[..., Array]]:
-    """log_softmax, and the function that takes ∂L/∂y to ∂L/∂x.
-
-    Examples
-    --------
-    >>> import numpy as np, softgrad
-    >>> y, vjp = softgrad.log_softmax_with_vjp(np.array([1.0, 2.0, 3.0]), scale=0.5)
-    >>> vjp(np.array([-1.0, 0.0, 0.0])).round(4)
-    array([-0.4068,  0.1536,  0.2532])
-    """
+    """log_softmax, and the function that takes ∂L/∂y to ∂L/∂x."""
     y = log_softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
     return y, partial(log_softmax_vjp, y, axis=axis, where=where, scale=scale)

@@ -10,10 +10,20 @@ from numpy.typing import ArrayLike
 from ..checks import Array, Axis, Out, Where
 from ..dispatch import library
 from ..specs import ENTROPY, LOGSUMEXP
-from .descriptions import documented
+from .descriptions import NO_PART, documented
+
+# Words for the descriptions.
+FORWARD = {"masked": "", "in_place": ""}
+INFINITE = f"{NO_PART}.  A row with +inf gives +inf, one with NaN gives NaN."
+VJP = {
+    "kept": "x",
+    "result": "the result, of its shape, with or without ``keepdims``",
+    "not_finite": "",
+    "in_place": ", and also `x` itself",
+}
 
 
-@documented("logsumexp", nan="A row with +inf gives +inf, one with NaN gives NaN.", masked="", in_place="")
+@documented("logsumexp", **FORWARD, infinite=INFINITE)
 def logsumexp(
     x: ArrayLike,
     *,
@@ -50,7 +60,7 @@ def logsumexp(
     return library(x).reduce(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
 
 
-@documented("logsumexp", result="the result, of its shape, with or without ``keepdims``", kept="x")
+@documented("logsumexp", **VJP)
 def logsumexp_vjp(
     x: ArrayLike, dy: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
 ) -> Array:
@@ -60,9 +70,8 @@ def logsumexp_vjp(
 
     Notes
     -----
-    *Residual*: x, which a caller has anyway, so that nothing is saved.  The gradient is dy times softmax
-    of x.  From the result, as exp(x − result), it would be off by what rounding took from the result, at
-    1000 up to 256 eps; and a saved softmax is another array of the size of x.
+    *Residual*: x, which a caller has anyway.  From the result, as exp(x − result), the gradient would be off
+    by what rounding took from the result, at 1000 up to 256 eps.
 
     *Error*: at most 4·eps of each element, and the smallest subnormal; float16 and bfloat16 are rounded once,
     0.51 ulp.  A p below the smallest subnormal is 0, and so is dx.
@@ -77,7 +86,7 @@ def logsumexp_vjp(
     return library(x).reduce_vjp(LOGSUMEXP, x, dy, axis=axis, where=where, scale=scale, out=out)
 
 
-@documented("logsumexp", masked="", in_place="", kept="x", returned="result")
+@documented("logsumexp", **FORWARD, infinite=INFINITE, kept="x", returned="result")
 def logsumexp_with_vjp(
     x: ArrayLike,
     *,
@@ -100,7 +109,7 @@ def logsumexp_with_vjp(
     return result, partial(logsumexp_vjp, x, axis=axis, where=where, scale=scale)
 
 
-@documented("entropy", masked="", in_place="")
+@documented("entropy", **FORWARD)
 def entropy(
     x: ArrayLike,
     *,
@@ -140,7 +149,7 @@ def entropy(
     return library(x).reduce(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
 
 
-@documented("entropy", result="the result, of its shape, with or without ``keepdims``", kept="x")
+@documented("entropy", **VJP)
 def entropy_vjp(
     x: ArrayLike, dy: ArrayLike, *, axis: Axis = -1, where: Where = None, scale: float = 1.0, out: Out = None
 ) -> Array:
@@ -150,8 +159,6 @@ def entropy_vjp(
 
     Notes
     -----
-    *Residual*: x, from which p and the mean of t are found with more digits than they would be saved with.
-
     *Error*: with t = s·x and m its mean under p,
 
     .. math:: |dx_i - dx^*_i| \le C\, eps\, \bigl(|dx^*_i| + |s\, dy|\, p_i \sum_k p_k |t_k - m|\bigr)
@@ -170,7 +177,7 @@ def entropy_vjp(
     return library(x).reduce_vjp(ENTROPY, x, dy, axis=axis, where=where, scale=scale, out=out)
 
 
-@documented("entropy", masked="", in_place="", kept="x", returned="result")
+@documented("entropy", **FORWARD, kept="x", returned="result")
 def entropy_with_vjp(
     x: ArrayLike,
     *,

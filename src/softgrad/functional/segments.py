@@ -13,11 +13,11 @@ from ..dispatch import library
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .descriptions import documented
 
-AXIS = "int\n    The axis that is cut into segments, which are its rows.  All others are kept."
+WORDS = {"axes": "int", "rows": "The axis that is cut into segments, which are its rows."}
 Ids = ArrayLike | None
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax(
     x: ArrayLike,
     offsets: Ids = None,
@@ -63,7 +63,7 @@ def segment_softmax(
     return library(x).segment_forward(SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_vjp(
     y: ArrayLike,
     dy: ArrayLike,
@@ -103,7 +103,7 @@ def segment_softmax_vjp(
     return library(y).segment_product(SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_jvp(
     y: ArrayLike,
     dx: ArrayLike,
@@ -116,13 +116,9 @@ def segment_softmax_jvp(
     scale: float = 1.0,
     out: Out = None,
 ) -> Array:
-    r"""The change of ``y = segment_softmax(scale * x, offsets)`` along a tangent dx of x, given y.
+    """The change of ``y = segment_softmax(scale * x, offsets)`` along a tangent dx of x, given y.
 
-    .. math::
-        dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr),
-        \quad k \text{ in the segment of } i
-
-    The Jacobian is symmetric: this is the product of `segment_softmax_vjp`, with its error.
+    The Jacobian is symmetric: this is `segment_softmax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------
@@ -140,7 +136,7 @@ def segment_softmax_jvp(
     return library(y).segment_product(SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_softmax", axis=AXIS)
+@documented("segment_softmax", **WORDS)
 def segment_softmax_with_vjp(
     x: ArrayLike,
     offsets: Ids = None,
@@ -175,7 +171,7 @@ def segment_softmax_with_vjp(
     return y, partial(segment_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
 
-@documented("segment_log_softmax", axis=AXIS)
+@documented("segment_log_softmax", **WORDS)
 def segment_log_softmax(
     x: ArrayLike,
     offsets: Ids = None,
@@ -212,7 +208,7 @@ def segment_log_softmax(
     return library(x).segment_forward(LOG_SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_log_softmax", axis=AXIS)
+@documented("segment_log_softmax", **WORDS)
 def segment_log_softmax_vjp(
     y: ArrayLike,
     dy: ArrayLike,
@@ -249,7 +245,7 @@ def segment_log_softmax_vjp(
     return library(y).segment_product(LOG_SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_log_softmax", axis=AXIS)
+@documented("segment_log_softmax", **WORDS)
 def segment_log_softmax_jvp(
     y: ArrayLike,
     dx: ArrayLike,
@@ -286,7 +282,7 @@ def segment_log_softmax_jvp(
     return library(y).segment_product(LOG_SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_log_softmax", axis=AXIS)
+@documented("segment_log_softmax", **WORDS)
 def segment_log_softmax_with_vjp(
     x: ArrayLike,
     offsets: Ids = None,
@@ -321,7 +317,7 @@ def segment_log_softmax_with_vjp(
     return y, partial(segment_log_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
 
-@documented("segment_logsumexp", axis=AXIS)
+@documented("segment_logsumexp", **WORDS)
 def segment_logsumexp(
     x: ArrayLike,
     offsets: Ids = None,
@@ -362,7 +358,7 @@ def segment_logsumexp(
     return library(x).segment_reduce(LOGSUMEXP, x, offsets, scale=scale, **options)
 
 
-@documented("segment_logsumexp", axis=AXIS, kept="x", result="its result, of its shape")
+@documented("segment_logsumexp", **WORDS, kept="x", result="its result, of its shape")
 def segment_logsumexp_vjp(
     x: ArrayLike,
     dy: ArrayLike,
@@ -398,7 +394,7 @@ def segment_logsumexp_vjp(
     return library(x).segment_reduce_vjp(LOGSUMEXP, x, dy, offsets, scale=scale, out=out, **options)
 
 
-@documented("segment_entropy", axis=AXIS)
+@documented("segment_entropy", **WORDS)
 def segment_entropy(
     x: ArrayLike,
     offsets: Ids = None,
@@ -439,7 +435,7 @@ def segment_entropy(
     return library(x).segment_reduce(ENTROPY, x, offsets, scale=scale, **options)
 
 
-@documented("segment_entropy", axis=AXIS, kept="x", result="its result, of its shape")
+@documented("segment_entropy", **WORDS, kept="x", result="its result, of its shape")
 def segment_entropy_vjp(
     x: ArrayLike,
     dy: ArrayLike,

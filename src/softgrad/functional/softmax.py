@@ -35,13 +35,11 @@ def softmax(
     Notes
     -----
     *Error*: at most 2 ulp for float32 and float64 where y is a normal number, 0.51 ulp for float16 and
-    bfloat16, for logits of any size.  What rounding takes from ``x − max`` is carried into the exponential,
-    and the sum of the exponentials is kept in two parts.
+    bfloat16, for logits of any size.
 
-    *Other arrays*: of a `torch.Tensor` the result is one, as of `softgrad.torch`.  Of an array on a CUDA
-    device that has DLPack, CuPy's for one, it is an array of the same library: PyTorch, which must be
-    installed, computes it on that device, and `where` and `out` are to be there as well.  So it is with all
-    functions.  *Memory* of `out`: three rows, of a double backward four, of `entmax` nine to twelve.
+    *Other arrays*: all functions return a `torch.Tensor` for one, as `softgrad.torch` does.  For an array on
+    a CUDA device that has DLPack, CuPy's for one, they return one of its library: PyTorch, which must be
+    installed, computes it on that device, where all arrays of the call must be.
 
     Examples
     --------
@@ -84,19 +82,17 @@ def softmax_vjp(
     not 1, that is wrong: use `sink_softmax_vjp`.
 
     *Error*: let :math:`m^* = \langle y, dy\rangle / \sum_k y_k` and :math:`dx^* = y \circ (dy - m^*)` be
-    exact for the given, rounded `y` and `dy`, let D be the average distance of `dy` from its mean, and η the
-    smallest subnormal number; then
+    exact for the given, rounded `y` and `dy`, and η the smallest subnormal number; then
 
     .. math::
         |dx_i - dx^*_i| \le C\, eps\, (|dx^*_i| + y_i D) + \Bigl(1 + \frac{n\, y_i}{\sum_k y_k}\Bigr)
         \frac{\eta}{2}, \qquad D = \frac{\sum_k y_k\, |dy_k - m^*|}{\sum_k y_k},
 
     with C = 8 for float32 and 16 for float64; `scale` multiplies both sides.  float16 and bfloat16 are
-    computed in float32 and rounded once: 0.51 ulp, and the bound of float32.  In words: dx is exact for a
-    `dy` whose distances from its mean were changed by a few eps of themselves and of their average.  An
-    offset of `dy` and a winner in `y` cost nothing; a constant `dy` gives exactly 0, unless a product y·dy is
-    subnormal.  docs/decisions.md proves a C that depends on the number of roundings in a sum alone; that 8
-    and 16 suffice is measured: the worst rows of the search are below 7 and 10.
+    computed in float32 and rounded once: 0.51 ulp, and the bound of float32.  An offset of `dy` and a winner
+    in `y` cost nothing; a constant `dy` gives exactly 0, unless a product y·dy is subnormal.
+    docs/decisions.md proves a C that grows with the length of a sum; 8 and 16 are measured: the worst rows of
+    the search are below 7 and 10.
 
     Examples
     --------
@@ -136,11 +132,9 @@ def softmax_jvp(
     scale: float | ArrayLike = 1.0,
     out: Out = None,
 ) -> Array:
-    r"""The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
+    """The change of ``y = softmax(scale * x)`` along a tangent dx of x, given y.
 
-    .. math:: dy_i = s\, y_i \Bigl(dx_i - \frac{\sum_k y_k\, dx_k}{\sum_k y_k}\Bigr)
-
-    The Jacobian is symmetric: this is the product of `softmax_vjp`, with its error.
+    The Jacobian is symmetric: this is `softmax_vjp` (y, dx), with its formula and error.
 
     Examples
     --------
@@ -203,14 +197,6 @@ def softmax_with_vjp(
     empty: Empty = "zero",
     out: Out = None,
 ) -> tuple[Array, Callable[..., Array]]:
-    """Softmax, and the function that takes ∂L/∂y to ∂L/∂x.
-
-    Examples
-    --------
-    >>> import numpy as np, softgrad
-    >>> y, vjp = softgrad.softmax_with_vjp(np.array([1.0, 2.0, 3.0]), scale=0.5)
-    >>> vjp(np.array([1.0, 0.0, 0.0])).round(4)
-    array([ 0.0758, -0.0286, -0.0472])
-    """
+    """Softmax, and the function that takes ∂L/∂y to ∂L/∂x."""
     y = softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
     return y, partial(softmax_vjp, y, axis=axis, where=where, scale=scale)

@@ -13,9 +13,9 @@ Any function of NumPy arrays can be asked about, without a test framework.  In p
 check that fails.  `run` goes through all that `planned` names and gives a `Finding` for each; `again` makes
 the case of one again.
 
-To read on: operations.py (what is tested), softmax.py (what it must give, and how far off it may be),
-checks.py (the table of checks), rows.py and cases.py (what they are made on), judging.py, options.py, run.py;
-then oracle.py, measures.py, mutants.py and signatures.py.
+To read on: oracle.py (exact results), errors.py (their units), bounds.py (how far off a function may be),
+operations.py (the table of what is tested); checks.py (the table of checks), cases.py (their rows),
+verdicts.py, options.py and run.py; mutants.py and hints.py (what is probably wrong).
 """
 
 from .assertions import check_double_backward, check_forward, check_jvp, check_vjp

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from .judging import Function
 from .operations import What
-from .options import Given, Options, options_of
-from .run import Finding, findings, name_of
+from .options import CheckOptions, parse
+from .run import findings, name_of
+from .verdicts import Function
 
 
-def check(what: What, fn: Function, options: Options) -> None:
+def check(what: What, fn: Function, options: CheckOptions) -> None:
     """Raise at the first check that fails."""
-    for one in findings(what, fn, options, early=True):
+    for one in findings(what, fn, parse(options), early=True):
         if not one.passed:
-            raise AssertionError(message(fn, one))
+            first = one.hint or f"{one.check} fails: {one.case.splitlines()[0]}"
+            lines = "\n".join("    " + line for line in one.reproduce.splitlines())
+            raise AssertionError(
+                f"{name_of(fn)}: {first}\n"
+                f"check: {one.check} ({one.why})\n"
+                f"smallest failing case: {one.case}\n"
+                f"to reproduce:\n{lines}"
+            )
 
 
-def message(fn: Function, one: Finding) -> str:
-    seen = one.case.partition("\n")[0]
-    first = one.hint or f"{one.check} fails: {seen}"
-    lines = "\n".join("    " + line for line in one.reproduce.splitlines())
-    return (
-        f"{name_of(fn)}: {first}\n"
-        f"check: {one.check} ({one.why})\n"
-        f"smallest failing case: {one.case}\n"
-        f"to reproduce:\n{lines}"
-    )
-
-
-def check_vjp(fn: Function, **options: Unpack[Given]) -> None:
+def check_vjp(fn: Function, **options: Unpack[CheckOptions]) -> None:
     """Raise unless ``fn(y, dy)`` is ∂L/∂x, given what the map put out and ∂L/∂y.
 
     Parameters
@@ -59,7 +54,7 @@ def check_vjp(fn: Function, **options: Unpack[Given]) -> None:
         mistake; then come the check, the smallest case that fails, and three lines of code that repeat it.
         An exception of `fn` is a failed check.
     ValueError
-        An option is told what it does not take.
+        An option has a value that it does not take.
     TypeError
         There is no option of that name.
 
@@ -83,10 +78,10 @@ def check_vjp(fn: Function, **options: Unpack[Given]) -> None:
     ...     print(str(error).splitlines()[0][:35])
     elementwise: elementwise y(1−y)∘dy:
     """
-    check("vjp", fn, options_of(options))
+    check("vjp", fn, options)
 
 
-def check_forward(fn: Function, **options: Unpack[Given]) -> None:
+def check_forward(fn: Function, **options: Unpack[CheckOptions]) -> None:
     """Raise unless ``fn(x)`` is the map of x.  Everything else is as in `check_vjp`.
 
     Examples
@@ -95,10 +90,10 @@ def check_forward(fn: Function, **options: Unpack[Given]) -> None:
     >>> from softgrad.testing import check_forward
     >>> check_forward(softgrad.softmax, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("forward", fn, options_of(options))
+    check("forward", fn, options)
 
 
-def check_jvp(fn: Function, **options: Unpack[Given]) -> None:
+def check_jvp(fn: Function, **options: Unpack[CheckOptions]) -> None:
     """Raise unless ``fn(y, dx)`` is how y moves when x moves along dx.  Everything else is as in `check_vjp`.
 
     Examples
@@ -107,10 +102,10 @@ def check_jvp(fn: Function, **options: Unpack[Given]) -> None:
     >>> from softgrad.testing import check_jvp
     >>> check_jvp(softgrad.softmax_jvp, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("jvp", fn, options_of(options))
+    check("jvp", fn, options)
 
 
-def check_double_backward(fn: Function, **options: Unpack[Given]) -> None:
+def check_double_backward(fn: Function, **options: Unpack[CheckOptions]) -> None:
     """Raise unless ``fn(y, dy, v)`` is ``(grad_x, grad_dy)``, the gradients of ⟨v, vjp(y(x), dy)⟩.
 
     Everything else is as in `check_vjp`.
@@ -121,4 +116,4 @@ def check_double_backward(fn: Function, **options: Unpack[Given]) -> None:
     >>> from softgrad.testing import check_double_backward
     >>> check_double_backward(softgrad.softmax_double_backward, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("double-backward", fn, options_of(options))
+    check("double-backward", fn, options)

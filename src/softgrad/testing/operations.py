@@ -1,12 +1,17 @@
-"""What is tested: one function of a map, what it must give, and how far off it may be."""
+"""What is tested: the functions of each map, their exact results, and how far off they may be."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from ..checks import Array
+from . import bounds, errors, mutants, oracle
+from .mutants import Mutant
 
 What = Literal["forward", "vjp", "jvp", "double-backward"]
 Level = Literal["sound", "tight"]
@@ -14,52 +19,201 @@ Arrays = tuple[Array, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Wrong:
-    """A known mistake: its formula, of longdoubles and an axis, and what to tell who made it."""
-
-    formula: Callable[..., Array | Arrays]
-    told: str
-
-
-@dataclass(frozen=True, eq=False)
 class Operation:
-    """A row of the table of a map.  All functions work along the last axis."""
+    """One function of a map.  All functions work along the last axis."""
 
     map: str
     what: What
     # the arguments, made of logits and two gradients in the dtype that is tested
     arguments: Callable[[Array, Array, Array], Arrays]
-    # the results, in longdouble
-    exact: Callable[..., Arrays]
-    # (level, arguments, exact results): the error that each result may have: a number for the norm of each
+    exact: Callable[..., Arrays]  # the results in longdouble, of the arguments
+    # of the arguments and exact results: the error that each result may have; a number for the norm of each
     # row, or one for each element, where `ulps` is given or softgrad's contract is such
-    allowed: Callable[[Level, Arrays, Arrays], Arrays]
-    # known mistakes, the most usual first
-    wrong: Mapping[str, Wrong] = field(default_factory=dict)
-    # the jvp, found as a derivative of the map itself, in float64: (y, v)
-    slope: Callable[[Array, Array], Array] | None = None
-    # (result, exact): the error of each element in ulp
-    ulps: Callable[[Array, Array], Array] | None = None
-    # (arguments, exact results): what tight errors are measured beside, in eps, element by element, instead
-    # of the norm of the row
-    terms: Callable[[Arrays, Arrays], Arrays] | None = None
+    tight: Callable[..., Arrays]
+    sound: Callable[..., Arrays]
+    mutants: Mapping[str, Mutant] = field(default_factory=dict)
+    # the jvp as a derivative of the map itself, in float64: (y, v)
+    derivative: Callable[[Array, Array], Array] | None = None
+    ulps: Callable[[Array, Array], Array] | None = None  # (result, exact): the error of each element in ulp
+    # of the arguments and exact results: the unit of tight errors, in eps, element by element
+    terms: Callable[..., Arrays] | None = None
     beside: str = "|dx| + y·D"  # the terms in words
-    # y where there is nothing
-    absent: float = 0.0
-    # checks of things that are not so, and such as only softgrad's contract has
-    leaves_out: frozenset[str] = frozenset()
-    # another function that must give the same for the same arguments: what is exact is found once for both
-    same_as: Operation | None = None
-    tight_only: frozenset[str] = frozenset()
+    absent: float = 0.0  # y where x is −inf
+    leaves_out: frozenset[str] = frozenset()  # checks of what is not true of it
+    tight_only: frozenset[str] = frozenset()  # checks of what only softgrad's contract has
+    same_as: Operation | None = None  # a function with the same results, of which the exact ones are shared
+
+    def allowed(self, level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
+        """How far off each result may be: of each element, or of the norm of each row."""
+        tight = self.tight(*arguments, *exact)
+        if level == "tight":
+            return tight
+        pairs = zip(self.sound(*arguments, *exact), tight, strict=True)
+        return tuple(np.maximum(s, t if t.ndim == s.ndim else errors.norm(t)) for s, t in pairs)
 
     def unit(self, level: str) -> str:
-        """What errors are shown in."""
+        """The unit of the errors that are shown."""
         if self.ulps is not None:
             return "ulp"
         by_element = level == "tight" and self.terms is not None
         return f"eps·({self.beside})" if by_element else "eps of the row's norm"
 
     def has(self, check: str, level: Level) -> bool:
-        if check in self.leaves_out or (check == "adjoint" and self.slope is None):
+        if check in self.leaves_out or (check == "adjoint" and self.derivative is None):
             return False
         return level == "tight" or check not in self.tight_only
+
+
+def rounded(x: Array, map: str) -> Array:
+    """y in the dtype of x; of sparsemax and entmax that of x/4, so that the support has some elements."""
+    if map in ALPHAS and map != "softmax":
+        return oracle.entmax(x / x.dtype.type(4), ALPHAS[map]).astype(x.dtype)
+    return (oracle.softmax if map == "softmax" else oracle.log_softmax)(x).astype(x.dtype)
+
+
+# --- softmax, sparsemax and entmax ---------------------------------------------------------------------
+
+ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
+EMPTY_ROWS = frozenset({"empty rows"})
+
+
+def derivative(y: Array, v: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return oracle.softmax_jvp_by_complex_step(np.log(y.astype(np.float64)), v)
+
+
+def derivatives(map: str) -> list[Operation]:
+    alpha = ALPHAS[map]
+    of_alpha = functools.partial(functools.partial, alpha=alpha)
+    vjp = Operation(
+        map,
+        "vjp",
+        lambda x, u, v: (rounded(x, map), u),
+        lambda y, v: (oracle.vjp(y, v, alpha=alpha),),
+        of_alpha(bounds.product_tight),
+        of_alpha(bounds.product_sound),
+        mutants.FORMULAS if alpha == 1 else mutants.sparse_products(alpha),
+        derivative if alpha == 1 else None,
+        terms=of_alpha(bounds.terms_of_product),
+        tight_only=EMPTY_ROWS,
+    )
+    double_backward = Operation(
+        map,
+        "double-backward",
+        lambda x, u, v: (rounded(x, map), u, v),
+        of_alpha(oracle.double_backward),
+        of_alpha(bounds.double_backward_tight),
+        of_alpha(bounds.double_backward_sound),
+        mutants.DOUBLE_BACKWARDS if alpha == 1 else {},
+        terms=of_alpha(bounds.terms_of_both),
+    )
+    return [vjp, replace(vjp, what="jvp", same_as=vjp), double_backward]
+
+
+def sparse_forward(map: str) -> Operation:
+    alpha = ALPHAS[map]
+    sound = functools.partial(bounds.entmax_sound, alpha=alpha)
+    exact = lambda x: (oracle.entmax(x, alpha),)  # noqa: E731
+    return Operation(map, "forward", lambda x, u, v: (x,), exact, bounds.entmax_tight, sound, mutants.SPARSE)
+
+
+# --- log_softmax ---------------------------------------------------------------------------------------
+
+
+def representable(x: Array) -> Array:
+    """log_softmax, and −inf where it is beyond the lowest number of x's dtype."""
+    y = oracle.log_softmax(x)
+    return np.where(-y > float(errors.info(x.dtype).max), -np.inf, y)
+
+
+def log_derivative(y: Array, v: Array) -> Array:
+    """∂log p = ∂p/p."""
+    p = np.exp(y.astype(np.float64))
+    return np.asarray(oracle.softmax_jvp_by_complex_step(y, v) / (p / p.sum(axis=-1, keepdims=True)))
+
+
+# Where y is −inf softgrad says that nothing takes part, and the closed form dx = dy.
+OF_CONTRACT = frozenset({"masked entries", "empty rows"})
+
+LOG_SOFTMAX = [
+    Operation(
+        "log_softmax",
+        "forward",
+        lambda x, u, v: (x,),
+        lambda x: (representable(x),),
+        bounds.log_softmax_tight,
+        bounds.log_softmax_sound,
+        mutants.LOG_SOFTMAXES,
+        ulps=errors.ulps_above_1,
+        absent=-np.inf,
+        leaves_out=frozenset({"sums to 1"}),
+    ),
+    Operation(
+        "log_softmax",
+        "vjp",
+        lambda x, u, v: (rounded(x, "log_softmax"), u),
+        lambda y, dy: (oracle.log_vjp(y, dy),),
+        bounds.log_vjp_tight,
+        bounds.log_vjp_sound,
+        mutants.LOG_VJPS,
+        log_derivative,
+        terms=lambda y, dy, dx: (bounds.log_vjp_terms(y, dy, dx),),
+        beside="|dx| + |dy| + p·Σ|dy|",
+        absent=-np.inf,
+        leaves_out=frozenset({"constant gradient"}),
+        tight_only=OF_CONTRACT,
+    ),
+    Operation(
+        "log_softmax",
+        "jvp",
+        lambda x, u, v: (rounded(x, "log_softmax"), u),
+        lambda y, dx: (oracle.log_jvp(y, dx),),
+        bounds.log_jvp_tight,
+        bounds.log_jvp_sound,
+        mutants.LOG_JVPS,
+        log_derivative,
+        terms=lambda y, dx, dy: (bounds.log_jvp_terms(y, dy),),
+        beside="|dy| + D",
+        absent=-np.inf,
+        leaves_out=frozenset({"sums to 0"}),
+        tight_only=OF_CONTRACT,
+    ),
+    Operation(
+        "log_softmax",
+        "double-backward",
+        lambda x, u, v: (rounded(x, "log_softmax"), u, v),
+        oracle.log_double_backward,
+        bounds.log_double_backward_tight,
+        bounds.log_double_backward_sound,
+        terms=bounds.log_double_backward_terms,
+        beside="p·Σ|dy|·(|v°| + D)",
+        absent=-np.inf,
+        tight_only=OF_CONTRACT,
+    ),
+]
+
+# --- the table -----------------------------------------------------------------------------------------
+
+SOFTMAX = Operation(
+    "softmax",
+    "forward",
+    lambda x, u, v: (x,),
+    lambda x: (oracle.softmax(x),),
+    bounds.softmax_tight,
+    bounds.softmax_sound,
+    mutants.SOFTMAXES,
+    ulps=errors.normal_ulps,
+)
+ROWS = [
+    *(SOFTMAX, *derivatives("softmax"), *LOG_SOFTMAX),
+    *(sparse_forward("sparsemax"), *derivatives("sparsemax")),
+    *(sparse_forward("entmax"), *derivatives("entmax")),
+]
+OPERATIONS: dict[tuple[str, str], Operation] = {(row.map, row.what): row for row in ROWS}
+
+
+def operation(map: str, what: What) -> Operation:
+    if (map, what) not in OPERATIONS:
+        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS)
+        raise ValueError(f"{what!r} of {map!r} is not tested: give one of {known}")
+    return OPERATIONS[map, what]

@@ -12,19 +12,18 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from . import signatures
 from .checks import CHECKS, Check, case_of
-from .judging import Case, Function, Verdict
-from .maps import operation
-from .operations import Level, Operation, What
-from .options import Given, Options, dtype_of, options_of
+from .hints import hint
+from .operations import Level, Operation, What, operation
+from .options import CheckOptions, Options, dtype_of, parse
+from .verdicts import Case, Function, Verdict
 
 SHOWN = 4  # numbers of a row that are shown
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check at one dtype."""
+    """The result of one check at one dtype."""
 
     check: str
     why: str
@@ -37,19 +36,27 @@ class Finding:
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
 
 
+@dataclass(frozen=True)
+class Code:
+    """How lines of code reach the function that is tested."""
+
+    modules: str  # to import
+    function: str  # an expression
+
+
 def plan(what: What, options: Options) -> list[tuple[Check, int | None]]:
     """The checks that are made, and the axis of each."""
-    given = operation(options.map, what)
-    found: list[tuple[Check, int | None]] = []
+    row = operation(options.map, what)
+    checks: list[tuple[Check, int | None]] = []
     for check in CHECKS:
-        if what not in check.of or not given.has(check.name, options.level):
+        if what not in check.of or not row.has(check.name, options.level):
             continue
         axes = options.axes if check.axis else ()
         if check.ndim == 2:
-            found.append((check, None))
+            checks.append((check, None))
             axes = tuple(a for a in axes if -2 <= a < 2)
-        found += [(check, a) for a in axes]
-    return found
+        checks += [(check, a) for a in axes]
+    return checks
 
 
 def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
@@ -58,81 +65,82 @@ def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
     return [n for n in check.lengths if n <= max_n] or [max_n]
 
 
-def findings(what: What, fn: Function, options: Options, early: bool) -> Iterator[Finding]:
+def name_with_axis(check: Check, axis: int | None) -> str:
+    return check.name if axis is None else f"{check.name}, axis {axis}"
+
+
+def findings(
+    what: What, fn: Function, options: Options, early: bool, code: Code | None = None
+) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
     if not callable(fn):
         raise TypeError(f"a function is tested, not a {type(fn).__name__}")
-    given, checks = operation(options.map, what), plan(what, options)
+    row, checks = operation(options.map, what), plan(what, options)
     for dtype in options.dtypes:
-        for check, along in checks:
+        for check, axis in checks:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                yield finding(check, given, fn, options, dtype, along, early)
-
-
-def named(check: Check, axis: int | None) -> str:
-    return check.name if axis is None else f"{check.name}, axis {axis}"
+                yield finding(check, row, fn, options, dtype, axis, early, code or code_of(fn))
 
 
 def finding(
     check: Check,
-    given: Operation,
+    row: Operation,
     fn: Function,
     options: Options,
     dtype: np.dtype[Any],
     axis: int | None,
     early: bool,
+    code: Code,
 ) -> Finding:
-    name, seed = named(check, axis), options.seed
     worst = size = math.nan
     failed: tuple[Case, Verdict] | None = None
     for n in lengths_of(check, options.max_n):
-        case = case_of(check, given, options.level, dtype, n, axis, seed)
-        found = case.verdict(fn)
-        worst, size = np.fmax(worst, found.worst), np.fmax(size, found.eps)
-        if not found.passed and failed is None:
-            failed = case, found
+        case = case_of(check, row, options.level, dtype, n, axis, options.seed)
+        verdict = case.verdict(fn)
+        worst, size = float(np.fmax(worst, verdict.worst)), float(np.fmax(size, verdict.eps))
+        if not verdict.passed and failed is None:
+            failed = case, verdict
             if early:
                 break
+    name = name_with_axis(check, axis)
     if failed is None:
-        return Finding(name, check.why, dtype.name, True, float(worst), float(size))
-    case, found = failed
-    row = found.row
-    if row is not None:
-        alone = case.only(row).verdict(fn)
+        return Finding(name, check.why, dtype.name, True, worst, size)
+    case, verdict = failed
+    at = verdict.row
+    if at is not None:
+        alone = case.only(at).verdict(fn)
         if alone.passed:  # it takes the other rows
-            row = None
+            at = None
         else:
-            case, found = case.only(row), alone
+            case, verdict = case.only(at), alone
     return Finding(
         name,
         check.why,
         dtype.name,
         False,
-        float(worst),
-        float(size),
-        described(case, found, fn, row),
-        reproduced(check, case, fn, row, seed),
-        signatures.hint(given, fn, dtype, axis, seed),
+        worst,
+        size,
+        describe(case, verdict, fn, at),
+        reproduce(check, case, code, at, options.seed),
+        hint(row, fn, dtype, axis, options.seed),
     )
 
 
-def described(case: Case, found: Verdict, fn: Function, row: int | None) -> str:
+def describe(case: Case, verdict: Verdict, fn: Function, row: int | None) -> str:
     """A failing case in words, and in numbers if they are few."""
     rows, n = case.arguments[0].shape
-    label = case.labels[0] if row is not None else case.labels[found.row or 0]
+    label = case.labels[0] if row is not None else case.labels[verdict.row or 0]
     text = f"{label}; {rows} row{'s' * (rows > 1)} of {n}, {case.dtype.name}"
     if case.axis is not None:
         text += f", along axis {case.axis}"
-    if found.told:
-        text += f": {found.told}"
-    elif not math.isnan(found.worst):
-        text += f": off by {found.worst:.3g} times what is allowed"
-    if row is not None and n <= SHOWN and not found.told:
-        given = ", ".join(numbers(a[0]) for a in case.arguments)
-        due = ", ".join(numbers(e[0]) for e in case.exact)
-        got = ", ".join(numbers(r[0]) for r in case.results(fn))
-        text += f"\n  given {given}\n  due   {due}\n  got   {got}"
+    if verdict.message:
+        return f"{text}: {verdict.message}"
+    if not math.isnan(verdict.worst):
+        text += f": off by {verdict.worst:.3g} times what is allowed"
+    if row is not None and n <= SHOWN:
+        for word, arrays in (("given", case.arguments), ("due  ", case.exact), ("got  ", case.results(fn))):
+            text += f"\n  {word} {', '.join(numbers(a[0]) for a in arrays)}"
     return text
 
 
@@ -140,18 +148,27 @@ def numbers(row: Any) -> str:
     return "[" + ", ".join(f"{float(v):.6g}" for v in row) + "]"
 
 
-def reproduced(check: Check, case: Case, fn: Function, row: int | None, seed: int) -> str:
-    n, name = case.arguments[0].shape[-1], name_of(fn)
-    options = [f"map={case.operation.map!r}"] * (case.operation.map != "softmax")
-    options += [f"level={case.level!r}"] * (case.level != "sound")
-    options += [f"dtype={case.dtype.name!r}", f"n={n}"]
-    options += [f"{key}={value}" for key, value in (("row", row), ("axis", case.axis)) if value is not None]
-    options += [f"seed={seed}"] * (seed != 0)
+def reproduce(check: Check, case: Case, code: Code, row: int | None, seed: int) -> str:
+    """Three lines of code that make the case again."""
+    options = {
+        "map": (case.operation.map, "softmax"),
+        "level": (case.level, "sound"),
+        "dtype": (case.dtype.name, None),
+        "n": (case.arguments[0].shape[-1], None),
+        "row": (row, None),
+        "axis": (case.axis, None),
+        "seed": (seed, 0),
+    }
+    given = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
     return (
-        "import softgrad.testing\n"
-        f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}, {', '.join(options)})\n"
-        f"print(case.arguments, case.exact, case.verdict({name}))"
+        f"import {code.modules}\n"
+        f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}{given})\n"
+        f"print(case.arguments, case.exact, case.verdict({code.function}))"
     )
+
+
+def code_of(fn: Function) -> Code:
+    return Code("softgrad.testing", name_of(fn))
 
 
 def name_of(fn: Function) -> str:
@@ -177,14 +194,14 @@ def again(
     -------
     Case
         ``case.arguments`` and ``case.exact``, rows along the last axis; ``case.verdict(fn)`` calls the
-        function with them and judges what it gives.
+        function with them and judges its results.
     """
-    given, rows = operation(map, what), {c.name: c for c in CHECKS if what in c.of}
-    if check not in rows:
-        raise ValueError(f"there is no check {check!r} of a {what}; there are {', '.join(rows)}")
+    tested, checks = operation(map, what), {c.name: c for c in CHECKS if what in c.of}
+    if check not in checks:
+        raise ValueError(f"there is no check {check!r} of a {what}; there are {', '.join(checks)}")
     if operator.index(n) < 1:
         raise ValueError(f"n is {n}; rows have at least 1 element")
-    case = case_of(rows[check], given, level, dtype_of(dtype), n, axis, seed)
+    case = case_of(checks[check], tested, level, dtype_of(dtype), n, axis, seed)
     if row is None:
         return case
     if not 0 <= operator.index(row) < len(case.labels):
@@ -192,22 +209,28 @@ def again(
     return case.only(row)
 
 
-def planned(what: What, **options: Unpack[Given]) -> list[tuple[str, str]]:
+def planned(what: What, **options: Unpack[CheckOptions]) -> list[tuple[str, str]]:
     """The check and the dtype of each finding that `run` makes with these options, in their order."""
-    given = options_of(options)
-    return [(named(check, a), dtype.name) for dtype in given.dtypes for check, a in plan(what, given)]
+    parsed = parse(options)
+    return [
+        (name_with_axis(check, a), dtype.name) for dtype in parsed.dtypes for check, a in plan(what, parsed)
+    ]
 
 
 def run(
-    what: What, fn: Function, *, report: Callable[[Finding], None] | None = None, **options: Unpack[Given]
+    what: What,
+    fn: Function,
+    *,
+    report: Callable[[Finding], None] | None = None,
+    **options: Unpack[CheckOptions],
 ) -> list[Finding]:
     """Take `fn` through all checks; the options are those of `check_vjp`.
 
     `report` is called with each finding as it is made.
     """
-    found = []
-    for one in findings(what, fn, options_of(options), early=False):
-        found.append(one)
+    results = []
+    for one in findings(what, fn, parse(options), early=False):
+        results.append(one)
         if report:
             report(one)
-    return found
+    return results

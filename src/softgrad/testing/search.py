@@ -1,6 +1,6 @@
 """A search for rows on which a softmax vjp is far off: many kinds at random, then small changes of the worst.
 
-Errors are in eps·(|dx*| + y·D) of an element: see `measures.product_error`.  A search starts from a seed, so
+Errors are in eps·(|dx*| + y·D) of an element: see `errors.product_error`.  A search starts from a seed, so
 a row is found again.  benchmarks/search.py runs it for as long as it is told to.
 """
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from ..checks import Array
 from . import oracle
-from .cases import DType
-from .measures import product_error
+from .errors import DType, product_error
 
 Random = np.random.Generator
 Vjp = Callable[[Array, Array], Array]
@@ -47,7 +46,7 @@ class Found:
 # --- y, in float64: any positive numbers, which are divided by their sum -----------------------------
 
 
-def equals(rng: Random, n: int) -> Any:
+def equal(rng: Random, n: int) -> Any:
     """All equal, but for a few eps."""
     return 1 + rng.integers(-2, 3, n) * rng.choice([0, 2.0**-23, 2.0**-52])
 
@@ -71,93 +70,66 @@ def tied_winners(rng: Random, n: int) -> Any:
     return y
 
 
-def two_values(rng: Random, n: int) -> Any:
-    return np.where(rng.random(n) < rng.random(), 1, np.exp(-rng.uniform(0, 40)))
-
-
-def tail(rng: Random, n: int) -> Any:
-    return (1 + np.arange(n)) ** -rng.uniform(0.5, 8)
-
-
-def rounded(rng: Random, n: int) -> Any:
+def half(rng: Random, n: int) -> Any:
     """As a 16-bit type would have it: many equal, and some 0."""
     y = spread(rng, n)
     return (y / y.sum()).astype(np.float16).astype(np.float64)
 
 
-WEIGHTS = (equals, spread, one_winner, tied_winners, two_values, tail, rounded)
+WEIGHTS: dict[str, Callable[[Random, int], Any]] = {
+    "equal": equal,
+    "spread": spread,
+    "one winner": one_winner,
+    "tied winners": tied_winners,
+    "two values": lambda rng, n: np.where(rng.random(n) < rng.random(), 1, np.exp(-rng.uniform(0, 40))),
+    "tail": lambda rng, n: (1 + np.arange(n)) ** -rng.uniform(0.5, 8),
+    "half": half,
+}
 
 
 # --- dy, for a y -------------------------------------------------------------------------------------
 
 
-def noise(rng: Random, y: Array) -> Any:
-    return rng.standard_normal(len(y))
-
-
-def far_at_the_largest(rng: Random, y: Array) -> Any:
-    """An outlier with the most weight."""
+def outlier(rng: Random, y: Array) -> Any:
+    """Where the most weight is."""
     dy = 10.0 ** -rng.uniform(0, 6) * rng.standard_normal(len(y))
     dy[y.argmax()] = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-2, 4)
     return dy
 
 
-def far_somewhere(rng: Random, y: Array) -> Any:
-    dy = far_at_the_largest(rng, y)
-    return np.roll(dy, rng.integers(len(y)))
-
-
-def two_sizes(rng: Random, y: Array) -> Any:
+def two_values(rng: Random, y: Array) -> Any:
     return np.where(rng.random(len(y)) < rng.random(), 1, 1 + 10.0 ** -rng.uniform(0, 16))
 
 
-def tied_where_y_is(rng: Random, y: Array) -> Any:
+def tied_winner(rng: Random, y: Array) -> Any:
     """The same for all that have weight."""
     return np.where(y > y.max() / 2, rng.standard_normal(), rng.standard_normal(len(y)))
 
 
-def heavy(rng: Random, y: Array) -> Any:
-    return np.clip(rng.standard_cauchy(len(y)), -1e8, 1e8)
-
-
-def positive(rng: Random, y: Array) -> Any:
-    return np.exp(rng.uniform(0, 4) * rng.standard_normal(len(y)))
-
-
-def against_y(rng: Random, y: Array) -> Any:
-    """As large as y is small: each product counts."""
-    return rng.standard_normal(len(y)) / np.maximum(y, 1e-10)
-
-
-def steps(rng: Random, y: Array) -> Any:
-    """Neighbouring numbers."""
-    return 1 + rng.integers(-3, 4, len(y)) * rng.choice([2.0**-23, 2.0**-52])
-
-
-GRADIENTS = (
-    noise,
-    far_at_the_largest,
-    far_somewhere,
-    two_sizes,
-    tied_where_y_is,
-    heavy,
-    positive,
-    against_y,
-    steps,
-)
+GRADIENTS: dict[str, Callable[[Random, Array], Any]] = {
+    "noise": lambda rng, y: rng.standard_normal(len(y)),
+    "an outlier where y is largest": outlier,
+    "an outlier": lambda rng, y: np.roll(outlier(rng, y), rng.integers(len(y))),
+    "two values of dy": two_values,
+    "tied where y is large": tied_winner,
+    "heavy tails": lambda rng, y: np.clip(rng.standard_cauchy(len(y)), -1e8, 1e8),
+    "positive": lambda rng, y: np.exp(rng.uniform(0, 4) * rng.standard_normal(len(y))),
+    "as large as y is small": lambda rng, y: rng.standard_normal(len(y)) / np.maximum(y, 1e-10),
+    "neighbouring numbers": lambda rng, y: 1 + rng.integers(-3, 4, len(y)) * rng.choice([2.0**-23, 2.0**-52]),
+}
 
 
 def draw(rng: Random, n: int, dtype: DType) -> tuple[str, Array, Array]:
-    of_y, of_dy = rng.choice(np.array(WEIGHTS)), rng.choice(np.array(GRADIENTS))
-    y = of_y(rng, n)
+    of_y, of_dy = str(rng.choice(list(WEIGHTS))), str(rng.choice(list(GRADIENTS)))
+    y = WEIGHTS[of_y](rng, n)
     y = (y / (y.sum() or 1) * rng.choice([1, 1, 1, 0.75])).astype(dtype)
-    dy = of_dy(rng, y.astype(np.float64))
+    dy = GRADIENTS[of_dy](rng, y.astype(np.float64))
     offset = rng.choice([0, 0, 1, -3, 10.0 ** rng.uniform(-1, 10)]) * max(float(np.median(np.abs(dy))), 1e-3)
     dy = (dy + offset) * 2.0 ** rng.integers(-40, 41)
-    return f"{of_y.__name__}, {of_dy.__name__}, offset {offset:.2g}", y, dy.astype(dtype)
+    return f"{of_y}, {of_dy}, offset {offset:.2g}", y, dy.astype(dtype)
 
 
-def changed(rng: Random, y: Array, dy: Array) -> tuple[Array, Array]:
+def change(rng: Random, y: Array, dy: Array) -> tuple[Array, Array]:
     """A row that is a little different."""
     y, dy = y.copy(), dy.copy()
     i, j = rng.integers(len(y), size=2)
@@ -185,7 +157,7 @@ def changed(rng: Random, y: Array, dy: Array) -> tuple[Array, Array]:
 # --- the search --------------------------------------------------------------------------------------
 
 
-def judged(vjp: Vjp, rows: list[tuple[str, Array, Array]]) -> list[Found]:
+def compare(vjp: Vjp, rows: list[tuple[str, Array, Array]]) -> list[Found]:
     """Rows of one length, the worst first."""
     y, dy = (np.stack([row[k] for row in rows]) for k in (1, 2))
     with np.errstate(all="ignore"):
@@ -215,9 +187,9 @@ def search(vjp: Vjp, dtype: Any, seed: int) -> Iterator[Found]:
     rng, kind = np.random.default_rng(seed), np.dtype(dtype)
     for n in itertools.cycle(LENGTHS):
         drawn = [draw(rng, n, kind) for _ in range(ROWS)]
-        found = judged(vjp, [row for row in drawn if usable(*row[1:])])
+        found = compare(vjp, [row for row in drawn if usable(*row[1:])])
         for _ in range(STEPS):
-            rows = [(one.kind, *changed(rng, one.y, one.dy)) for one in found[:WORST] * CHANGED]
+            rows = [(one.kind, *change(rng, one.y, one.dy)) for one in found[:WORST] * CHANGED]
             rows = [row for row in rows if usable(*row[1:])]
-            found = sorted(found[:WORST] + judged(vjp, rows), key=lambda one: -one.error)
+            found = sorted(found[:WORST] + compare(vjp, rows), key=lambda one: -one.error)
         yield found[0]

@@ -1,23 +1,11 @@
 """softgrad for PyTorch: the maps and their derivatives on tensors, of every order and in both modes.
 
-To read on: functions.py (what there is), maps.py (its arguments), autograd.py (the ways a call takes, and its
-derivatives), slopes.py (those of the derivatives), compute.py (tensors and kernels), registration.py (what
-`torch.compile` is given); then reductions.py, losses.py and segments.py, each of which has it all on a page.
+A call runs from functions.py (the signatures) to library.py (the checks), ops.py (autograd; define.py has
+registered operators and transforms), backend.py (memory) and the kernels.  composites.py has the derivatives
+of derivatives, losses.py and segments.py have all of theirs, private.py has the private parts of PyTorch.
 """
 
-from . import alpha, losses, maps, reductions, registration, segments  # noqa: F401 (what functional.dispatch uses)
-from .functions import (
-    cross_entropy,
-    entmax,
-    entropy,
-    log_softmax,
-    logsumexp,
-    segment_softmax,
-    softmax,
-    sparsemax,
-)
-from .modules import Entmax, LogSoftmax, Softmax, Sparsemax
-from .raw import (
+from .derivatives import (
     entmax_double_backward,
     entmax_jvp,
     entmax_vjp,
@@ -32,7 +20,22 @@ from .raw import (
     sparsemax_jvp,
     sparsemax_vjp,
 )
-from .swap import replace_softmax, swapped
+from .functions import (
+    cross_entropy,
+    entmax,
+    entropy,
+    log_softmax,
+    logsumexp,
+    segment_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+    sink_softmax,
+    softmax,
+    sparsemax,
+)
+from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
+from .patch import register_attention, replace_softmax, swapped
 
 __all__ = [
     "Entmax",
@@ -50,9 +53,14 @@ __all__ = [
     "log_softmax_jvp",
     "log_softmax_vjp",
     "logsumexp",
+    "register_attention",
     "replace_softmax",
+    "segment_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
     "segment_softmax",
     "segment_softmax_vjp",
+    "sink_softmax",
     "softmax",
     "softmax_double_backward",
     "softmax_jvp",

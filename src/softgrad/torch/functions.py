@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from .. import specs
-from ..checks import Empty
-from ..loss_checks import Reduction
+from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import losses, maps, reductions, segments
-from .alpha import row
+from . import library
 
-ENTMAX = specs.entmax()  # stands for that with any alpha that is learnt
+ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
 
 
-def prepared(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
+def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
     """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
     if not isinstance(input, Tensor):
-        return input  # which is refused where all is checked
+        return input  # refused with the other arguments
     if dtype is not None:
         return input.to(dtype)
-    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and autocast(input.device.type):
+    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and is_autocast(input.device.type):
         return input.float()
     return input
 
 
-def autocast(device: str) -> bool:
-    """Whether it is on; PyTorch refuses to say so of devices that have none, such as "meta"."""
+def is_autocast(device: str) -> bool:
+    """Whether it is on; PyTorch refuses to say so of devices without it, such as "meta"."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
+def create_node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
+    """The call as a node of the graph that `torch.fx` traces."""
+    return input.tracer.create_proxy("call_function", function, (input,), options)
+
+
 def forward(
-    map: Map,
+    spec: Map,
     input: Any,
     dim: Dim,
     dtype: torch.dtype | None,
@@ -43,21 +48,18 @@ def forward(
     scale: Any,
     empty: Empty,
     out: Tensor | None,
-    learnt: Tensor | None,
     reuse_dy: bool,
-) -> Tensor:
-    input = prepared(input, dtype)
-    return maps.forward(
-        map,
-        input,
-        axis=dim,
-        where=where,
-        scale=scale,
-        empty=empty,
-        out=out,
-        learnt=learnt,
-        reuse_dy=reuse_dy,
-    )
+    alpha_tensor: Tensor | None = None,
+) -> Any:
+    """What the functions of the maps have in common."""
+    if isinstance(input, Proxy):
+        options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
+        alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
+        return create_node(
+            globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha
+        )
+    x = convert(input, dtype)
+    return library.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
 def softmax(
@@ -68,6 +70,7 @@ def softmax(
     where: Tensor | None = None,
     scale: float | Tensor = 1.0,
     empty: Empty = "zero",
+    sink: float | Tensor | None = None,
     reuse_dy: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -91,6 +94,9 @@ def softmax(
         A finite number; or a tensor that broadcasts to `input`, and gets its gradient.
     empty : {"zero", "nan", "raise"}
         What a row gives that has nothing in it (all −inf, or all masked).
+    sink : float or torch.Tensor, optional
+        One more logit for each row, which is not returned: y of `sink_softmax`.  Without `out`, `empty` and
+        `reuse_dy`.
     reuse_dy : bool
         Whether the backward may write ∂L/∂x into the memory of ∂L/∂y.  For large tensors that spares one
         of their size.  It is right where nothing else needs ∂L/∂y: y is used once, by an operation whose
@@ -133,12 +139,16 @@ def softmax(
     >>> y = softgrad.torch.softmax(x, where=~x.isnan())
     >>> y
     tensor([[0.0900, 0.2447, 0.6652],
-            [0.2689, 0.7311, 0.0000]], grad_fn=<FastForwardBackward>)
+            [0.2689, 0.7311, 0.0000]], grad_fn=<SoftmaxBackward>)
     >>> torch.autograd.grad(y[:, 0].sum(), x)
     (tensor([[ 0.0819, -0.0220, -0.0599],
             [ 0.1966, -0.1966,  0.0000]]),)
     """
-    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    if sink is not None:
+        if out is not None or empty != "zero":
+            raise TypeError("softmax takes no out and no empty beside a sink: leave them out")
+        return sink_softmax(input, sink, dim, dtype, where=where, scale=scale)[0]
+    return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def log_softmax(
@@ -163,7 +173,7 @@ def log_softmax(
     >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
     tensor([-0.6931, -0.6931,    -inf])
     """
-    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def sparsemax(
@@ -188,7 +198,7 @@ def sparsemax(
     >>> softgrad.torch.sparsemax(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.7500, 0.2500, 0.0000])
     """
-    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+    return forward(SPARSEMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def entmax(
@@ -229,8 +239,8 @@ def entmax(
                 f"tensor of one float: call entmax for each alpha"
             )
         alpha = alpha.reshape(()) if alpha.ndim else alpha
-        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, alpha, reuse_dy)
-    return forward(row(alpha), input, dim, dtype, where, scale, empty, out, None, reuse_dy)
+        return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy, alpha)
+    return forward(library.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def logsumexp(
@@ -255,8 +265,11 @@ def logsumexp(
     >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
     tensor([  0.6931, 100.6931])
     """
-    x = prepared(input, dtype)
-    return reductions.forward(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    if isinstance(input, Proxy):
+        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
+        return create_node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
+    return library.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def entropy(
@@ -280,8 +293,11 @@ def entropy(
     >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
     tensor([0.6931, 0.0000])
     """
-    x = prepared(input, dtype)
-    return reductions.forward(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    if isinstance(input, Proxy):
+        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
+        return create_node(entropy, input, dim=dim, keepdim=keepdim, **options)
+    x = convert(input, dtype)
+    return library.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def cross_entropy(
@@ -325,16 +341,57 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    return losses.cross_entropy(prepared(input, None, as_loss=True), target, axis=dim, **options)
+    if isinstance(input, Proxy):
+        return create_node(cross_entropy, input, target=target, dim=dim, **options)
+    return library.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
+
+
+def sink_softmax(
+    input: Tensor,
+    sink: float | Tensor,
+    dim: Dim = -1,
+    dtype: torch.dtype | None = None,
+    *,
+    where: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Softmax of rows with one more logit, the sink, and the sink's weight: as `softgrad.sink_softmax`.
+
+    The sink broadcasts to `input` with the dims at length 1; `scale` does not multiply it.  Both results have
+    derivatives of every order, for `input`, the sink, and a `scale` that is a tensor.  `softmax_vjp` is not
+    the derivative: `softgrad.sink_softmax_vjp` is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> sink = torch.zeros(1, requires_grad=True)
+    >>> y, y_sink = softgrad.torch.sink_softmax(torch.tensor([[1.0, 2.0], [-torch.inf, -torch.inf]]), sink)
+    >>> y.detach(), y_sink.detach()
+    (tensor([[0.2447, 0.6652],
+            [0.0000, 0.0000]]), tensor([[0.0900],
+            [1.0000]]))
+    >>> torch.autograd.grad(y[:, 0].sum(), sink)
+    (tensor([-0.0220]),)
+    """
+    return library.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
 
 
 def segment_softmax(
-    input: Tensor, offsets: Tensor, dim: int = 0, *, dtype: torch.dtype | None = None, scale: float = 1.0
+    input: Tensor,
+    offsets: Tensor | None = None,
+    dim: int = 0,
+    *,
+    segment_ids: Tensor | None = None,
+    num_segments: int | None = None,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """Softmax of ``scale * input`` within each of the segments that a dim is cut into.
 
-    Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1``: as `softgrad.segment_softmax`.  Saved for the
-    backward are y and `offsets`.
+    Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1``; or `segment_ids` has the number of each row's
+    segment: as `softgrad.segment_softmax`.  Saved for the backward are y and `offsets`.
 
     Examples
     --------
@@ -343,4 +400,88 @@ def segment_softmax(
     >>> softgrad.torch.segment_softmax(torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0, 2, 3]))
     tensor([0.5000, 0.5000, 1.0000])
     """
-    return segments.softmax(prepared(input, dtype), offsets, axis=dim, scale=scale, out=None)
+    options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    if isinstance(input, Proxy):
+        return create_node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
+    return library.segment_forward(SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
+
+
+def segment_log_softmax(
+    input: Tensor,
+    offsets: Tensor | None = None,
+    dim: int = 0,
+    *,
+    segment_ids: Tensor | None = None,
+    num_segments: int | None = None,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """log_softmax of ``scale * input`` within each of the segments that a dim is cut into.
+
+    Its arguments are those of `segment_softmax`.  It is finite where the logarithm of that is −inf.
+    Computed in float64 by PyTorch's operations, which autograd follows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.segment_log_softmax(torch.tensor([0.0, -200.0, 5.0]), torch.tensor([0, 2, 3]))
+    tensor([   0., -200.,    0.])
+    """
+    options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    return library.segment_forward(LOG_SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
+
+
+def segment_logsumexp(
+    input: Tensor,
+    offsets: Tensor | None = None,
+    dim: int = 0,
+    *,
+    segment_ids: Tensor | None = None,
+    num_segments: int | None = None,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """log Σ exp(scale·input) of each segment: as `softgrad.segment_logsumexp`.
+
+    Its arguments are those of `segment_softmax`.  Computed in float64 by PyTorch's operations, which autograd
+    follows; the gradient of an empty segment is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.segment_logsumexp(torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0, 2, 3, 3]))
+    tensor([0.6931, 5.0000,   -inf])
+    """
+    options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    return library.segment_reduce(LOGSUMEXP, convert(input, dtype), offsets, axis=dim, **options)
+
+
+def segment_entropy(
+    input: Tensor,
+    offsets: Tensor | None = None,
+    dim: int = 0,
+    *,
+    segment_ids: Tensor | None = None,
+    num_segments: int | None = None,
+    dtype: torch.dtype | None = None,
+    where: Tensor | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """The entropy of softmax of ``scale * input`` in each segment: as `softgrad.segment_entropy`.
+
+    Its arguments are those of `segment_softmax`.  Computed in float64 by PyTorch's operations, which autograd
+    follows; no underflow makes the gradient NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import softgrad.torch
+    >>> softgrad.torch.segment_entropy(torch.tensor([0.0, 0.0, 0.0, -200.0]), torch.tensor([0, 2, 4]))
+    tensor([0.6931, 0.0000])
+    """
+    options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    return library.segment_reduce(ENTROPY, convert(input, dtype), offsets, axis=dim, **options)

@@ -1,40 +1,165 @@
-"""What `softgrad.functional` calls for tensors: `dispatch.Library`."""
+"""What `softgrad.functional` calls for tensors, as the functions of softgrad.torch do: checks, then the
+operation.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..specs import Kind, Map
-from . import maps, segments
-from .alpha import alpha_vjp
-from .alpha import row as entmax
+from .. import checks, specs
+from ..specs import SOFTMAX, Map, Reduction
+from . import backend, ops
+from .composites import psi
 from .losses import cross_entropy, cross_entropy_with_vjp
-from .maps import double_backward, forward
-from .reductions import forward as reduce
-from .reductions import vjp as reduce_vjp
-from .segments import softmax as segment_softmax
+from .ops import OPS, REDUCTION_OPS
+from .private import is_plain_storage
+from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
+from .sinks import mean, scale_vjp, sink_product, sink_softmax, vjp_of_mean
+from .tensors import FLOATS, check_out, check_tensor, dims_of, mask, promote, scale_of
 
-__all__ = [
-    "alpha_vjp",
+__all__ = [  # and those here
     "cross_entropy",
     "cross_entropy_with_vjp",
-    "double_backward",
-    "entmax",
-    "forward",
-    "product",
-    "reduce",
-    "reduce_vjp",
+    "mean",
+    "scale_vjp",
+    "segment_forward",
     "segment_product",
-    "segment_softmax",
+    "segment_reduce",
+    "segment_reduce_vjp",
+    "sink_product",
+    "sink_softmax",
+    "vjp_of_mean",
 ]
 
 
-def product(map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
-    return maps.product(map, kind, y, v, "dy" if kind == "vjp" else "dx", axis, where, scale, out)
+def entmax(alpha: Any) -> Map:
+    """The row of the table for one alpha; where PyTorch traces, one made for it, since it warns of caches."""
+    made = specs.entmax.__wrapped__ if torch.compiler.is_compiling() else specs.entmax
+    return made(checks.alpha(alpha))
 
 
-def segment_product(kind: Kind, y: Any, v: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
-    name = "dy" if kind == "vjp" else "dx"
-    return segments.product(y, v, name, offsets, axis=axis, scale=scale, out=out)
+def alpha_arguments(spec: Map) -> tuple[Any, ...]:
+    return (spec.alpha, None) if spec.parameters else ()
+
+
+def forward(
+    spec: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Tensor | None
+) -> Tensor:
+    return checked_forward(spec, x, axis, where, scale, empty, out)
+
+
+def checked_forward(
+    spec: Map,
+    x: Any,
+    dim: Any,
+    where: Any,
+    scale: Any,
+    empty: Any,
+    out: Any,
+    reuse_dy: bool = False,
+    alpha_tensor: Tensor | None = None,
+) -> Tensor:
+    x = check_tensor(x, "x")
+    if where is not None:
+        where = mask(where, x)
+    if empty not in checks.EMPTY:
+        checks.choice(empty)
+    dims, alpha = dims_of(dim, x.ndim), (spec.alpha, alpha_tensor) if spec.parameters else ()
+    y: Tensor
+    if isinstance(scale, Tensor):
+        z = multiply(x, scale, where)
+        y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
+    else:
+        y = OPS[spec.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
+    return y if out is None else check_out(out, y, x, alpha_tensor, scale).copy_(y)
+
+
+def multiply(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
+    """scale·x; 16-bit types in float32: a rounded product would be off by much.
+
+    What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
+    0·NaN would be NaN), and put back behind it.
+    """
+    if scale.dtype not in FLOATS:
+        raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
+    try:
+        factor = scale.expand(x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"scale has shape {tuple(scale.shape)}, which does not broadcast to that of x, {tuple(x.shape)}"
+        ) from None
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    absent = x == -torch.inf
+    nothing = absent if where is None else absent | ~where
+    z = x.to(dtype).masked_fill(nothing, 0.0) * factor.to(dtype)
+    return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
+
+
+def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    """The product with the Jacobian, for kind "vjp" or "jvp"."""
+    y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
+    if isinstance(scale, Tensor) and spec is SOFTMAX:
+        dx, _ = sink_product(kind, y, 0.0, v, None, axis=axis, where=where, scale=scale)
+        return dx if out is None else check_out(out, dx, y, v, scale).copy_(dx)
+    where = None if where is None else mask(where, y)
+    options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
+    operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
+    if out is None:
+        result: Tensor = operation(y, v, *options)
+        return result
+    out = check_out(out, y, y, v)
+    if is_plain_storage(y, v, out):
+        return backend.product(spec, kind, y, v, *options, out=out)
+    return out.copy_(operation(y, v, *options))
+
+
+def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    y, dy, v = promote(("y", "dy", "v"), y, dy, v)
+    options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
+    grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)
+    return grads
+
+
+def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
+    """The gradient of entmax with respect to alpha: Σ dx·ψ for each row, with dx = J dy and ∂y/∂α = J ψ."""
+    dx = product(entmax(alpha), "vjp", y, dy, axis=axis, where=where, scale=1.0, out=None)
+    terms = dx.double() * psi(y, torch.tensor(alpha, dtype=torch.float64, device=dx.device))
+    if where is not None:
+        terms = torch.where(where, terms, 0.0)
+    dims = dims_of(axis, dx.ndim)
+    return (terms.sum(dims) if dims else terms).to(dx.dtype)
+
+
+def reduce(spec: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
+    x = check_tensor(x, "x")
+    where = None if where is None else mask(where, x)
+    dims = dims_of(axis, x.ndim)
+    if isinstance(scale, Tensor):
+        result = REDUCTION_OPS[spec.name].forward(multiply(x, scale, where), dims, where, 1.0).to(x.dtype)
+    else:
+        result = REDUCTION_OPS[spec.name].forward(x, dims, where, scale_of(scale, x))
+    if not keepdims and x.ndim:
+        result = result.squeeze(dims)
+    return result if out is None else check_out(out, result, x, scale).copy_(result)
+
+
+def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    x, dy = check_tensor(x, "x"), check_tensor(dy, "dy")
+    dims = dims_of(axis, x.ndim)
+    kept = tuple(backend.kept_shape(x, dims))
+    short = tuple(size for d, size in enumerate(x.shape) if d - x.ndim not in dims)
+    if tuple(dy.shape) not in (kept, short):
+        raise ValueError(
+            f"dy has shape {tuple(dy.shape)}; it takes one element for each row of x, of shape "
+            f"{tuple(x.shape)}: give a tensor of shape {short} or {kept}"
+        )
+    dtype = torch.promote_types(x.dtype, dy.dtype)
+    x, dy = x.to(dtype), dy.to(dtype).reshape(kept)
+    options = dims, None if where is None else mask(where, x), scale_of(scale, x)
+    if out is None:
+        result: Tensor = REDUCTION_OPS[spec.name].vjp(x, dy, *options)
+        return result
+    return ops.reduction_vjp(spec, x, dy, *options, out=check_out(out, x, x, dy))

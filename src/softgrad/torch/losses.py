@@ -1,234 +1,233 @@
-"""Cross-entropy for tensors: the functions of `softgrad.numpy.losses`, under the same names.
+"""Cross-entropy for tensors.
 
-A differentiable call finds the gradient g of each row's loss along with the loss, and keeps that; x is not
-needed again.  g is an output of the function itself, with derivatives of its own: g = p·T − t', T = Σt', so
-that p is (g + t')/T, and ∂g/∂x = T·J(p).  Every further derivative follows from these.
+A differentiable call finds the gradient g of each row's loss along with the loss, and saves that; x is not
+needed again.  g is an output of the operation, with derivatives of its own: g = p·T − t', T = Σt', so that p
+is (g + t')/T, and ∂g/∂x = T·J(p).  Every further derivative follows from these.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import loss_checks, threads
-from ..formulas import cross_entropy as formulas
-from ..numpy import losses
-from ..specs import LOG_SOFTMAX, SOFTMAX
-from . import autograd, by_formulas
-from . import compute as of_maps
-from .autograd import differentiable, no_derivative, primals
-from .operators import below, named
-from .options import Call
-from .registration import define
-from .tensors import FLOATS, alike, array, checked, limited, one_dim, plain, together, wide
-from .tensors import target as fitting
+from .. import checks, threads
+from .backend import run, with_torch_threads
+from .define import define
+from .ops import OPS
+from .private import (
+    forward_mode,
+    is_plain_storage,
+    no_derivative,
+    primals,
+    transforms_active,
+    with_forward_mode,
+)
+from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, one_dim, promote, wide
+
+# --- on memory ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """The options of a call: the dim of the classes, counted from the last."""
-
-    dim: int
-    label_smoothing: float
-    ignore_index: int | None
-
-    def options(self) -> dict[str, Any]:
-        return {
-            "axis": self.dim,
-            "label_smoothing": self.label_smoothing,
-            "ignore_index": self.ignore_index,
-            "reduction": "none",
-        }
-
-
-def shape_of(x: Tensor, dim: int) -> list[int]:
+def shape_of_rows(x: Tensor, dim: int) -> list[int]:
     return [size for d, size in enumerate(x.shape) if d - x.ndim != dim]
 
 
-def smoothed(loss: Loss, x: Tensor, goal: Tensor) -> Tensor:
+def with_class_dim(rows: Tensor, like: Tensor, dim: int) -> Tensor:
+    """One number for each row, with the dim of the classes."""
+    return rows.unsqueeze(dim) if like.ndim else rows
+
+
+def smoothed_weights(x: Tensor, target: Tensor, dim: int, smoothing: float, ignore: int | None) -> Tensor:
     """t', along the dim of the classes; rows that do not count are 0."""
-    n = x.shape[loss.dim] if x.ndim else 1
-    if goal.is_floating_point():
-        return (1 - loss.label_smoothing) * wide(goal) + loss.label_smoothing / max(n, 1)
+    n = x.shape[dim] if x.ndim else 1
+    if target.is_floating_point():
+        return (1 - smoothing) * wide(target) + smoothing / max(n, 1)
     classes = torch.arange(n, device=x.device)
-    classes = classes.view([-1] + [1] * (-loss.dim - 1)) if x.ndim else classes[0]
-    goal = goal.unsqueeze(loss.dim) if x.ndim else goal
-    t = (classes == goal).to(wide(x).dtype)
-    t = (1 - loss.label_smoothing) * t + loss.label_smoothing / max(n, 1)
-    return t if loss.ignore_index is None else torch.where(goal != loss.ignore_index, t, 0.0)
+    classes = classes.view([-1] + [1] * (-dim - 1)) if x.ndim else classes[0]
+    target = with_class_dim(target, x, dim)
+    t = (1 - smoothing) * (classes == target).to(wide(x).dtype) + smoothing / max(n, 1)
+    return t if ignore is None else torch.where(target != ignore, t, 0.0)
 
 
-def from_numpy(found: Any, like: Tensor) -> Tensor:
-    """A result of NumPy as a tensor with memory of PyTorch's."""
-    result = like.new_empty(found.shape)
-    array(result)[...] = found
-    return result
+def losses_by_log_p(x: Tensor, t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The loss of each row for the weights t', and log p."""
+    log_p = OPS["log_softmax"].forward(wide(x), (dim,), None, 1.0, "zero", False)
+    return -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(dim).to(x.dtype), log_p
 
 
-def compute(loss: Loss, x: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+def losses_and_gradient(x: Tensor, target: Tensor, dim: int, *options: Any) -> tuple[Tensor, Tensor]:
     """The loss of each row, and its gradient."""
     gradient = torch.empty_like(x)
-    if not x.is_cpu:
-        threads.ran("formulas", "cross_entropy")
-        return by_the_formulas(loss, x, goal, gradient)
-    given = array(x), array(goal)
-    options = {**loss.options(), "with_gradient": True, "out": array(gradient)}
-    found, *_ = limited(given[0].nbytes, losses.evaluate, *given, **options)
-    return from_numpy(found, x), gradient
-
-
-def compute_loss(loss: Loss, x: Tensor, goal: Tensor) -> Tensor:
-    """The loss of each row alone."""
-    if not x.is_cpu:
-        return compute(loss, x, goal)[0]
-    given = array(x), array(goal)
-    return from_numpy(limited(given[0].nbytes, losses.evaluate, *given, **loss.options())[0], x)
-
-
-def by_the_formulas(loss: Loss, x: Tensor, goal: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    if x.is_cpu:
+        return losses_on_cpu(x, target, dim, *options, gradient=gradient), gradient
+    threads.ran("formulas", "cross_entropy")
     if x.numel() == 0:
-        return x.new_zeros(shape_of(x, loss.dim)), gradient
-    t = smoothed(loss, x, goal)
-    y = of_maps.forward(Call(LOG_SOFTMAX, (loss.dim,)), wide(x), None, None)
-    losses = -torch.where(t == 0, 0.0, t * y).sum(loss.dim)
-    counted = t.sum(loss.dim, keepdim=True)
-    p, weights = (by_formulas.to_rows(a, (loss.dim,)) for a in (y.exp(), t))
-    found = formulas.gradient(p, weights, by_formulas.xp)
-    found = by_formulas.from_rows(found, x, (loss.dim,))
-    if loss.ignore_index is not None:
-        there = counted != 0
-        losses = torch.where(there.squeeze(loss.dim) if x.ndim else there, losses, 0.0)
-        found = torch.where(there, found, 0.0)
-    return losses.to(x.dtype), gradient.copy_(found)
+        return x.new_zeros(shape_of_rows(x, dim)), gradient
+    losses, dx = by_formulas(x, target, dim, *options)
+    return losses, gradient.copy_(dx)
+
+
+def by_formulas(x: Tensor, target: Tensor, dim: int, *options: Any) -> tuple[Tensor, Tensor]:
+    t = smoothed_weights(x, target, dim, *options)
+    losses, log_p = losses_by_log_p(x, t, dim)
+    absent = (t == 0).all(dim, keepdim=True)  # rows that do not count
+    return losses, torch.where(absent, 0.0, log_p.exp() * t.sum(dim, keepdim=True) - t)
+
+
+@with_torch_threads
+def losses_on_cpu(
+    x: Tensor, target: Tensor, dim: int, smoothing: float, ignore: int | None, gradient: Tensor | None = None
+) -> Tensor:
+    """The loss of each row; its gradient is written to `gradient`.
+
+    The kernel knows of the weights t' what all classes have alike; the class that is the target has `share`
+    more.  With d = x_target − top and S = 1 + others, p of the target is exp(d)/S, and 1 − p is
+    (others − expm1(d))/S.
+    """
+    axis = dim + x.ndim if x.ndim else 0
+    *_, counted = checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
+    if x.numel() == 0:
+        return x.new_zeros(shape_of_rows(x, dim))
+    if x.ndim == 0:
+        x, gradient = x.reshape(1), None if gradient is None else gradient.reshape(1)
+        target = target.reshape(1) if target.is_floating_point() else target
+    n, share, weighted = x.shape[dim], 1.0 - smoothing, target.is_floating_point()
+    even = smoothing / n
+    sums = x.new_empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4), dtype=torch.float64)
+    tensors = [t for t in (x, target if weighted else None, sums[..., 0], gradient) if t is not None]
+    name = "cross_entropy_of_weights" if weighted else "cross_entropy"
+    run(name, tuple(tensors), (dim,), more=(share, even, smoothing, 1.0), shaped=0)
+    top, others, distance, total = sums.squeeze(axis).unbind(-1)
+    if weighted:
+        return (distance + (share * total + smoothing) * others.log1p()).to(x.dtype)
+    counts = None if counted is None else torch.from_numpy(counted)
+    index = (target if counts is None else torch.where(counts, target, 0)).long().unsqueeze(dim)
+    d = x.gather(dim, index).squeeze(dim).double() - top
+    losses = others.log1p()
+    losses = losses + distance if smoothing else losses
+    losses = losses - share * d if share else losses
+    if gradient is not None:
+        at_target = even * (n - 1) - (others - d.expm1()) / (1 + others)
+        gradient.scatter_(dim, index, at_target.unsqueeze(dim).to(x.dtype))
+    if counts is not None:
+        losses = torch.where(counts, losses, 0.0)
+        if gradient is not None:
+            gradient.masked_fill_(~counts.unsqueeze(dim), 0.0)
+    return losses.to(x.dtype)
+
+
+# --- the operation -----------------------------------------------------------------------------------
+
+
+def curvature(g: Tensor, target: Tensor, v: Tensor, dim: int, *options: Any) -> Tensor:
+    """T·J(p)·v."""
+    t = smoothed_weights(g, target, dim, *options)
+    total = t.sum(dim, keepdim=True)
+    p = (wide(g) + t) / torch.where(total == 0, 1.0, total)
+    v = torch.where(p == 0, 0.0, wide(v))
+    return (total * OPS["softmax"].vjp(p, v, (dim,), None, 1.0)).to(g.dtype)
 
 
 class CrossEntropy(Function):
     """(losses, g); saved are g and the target."""
 
     @staticmethod
-    def forward(x: Tensor, goal: Tensor, loss: Loss) -> Any:
-        if plain(x, goal):
-            return compute(loss, x, goal)
-        return below(named("cross_entropy"), (x, goal, loss.dim, loss.label_smoothing, loss.ignore_index))
-
-    @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, goal, ctx.loss = inputs
-        ctx.save_for_backward(output[1], goal)
-        ctx.save_for_forward(output[1], goal)
+        _, target, *ctx.options = inputs
+        ctx.save_for_backward(output[1], target)
+        ctx.save_for_forward(output[1], target)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, dlosses: Any, dg: Any) -> Any:
-        (g, goal), loss = ctx.saved_tensors, ctx.loss
+        (g, target), (dim, _, ignore) = ctx.saved_tensors, ctx.options
         dx = None
         if dlosses is not None:
-            dx = g * (dlosses.unsqueeze(loss.dim) if g.ndim else dlosses)
-            if loss.ignore_index is not None:
-                there = goal != loss.ignore_index
-                dx = torch.where(there.unsqueeze(loss.dim) if g.ndim else there, dx, 0.0)
+            dx = g * with_class_dim(dlosses, g, dim)
+            if ignore is not None:
+                dx = torch.where(with_class_dim(target != ignore, g, dim), dx, 0.0)
         if dg is not None:
-            curved = CrossEntropy.curvature(loss, g, goal, dg)
-            dx = curved if dx is None else dx + curved
-        return dx, None, None
+            second = curvature(g, target, dg, *ctx.options)
+            dx = second if dx is None else dx + second
+        return dx, None, None, None, None
 
     @staticmethod
-    @differentiable
-    def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
-        (g, goal), loss = primals(*ctx.saved_tensors), ctx.loss
-        nothing = (g == 0) & (smoothed(loss, g, goal) == 0)  # logits of −inf, and rows that do not count
-        dlosses = (wide(g) * torch.where(nothing, 0.0, wide(dx))).sum(loss.dim).to(g.dtype)
-        return dlosses, CrossEntropy.curvature(loss, g, goal, dx)
+    @with_forward_mode
+    def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
+        g, target = primals(*ctx.saved_tensors)
+        t = smoothed_weights(g, target, *ctx.options)
+        absent = (g == 0) & (t == 0)  # −inf, and rows that do not count
+        dlosses = (wide(g) * torch.where(absent, 0.0, wide(dx))).sum(ctx.options[0]).to(g.dtype)
+        return dlosses, curvature(g, target, dx, *ctx.options)
 
     @staticmethod
-    def curvature(loss: Loss, g: Tensor, goal: Tensor, v: Tensor) -> Tensor:
-        """T·J(p)·v."""
-        t = smoothed(loss, g, goal)
-        total = t.sum(loss.dim, keepdim=True)
-        p = (wide(g) + t) / torch.where(total == 0, 1.0, total)
-        v = torch.where(p == 0, 0.0, wide(v))
-        return (total * autograd.product(Call(SOFTMAX, (loss.dim,)), p, v)).to(g.dtype)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, goal: Tensor, loss: Loss) -> Any:
-        return vmapped(lambda x, goal: pair(loss, x, goal), info, in_dims, x, goal)
-
-
-def vmapped(run: Callable[..., Any], info: Any, in_dims: Any, x: Tensor, goal: Tensor) -> Any:
-    moved = [
-        t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in zip((x, goal), in_dims, strict=False)
-    ]
-    if moved[0].ndim > 1:
-        return run(*moved), (0, 0)
-    if moved[1].is_floating_point():
-        moved[1] = moved[1].unsqueeze(-1)
-    losses, g = run(moved[0].unsqueeze(-1), moved[1])
-    return (losses, g.squeeze(-1)), (0, 0)
+    def vmap(info: Any, in_dims: Any, x: Any, target: Any, *options: Any) -> Any:
+        x, target = (
+            t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
+            for t, d in zip((x, target), in_dims, strict=False)
+        )
+        if x.ndim > 1:
+            return cross_entropy_of_rows(x, target, *options), (0, 0)
+        target = target.unsqueeze(-1) if target.is_floating_point() else target
+        losses, g = cross_entropy_of_rows(x.unsqueeze(-1), target, *options)
+        return (losses, g.squeeze(-1)), (0, 0)
 
 
-apply = super(Function, CrossEntropy).apply
-
-
-def pair(loss: Loss, x: Tensor, goal: Tensor) -> Any:
-    """The loss of each row, and its gradient."""
-    if torch.compiler.is_compiling():
-        return named("cross_entropy")(x, goal, loss.dim, loss.label_smoothing, loss.ignore_index)
-    if torch._C._are_functorch_transforms_active():
-        return CrossEntropy.apply(x, goal, loss)
-    return apply(x, goal, loss)
+cross_entropy_of_rows = define(
+    "cross_entropy(Tensor x, Tensor target, int dim=-1, float label_smoothing=0.0, int? ignore_index=None) "
+    "-> (Tensor, Tensor)",
+    *(2, losses_and_gradient),
+    lambda x, target, dim, *_: (x.new_empty(shape_of_rows(x, dim)), torch.empty_like(x)),
+    CrossEntropy,
+)
 
 
 # --- the functions -----------------------------------------------------------------------------------
 
 
 def evaluate(
-    x: Any, goal: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, Loss]:
-    """The loss, the gradients of the rows if asked for, and which rows count (None: all)."""
-    x, goal = checked(x, "x"), to_tensor(goal)
-    together(x, "x", goal, "target")
+    x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
+    """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
+    x = check_tensor(x, "x")
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)")
+    check_same_device(x, "x", target, "target")
     dim = one_dim(axis, x.ndim, "the classes")
-    loss_checks.reduction(reduction)
+    checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
-        label_smoothing = loss_checks.smoothing(label_smoothing)
-    loss = Loss(dim, label_smoothing, ignore_index)
-    if goal.dtype in FLOATS and goal.shape == x.shape:
-        x, goal = alike(("x", "target"), x, goal)
-    rows: Tensor
+        label_smoothing = checks.smoothing(label_smoothing)
+    options = dim, label_smoothing, ignore_index
+    if target.dtype in FLOATS and target.shape == x.shape:
+        x, target = promote(("x", "target"), x, target)
     g = None
-    if goal.is_floating_point() and not no_derivative(goal):
-        # the gradient with respect to the weights is −log p, which no gradient tells
-        t = smoothed(loss, x, goal)
-        log_p = autograd.forward(Call(LOG_SOFTMAX, (loss.dim,)), wide(x), None)
-        rows = -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(loss.dim).to(x.dtype)
-    elif not gradient and no_derivative(x) and plain(x, goal):
-        rows = compute_loss(loss, x, goal)
+    if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
+        losses, _ = losses_by_log_p(x, smoothed_weights(x, target, *options), dim)
+    elif (
+        gradient or is_traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target))
+    ):
+        losses, g = cross_entropy_of_rows(x, target, *options)
     else:
-        rows, g = pair(loss, x, goal)
-    counted = None if ignore_index is None else goal != ignore_index
-    return reduced(rows, counted, reduction), g, counted, loss
+        losses = losses_on_cpu(x, target, *options)
+    counted = None if ignore_index is None else target != ignore_index
+    return reduce_losses(losses, counted, reduction), g, counted, dim
 
 
-def to_tensor(goal: Any) -> Tensor:
-    if not isinstance(goal, Tensor):
-        raise TypeError(f"target takes a tensor, not {type(goal).__name__}: give torch.as_tensor(target)")
-    return goal
+def is_traced() -> bool:
+    return torch.compiler.is_compiling() or transforms_active()
 
 
-def reduced(rows: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
+def reduce_losses(losses: Tensor, counted: Tensor | None, reduction: str) -> Tensor:
     if reduction == "none":
-        return rows
-    total = wide(rows).sum()
+        return losses
+    total = wide(losses).sum()
     if reduction == "mean":
-        total = total / (rows.numel() if counted is None else counted.sum())
-    return total.to(rows.dtype)
+        total = total / (losses.numel() if counted is None else counted.sum())
+    return total.to(losses.dtype)
 
 
 def cross_entropy(x: Any, target: Any, **options: Any) -> Tensor:
@@ -239,36 +238,23 @@ def cross_entropy_with_vjp(
     x: Any, target: Any, *, out: Any, **options: Any
 ) -> tuple[Tensor, Callable[..., Tensor]]:
     with torch.no_grad():
-        result, g, counted, loss = evaluate(x, target, **options, gradient=True)
+        loss, g, counted, dim = evaluate(x, target, **options, gradient=True)
     assert g is not None
-    found = g
+    gradient = g
     if options["reduction"] == "mean":
-        rows = math.prod(shape_of(found, loss.dim)) if counted is None else int(counted.sum())
-        found = found / max(rows, 1)
+        rows = math.prod(shape_of_rows(g, dim)) if counted is None else int(counted.sum())
+        gradient = g / max(rows, 1)
     if out is not None:
-        found = fitting(out, found).copy_(found)
+        gradient = check_out(out, gradient).copy_(gradient)
 
     def pullback(dloss: Any = 1.0, *, out: Any = None) -> Tensor:
-        factor = torch.as_tensor(dloss, dtype=torch.float64, device=found.device)
+        factor = torch.as_tensor(dloss, dtype=torch.float64, device=gradient.device)
         if out is None and factor.ndim == 0 and factor == 1:
-            return found
+            return gradient
         if factor.ndim:
             factor = factor if counted is None else torch.where(counted, factor, 0.0)
-            factor = factor.unsqueeze(loss.dim)
-        made = (found.double() * factor).to(found.dtype)
-        return made if out is None else fitting(out, made).copy_(made)
+            factor = factor.unsqueeze(dim)
+        dx = (gradient.double() * factor).to(gradient.dtype)
+        return dx if out is None else check_out(out, dx).copy_(dx)
 
-    return result, pullback
-
-
-# --- the registered operator -------------------------------------------------------------------------
-
-
-define(
-    "cross_entropy(Tensor x, Tensor target, int dim=-1, float label_smoothing=0.0, int? ignore_index=None) "
-    "-> (Tensor, Tensor)",
-    lambda x, goal, dim, smoothing, ignore: compute(Loss(dim, smoothing, ignore), x, goal),
-    lambda x, goal, dim, smoothing, ignore: (x.new_empty(shape_of(x, dim)), torch.empty_like(x)),
-    lambda x, goal, dim, smoothing, ignore: apply(x, goal, Loss(dim, smoothing, ignore)),
-    lambda x, goal, dim, smoothing, ignore: CrossEntropy.apply(x, goal, Loss(dim, smoothing, ignore)),
-)
+    return loss, pullback

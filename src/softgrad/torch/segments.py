@@ -1,9 +1,8 @@
-"""Softmax in segments for tensors: the functions of `softgrad.numpy.segments`, under the same names."""
+"""Segments for tensors: softmax as an operator, the other functions of PyTorch's operations, in float64."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,254 +10,332 @@ from torch import Tensor
 from torch.autograd import Function
 
 from .. import checks, threads
-from ..numpy import segments
-from .autograd import differentiable, no_derivative, primals, vmapped
-from .operators import below, named
-from .registration import define
-from .tensors import alike, array, checked, limited, one_dim, plain, scale_of, target, together, wide, written
+from ..specs import Map, Reduction
+from .backend import check_overlap, run, with_torch_threads
+from .define import define, like_first
+from .private import detach, primals, with_forward_mode
+from .tensors import (
+    array,
+    check_out,
+    check_same_device,
+    check_tensor,
+    in_words_of_torch,
+    mask,
+    one_dim,
+    promote,
+    scale_of,
+    wide,
+)
+
+# --- made of PyTorch's operations --------------------------------------------------------------------
+# for devices without kernels, and the product for the derivatives of it
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The options of a call: the dim that is cut into segments, counted from the last, and the scale."""
-
-    dim: int
-    scale: float
-
-    def options(self) -> dict[str, Any]:
-        return {"axis": self.dim, "scale": self.scale}
-
-
-def rows(tensor: Tensor, dim: int) -> Tensor:
+def leading(tensor: Tensor, dim: int) -> Tensor:
+    """The dim of the segments in front."""
     return wide(tensor).reshape(1) if tensor.ndim == 0 else wide(tensor).movedim(dim, 0)
 
 
-def store(found: Tensor, like: Tensor, dim: int) -> Tensor:
-    return torch.empty_like(like).copy_(found.movedim(0, dim) if like.ndim else found.reshape(()))
+def trailing(tensor: Tensor, like: Tensor, dim: int) -> Tensor:
+    """The dim of the segments back in its place."""
+    return (tensor.movedim(0, dim) if like.ndim else tensor.reshape(())).to(like.dtype)
 
 
-def numbered(offsets: Tensor, n: int) -> tuple[Tensor, int]:
-    """The number of each row's segment, and how many segments there are."""
-    segments, lengths = torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff()
-    return torch.repeat_interleave(segments, lengths, output_size=n), len(lengths)
+class Cut:
+    """n numbers cut into segments: the segment of each, and sums over segments, along the first dim."""
+
+    def __init__(self, offsets: Tensor, n: int) -> None:
+        self.count = len(offsets) - 1
+        numbers = torch.arange(self.count, device=offsets.device)
+        self.segment = torch.repeat_interleave(numbers, offsets.diff(), output_size=n)
+
+    def total(self, v: Tensor) -> Tensor:
+        """The sum of each segment, for all of its elements."""
+        return self.sums(v).index_select(0, self.segment)
+
+    def sums(self, v: Tensor) -> Tensor:
+        """The sum of each segment."""
+        return v.new_zeros((self.count, *v.shape[1:])).index_add(0, self.segment, v)
+
+    def top(self, v: Tensor) -> Tensor:
+        """The largest of each segment, for all of its elements."""
+        index = self.segment.reshape(-1, *[1] * (v.ndim - 1)).expand_as(v)
+        tops = v.new_full((self.count, *v.shape[1:]), -math.inf).scatter_reduce(0, index, v, "amax")
+        return tops.index_select(0, self.segment)
+
+    def centre(self, y: Tensor, v: Tensor, weight: Tensor) -> Tensor:
+        """v less its mean by the weights y."""
+        return v - self.total(y * v) / weight
 
 
-def total(rows: Tensor, segment: Tensor, count: int) -> Tensor:
-    """The sum of each segment."""
-    return rows.new_zeros((count, *rows.shape[1:])).index_add(0, segment, rows)
+def softmax_by_scatter(x: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
+    z, cut = leading(x, dim), Cut(offsets, x.shape[dim] if x.ndim else 1)
+    z = torch.where(z == (-math.inf if scale >= 0 else math.inf), -math.inf, z * scale)
+    top = cut.top(z)
+    e = torch.exp(z - torch.where(top == -math.inf, 0.0, top))
+    total = cut.total(e)
+    return trailing(e / torch.where(total == 0, 1.0, total), x, dim)
 
 
-def centred(y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
-    """v less its mean by the weights y in its segment, along the first dim."""
-    segment, count = numbered(offsets, len(y))
-    weight = total(y, segment, count)
-    weight = torch.where(weight == 0, 1.0, weight)
-    return v - (total(y * v, segment, count) / weight).index_select(0, segment)
+def vjp_by_scatter(y: Tensor, v: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
+    """scale·y·(v − its mean), with the mean taken off three times, as in composites.py; 0 in a segment
+    without weight, whatever v holds there."""
+    p, u, cut = leading(y, dim), leading(v, dim), Cut(offsets, y.shape[dim] if y.ndim else 1)
+    weight = cut.total(p)
+    u, weight = torch.where(weight == 0, 0.0, u), torch.where(weight == 0, 1.0, weight)
+    u = u - detach(cut.total(p * u) / weight)
+    return trailing(scale * p * cut.centre(p, cut.centre(p, u, weight), weight), y, dim)
 
 
-def by_scatter(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
-    """y_i = exp(z_i) / Σ_k exp(z_k), z = scale·x: a maximum and a sum scattered to the segments."""
-    x = rows(x, cut.dim)
-    z = torch.where(x == (-math.inf if cut.scale >= 0 else math.inf), -math.inf, x * cut.scale)
-    segment, count = numbered(offsets, len(z))
-    there = segment.reshape(-1, *[1] * (z.ndim - 1)).expand_as(z)
-    top = z.new_full((count, *z.shape[1:]), -math.inf).scatter_reduce(0, there, z, "amax")
-    top = torch.where(top == -math.inf, 0.0, top)
-    e = torch.exp(z - top.index_select(0, segment))
-    weight = total(e, segment, count)
-    return e / torch.where(weight == 0, 1.0, weight).index_select(0, segment)
+# --- on memory ---------------------------------------------------------------------------------------
 
 
-def product_by_scatter(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
-    """scale·y_i·(v_i − mean), centred twice; 0 in a segment without weight, whatever v holds there."""
-    y, v = rows(y, cut.dim), rows(v, cut.dim)
-    segment, count = numbered(offsets, len(y))
-    v = torch.where((total(y, segment, count) == 0).index_select(0, segment), 0.0, v)
-    return cut.scale * y * centred(y, centred(y, v, offsets), offsets)
+def checked_offsets(offsets: Tensor, x: Tensor, dim: int) -> Any:
+    """The offsets as an array; those on another device are waited for."""
+    return checks.offsets(array(offsets.cpu()), x.shape[dim] if x.ndim else 1)
 
 
-def seen_to(offsets: Tensor, x: Tensor, dim: int) -> Tensor:
-    """The offsets of a tensor on another device, checked: the one time that the device is waited for."""
-    found = checks.offsets(array(offsets.cpu()), x.shape[dim] if x.ndim else 1)
-    return torch.from_numpy(found).to(x.device)
+def on_device(offsets: Tensor, x: Tensor, dim: int) -> Tensor:
+    threads.ran("formulas", "segment_softmax")
+    return torch.from_numpy(checked_offsets(offsets, x, dim)).to(x.device)
 
 
-def compute(cut: Cut, x: Tensor, offsets: Tensor) -> Tensor:
-    if not x.is_cpu:
-        threads.ran("formulas", "segment_softmax")
-        return store(by_scatter(cut, x, seen_to(offsets, x, cut.dim)), x, cut.dim)
+@with_torch_threads
+def softmax_on_memory(x: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
     y = torch.empty_like(x)
-    given = array(x)
-    limited(given.nbytes, segments.softmax, given, array(offsets), **cut.options(), out=array(y))
+    if not x.is_cpu:
+        return y.copy_(softmax_by_scatter(x, on_device(offsets, x, dim), dim, scale))
+    run("segment_softmax", (x, y), (dim,), scale=scale, offsets=checked_offsets(offsets, x, dim))
     return y
 
 
-def compute_product(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor, out: Tensor | None = None) -> Tensor:
+@with_torch_threads
+def vjp_on_memory(
+    y: Tensor, v: Tensor, offsets: Tensor, dim: int, scale: float, out: Tensor | None = None
+) -> Tensor:
+    result = torch.empty_like(y) if out is None else out
     if not y.is_cpu:
-        threads.ran("formulas", "segment_softmax")
-        found = store(product_by_scatter(cut, y, v, seen_to(offsets, y, cut.dim)), y, cut.dim)
-        return found if out is None else out.copy_(found)
-    out = torch.empty_like(y) if out is None else written(out)
-    arrays = array(y), array(v)
-    limited(
-        arrays[0].nbytes, segments.product, *arrays, "dy", array(offsets), **cut.options(), out=array(out)
-    )
-    return out
+        return result.copy_(vjp_by_scatter(y, v, on_device(offsets, y, dim), dim, scale))
+    array_of_offsets = checked_offsets(offsets, y, dim)
+    if out is not None:
+        check_overlap(out, ("y", "dy"), y, v)
+    run("segment_softmax_vjp", (y, v, result), (dim,), scale=scale, offsets=array_of_offsets)
+    return result
 
 
-class Segmented(Function):
+# --- the operations ----------------------------------------------------------------------------------
+
+
+class SegmentSoftmax(Function):
     """y; saved are y and the offsets."""
 
     @staticmethod
-    def forward(x: Tensor, offsets: Tensor, cut: Cut) -> Any:
-        if plain(x, offsets):
-            return compute(cut, x, offsets)
-        return below(named("segment_softmax"), (x, offsets, cut.dim, cut.scale))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, offsets, ctx.cut = inputs
-        ctx.save_for_backward(output, offsets)
-        ctx.save_for_forward(output, offsets)
+    def setup_context(ctx: Any, inputs: Any, y: Any) -> None:
+        _, offsets, *ctx.options = inputs
+        ctx.save_for_backward(y, offsets)
+        ctx.save_for_forward(y, offsets)
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:
         y, offsets = ctx.saved_tensors
-        return times(ctx.cut, y, dy, offsets), None, None
+        return VJP(y, dy, offsets, *ctx.options), None, None, None
 
     @staticmethod
-    @differentiable
-    def jvp(ctx: Any, dx: Any, _: Any, __: Any) -> Any:
-        y, offsets = ctx.saved_tensors
-        (y,) = primals(y)
-        return times(ctx.cut, y, dx, offsets)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, offsets: Tensor, cut: Cut) -> Any:
-        same_offsets(in_dims[1])
-        return vmapped(lambda x: through(cut, x, offsets), info, in_dims[:1], x)
+    @with_forward_mode
+    def jvp(ctx: Any, dx: Any, *_: Any) -> Any:
+        y, offsets = primals(*ctx.saved_tensors)
+        return VJP(y, dx, offsets, *ctx.options)
 
 
-class SegmentedProduct(Function):
-    """v times the Jacobian at y, which is symmetric."""
-
-    @staticmethod
-    def forward(y: Tensor, v: Tensor, offsets: Tensor, cut: Cut) -> Any:
-        if plain(y, v, offsets):
-            return compute_product(cut, y, v, offsets)
-        return below(named("segment_softmax_vjp"), (y, v, offsets, cut.dim, cut.scale))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, ctx.cut = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        (y, v, offsets), cut = ctx.saved_tensors, ctx.cut
-        to_y = None
-        if ctx.needs_input_grad[0]:
-            p, a, b = (rows(t, cut.dim) for t in (y, v, g))
-            found = cut.scale * centred(p, a, offsets) * centred(p, b, offsets)
-            to_y = back(found, y, cut.dim)
-        return to_y, times(cut, y, g, offsets) if ctx.needs_input_grad[1] else None, None, None
-
-    @staticmethod
-    @differentiable
-    def jvp(ctx: Any, dy: Any, dv: Any, _: Any, __: Any) -> Any:
-        (y, v, offsets), cut = primals(*ctx.saved_tensors), ctx.cut
-        result = torch.zeros_like(y) if dv is None else times(cut, y, dv, offsets)
-        if dy is None:
-            return result
-        p, a, t = (rows(r, cut.dim) for r in (y, v, dy))
-        less = centred(p, a, offsets)
-        # d(p∘(v − m)) = dp∘(v − m) − p·⟨dp, v − m⟩/⟨p,1⟩: the mean of dp∘(v − m)/p, by the weights p
-        share = torch.where(p == 0, 0.0, t * less / torch.where(p == 0, 1.0, p))
-        moved = t * less - p * (share - centred(p, share, offsets))
-        return result + back(cut.scale * moved, y, cut.dim)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, y: Tensor, v: Tensor, offsets: Tensor, cut: Cut) -> Any:
-        same_offsets(in_dims[2])
-        return vmapped(lambda y, v: times(cut, y, v, offsets), info, in_dims[:2], y, v)
-
-
-def back(found: Tensor, like: Tensor, dim: int) -> Tensor:
-    return (found.movedim(0, dim) if like.ndim else found.reshape(())).to(like.dtype)
-
-
-def same_offsets(in_dim: int | None) -> None:
-    if in_dim is not None:
-        raise NotImplementedError(
-            "vmap over offsets: put the segments behind each other along one dim instead"
-        )
-
-
-apply, apply_product = super(Function, Segmented).apply, super(Function, SegmentedProduct).apply
-
-
-def through(cut: Cut, x: Tensor, offsets: Tensor) -> Any:
-    if torch.compiler.is_compiling():
-        return named("segment_softmax")(x, offsets, cut.dim, cut.scale)
-    if torch._C._are_functorch_transforms_active():
-        return Segmented.apply(x, offsets, cut)
-    return apply(x, offsets, cut)
-
-
-def times(cut: Cut, y: Tensor, v: Tensor, offsets: Tensor) -> Any:
-    if torch.compiler.is_compiling():
-        return named("segment_softmax_vjp")(y, v, offsets, cut.dim, cut.scale)
-    if torch._C._are_functorch_transforms_active():
-        return SegmentedProduct.apply(y, v, offsets, cut)
-    if no_derivative(y, v) and plain(y, v, offsets):
-        return compute_product(cut, y, v, offsets)
-    return apply_product(y, v, offsets, cut)
+SOFTMAX = define(
+    "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
+    *(2, softmax_on_memory, like_first, SegmentSoftmax),
+)
+VJP = define(
+    "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
+    *(3, vjp_on_memory, like_first),
+    composite=vjp_by_scatter,
+)
 
 
 # --- the functions -----------------------------------------------------------------------------------
 
 
-def cut_of(x: Tensor, axis: Any, scale: Any) -> Cut:
-    return Cut(one_dim(axis, x.ndim, "segments"), scale_of(scale, x))
+class Segments:
+    """A dim that is cut into segments, as the functions are given it."""
+
+    def __init__(self, x: Tensor, offsets: Any, ids: Any, num_segments: Any, axis: Any, where: Any) -> None:
+        self.dim = one_dim(axis, x.ndim, "segments")
+        self.where = None if where is None else mask(where, x)
+        self.order: Tensor | None = None
+        if (offsets is None) == (ids is None):
+            raise TypeError("segments are given by offsets or by segment_ids: give one of them")
+        if ids is None:
+            if num_segments is not None:
+                raise TypeError("num_segments is for segment_ids; with offsets leave it out")
+            self.offsets = offsets_of(offsets, x)
+            return
+        numbers = array(offsets_of(ids, x).cpu())
+        cuts, order = in_words_of_torch(
+            checks.numbered_segments, numbers, num_segments, x.shape[self.dim] if x.ndim else 1
+        )
+        self.offsets = torch.from_numpy(cuts).to(x.device)
+        self.order = None if order is None else torch.from_numpy(order).to(x.device)
+
+    def sort(self, tensor: Tensor, masked: float) -> Tensor:
+        """The rows sorted by segment, with a value where they are masked."""
+        if self.where is not None:
+            tensor = tensor.masked_fill(~self.where, masked)
+        return tensor if self.order is None else tensor.index_select(self.dim, self.order)
+
+    def restore(self, tensor: Tensor, masked: float) -> Tensor:
+        """The rows in the order that they came in."""
+        if self.order is not None:
+            tensor = tensor.index_select(self.dim, self.order.argsort())
+        return tensor if self.where is None else tensor.masked_fill(~self.where, masked)
+
+    def cut(self, tensor: Tensor) -> tuple[Tensor, Cut]:
+        """The dim of the segments in front, in float64, and its segments."""
+        n = tensor.shape[self.dim] if tensor.ndim else 1
+        checks.offsets(array(self.offsets.cpu()), n)
+        return leading(tensor, self.dim).double(), Cut(self.offsets, n)
 
 
 def offsets_of(offsets: Any, x: Tensor) -> Tensor:
     if not isinstance(offsets, Tensor):
         return torch.as_tensor(offsets, device=x.device)
-    together(x, "the tensor", offsets, "offsets")
+    check_same_device(x, "the tensor", offsets, "offsets")
     return offsets
 
 
-def softmax(x: Any, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
-    x = checked(x, "x")
-    y = through(cut_of(x, axis, scale), x, offsets_of(offsets, x))
-    return y if out is None else target(out, y, x).copy_(y)
+def absent_for(scale: float) -> float:
+    """What is −inf when the scale has multiplied it."""
+    return -math.inf if scale >= 0 else math.inf
 
 
-def product(y: Any, v: Any, name: str, offsets: Any, *, axis: Any, scale: Any, out: Any) -> Tensor:
-    y, v = alike(("y", name), y, v)
-    cut, offsets = cut_of(y, axis, scale), offsets_of(offsets, y)
-    if out is None:
-        found: Tensor = times(cut, y, v, offsets)
-        return found
-    return compute_product(cut, y, v, offsets, target(out, y, y, v))
+def log_weights(x: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Tensor, Tensor, Cut]:
+    """(log_softmax, softmax, logsumexp of each segment, the cut), in float64, the dim in front."""
+    z, cut = segments.cut(segments.sort(x, absent_for(scale)))
+    absent = z == absent_for(scale)
+    z = torch.where(absent, -math.inf, z * scale)
+    top = cut.top(z.detach())
+    top = torch.where(top.isinf(), 0.0, top)
+    t = torch.where(absent, 0.0, z - top)
+    e = torch.where(absent, 0.0, t.exp())
+    sums = cut.sums(e)
+    logs = torch.where(sums == 0, -math.inf, torch.where(sums == 0, 1.0, sums).log())
+    log_p = torch.where(absent, -math.inf, t - logs.index_select(0, cut.segment))
+    tops = torch.zeros_like(sums).index_copy(0, cut.segment, top)
+    return log_p, torch.where(absent, 0.0, log_p.exp()), logs + tops, cut
 
 
-# --- the registered operators ------------------------------------------------------------------------
+def segment_forward(
+    spec: Map,
+    x: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Any,
+) -> Tensor:
+    x = check_tensor(x, "x")
+    factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
+    if spec.name == "softmax":
+        y = SOFTMAX(segments.sort(x, absent_for(factor)), segments.offsets, segments.dim, factor)
+    else:
+        y = trailing(log_weights(x, segments, factor)[0], x, segments.dim)
+    y = segments.restore(y, spec.absent)
+    return y if out is None else check_out(out, y, x).copy_(y)
 
 
-define(
-    "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
-    lambda x, offsets, dim, scale: compute(Cut(dim, scale), x, offsets),
-    lambda x, offsets, dim, scale: torch.empty_like(x),
-    lambda x, offsets, dim, scale: apply(x, offsets, Cut(dim, scale)),
-    lambda x, offsets, dim, scale: Segmented.apply(x, offsets, Cut(dim, scale)),
-)
-define(
-    "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
-    lambda y, dy, offsets, dim, scale: compute_product(Cut(dim, scale), y, dy, offsets),
-    lambda y, dy, offsets, dim, scale: torch.empty_like(y),
-    lambda y, dy, offsets, dim, scale: apply_product(y, dy, offsets, Cut(dim, scale)),
-    lambda y, dy, offsets, dim, scale: SegmentedProduct.apply(y, dy, offsets, Cut(dim, scale)),
-)
+def segment_product(
+    spec: Map,
+    kind: str,
+    y: Any,
+    v: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Any,
+) -> Tensor:
+    """The vjp or the jvp."""
+    y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
+    factor, segments = scale_of(scale, y), Segments(y, offsets, segment_ids, num_segments, axis, where)
+    p, u = segments.sort(y, spec.absent), segments.sort(v, 0.0)
+    if spec.name == "softmax":
+        options = segments.offsets, segments.dim, factor
+        if out is not None and p is y and u is v:
+            return vjp_on_memory(y, v, *options, out=check_out(out, y, y, v))
+        result: Tensor = VJP(p, u, *options)
+    else:
+        result = log_product(kind, p, u, segments, factor)
+    result = segments.restore(result, 0.0)
+    return result if out is None else check_out(out, result, y, v).copy_(result)
+
+
+def log_product(kind: str, y: Tensor, v: Tensor, segments: Segments, scale: float) -> Tensor:
+    """dy − p·Σdy, or dx − ⟨p,dx⟩; nothing where y is −inf."""
+    (log_p, cut), (u, _) = segments.cut(y), segments.cut(v)
+    absent = log_p == -math.inf
+    p, u = torch.where(absent, 0.0, log_p.exp()), torch.where(absent, 0.0, u)
+    if kind == "vjp":
+        result = u - p * cut.total(u)
+    else:
+        weight = cut.total(p)
+        result = cut.centre(p, cut.centre(p, u, weight), weight)
+    return trailing(torch.where(absent, 0.0, scale * result), y, segments.dim)
+
+
+def segment_reduce(
+    spec: Reduction,
+    x: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+) -> Tensor:
+    x = check_tensor(x, "x")
+    factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
+    log_p, p, result, cut = log_weights(x, segments, factor)
+    if spec.of_entropy:
+        result = cut.sums(0.0 - p * torch.where(p == 0, 0.0, log_p))
+    return result.movedim(0, segments.dim).to(x.dtype)
+
+
+def segment_reduce_vjp(
+    spec: Reduction,
+    x: Any,
+    dy: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    out: Any,
+) -> Tensor:
+    x, dy = check_tensor(x, "x"), check_tensor(dy, "dy")
+    factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
+    log_p, slope, result, cut = log_weights(x, segments, factor)
+    shape = tuple(result.movedim(0, segments.dim).shape)
+    if tuple(dy.shape) != shape:
+        raise ValueError(
+            f"dy has shape {tuple(dy.shape)}; it takes one number for each segment: give shape {shape}"
+        )
+    if spec.of_entropy:
+        p, log_p = slope, torch.where(slope == 0, 0.0, log_p)
+        slope = -p * cut.centre(p, log_p, torch.where(p == 0, 1.0, cut.total(p)))
+    dx = factor * slope * dy.double().movedim(segments.dim, 0).index_select(0, cut.segment)
+    dx = segments.restore(trailing(dx, x, segments.dim), 0.0)
+    return dx if out is None else check_out(out, dx, x, dy).copy_(dx)

@@ -1,4 +1,4 @@
-"""A CPU tensor as the NumPy array that the kernels take, of the same memory."""
+"""Arguments of a call: checks, and the form that operations take."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import ml_dtypes
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
-from torch._C._functorch import is_legacy_batchedtensor  # what `autograd.grad(is_grads_batched=True)` makes
 
-from .. import checks, threads
+from .. import checks
 from ..checks import Array
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
-PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def array(tensor: Tensor) -> Array:
@@ -27,47 +24,15 @@ def array(tensor: Tensor) -> Array:
     return tensor.numpy(force=True)
 
 
-def optional(tensor: Tensor | None) -> Array | None:
-    return None if tensor is None else array(tensor)
-
-
-def plain(*tensors: Tensor) -> bool:
-    """Whether they are memory, of the CPU or CUDA, as it is, and nothing follows what is done to them.
-
-    What is not goes to the registered operator, before which PyTorch does what there is to do.
-    """
-    for tensor in tensors:
-        if (
-            type(tensor) not in PLAIN
-            or not (tensor.is_cpu or tensor.is_cuda)
-            or tensor.is_neg()
-            or is_legacy_batchedtensor(tensor)
-        ):
-            return False
-    return (
-        _len_torch_dispatch_stack() == 0
-        and _get_tracing_state() is None
-        and not _are_functorch_transforms_active()
-    )
-
-
 def wide(tensor: Tensor) -> Tensor:
     """In the dtype that formulas are computed in: 16-bit types in float32."""
     return tensor.float() if tensor.dtype.itemsize == 2 else tensor
 
 
-def limited(size: int, call: Any, *arguments: Any, **options: Any) -> Any:
-    """Call on as many threads as PyTorch may use, where there is work for more than one."""
-    if size < 2 * threads.SHARED:  # bytes; an element has two or more
-        return call(*arguments, **options)
-    with threads.at_most(torch.get_num_threads()):
-        return call(*arguments, **options)
-
-
 # --- what a call may be given ------------------------------------------------------------------------
 
 
-def checked(value: Any, name: str) -> Tensor:
+def check_tensor(value: Any, name: str) -> Tensor:
     """A tensor of real numbers; integers become float64."""
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -89,9 +54,9 @@ def checked(value: Any, name: str) -> Tensor:
     )
 
 
-def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
+def promote(names: tuple[str, ...], *values: Any) -> list[Tensor]:
     """The tensors, of one shape, in one dtype: the one PyTorch promotes theirs to."""
-    tensors = [checked(value, name) for value, name in zip(values, names, strict=True)]
+    tensors = [check_tensor(value, name) for value, name in zip(values, names, strict=True)]
     first = tensors[0]
     dtype = first.dtype
     for tensor, name in zip(tensors, names, strict=True):
@@ -100,12 +65,12 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Tensor]:
                 f"{names[0]} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they "
                 f"must be the same, since softgrad does not broadcast: use {name}.expand where that is meant"
             )
-        together(tensors[0], names[0], tensor, name)
+        check_same_device(tensors[0], names[0], tensor, name)
         dtype = torch.promote_types(dtype, tensor.dtype)
     return [tensor if tensor.dtype is dtype else tensor.to(dtype) for tensor in tensors]
 
 
-def together(first: Tensor, name: str, other: Tensor, name_of_other: str) -> None:
+def check_same_device(first: Tensor, name: str, other: Tensor, name_of_other: str) -> None:
     """Raise for tensors on two devices."""
     if not (first.is_cpu and other.is_cpu) and first.device != other.device:
         raise RuntimeError(
@@ -114,7 +79,7 @@ def together(first: Tensor, name: str, other: Tensor, name_of_other: str) -> Non
         )
 
 
-def dims(dim: Any, ndim: int) -> tuple[int, ...]:
+def dims_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """The dims to reduce, counted from the last (−1), so that they stay what they are if one is put before.
 
     A 0-d tensor counts as one number along −1.
@@ -158,14 +123,9 @@ def scale_of(scale: Any, x: Tensor) -> float:
     return checks.number(scale, numpy_dtype(x.dtype))
 
 
-def summed(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+def sum_keepdims(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The sum along the dims, which stay with length 1; along none of them each number is its own."""
     return tensor.sum(dims, keepdim=True) if dims else tensor  # PyTorch takes () for all
-
-
-def axis_of(dims: tuple[int, ...], tensor: Tensor) -> Any:
-    """The dims as the functions for NumPy arrays take them."""
-    return dims if tensor.ndim else -1
 
 
 def mask(where: Any, like: Tensor) -> Tensor | None:
@@ -179,7 +139,7 @@ def mask(where: Any, like: Tensor) -> Tensor | None:
             f"where has dtype {where.dtype}; it takes booleans, True for what is there: give where != 0, "
             f"or where == 0 if yours marks what is not"
         )
-    together(like, "the tensor", where, "where")
+    check_same_device(like, "the tensor", where, "where")
     if where.shape == like.shape:
         return where
     try:
@@ -195,13 +155,7 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
 
 
-def written(out: Tensor) -> Tensor:
-    """`out`, which a kernel will write to: autograd must know, and say if it had saved that."""
-    torch.autograd.graph.increment_version(out)
-    return out
-
-
-def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
+def check_out(out: Any, like: Tensor, *inputs: Any) -> Tensor:
     """`out`, if it can be written to; what autograd must follow it can't be."""
     if not isinstance(out, Tensor):
         raise TypeError(f"out takes a torch.Tensor, not {type(out).__name__}")
@@ -211,7 +165,7 @@ def target(out: Any, like: Tensor, *inputs: Any) -> Tensor:
         raise ValueError(
             f"out has shape {tuple(out.shape)}; the result has {tuple(like.shape)}: give a tensor of that"
         )
-    together(like, "the result", out, "out")
+    check_same_device(like, "the result", out, "out")
     if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (out, *inputs)):
         raise RuntimeError(
             "out= is not followed by autograd, and a tensor here requires grad: leave out= away, or call "

@@ -1,9 +1,10 @@
 """Whether anybody's softmax and its derivatives are right: what `softgrad verify` runs.
 
-The checks are those of `softgrad.testing`.  Here is what brings a function to them: finding it, giving it
-arrays of its own library, a process of its own in which it may crash, and telling what came out.
+The checks are those of `softgrad.testing`.  To read on: target.py (the function that is meant, and how it
+is called), convert.py (arrays of other libraries), peers.py (the built-in names), child.py (the process that
+runs the checks), run.py, report.py and league.py.
 """
 
-from .loading import load
+from .target import load
 
 __all__ = ["load"]

@@ -1,7 +1,7 @@
-"""The process in which a target is run: it may crash, exit or print there, and the command goes on.
+"""The process in which a target runs: it may crash, exit or print there, and the command goes on.
 
-It is told what to do in its arguments, and says what it found in lines of JSON on its standard output; what
-the target prints goes to standard error.
+Its argument is the job; its results are lines of JSON on standard output.  What the target prints goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 
 from .. import testing
 from ..testing.operations import Level, What
-from ..testing.options import Given
-from .loading import prepared
-from .target import ARGUMENTS, Broken, Unusable, found
+from ..testing.options import CheckOptions, parse
+from ..testing.run import Code, findings
+from .target import Broken, Unusable, find
 
 
 def verify(
@@ -36,38 +36,34 @@ def verify(
     device: str | None,
     seed: int,
     swapped: bool,
-    say: Callable[..., None],
+    send: Callable[..., None],
 ) -> None:
-    target = prepared(found(text, map, what), len(ARGUMENTS[what]), swapped, device)
+    target = find(text, map, what, swapped)
+    function, arrays, device = target.on_numpy(what, device)
     longest = min((n for n in (max_n, target.max_n) if n is not None), default=None)
-    options: Given = {
+    options: CheckOptions = {
         "map": map,
         "level": level,
-        "dtypes": tuple(dtypes),
-        "axis": 0 if target.axis else None,  # along −1 they are called without
+        "dtypes": dtypes,
+        "axis": 0 if target.convention.axis else None,  # along −1 it is called without
         "max_n": longest,
         "seed": seed,
     }
-    say(
-        "begin",
-        about=target.about,
-        package=target.package,
-        arrays=target.arrays,
-        device=target.device,
-        max_n=longest,
-        planned=testing.planned(what, **options),
-    )
-
-    def report(finding: testing.Finding) -> None:
-        say("finding", **dataclasses.asdict(finding))
-
-    testing.run(what, target.function, **options, report=report)
-    say("end")
+    planned = testing.planned(what, **options)
+    about = {"about": target.about, "package": target.package}
+    send("begin", arrays=arrays, device=device, max_n=longest, planned=planned, **about)
+    load = {"what": (what, "vjp"), "map": (map, "softmax"), "swapped": (swapped, False)}
+    load["device"] = (device, "cpu")
+    given = "".join(f", {name}={value!r}" for name, (value, usual) in load.items() if value != usual)
+    code = Code("softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})")
+    for finding in findings(what, function, parse(options), early=False, code=code):
+        send("finding", **dataclasses.asdict(finding))
+    send("end")
 
 
-def end_with(life: int) -> None:
-    """End when nobody holds the other end of `life` any more: the command is gone."""
-    os.read(life, 1)
+def end_with(parent: int) -> None:
+    """End when nobody holds the other end of this pipe any more: the command is gone."""
+    os.read(parent, 1)
     os._exit(1)
 
 
@@ -75,18 +71,18 @@ def main() -> None:
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     threading.Thread(target=end_with, args=(os.dup(0),), daemon=True).start()
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull) as empty:
+        os.dup2(empty.fileno(), 0)
     faulthandler.enable()
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
 
-    def say(kind: str, **content: Any) -> None:
+    def send(kind: str, **content: Any) -> None:
         print(json.dumps({"kind": kind, **content}), file=messages, flush=True)
 
     try:
-        verify(**json.loads(sys.argv[1]), say=say)
+        verify(**json.loads(sys.argv[1]), send=send)
     except (Unusable, ValueError) as error:  # ValueError: the checks say what they cannot do here
-        say("unusable", text=str(error))
+        send("unusable", text=str(error))
     except Broken as error:
-        say("broken", text=str(error))
+        send("broken", text=str(error))

@@ -1,4 +1,4 @@
-"""A function on PyTorch's or JAX's arrays, seen as one on NumPy's."""
+"""The arrays of PyTorch and JAX: a function on them as one on NumPy's."""
 
 from __future__ import annotations
 
@@ -13,59 +13,62 @@ import numpy as np
 
 from ..checks import Array
 from .peers import Function
-from .target import Unusable
+
+
+class Unusable(Exception):
+    """There is nothing to verify; the text says what was asked for, and what there is."""
 
 
 def on_numpy(function: Function, arrays: str, device: str) -> Function:
-    """The function, given arrays of its own library and giving back NumPy's."""
+    """The function, called with arrays of its own library, for and with NumPy's."""
     to, back = LIBRARIES[arrays](device)
 
-    def fn(*given: Array, **options: Any) -> Any:
-        there = [to(array) for array in given]
-        result = function(*there, **options)
+    def fn(*args: Array, **options: Any) -> Any:
+        own = [to(array) for array in args]
+        result = function(*own, **options)
         if arrays == "torch":
-            for array, sent in zip(given, there, strict=True):
-                tell_of_changes(array, back(sent))
+            for array, copy in zip(args, own, strict=True):
+                repeat_changes(array, back(copy))
         return tuple(map(back, result)) if isinstance(result, tuple | list) else back(result)
 
     return fn
 
 
-def tell_of_changes(array: Array, sent: Array) -> None:
-    """What was done to the copy of an input is done to the input, where the checks look for it."""
-    if np.may_share_memory(sent, array) or sent.tobytes() == array.tobytes():
+def repeat_changes(array: Array, copy: Array) -> None:
+    """Change an input as its copy was changed: the checks look for it there."""
+    if np.may_share_memory(copy, array) or copy.tobytes() == array.tobytes():
         return
     if not array.flags.writeable:
         raise ValueError("the function wrote to an input")
-    array[...] = sent
+    array[...] = copy
 
 
 def library_of(function: Function, arguments: int, module: ModuleType | None) -> str:
     """Whose arrays a function takes: NumPy's if it gives such back for them, or else PyTorch's or JAX's.
 
     Of these only what was imported with its module is tried.  A function that fails with all of them is taken
-    for one of the library that its module knows, so that the error to be seen is that with its own arrays.
+    for one of the library that its module imports, so that its error is that with its own arrays.
     """
     rows = [np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]], np.float32) for _ in range(arguments)]
-    here = [name for name in LIBRARIES if name == "numpy" or name in sys.modules]
-    for name in here:
+    imported = [name for name in LIBRARIES if name == "numpy" or name in sys.modules]
+    for name in imported:
         to, _ = LIBRARIES[name]("cpu")
         try:
             result = function(*map(to, rows))
         except (Exception, SystemExit):
             continue
         result = result[0] if isinstance(result, tuple | list) and result else result
-        for other in here:
+        for other in imported:
             if isinstance(result, array_type(other)):
                 return other if name == "numpy" else name
     known = {value.__name__.partition(".")[0] for value in vars(module or sys).values() if ismodule(value)}
-    return next((name for name in reversed(here) if name in known), "numpy")
+    return next((name for name in reversed(imported) if name in known), "numpy")
 
 
 def array_type(library: str) -> type:
     name = {"numpy": "ndarray", "torch": "Tensor", "jax": "Array"}[library]
-    found: type = getattr(importlib.import_module(library), name)
-    return found
+    result: type = getattr(importlib.import_module(library), name)
+    return result
 
 
 # --- each library: to its arrays, and back -------------------------------------------------------------
@@ -87,7 +90,7 @@ def by_torch(device: str) -> tuple[Function, Function]:
 
     def to(array: Array) -> Any:
         if any(stride < 0 for stride in array.strides):
-            array = array.copy()  # which PyTorch has not
+            array = array.copy()  # PyTorch has no negative strides
         bits = array.view(np.int16) if array.dtype.name == "bfloat16" else array
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of memory that is read-only
@@ -114,8 +117,7 @@ def by_jax(device: str) -> tuple[Function, Function]:
     try:
         place = jax.devices(platform)[int(number or 0)]
     except (RuntimeError, ValueError, IndexError):
-        there = ", ".join(str(d) for d in jax.devices())
-        raise Unusable(f"--device {device}: JAX has {there}") from None
+        raise Unusable(f"--device {device}: JAX has {', '.join(map(str, jax.devices()))}") from None
 
     def to(array: Array) -> Any:
         return jax.device_put(array.copy(), place)  # a copy: JAX may keep the memory it is given

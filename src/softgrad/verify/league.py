@@ -17,7 +17,7 @@ from .run import Settings, Verdict, run
 
 @dataclass(frozen=True)
 class Row:
-    """One implementation of one thing; what is not sound is not asked whether it is tight."""
+    """One implementation of one function; only what is sound is tried for tight."""
 
     name: str
     sound: Verdict
@@ -30,7 +30,7 @@ class Row:
 
 
 def play(maps: Sequence[str], whats: Sequence[str], settings: Settings, bar: Bar) -> list[Row]:
-    """Verify all that is here, of `maps` and `whats`, some at once; `bar` has a phase for each of `games`."""
+    """Verify each of `games`, some at once; `bar` has a phase for each."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         waiting = [
             pool.submit(row, name, dataclasses.replace(settings, map=map, what=what))
@@ -50,6 +50,7 @@ def row(name: str, settings: Settings) -> Row:
 
 
 def games(maps: Sequence[str], whats: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The implementations that can run here: name, map and what."""
     here = {name: peer for name, peer in peers.PEERS.items() if not peers.why_not(peer)}
     return [
         (name, map, what)
@@ -62,32 +63,32 @@ def games(maps: Sequence[str], whats: Sequence[str]) -> list[tuple[str, str, str
 
 # --- as a page ----------------------------------------------------------------------------------------
 
-WORDS = """\
+INTRODUCTION = """\
 # League table
 
 Which implementations of softmax and its family are right, and how exact they are: the checks of
 `softgrad.testing`, as `softgrad verify` runs them.
 
 *Sound* is within the error that the plain closed form in the working precision is allowed; *tight* is within
-softgrad's own contract. ✗ at a level says that at least one check failed, and the last column which, with the
-smallest case of the first. What is not sound is not asked whether it is tight.
+softgrad's own contract, and only what is sound is tried for it. ✗ at a level says that at least one check
+failed; the last column has the checks, and the smallest case of the first.
 
-Errors are the worst seen, of a row: for a forward in ulp, else in eps of the norm of the exact result; –
-says that nothing was measured. They are large even for what is sound where a row's terms cancel: a gradient
-of 12345 throughout, or one weight that is nearly 1, leaves the closed form no digit of a result that is next
-to nothing. *Tight* judges each element, in the units of `docs/decisions.md`.
+Errors are the worst of a row: for a forward in ulp, else in eps of the norm of the exact result; – where
+nothing was measured. They are large even for what is sound where a row's terms cancel: a gradient of 12345
+throughout, or one weight that is nearly 1, leaves the closed form no digit of a result next to nothing.
+*Tight* judges each element, in the units of `docs/decisions.md`.
 """
 
 
 def page(rows: Sequence[Row], settings: Settings, command: str) -> str:
-    parts = [f"<!-- Written by `{command}`; do not edit. -->\n", WORDS]
+    parts = [f"<!-- Written by `{command}`; do not edit. -->\n", INTRODUCTION]
     for map, what in dict.fromkeys((row.sound.settings.map, row.sound.settings.what) for row in rows):
         those = [row for row in rows if (row.sound.settings.map, row.sound.settings.what) == (map, what)]
         parts.append(f"## {map}: {what}\n\n{table(those, settings.dtypes)}")
     parts.append(f"## How each is reached\n\n{about()}")
-    found = machine.environment("numpy", "numba", *{peer.package for peer in peers.PEERS.values()})
-    said = ", ".join(f"{name} {value}" for name, value in found.items() if name != "date")
-    parts.append(f"Measured on {found['date']}, seed {settings.seed}: {said}.\n")
+    environment = machine.environment("numpy", "numba", *{peer.package for peer in peers.PEERS.values()})
+    versions = ", ".join(f"{name} {value}" for name, value in environment.items() if name != "date")
+    parts.append(f"Measured on {environment['date']}, seed {settings.seed}: {versions}.\n")
     return "\n".join(parts)
 
 

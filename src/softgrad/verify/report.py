@@ -1,23 +1,23 @@
-"""What `softgrad verify` says: tables for people, JSON for programs, and a page to hand on."""
+"""The report of `softgrad verify`: for people on a terminal and as a page, for programs as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from typing import Any
 
-from rich.console import Console
+from rich.console import ConsoleRenderable
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from ..commands import report
 from ..specs import MAPS
 from ..testing import Finding
-from ..testing.maps import OPERATIONS
+from ..testing.operations import OPERATIONS
 from . import peers
 from .run import Verdict
 
-SHOWN = 3  # failing checks that are told of on the terminal
+SHOWN = 3  # failing checks that the terminal shows
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
@@ -31,27 +31,23 @@ def title(verdict: Verdict) -> str:
 
 def circumstances(verdict: Verdict) -> str:
     settings = verdict.settings
-    parts = [f"{LIBRARIES[verdict.arrays]} arrays", f"level {settings.level}", f"seed {settings.seed}"]
-    if settings.swapped:
-        parts.insert(1, "called with dy, y")
-    if settings.device not in (None, "cpu"):
-        parts.insert(1, f"on {settings.device}")
-    if settings.max_n is not None:
-        parts.append(f"rows up to {settings.max_n}")
-    return ", ".join(([verdict.about] if verdict.about else []) + parts)
-
-
-def unit(verdict: Verdict) -> str:
-    settings = verdict.settings
-    return OPERATIONS[settings.map, settings.what].unit(settings.level)
+    parts = [
+        verdict.about,
+        f"{LIBRARIES[verdict.arrays]} arrays",
+        f"on {settings.device}" if settings.device not in (None, "cpu") else "",
+        "called with dy, y" if settings.swapped else "",
+        f"level {settings.level}",
+        f"seed {settings.seed}",
+        f"rows up to {settings.max_n}" if settings.max_n is not None else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def outcome(verdict: Verdict) -> str:
-    all_of_them, failing = len(verdict.findings), len(verdict.failures)
+    count, failing, level = len(verdict.findings), len(verdict.failures), verdict.settings.level
     if failing:
-        return f"{failing} of {all_of_them} checks failed: it is not {verdict.settings.level}."
-    dtypes = ", ".join(verdict.settings.dtypes)
-    return f"All {all_of_them} checks passed: it is {verdict.settings.level} in {dtypes}."
+        return f"{failing} of {count} checks failed: it is not {level}."
+    return f"All {count} checks passed: it is {level} in {', '.join(verdict.settings.dtypes)}."
 
 
 def number(value: float) -> str:
@@ -63,16 +59,8 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value < 9999.5 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
-def by_check(verdict: Verdict) -> dict[str, dict[str, Finding]]:
-    """The findings by check and dtype."""
-    found: dict[str, dict[str, Finding]] = {}
-    for finding in verdict.findings:
-        found.setdefault(finding.check, {})[finding.dtype] = finding
-    return found
-
-
 def explained(verdict: Verdict) -> list[Finding]:
-    """One failure of each check, the first, without those that would only say the same again."""
+    """One failure of each check, the first, and one of each exception."""
     seen: dict[tuple[str, str], Finding] = {}
     for finding in verdict.failures:
         crashed = "Traceback (most recent call last)" in finding.case
@@ -84,82 +72,85 @@ def hints(verdict: Verdict) -> list[str]:
     return list(dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint))
 
 
-# --- on the terminal ----------------------------------------------------------------------------------
+# --- built once ---------------------------------------------------------------------------------------
 
 
-def table(verdict: Verdict) -> Table:
+def parts(verdict: Verdict, whole: bool) -> list[ConsoleRenderable]:
+    """The report; `whole` has every failing check, why each matters, and the machine."""
+    row = OPERATIONS[verdict.settings.map, verdict.settings.what]
+    unit = row.unit(verdict.settings.level)
+    lines: list[ConsoleRenderable] = [
+        table(verdict, whole),
+        Text(f"Errors are the worst, in {unit}; {circumstances(verdict)}.", "dim"),
+    ]
+    failures = explained(verdict)
+    for finding in failures if whole else failures[:SHOWN]:
+        dtype = f", {finding.dtype}" if finding.dtype else ""
+        lines.append(Text(f"\n✗ {finding.check}{dtype}", "bold red"))
+        lines.append(Text(f"Why it matters: {finding.why}\n{finding.case}"))
+        if finding.reproduce:
+            code = "\n".join(f"    {line}" for line in finding.reproduce.splitlines())
+            lines.append(Text(f"To reproduce it:\n{code}", no_wrap=True))
+    if not whole and len(failures) > SHOWN:
+        more = f"\nand {len(failures) - SHOWN} more checks: --html FILE and --json FILE have all"
+        lines.append(Text(more, "dim"))
+    if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
+        end = "\n".join(verdict.printed.splitlines()[-10:])
+        lines.append(Text.assemble("\nIt printed (the end of it):\n", (end, "dim")))
+    lines += [Text(f"\nProbably: {hint}", "bold") for hint in hints(verdict)]
+    lines.append(Text(f"\n{outcome(verdict)}", "bold red" if verdict.failures else "bold green"))
+    if whole:
+        machine = ", ".join(f"{name} {value}" for name, value in verdict.environment.items())
+        lines.append(Text(f"\n{machine}", "dim"))
+    return lines
+
+
+def table(verdict: Verdict, whole: bool) -> Table:
     dtypes = verdict.settings.dtypes
     result = Table(title=escape(title(verdict)), title_style="bold", title_justify="left")
     result.add_column("check")
     for dtype in dtypes:
         result.add_column(dtype, justify="right", no_wrap=True)
-    for check, found in by_check(verdict).items():
-        cells = [cell(found.get(dtype, found.get(""))) for dtype in dtypes]
-        result.add_row(escape(check), *cells)
+    if whole:
+        result.add_column("why it matters", style="dim")
+    by_check: dict[str, dict[str, Finding]] = {}
+    for finding in verdict.findings:
+        by_check.setdefault(finding.check, {})[finding.dtype] = finding
+    for check, of_dtypes in by_check.items():
+        why = [escape(next(iter(of_dtypes.values())).why)] if whole else []
+        cells = [cell(of_dtypes.get(dtype, of_dtypes.get(""))) for dtype in dtypes]
+        result.add_row(escape(check), *cells, *why)
     return result
 
 
 def cell(finding: Finding | None) -> str:
     if finding is None:
         return "–"
-    error = number(finding.eps)
-    return f"{error} [green]✓[/green]" if finding.passed else f"{error} [bold red]✗[/bold red]"
+    sign = "[green]✓[/green]" if finding.passed else "[bold red]✗[/bold red]"
+    return f"{number(finding.eps)} {sign}"
 
 
-def show(verdict: Verdict, console: Console) -> None:
-    def say(text: str, style: str = "") -> None:
-        console.print(text, style=style, markup=False, highlight=False)
-
-    console.print(table(verdict))
-    say(f"Errors are the worst, in {unit(verdict)}; {circumstances(verdict)}.", "dim")
-    failures = explained(verdict)
-    for finding in failures[:SHOWN]:
-        say(f"\n✗ {finding.check}{f', {finding.dtype}' if finding.dtype else ''}", "bold red")
-        say(f"Why it matters: {finding.why}")
-        say(finding.case)
-        if finding.reproduce:
-            say("To reproduce it:")
-            say("\n".join(f"    {line}" for line in finding.reproduce.splitlines()))
-    if len(failures) > SHOWN:
-        say(f"\nand {len(failures) - SHOWN} more checks: --html FILE and --json FILE tell of all", "dim")
-    if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
-        say("\nIt printed (the end of it):")
-        say("\n".join(verdict.printed.splitlines()[-10:]), "dim")
-    for hint in hints(verdict):
-        say(f"\nProbably: {hint}", "bold")
-    say(f"\n{outcome(verdict)}", "bold red" if verdict.failures else "bold green")
-
-
-def listing() -> Table:
-    """The built-in names."""
-    result = Table(title="Built-in names", title_style="bold", title_justify="left")
-    result.add_column("name", no_wrap=True)
-    result.add_column("version", no_wrap=True)
-    result.add_column("what there is, by map")
-    for name, peer in peers.PEERS.items():
-        reason = peers.why_not(peer)
-        maps = {map: [what for what in peers.WHATS if (map, what) in peer.functions] for map in MAPS}
-        there = "\n".join(f"{map}: {', '.join(whats)}" for map, whats in maps.items() if whats)
-        about = f"[dim]{escape(peer.about)}[/dim]\n"
-        result.add_row(
-            name,
-            "" if reason else peers.version(peer),
-            about + (f"[red]{escape(reason)}[/red]" if reason else there or f"[dim]{peer.lacks}[/dim]"),
-        )
-    return result
-
-
-# --- in files -----------------------------------------------------------------------------------------
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def as_html(verdict: Verdict) -> str:
+    return report.as_page(title(verdict), parts(verdict, whole=True))
 
 
 def as_json(verdict: Verdict) -> str:
-    content = dataclasses.asdict(verdict)
-    content["findings"] = [
-        {name: finite(value) for name, value in finding.items()} for finding in content["findings"]
-    ]
-    return json.dumps({**content, "passed": verdict.passed}, indent=1, allow_nan=False) + "\n"
+    return report.as_json({**dataclasses.asdict(verdict), "passed": verdict.passed})
+
+
+# --- the built-in names -------------------------------------------------------------------------------
+
+
+def listing() -> Table:
+    result = Table(title="Built-in names", title_style="bold", title_justify="left")
+    result.add_column("name", no_wrap=True)
+    result.add_column("version", no_wrap=True)
+    result.add_column("functions, by map")
+    for name, peer in peers.PEERS.items():
+        reason = peers.why_not(peer)
+        maps = {map: [what for what in peers.WHATS if (map, what) in peer.functions] for map in MAPS}
+        functions = "\n".join(f"{map}: {', '.join(whats)}" for map, whats in maps.items() if whats)
+        what = f"[red]{escape(reason)}[/red]" if reason else functions or f"[dim]{peer.lacks}[/dim]"
+        version = "" if reason else peers.version(peer)
+        result.add_row(name, version, f"[dim]{escape(peer.about)}[/dim]\n{what}")
+    return result

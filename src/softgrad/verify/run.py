@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..commands import machine
 from ..testing import Finding
@@ -26,7 +26,7 @@ sys.path[:] = json.loads(sys.argv.pop())
 from softgrad.verify.child import main
 main()
 """
-PRINTED = 4000  # characters of what a target printed that are kept
+PRINTED = 4000  # characters of a target's output that are kept
 
 PLACES = re.escape(f"{Path(__file__).parents[1]}{os.sep}") + "(?:verify|testing)" + re.escape(os.sep)
 OUR_FRAMES = re.compile(rf'  File "(?:{PLACES}|<frozen|<string>)[^\n]*\n?(?:    [^\n]*\n)*')
@@ -67,101 +67,86 @@ class Verdict:
         return bool(self.findings) and not self.failures
 
 
-def theirs(text: str) -> str:
-    """A text without the lines of tracebacks that lie in what runs the checks."""
+def without_our_frames(text: str) -> str:
+    """A text without the lines of tracebacks that lie in the code of the checks."""
     return OUR_FRAMES.sub("", text).strip().encode(errors="replace").decode()
 
 
-def told(finding: Finding, verdict: Verdict) -> Finding:
-    """The finding, its code with what loads the function."""
-    if finding.passed:
-        return finding
-    s = verdict.settings
-    options = {"what": s.what, "map": s.map, "swapped": s.swapped, "device": s.device}
-    usual = {"what": "vjp", "map": "softmax", "swapped": False, "device": "cpu"}
-    given = [repr(verdict.target)] + [f"{k}={v!r}" for k, v in options.items() if v != usual[k]]
-    _, made, judged = finding.reproduce.splitlines()
-    judged = (
-        judged.rpartition("case.verdict(")[0] + f"case.verdict(softgrad.verify.load({', '.join(given)})))"
-    )
-    code = f"import softgrad.testing, softgrad.verify\n{made}\n{judged}"
-    return dataclasses.replace(finding, case=theirs(finding.case), reproduce=code)
-
-
-def failure(check: str, why: str, case: str) -> Finding:
-    return Finding(check, why, "", False, math.nan, math.nan, case, "", "")
+def failure(check: str, why: str, case: str, dtype: str = "") -> Finding:
+    return Finding(check, why, dtype, False, math.nan, math.nan, case)
 
 
 def run(
     target: str, settings: Settings, seen: Callable[[float, str], None] = lambda share, text: None
 ) -> Verdict:
-    """Verify a target; `seen` is told of each check the share that is done, and what it was."""
+    """Verify a target; `seen` is called with the share that is done, and the next check."""
     verdict = Verdict(target, settings)
-    job = json.dumps({"text": target, **dataclasses.asdict(settings)})
-    # -P: a json.py beside the target is not the module that is meant
-    command = [sys.executable, "-P", "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)]
     planned: list[list[str]] = []
-    ended, packages = False, ["numpy"]
+    last, packages = "", ["numpy"]
     with tempfile.TemporaryFile() as printed:
+        job = json.dumps({"text": target, **dataclasses.asdict(settings)})
+        # -P: a json.py beside the target is not the module that is meant
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)],
             stdin=subprocess.PIPE,  # at its end the child ends: this process is there no more
             stdout=subprocess.PIPE,
             stderr=printed,
             encoding="utf-8",
             errors="replace",
         )
-        assert process.stdout is not None
-        assert process.stdin is not None
         try:
-            for line in process.stdout:
-                try:
-                    message: dict[str, Any] = json.loads(line)
-                    kind = message.pop("kind")
-                except (ValueError, AttributeError, KeyError):
-                    continue  # the target wrote it
-                if kind == "unusable":
-                    raise Unusable(message["text"])
-                if kind == "broken":
+            for last, content in messages(process.stdout):
+                if last == "unusable":
+                    raise Unusable(content["text"])
+                if last == "broken":
                     why = "a module that cannot be imported has no function to check"
-                    verdict.findings.append(failure("import", why, theirs(message["text"])))
-                if kind == "begin":
-                    verdict.about, verdict.arrays = message["about"], message["arrays"]
-                    resolved = {name: message[name] for name in ("device", "max_n")}
+                    verdict.findings.append(failure("import", why, without_our_frames(content["text"])))
+                if last == "begin":
+                    verdict.about, verdict.arrays = content["about"], content["arrays"]
+                    resolved = {name: content[name] for name in ("device", "max_n")}
                     verdict.settings = dataclasses.replace(settings, **resolved)
-                    packages += [name for name in (verdict.arrays, message["package"]) if name]
-                    planned = message["planned"]
+                    packages += [name for name in (verdict.arrays, content["package"]) if name]
+                    planned = content["planned"]
                     seen(0, " ".join(planned[0]))
-                if kind == "finding":
-                    finding = told(Finding(**message), verdict)
-                    verdict.findings.append(finding)
+                if last == "finding":
+                    content["case"] = without_our_frames(content["case"])
+                    verdict.findings.append(Finding(**content))
                     done = len(verdict.findings)
                     seen(done / len(planned), " ".join(planned[done]) if done < len(planned) else "")
-                if kind in ("broken", "end"):
-                    ended = True
+                if last in ("broken", "end"):
                     break
             else:
                 process.wait()  # for how it ends
         finally:
             process.kill()
-            process.stdout.close()
-            process.stdin.close()
+            for pipe in (process.stdout, process.stdin):
+                if pipe is not None:
+                    pipe.close()
             code = process.wait()
         printed.seek(0)
-        verdict.printed = theirs(printed.read().decode(errors="replace"))[-PRINTED:]
-    if not ended:
-        why = "it took the process with it in which the checks ran"
+        verdict.printed = without_our_frames(printed.read().decode(errors="replace"))[-PRINTED:]
+    if last not in ("broken", "end"):
         check, dtype = planned[len(verdict.findings)] if planned else ("", "")
         where = f" in the check {check}, {dtype}" if planned else ""
-        case = f"{how(code, where)}\n{verdict.printed}".rstrip()
-        verdict.findings.append(dataclasses.replace(failure("crash", why, case), dtype=dtype))
+        case = f"{how_it_ended(code, where)}\n{verdict.printed}".rstrip()
+        why = "it took the process with it in which the checks ran"
+        verdict.findings.append(failure("crash", why, case, dtype))
     verdict.environment = machine.environment(*packages)
     return verdict
 
 
-def how(code: int, where: str) -> str:
-    """How a process ended."""
+def messages(stream: IO[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The kind and content of each message; other lines the target wrote."""
+    for line in stream or ():
+        try:
+            message = json.loads(line)
+            yield message.pop("kind"), message
+        except (ValueError, AttributeError, KeyError):
+            continue
+
+
+def how_it_ended(code: int, where: str) -> str:
     if code >= 0:
         return f"The process ended with exit code {code}{where}."
-    known = {number.value: number.name for number in signal.Signals}
-    return f"The process was ended by {known.get(-code, f'signal {-code}')}{where}."
+    names = {number.value: number.name for number in signal.Signals}
+    return f"The process was ended by {names.get(-code, f'signal {-code}')}{where}."

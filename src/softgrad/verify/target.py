@@ -1,4 +1,9 @@
-"""Find the function that is meant by ``package.module:function``, ``path/to/file.py:function`` or a name."""
+"""A target: the function that is meant, how it is called, and the same as a function of NumPy arrays.
+
+*Find*: ``package.module:function``, ``path/to/file.py:function`` or a built-in name leads to a function.
+*Call*: the order of its arguments and the name of its axis; what takes its arguments in another way (a layer,
+a row at a time) gets its `Convention` here.  *Convert*: its arrays, in convert.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import peers
+from . import convert, peers
+from .convert import Unusable as Unusable
 from .peers import Function
 
 ARGUMENTS = {
@@ -25,33 +31,95 @@ ARGUMENTS = {
 }
 
 
-class Unusable(Exception):
-    """There is nothing to verify: what was asked for, and what there is."""
-
-
 class Broken(Exception):
     """The target's own module ends with an error; the text is its traceback."""
 
 
 @dataclass(frozen=True)
+class Convention:
+    """How a function takes its arguments."""
+
+    swapped: bool = False  # dy comes first
+    axis: str | None = None  # the name of its axis
+
+    def adapt(self, function: Function) -> Function:
+        """The function as the checks call it: y first, the axis as `axis`."""
+
+        def called(*args: Any, axis: int = -1) -> Any:
+            if self.swapped:
+                args = (args[1], args[0], *args[2:])
+            options = {self.axis: axis} if self.axis else {}  # always given: its default may be another
+            try:
+                return function(*args, **options)
+            except SystemExit as error:
+                ended = RuntimeError(f"the function ended the program by {error!r}")
+                raise ended.with_traceback(error.__traceback__) from None
+
+        return called
+
+
+@dataclass(frozen=True)
 class Target:
-    function: Function
-    arrays: str | None  # "numpy", "torch" or "jax"; None is still to be found out
-    axis: str | None  # by which name it is told the axis
+    function: Function  # as it was found
+    convention: Convention
+    arrays: str | None = None  # "numpy", "torch" or "jax"; None is still to be found out
     about: str = ""
     device: str = "cpu"
     max_n: int | None = None
     package: str = ""
     module: ModuleType | None = None  # that it was found in
 
+    def on_numpy(self, what: str, device: str | None = None) -> tuple[Function, str, str]:
+        """The function on NumPy arrays, the library of its own arrays, and their device."""
+        function, device = self.convention.adapt(self.function), device or self.device
+        arrays = self.arrays or convert.library_of(function, len(ARGUMENTS[what]), self.module)
+        return convert.on_numpy(function, arrays, device), arrays, device
 
-def found(text: str, map: str, what: str) -> Target:
+
+def load(
+    target: str,
+    *,
+    what: str = "vjp",
+    map: str = "softmax",
+    swapped: bool = False,
+    device: str | None = None,
+) -> Function:
+    """The function that ``softgrad verify TARGET`` runs the checks on.
+
+    Parameters
+    ----------
+    target : str
+        ``package.module:function``, ``path/to/file.py:function`` or a built-in name.
+    what, map, device
+        As the command's options.
+    swapped : bool
+        Whether the function takes (dy, y).
+
+    Returns
+    -------
+    callable
+        Of NumPy arrays, whichever library's the target takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad.verify import load
+    >>> load("numpy")(np.array([0.5, 0.5]), np.array([1.0, 3.0]))
+    array([-0.5,  0.5])
+    """
+    return find(target, map, what, swapped).on_numpy(what, device)[0]
+
+
+# --- find ----------------------------------------------------------------------------------------------
+
+
+def find(text: str, map: str, what: str, swapped: bool = False) -> Target:
     """The target that is meant.  Its module is imported, and what that prints or does is its own affair."""
     if ":" in text:
         place, _, name = text.rpartition(":")
-        module = imported(place)
-        function = named(module, name, text)
-        return Target(function, None, axis_of(function, text, ARGUMENTS[what]), module=module)
+        module = import_module(place)
+        function = function_in(module, name, text)
+        return Target(function, Convention(swapped, axis_of(function, text, ARGUMENTS[what])), module=module)
     if text not in peers.PEERS and "." in text:
         raise Unusable(f"{text} names no function; give {text}:NAME")
     if text not in peers.PEERS:
@@ -70,14 +138,11 @@ def found(text: str, map: str, what: str) -> Target:
         raise Unusable(
             f"{text} {peers.version(peer)} is installed, but: {type(error).__name__}: {error}"
         ) from None
-    axis = axis_of(function, text, ARGUMENTS[what])
-    return Target(function, peer.arrays, axis, peer.about, peer.device, peer.max_n, peer.package)
+    convention = Convention(swapped, axis_of(function, text, ARGUMENTS[what]))
+    return Target(function, convention, peer.arrays, peer.about, peer.device, peer.max_n, peer.package)
 
 
-# --- modules ------------------------------------------------------------------------------------------
-
-
-def imported(place: str) -> ModuleType:
+def import_module(place: str) -> ModuleType:
     """A module by its name, as `python -m` finds it, or by its file, as `python file.py` runs it."""
     by_file = place.endswith(".py") or os.sep in place
     if by_file and not place.endswith(".py"):
@@ -87,7 +152,7 @@ def imported(place: str) -> ModuleType:
     if not by_file and not all(part.isidentifier() for part in place.split(".")):
         raise Unusable(f"{place!r} is neither the name of a module nor a file that ends in .py")
     try:
-        return from_file(Path(place)) if by_file else from_name(place)
+        return import_file(Path(place)) if by_file else import_name(place)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if not by_file and (place == missing or place.startswith(f"{missing}.")):
@@ -101,13 +166,13 @@ def imported(place: str) -> ModuleType:
         raise Broken(traceback.format_exc()) from None
 
 
-def from_name(name: str) -> ModuleType:
+def import_name(name: str) -> ModuleType:
     sys.path.insert(0, os.getcwd())
     return importlib.import_module(name)
 
 
-def from_file(path: Path) -> ModuleType:
-    sys.path.insert(0, str(path.absolute().parent))  # for what lies beside it
+def import_file(path: Path) -> ModuleType:
+    sys.path.insert(0, str(path.absolute().parent))  # for its neighbours
     name = f"verified_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -118,49 +183,46 @@ def from_file(path: Path) -> ModuleType:
     return module
 
 
-def named(module: ModuleType, name: str, text: str) -> Function:
-    try:
-        function: Any = functools.reduce(getattr, name.split("."), module)
-    except AttributeError:
-        raise Unusable(f"{text}: there is no {name or 'name'} there; {offered(module)}") from None
-    if inspect.isclass(function) or not callable(function):
-        kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
-        raise Unusable(f"{text} is {kind}, not a function; {offered(module)}")
-    called: Function = function
-    return called
-
-
-def offered(module: ModuleType) -> str:
+def function_in(module: ModuleType, name: str, text: str) -> Function:
     own = [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_")
         and callable(value)
         and not inspect.isclass(value)
         and getattr(value, "__module__", None) == module.__name__
     ]
-    return f"it has {', '.join(own)}" if own else "it has no functions"
+    offered = f"it has {', '.join(own)}" if own else "it has no functions"
+    try:
+        function: Any = functools.reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise Unusable(f"{text}: there is no {name or 'name'} there; {offered}") from None
+    if inspect.isclass(function) or not callable(function):
+        kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
+        raise Unusable(f"{text} is {kind}, not a function; {offered}")
+    callable_: Function = function
+    return callable_
 
 
-# --- functions ----------------------------------------------------------------------------------------
+# --- call ----------------------------------------------------------------------------------------------
 
 
 def axis_of(function: Function, text: str, arguments: tuple[str, ...]) -> str | None:
-    """By which name the function takes an axis, "axis" or "dim", if it does.
+    """The name of the function's axis, "axis" or "dim", if it has one.
 
-    One that cannot be called with the arguments and that alone is refused.
+    A function that cannot be called with the arguments and the axis alone is refused.
     """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a built-in, say, that tells nothing
+    except (TypeError, ValueError):  # a built-in, say, that has none
         return None
     by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    takes = [name for name, parameter in signature.parameters.items() if parameter.kind in by_name]
-    axis = next((name for name in ("axis", "dim") if name in takes), None)
+    names = [name for name, parameter in signature.parameters.items() if parameter.kind in by_name]
+    axis = next((name for name in ("axis", "dim") if name in names), None)
     try:
         signature.bind(*arguments, **({axis: -1} if axis else {}))
     except TypeError as error:
-        if hasattr(function, "__wrapped__"):  # the signature is that of what is within
+        if hasattr(function, "__wrapped__"):  # the signature is that of the function within
             return None
         called = ", ".join(arguments)
         raise Unusable(

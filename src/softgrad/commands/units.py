@@ -18,6 +18,6 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def in_words(value: float, units: Units) -> str:
+def with_unit(value: float, units: Units) -> str:
     name, size = unit_of(value, units)
     return f"{digits(value / size)} {name}"

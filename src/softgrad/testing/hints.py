@@ -1,9 +1,8 @@
-"""What a failure looks like: the mistakes that leave a mark by which they are known.
+"""What is probably wrong with a function that fails: the mistakes that can be told by their results.
 
 The function is called on a few rows of moderate spread, where no rounding is seen, and its result is compared
-with those of the known mistakes (mutants.py).  Then there are mistakes of precision: what has the form
-y∘(dy − c), or exp(x − max)/c, tells the c it was made with, and a c that is nearly right tells what it was
-summed in.
+with those of the known mistakes (mutants.py).  Then there are mistakes of precision: a result of the form
+y∘(dy − c), or exp(x − max)/c, tells its c, and a c that is nearly right tells the precision of its sum.
 """
 
 from __future__ import annotations
@@ -14,39 +13,39 @@ import numpy as np
 
 from ..checks import Array
 from . import cases
-from .cases import DType
-from .judging import Function
-from .measures import eps, inner, norm
+from .errors import DType, eps, inner, norm
+from .mutants import OVERFLOWS
 from .operations import Arrays, Operation
 from .oracle import WIDE
+from .verdicts import Function
 
 RowFunction = Callable[..., Arrays]
 
 
 def hint(operation: Operation, fn: Function, dtype: DType, axis: int | None, seed: int) -> str:
-    """One line on what is probably wrong with a function that failed; empty if nothing is known."""
+    """One line on what is probably wrong; empty if nothing is known."""
 
     def rows(*arguments: Array) -> Arrays:
         """The function's results in longdouble, for rows along the last axis."""
         if axis is None:
-            found = fn(*(a.copy() for a in arguments))
+            output = fn(*(a.copy() for a in arguments))
         else:
-            found = fn(*(np.moveaxis(a, -1, axis).copy() for a in arguments), axis=axis)
-        results = [np.asarray(a).astype(WIDE) for a in (found if isinstance(found, tuple) else (found,))]
+            output = fn(*(np.moveaxis(a, -1, axis).copy() for a in arguments), axis=axis)
+        results = [np.asarray(a).astype(WIDE) for a in (output if isinstance(output, tuple) else (output,))]
         return tuple(a if axis is None else np.moveaxis(a, axis, -1) for a in results)
 
-    for look in (known_formula, summed_in_less, no_maximum):
+    for look in (known_formula, narrow_sum, no_maximum):
         try:
-            told = look(operation, rows, dtype, seed)
-        except Exception:  # the function itself fails: that is told already
+            message = look(operation, rows, dtype, seed)
+        except Exception:  # the function itself fails, and its traceback is shown
             return ""
-        if told:
-            return told
+        if message:
+            return message
     return ""
 
 
 def distance(a: Arrays, b: Arrays) -> float:
-    """Of the result that is farthest off, beside the larger of both."""
+    """Of the results that are farthest apart, relative to the larger one."""
     each = []
     for one, other in zip(a, b, strict=True):
         size = max(norm(one.ravel()), norm(other.ravel()))
@@ -58,46 +57,42 @@ def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int
     """A mistake is known if the result is within 0.3 % of it (bfloat16: 3 %), and not of the right one."""
     near = max(0.003, 4 * eps(dtype))
     arguments = operation.arguments(*cases.alike(5, dtype, seed, 6))
-    found, exact = fn(*arguments), operation.exact(*arguments)
-    if distance(found, exact) <= near:
+    results, exact = fn(*arguments), operation.exact(*arguments)
+    if distance(results, exact) <= near:
         return ""
-    for wrong in operation.wrong.values():
-        made = wrong.formula(*(a.astype(WIDE) for a in arguments), -1)
-        made = made if isinstance(made, tuple) else (made,)
-        if distance(made, exact) > 2 * near and distance(found, made) <= near:
-            return wrong.told
-    return a_factor(found, exact, near)
-
-
-def a_factor(found: Arrays, exact: Arrays, near: float) -> str:
-    """Whether it is the right result times some number."""
-    due, given = (np.concatenate([a.ravel() for a in arrays]) for arrays in (exact, found))
+    for mutant in operation.mutants.values():
+        wrong = mutant.formula(*(a.astype(WIDE) for a in arguments), axis=-1)
+        wrong = wrong if isinstance(wrong, tuple) else (wrong,)
+        if distance(wrong, exact) > 2 * near and distance(results, wrong) <= near:
+            return mutant.message
+    # the right result times some number
+    due, got = (np.concatenate([a.ravel() for a in arrays]) for arrays in (exact, results))
     size = float(inner(due, due))
-    factor = float(inner(due, given)) / size if size else 0.0
-    made = tuple(factor * a for a in exact)
-    known = abs(factor - 1) > 2 * near and factor != 0 and distance(found, made) <= near
+    factor = float(inner(due, got)) / size if size else 0.0
+    multiple = tuple(factor * a for a in exact)
+    known = abs(factor - 1) > 2 * near and factor != 0 and distance(results, multiple) <= near
     return f"the right result times {factor:.3g}" if known else ""
 
 
-def implied(operation: Operation, arguments: Arrays, found: Array) -> tuple[Array, Array]:
-    """The c of each row, beside the right one: their difference in units of what was summed; and whether it
-    is one number for all of the row, as far as rounding lets it be seen."""
+def implied(operation: Operation, arguments: Arrays, result: Array) -> tuple[Array, Array]:
+    """The error of the c of each row, in units of what was summed; and whether it is one number for all of
+    the row, as far as rounding lets it be seen."""
     noise = 8 * eps(arguments[0].dtype)
     if operation.what == "forward":
         exact = operation.exact(*arguments)[0]
-        c = exact / np.where(found == 0, np.nan, found)
+        c = exact / np.where(result == 0, np.nan, result)
         off = np.median(c, axis=-1) - 1
         spread = np.abs(c - 1 - off[..., None]).max(axis=-1)
         return np.abs(off), spread <= noise * (1 + np.abs(off))
     y, d = (a.astype(WIDE) for a in arguments)
     terms = (y * np.abs(d)).sum(axis=-1)
     mean = (y * d).sum(axis=-1) / y.sum(axis=-1)
-    c = np.median(d - found / y, axis=-1)
-    rest = norm(found - y * (d - c[..., None]))
+    c = np.median(d - result / y, axis=-1)
+    rest = norm(result - y * (d - c[..., None]))
     return np.abs(c - mean) / terms, rest <= noise * (norm(y * d) + np.abs(c) * norm(y))
 
 
-# what a sum of float32 or float64 numbers loses when it is made in less
+# the error of a sum of float32 or float64 numbers in each of these
 PRECISIONS = [
     ("bfloat16", 2.0**-10, 2.0**-4),
     ("float16", 2.0**-14, 2.0**-10),
@@ -105,12 +100,11 @@ PRECISIONS = [
 ]
 
 
-def summed_in_less(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
+def narrow_sum(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
     if operation.map != "softmax" or operation.what == "double-backward":
         return ""
-    lengths = (16, 4096) if dtype.itemsize == 2 else (64,)
     lost = []
-    for n in lengths:
+    for n in (16, 4096) if dtype.itemsize == 2 else (64,):
         x, u, v = cases.alike(n, dtype, seed, 8)
         # a positive gradient, or the products cancel; flat rows, so that each adds as much
         u = (10 + np.abs(u.astype(np.float64))).astype(dtype)
@@ -126,17 +120,15 @@ def summed_in_less(operation: Operation, fn: RowFunction, dtype: DType, seed: in
         return ""
     for name, low, high in PRECISIONS:
         if low <= lost[0] < high and low > 8 * eps(dtype):
-            kind = "single" if name == "float32" else "half"
-            return f"a {kind}-precision sum: it is off by about {lost[0]:.1g} of itself, as one in {name} is"
+            width = "single" if name == "float32" else "half"
+            return f"a {width}-precision sum: it is off by about {lost[0]:.1g} of itself, as one in {name} is"
     return ""
 
 
 def no_maximum(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
-    if operation.what != "forward" or "no maximum" not in operation.wrong:
+    if operation.what != "forward" or "no maximum" not in operation.mutants:
         return ""
     x, _, _ = cases.alike(5, dtype, seed, 6)
     far = (x.astype(np.float64) + 1000).astype(dtype)
-    near = np.isfinite(fn(x)[0]).all()
-    if near and not np.isfinite(fn(far)[0]).all():
-        return "the maximum is not taken off before the exponential, which overflows"
-    return ""
+    only_far = np.isfinite(fn(x)[0]).all() and not np.isfinite(fn(far)[0]).all()
+    return OVERFLOWS if only_far else ""

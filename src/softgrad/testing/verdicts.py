@@ -1,4 +1,4 @@
-"""A case, and the ways to judge what a function makes of it.
+"""A case, and the verdict on what a function makes of it.
 
 Rows lie along the last axis of 2-d arrays; a `Case` brings them into the shape that is to be tested.
 """
@@ -16,8 +16,7 @@ import numpy as np
 
 from ..checks import Array
 from . import cases
-from .cases import DType
-from .measures import eps, gain, info, inner, norm, smallest, worst_ratio
+from .errors import DType, eps, info, inner, mean_gain, norm, smallest, worst_ratio
 from .operations import Arrays, Level, Operation
 from .oracle import WIDE
 
@@ -31,19 +30,19 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a check: `worst` is in units of the bound (≤ 1 passes), `eps` in those of
+    """The result of a check: `worst` is in units of the bound (≤ 1 passes), `eps` in those of
     `Operation.unit`; NaN where nothing is measured."""
 
     passed: bool
     worst: float = math.nan
     eps: float = math.nan
     row: int | None = None
-    told: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Rows to call a function with, what it must give, and how it is judged."""
+    """Rows to call a function with, the exact results, and how the function's are judged."""
 
     operation: Operation
     level: Level
@@ -54,41 +53,38 @@ class Case:
     labels: tuple[str, ...]
     axis: int | None = None  # None: the function is called without one
     ndim: int = 2
-    beside: Arrays | None = None  # what tight errors are measured beside: see `Operation.terms`
+    beside: Arrays | None = None  # the units of tight errors: see `Operation.terms`
 
     @property
     def dtype(self) -> DType:
         return self.arguments[0].dtype
 
     def verdict(self, fn: Function) -> Verdict:
-        """Call `fn` and judge what it gives, or that it raises."""
+        """Call `fn` and judge its results, or that it raises."""
         try:
             return self.judge(self, fn)
         except UnfitError as error:
-            return Verdict(False, told=str(error))
+            return Verdict(False, message=str(error))
         except Exception as error:
-            return Verdict(False, told=f"it raises {told_of(error)}")
+            return Verdict(False, message=f"it raises {traceback_of(error)}")
 
     def only(self, row: int) -> Case:
         """The case of one row."""
-        arguments, exact, allowed, beside = (
-            arrays and tuple(a[row : row + 1] for a in arrays)
-            for arrays in (self.arguments, self.exact, self.allowed, self.beside)
-        )
-        assert arguments
-        assert exact
-        assert allowed
+
+        def part(arrays: Arrays) -> Arrays:
+            return tuple(a[row : row + 1] for a in arrays)
+
         return replace(
             self,
-            arguments=arguments,
-            exact=exact,
-            allowed=allowed,
-            beside=beside,
+            arguments=part(self.arguments),
+            exact=part(self.exact),
+            allowed=part(self.allowed),
+            beside=self.beside and part(self.beside),
             labels=(self.labels[row],),
         )
 
-    def of_norms(self) -> Array:
-        """What the norm of each row of the first result may be off by."""
+    def norm_allowed(self) -> Array:
+        """The error that the norm of each row of the first result may have."""
         first = self.allowed[0]
         return norm(first) if first.ndim == self.exact[0].ndim else first
 
@@ -101,18 +97,15 @@ class Case:
         return np.moveaxis(rows, -1, self.axis).copy(order="C")
 
     def rows(self, result: Array) -> Array:
-        return (
-            result
-            if self.axis is None
-            else np.moveaxis(result, self.axis, -1).reshape(self.arguments[0].shape)
-        )
+        if self.axis is None:
+            return result
+        return np.moveaxis(result, self.axis, -1).reshape(self.arguments[0].shape)
 
     def call(self, fn: Function, *arguments: Array) -> Arrays:
-        """What `fn` gives, as it gives it; fit to be compared."""
-        options = {} if self.axis is None else {"axis": self.axis}
-        found = fn(*arguments, **options)
-        several = isinstance(found, tuple | list) and len(self.exact) > 1
-        results = tuple(found) if several else (found,)
+        """The results of `fn` as it gives them, fit to be compared."""
+        output = fn(*arguments, **({} if self.axis is None else {"axis": self.axis}))
+        several = isinstance(output, tuple | list) and len(self.exact) > 1
+        results = tuple(output) if several else (output,)
         if len(results) != len(self.exact):
             raise UnfitError(f"{len(self.exact)} arrays are due; it gave {len(results)}")
         for result in results:
@@ -123,11 +116,11 @@ class Case:
         return results
 
     def results(self, fn: Function) -> Arrays:
-        """What `fn` gives for the case, as rows."""
+        """The results of `fn` for the case, as rows."""
         return tuple(map(self.rows, self.call(fn, *map(self.shaped, self.arguments))))
 
 
-def told_of(error: Exception) -> str:
+def traceback_of(error: Exception) -> str:
     """An exception and its traceback, from where it leaves this package."""
     frame = error.__traceback__
     while frame is not None and Path(frame.tb_frame.f_code.co_filename).parent == HERE:
@@ -136,27 +129,27 @@ def told_of(error: Exception) -> str:
     return f"{name}\nTraceback (most recent call last):\n{''.join(traceback.format_tb(frame))}{name}"
 
 
-# --- by numbers --------------------------------------------------------------------
+# --- by numbers ----------------------------------------------------------------------------------------
 
 
 def errors(case: Case, results: Arrays) -> tuple[Array, Array]:
-    """Of each row the worst error beside what is allowed, and in the unit that errors are shown in."""
-    found = [errors_of(case, i, result.astype(case.dtype)) for i, result in enumerate(results)]
-    ratios, sizes = zip(*found, strict=True)
+    """The worst error of each row, in units of what is allowed, and in the unit that errors are shown in."""
+    of_each = [errors_of(case, i, result.astype(case.dtype)) for i, result in enumerate(results)]
+    ratios, sizes = zip(*of_each, strict=True)
     return np.max(ratios, axis=0), np.max(sizes, axis=0)
 
 
-def errors_of(case: Case, i: int, given: Array) -> tuple[Array, Array]:
+def errors_of(case: Case, i: int, result: Array) -> tuple[Array, Array]:
     """The same of one result."""
     exact, allowed = case.exact[i], case.allowed[i]
-    error = np.where(given == exact, 0, np.abs(given.astype(WIDE) - exact))
+    error = np.where(result == exact, 0, np.abs(result.astype(WIDE) - exact))
     half = smallest(case.dtype) / 2
     if allowed.ndim < exact.ndim:
         error = norm(np.maximum(error - half, 0))
         whole = norm(exact)
         size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
     elif case.operation.ulps is not None:
-        size = case.operation.ulps(given, exact).max(axis=-1)
+        size = case.operation.ulps(result, exact).max(axis=-1)
     else:
         assert case.beside is not None
         error = np.where(allowed == np.inf, 0, error)
@@ -188,56 +181,53 @@ def absent_where_masked(case: Case, fn: Function) -> Verdict:
         left = (gone & (result != due)).any(axis=-1)
         if left.any():
             where = "a logit of −inf" if forward else f"an entry whose y is {case.operation.absent:g}"
-            return Verdict(False, row=int(np.argmax(left)), told=f"not exactly {due:g} at {where}")
+            return Verdict(False, row=int(np.argmax(left)), message=f"not exactly {due:g} at {where}")
     return compared(case, results)
 
 
 def right_on_average(case: Case, fn: Function) -> Verdict:
     """Half an eps (tight float64: one) at most: rounding goes either way, and over 512 rows averages out."""
     limit = 1.0 if case.level == "tight" and case.dtype == np.float64 else 0.5
-    gains = [gain(r.astype(case.dtype), e) for r, e in zip(case.results(fn), case.exact, strict=True)]
-    worst = max(gains, key=lambda g: -1.0 if math.isnan(g) else abs(g))
-    if any(map(math.isnan, gains)):
-        worst = math.inf
-    told = f"the results are {1 + worst * eps(case.dtype):.6g} times the right ones, on the average"
+    gains = [mean_gain(r.astype(case.dtype), e) for r, e in zip(case.results(fn), case.exact, strict=True)]
+    worst = math.inf if any(map(math.isnan, gains)) else max(gains, key=abs)
     passed = abs(worst) <= limit
-    return Verdict(passed, abs(worst) / limit, abs(worst), told="" if passed else told)
+    message = f"the results are {1 + worst * eps(case.dtype):.6g} times the right ones, on the average"
+    return Verdict(passed, abs(worst) / limit, abs(worst), message="" if passed else message)
 
 
 def adjoint(case: Case, fn: Function) -> Verdict:
     """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, and the jvp is the derivative of the map itself.
 
-    What the error of a row does to the product Cauchy and Schwarz tell; over rows errors add up as random
-    numbers do.  y is rounded, so its logarithm is not quite its x, and the derivative is found in float64.
+    An error of a row changes the product by at most its norm times that of the other vector (Cauchy and
+    Schwarz); over rows errors add up as random numbers do.  y is rounded, so its logarithm is not quite its
+    x, and the derivative is found in float64.
     """
     y, u = case.arguments
     # u and v are made alike, in `cases.alike`
     v = (u.astype(np.float64) + cases.numbers(u.size, "v").reshape(u.shape) / 4).astype(case.dtype)
-    assert case.operation.slope is not None
-    forward = case.operation.what == "jvp"
-    slope = case.operation.slope(y, u if forward else v)
-    (found,) = case.results(fn)
-    other = v if forward else u
-    gap = abs((inner(found, v) - inner(slope, other)).sum())
-    own = (eps(case.dtype) / 2 + 16 * eps(np.dtype(np.float64))) * norm(slope)
-    allowed = 2 * norm((case.of_norms() + own) * norm(v))
+    assert case.operation.derivative is not None
+    direction, other = (u, v) if case.operation.what == "jvp" else (v, u)
+    moved = case.operation.derivative(y, direction)
+    (result,) = case.results(fn)
+    gap = abs((inner(result, v) - inner(moved, other)).sum())
+    own = (eps(case.dtype) / 2 + 16 * eps(np.dtype(np.float64))) * norm(moved)
+    allowed = 2 * norm((case.norm_allowed() + own) * norm(v))
     ratio = float(gap / allowed) if gap else 0.0
     return Verdict(ratio <= 1, math.inf if math.isnan(ratio) else ratio)
 
 
 def sums_to_zero(case: Case, fn: Function) -> Verdict:
     """|Σ dx| ≤ √n·‖error‖, and what the rounding of y leaves: Σy, of log_softmax Σ exp(y), is not quite 1."""
-    (found,) = case.results(fn)
-    n = found.shape[-1]
-    total = np.abs(found.astype(WIDE).sum(axis=-1))
+    (result,) = case.results(fn)
+    n = result.shape[-1]
     left = np.abs(case.exact[0].sum(axis=-1))
-    allowed = np.sqrt(WIDE(n)) * case.of_norms() + left + n * smallest(case.dtype)
-    return worst_of(total / allowed)
+    allowed = np.sqrt(WIDE(n)) * case.norm_allowed() + left + n * smallest(case.dtype)
+    return worst_of(np.abs(result.astype(WIDE).sum(axis=-1)) / allowed)
 
 
 def sums_to_one(case: Case, fn: Function) -> Verdict:
-    (found,) = case.results(fn)
-    n = found.shape[-1]
+    (result,) = case.results(fn)
+    n = result.shape[-1]
     exact, allowed = case.exact[0], case.allowed[0]
     if case.operation.ulps is None:
         slack = np.sqrt(WIDE(n)) * allowed
@@ -245,7 +235,7 @@ def sums_to_one(case: Case, fn: Function) -> Verdict:
         # what is below the normal numbers is off by half the smallest, or (not in float16) flushed to 0
         tiny = exact < float(info(case.dtype).smallest_normal)
         slack = np.where(tiny, exact * (case.dtype != np.float16), allowed).sum(axis=-1)
-    return worst_of(np.abs(found.astype(WIDE).sum(axis=-1) - 1) / (slack + n * smallest(case.dtype)))
+    return worst_of(np.abs(result.astype(WIDE).sum(axis=-1) - 1) / (slack + n * smallest(case.dtype)))
 
 
 def worst_of(ratio: Array) -> Verdict:
@@ -254,17 +244,18 @@ def worst_of(ratio: Array) -> Verdict:
     return Verdict(bool(ratio[row] <= 1), float(ratio[row]), row=row)
 
 
-# --- yes or no ---------------------------------------------------------------------
+# --- yes or no -----------------------------------------------------------------------------------------
 
 
-def said(told: str, row: int | None = None) -> Verdict:
-    return Verdict(not told, told=told, row=row)
+def passed_unless(message: str) -> Verdict:
+    return Verdict(not message, message=message)
 
 
 def dtype_kept(case: Case, fn: Function) -> Verdict:
     """The shape is looked at in `Case.call`."""
-    kinds = {r.dtype for r in case.results(fn)}
-    return said("" if kinds == {case.dtype} else f"{case.dtype} in, {', '.join(map(str, kinds))} out")
+    dtypes = {r.dtype for r in case.results(fn)}
+    wrong = f"{case.dtype} in, {', '.join(map(str, dtypes))} out"
+    return passed_unless("" if dtypes == {case.dtype} else wrong)
 
 
 def inputs_unchanged(case: Case, fn: Function) -> Verdict:
@@ -272,30 +263,29 @@ def inputs_unchanged(case: Case, fn: Function) -> Verdict:
         arguments = [lay(case.shaped(a)) for a in case.arguments]
         before = [a.tobytes() for a in arguments]
         case.call(fn, *arguments)
-        pairs = enumerate(zip(arguments, before, strict=True))
-        written = [str(i + 1) for i, (a, b) in pairs if a.tobytes() != b]
-        if written:
-            return said(f"argument {' and '.join(written)} is written to")
-    return said("")
+        changed = [a.tobytes() != b for a, b in zip(arguments, before, strict=True)]
+        if any(changed):
+            which = " and ".join(str(i + 1) for i, one in enumerate(changed) if one)
+            return passed_unless(f"argument {which} is written to")
+    return passed_unless("")
 
 
 def same_twice(case: Case, fn: Function) -> Verdict:
-    first = [r.tobytes() for r in case.results(fn)]
-    again = [r.tobytes() for r in case.results(fn)]
-    return said("" if first == again else "the second call gives other bits than the first")
+    first, second = ([r.tobytes() for r in case.results(fn)] for _ in range(2))
+    return passed_unless("" if first == second else "the second call gives other bits than the first")
 
 
 def no_aliasing(case: Case, fn: Function) -> Verdict:
     arguments = [case.shaped(a) for a in case.arguments]
     results = case.call(fn, *arguments)
     if any(np.shares_memory(r, a) for r in results for a in arguments):
-        return said("the result is memory of an argument")
+        return passed_unless("the result is memory of an argument")
     before = [r.tobytes() for r in results]
     for shift in range(1, 5):
         case.call(fn, *(case.shaped(np.roll(a, shift, axis=0)) for a in case.arguments))
         if [r.tobytes() for r in results] != before:
-            return said("the result of one call is overwritten by a later one")
-    return said("")
+            return passed_unless("the result of one call is overwritten by a later one")
+    return passed_unless("")
 
 
 def read_only(case: Case, fn: Function) -> Verdict:
@@ -319,11 +309,10 @@ def nan_kept(case: Case, fn: Function) -> Verdict:
         for result, without in zip(case.call(fn, *arguments), expected, strict=True):
             used = i == 0 or not np.array_equal(result[1], without[1], equal_nan=True)
             if used and not np.isnan(result[1].astype(np.float64)).any():
-                return said(f"NaN in argument {i + 1} is not seen in its row")
-            others = np.arange(len(result)) != 1
-            if not np.isfinite(result[others].astype(np.float64)).all():
-                return said(f"NaN in one row of argument {i + 1} makes other rows NaN")
-    return said("")
+                return passed_unless(f"NaN in argument {i + 1} is not seen in its row")
+            if not np.isfinite(np.delete(result, 1, axis=0).astype(np.float64)).all():
+                return passed_unless(f"NaN in one row of argument {i + 1} makes other rows NaN")
+    return passed_unless("")
 
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
@@ -336,15 +325,14 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 def any_layout(case: Case, fn: Function) -> Verdict:
     """Each layout of all arguments, and of each alone."""
-    worst = said("")
+    worst = passed_unless("")
     every = range(len(case.arguments))
-    chosen = [tuple(every), *((i,) for i in every if len(every) > 1)]
     for name, layout in LAYOUTS.items():
-        for those in chosen:
-            arguments = [layout(a) if i in those else a.copy() for i, a in enumerate(case.arguments)]
-            found = compared(case, case.call(fn, *arguments))
-            if not found.passed:
-                which = f"argument {those[0] + 1}" if len(those) == 1 < len(every) else "arrays"
-                return replace(found, told=f"{which} {name}")
-            worst = found if not worst.worst >= found.worst else worst
+        for chosen in (tuple(every), *((i,) for i in every if len(every) > 1)):
+            arguments = [layout(a) if i in chosen else a.copy() for i, a in enumerate(case.arguments)]
+            verdict = compared(case, case.call(fn, *arguments))
+            if not verdict.passed:
+                which = f"argument {chosen[0] + 1}" if len(chosen) == 1 < len(every) else "arrays"
+                return replace(verdict, message=f"{which} {name}")
+            worst = verdict if not worst.worst >= verdict.worst else worst
     return worst

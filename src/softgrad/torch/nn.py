@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ class Softmax(torch.nn.Module):
     tensor([1., 0.])
     """
 
-    function = staticmethod(functions.softmax)
+    function: Any = staticmethod(functions.softmax)
 
     def __init__(
         self, dim: Dim = -1, *, scale: float | Tensor = 1.0, empty: Empty = "zero", reuse_dy: bool = False
@@ -36,7 +38,11 @@ class Softmax(torch.nn.Module):
         super().__init__()
         checks.choice(empty)
         self.dim = dim
-        self.scale = scale
+        self.scale: float | Tensor
+        if isinstance(scale, Tensor) and not isinstance(scale, torch.nn.Parameter):
+            self.register_buffer("scale", scale)
+        else:
+            self.scale = scale
         self.empty: Empty = empty
         self.reuse_dy = reuse_dy
 
@@ -56,10 +62,7 @@ class Softmax(torch.nn.Module):
 class LogSoftmax(Softmax):
     """`softgrad.torch.log_softmax` as a module; it takes the place of `torch.nn.LogSoftmax`.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------
@@ -69,16 +72,13 @@ class LogSoftmax(Softmax):
     tensor([-0.6931, -0.6931])
     """
 
-    function = staticmethod(functions.log_softmax)
+    function: Any = staticmethod(functions.log_softmax)
 
 
 class Sparsemax(Softmax):
     """`softgrad.torch.sparsemax` as a module.
 
-    Parameters
-    ----------
-    dim, scale, empty, reuse_dy
-        As for `Softmax`.
+    Parameters are those of `Softmax`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class Sparsemax(Softmax):
     tensor([0.7500, 0.2500, 0.0000])
     """
 
-    function = staticmethod(functions.sparsemax)
+    function: Any = staticmethod(functions.sparsemax)
 
 
 class Entmax(Softmax):

@@ -1,0 +1,121 @@
+"""softmax with numbers of each row for tensors: a sink, and a mean from elsewhere.
+
+A row with a sink is a row with one more element, so the operations of softmax do all of it, with every
+derivative and on every device; the sink is put behind the others and taken off again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend import from_rows, kept_shape, to_rows
+from .ops import OPS
+from .tensors import check_same_device, check_tensor, dims_of, mask, promote, scale_of, wide
+
+Dims = tuple[int, ...]
+
+
+def per_row(value: Any, name: str, like: Tensor, dims: Dims) -> Tensor:
+    """One number for each row, of the dtype of `like`: expanded to its shape with the dims at length 1."""
+    if isinstance(value, Tensor):
+        check_same_device(like, "the tensor", value, name)
+        number = check_tensor(value, name)
+    else:
+        number = torch.as_tensor(float(value), device=like.device)
+    shape = kept_shape(like, dims)
+    try:
+        return number.to(like.dtype).expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} has shape {tuple(number.shape)}; it takes one number for each row: give a shape that "
+            f"broadcasts to {tuple(shape)}, in which the dim has length 1"
+        ) from None
+
+
+def extended(rows: Tensor, number: Tensor, dims: Dims) -> Tensor:
+    return torch.cat([to_rows(rows, dims), to_rows(number, dims)], -1)
+
+
+def split(rows: Tensor, like: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
+    """The elements and the sink of extended rows, in the shape and dtype of `like`."""
+    rows = rows.to(like.dtype)
+    return from_rows(rows[..., :-1], like, dims), rows[..., -1:].reshape(kept_shape(like, dims))
+
+
+def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    x = check_tensor(x, "x")
+    dims, where = dims_of(axis, x.ndim), None if where is None else mask(where, x)
+    sink = per_row(sink, "sink", x, dims)
+    z, behind = scaled(x, where, scale), None
+    if where is not None:
+        behind = extended(where, torch.ones_like(sink, dtype=torch.bool), dims)
+    rows = extended(z, sink.to(z.dtype), dims)
+    return split(OPS["softmax"].forward(rows, (-1,), behind, 1.0, "zero", False), x, dims)
+
+
+def scaled(x: Tensor, where: Tensor | None, scale: Any) -> Tensor:
+    """scale·x, of 16-bit types in float32: the sink is not multiplied."""
+    from .library import multiply
+
+    if isinstance(scale, Tensor):
+        return multiply(x, scale, where)
+    factor = scale_of(scale, x)
+    if factor == 1:
+        return x
+    return multiply(x, torch.tensor(factor, dtype=torch.float64, device=x.device), where)
+
+
+def sink_product(
+    kind: str, y: Any, y_sink: Any, v: Any, v_sink: Any, *, axis: Any, where: Any, scale: Any
+) -> tuple[Tensor, Tensor]:
+    name = "dy" if kind == "vjp" else "dx"
+    y, v = promote(("y", name), y, v)
+    dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    y_sink = per_row(y_sink, "y_sink", y, dims)
+    v_sink = per_row(0.0 if v_sink is None else v_sink, f"{name}_sink", y, dims)
+    factor = wide(scale) if isinstance(scale, Tensor) else scale_of(scale, y)
+    if where is not None:
+        y, v = y.masked_fill(~where, 0.0), v.masked_fill(~where, 0.0)
+    if kind == "jvp" and not (isinstance(factor, float) and factor == 1):
+        v = wide(v) * factor
+    p, u = (wide(extended(a, b.to(a.dtype), dims)) for a, b in ((y, y_sink), (v, v_sink)))
+    one, of_sink = split(OPS["softmax"].vjp(p, u, (-1,), None, 1.0), wide(y), dims)
+    if kind == "vjp":
+        one = one * factor
+    return one.to(y.dtype), of_sink.to(y.dtype)
+
+
+def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
+    x, y, dy = promote(("x", "y", "dy"), x, y, dy)
+    dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    dx = OPS["softmax"].vjp(y.double(), dy.double(), dims, where, 1.0)
+    there = y > 0 if where is None else (y > 0) & where
+    logits = to_rows(x.double().masked_fill(~there, -torch.inf), dims)
+    far = torch.where(to_rows(there, dims), logits - logits.amax(-1, keepdim=True), 0.0)
+    return (far * to_rows(dx, dims)).sum(-1).reshape(kept_shape(y, dims)).to(y.dtype)
+
+
+def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
+    y, dy = promote(("y", "dy"), y, dy)
+    dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    if where is not None:
+        y, dy = y.masked_fill(~where, 0.0), dy.masked_fill(~where, 0.0)
+    p, u = to_rows(y.double(), dims), to_rows(dy.double(), dims)
+    total = p.sum(-1, keepdim=True)
+    weight = torch.where(total == 0, 1.0, total)
+    first = (p * u).sum(-1, keepdim=True) / weight
+    found = torch.where(total == 0, 0.0, first + (p * (u - first)).sum(-1, keepdim=True) / weight)
+    return found.reshape(kept_shape(y, dims))
+
+
+def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
+    y, dy = promote(("y", "dy"), y, dy)
+    dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    means = per_row(mean, "mean", y.double(), dims)
+    factor = scale if isinstance(scale, Tensor) else scale_of(scale, y)
+    dx = ((dy.double() - means) * y.double() * factor).to(y.dtype)
+    dx = dx if where is None else dx.masked_fill(~where, 0.0)
+    return dx if out is None else out.copy_(dx)

@@ -1,0 +1,178 @@
+"""Sinks, scales, means and segments on tensors: beside NumPy's, and their derivatives."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import softgrad  # noqa: E402
+import softgrad.torch as st  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+OFFSETS = torch.tensor([0, 2, 2, 5])
+IDS = torch.tensor([2, 0, 2, 0, 2])
+
+
+def numbers(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).requires_grad_()
+
+
+def check(function, *inputs):
+    assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def close(found, expected, rtol=1e-12):
+    found = found.detach().numpy() if isinstance(found, torch.Tensor) else found
+    expected = expected.detach().numpy() if isinstance(expected, torch.Tensor) else expected
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-15)
+
+
+@pytest.mark.parametrize("dim", [-1, 0, (0, 2)])
+def test_sinks(dim):
+    x, dy = numbers(3, 4, 5), numbers(3, 4, 5, seed=1).detach()
+    rows = list(x.shape)
+    for d in (dim,) if isinstance(dim, int) else dim:
+        rows[d] = 1
+    sink, dy_sink = numbers(*rows, seed=2), numbers(*rows, seed=3).detach()
+    where = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)) < 0.8
+    options = {"axis": dim, "where": where.numpy(), "scale": 0.7}
+    y, y_sink = st.sink_softmax(x, sink, dim, where=where, scale=0.7)
+    expected = softgrad.sink_softmax(x.detach().numpy(), sink.detach().numpy(), **options)
+    close(y, expected[0])
+    close(y_sink, expected[1])
+    found = torch.autograd.grad([y, y_sink], [x, sink], [dy, dy_sink])
+    expected = softgrad.sink_softmax_vjp(*expected, dy.numpy(), dy_sink.numpy(), **options)
+    of_tensors = {"axis": dim, "where": where, "scale": 0.7}
+    by_hand = softgrad.sink_softmax_vjp(y.detach(), y_sink.detach(), dy, dy_sink, **of_tensors)
+    for one, other, third in zip(found, expected, by_hand, strict=True):
+        close(one, other)
+        close(third, other)
+    tangents = x.detach(), sink.detach()
+    one = softgrad.sink_softmax_jvp(y.detach(), y_sink.detach(), *tangents, axis=dim, where=where, scale=0.7)
+    other = softgrad.sink_softmax_jvp(
+        y.detach().numpy(), y_sink.detach().numpy(), *(t.numpy() for t in tangents), **options
+    )
+    for a, b in zip(one, other, strict=True):
+        close(a, b)
+
+
+def test_derivatives_of_sinks():
+    x, sink, scale = numbers(2, 5), numbers(2, 1, seed=1), numbers(2, 1, seed=2)
+    where = torch.tensor([[True, True, False, True, True], [False] * 5])
+    check(lambda x, sink: st.sink_softmax(x, sink, scale=0.5), x, sink)
+    check(lambda x, sink, scale: st.sink_softmax(x, sink, scale=scale), x, sink, scale)
+    check(lambda x, sink: st.softmax(x, where=where, sink=sink), x, sink)
+
+
+def test_softmax1():
+    x = torch.tensor([[-torch.inf, -torch.inf], [0.0, 0.0]])
+    y = st.softmax(x, sink=0.0)
+    assert torch.equal(y, torch.tensor([[0.0, 0.0], [1 / 3, 1 / 3]]))
+    with pytest.raises(TypeError, match="beside a sink"):
+        st.softmax(x, sink=0.0, empty="nan")
+    with pytest.raises(ValueError, match="sink has shape"):
+        st.sink_softmax(x, torch.zeros(3))
+
+
+def test_attention_as_transformers_has_it():
+    """The eager sinks of gpt-oss: a sink for each head, shared by the rows."""
+    x, sinks, dy = numbers(2, 3, 6, 6), numbers(3, seed=1), numbers(2, 3, 6, 6, seed=2).detach()
+    whole = torch.cat([x, sinks.reshape(1, -1, 1, 1).expand(2, -1, 6, -1)], dim=-1)
+    whole = whole - whole.max(dim=-1, keepdim=True).values
+    expected = torch.softmax(whole, dim=-1)[..., :-1]
+    y = st.softmax(x, sink=sinks.reshape(1, -1, 1, 1))
+    close(y, expected)
+    for one, other in zip(
+        torch.autograd.grad(y, [x, sinks], dy), torch.autograd.grad(expected, [x, sinks], dy), strict=True
+    ):
+        close(one, other, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_sinks_keep_the_dtype(dtype):
+    x = numbers(3, 7).detach().to(dtype)
+    y, y_sink = st.sink_softmax(x, 0.5, scale=1.5)
+    assert y.dtype is y_sink.dtype is dtype
+    expected, _ = softgrad.sink_softmax(x.double().numpy(), 0.5, scale=1.5)
+    eps = torch.finfo(dtype).eps
+    assert np.abs(y.double().numpy() - expected).max() <= eps
+
+
+def test_scales_and_means():
+    x, dy, scale = numbers(4, 6), numbers(4, 6, seed=1).detach(), numbers(4, 1, seed=2)
+    y = st.softmax(x, scale=scale)
+    dx, dscale = torch.autograd.grad(y, [x, scale], dy)
+    arrays = x.detach().numpy(), y.detach().numpy(), dy.numpy()
+    close(dscale, softgrad.softmax_scale_vjp(*arrays), rtol=1e-10)
+    close(softgrad.softmax_scale_vjp(x.detach(), y.detach(), dy), dscale, rtol=1e-10)
+    close(softgrad.softmax_vjp(y.detach(), dy, scale=scale.detach()), dx)
+    close(softgrad.softmax_vjp(y.detach().numpy(), dy.numpy(), scale=scale.detach().numpy()), dx)
+    found, mean = softgrad.softmax_vjp(y.detach(), dy, return_mean=True)
+    expected, of_arrays = softgrad.softmax_vjp(*arrays[1:], return_mean=True)
+    close(found, expected)
+    close(mean, of_arrays)
+    close(softgrad.softmax_vjp(y.detach()[:, :3], dy[:, :3], mean=mean), expected[:, :3])
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "entropy"])
+@pytest.mark.parametrize("by", ["offsets", "ids"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_segments(name, by, masked):
+    x = numbers(5, 3)
+    where = torch.tensor([True, False, True, True, True])[:, None] if masked else None
+    segments = {"offsets": OFFSETS} if by == "offsets" else {"segment_ids": IDS, "num_segments": 3}
+    options = {**segments, "where": where, "scale": -0.7}
+    of_arrays = {key: getattr(value, "numpy", lambda value=value: value)() for key, value in options.items()}
+    function = getattr(st, f"segment_{name}")
+    y = function(x, **options)
+    expected = getattr(softgrad, f"segment_{name}")(x.detach().numpy(), **of_arrays)
+    close(y, expected, rtol=1e-10)
+    close(getattr(softgrad, f"segment_{name}")(x.detach(), **options), expected, rtol=1e-10)
+    finite = torch.isfinite(y.detach())
+    dy = torch.where(finite, numbers(*y.shape, seed=1).detach(), 0.0)
+    first = x if name in ("logsumexp", "entropy") else y
+    found = torch.autograd.grad(y, x, dy, retain_graph=True)[0]
+    vjp = getattr(softgrad, f"segment_{name}_vjp")
+    expected = vjp(first.detach().numpy(), dy.numpy(), **of_arrays)
+    close(vjp(first.detach(), dy, **options), expected, rtol=1e-10)
+    close(found, expected, rtol=1e-10)
+    if "softmax" in name:
+        jvp = getattr(softgrad, f"segment_{name}_jvp")
+        close(jvp(y.detach(), dy, **options), jvp(y.detach().numpy(), dy.numpy(), **of_arrays), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["log_softmax", "logsumexp", "entropy"])
+def test_derivatives_of_segments(name):
+    function = getattr(st, f"segment_{name}")
+    check(lambda x: function(x, torch.tensor([0, 2, 5]), scale=0.7), numbers(5, 2))
+    check(lambda x: function(x, segment_ids=torch.tensor([1, 0, 1, 0, 1])), numbers(5))
+
+
+def test_log_probabilities_where_the_weights_underflow():
+    x = torch.tensor([0.0, -200.0], requires_grad=True)
+    y = st.segment_log_softmax(x, [0, 2])
+    assert y.tolist() == [0, -200]
+    assert torch.autograd.grad(y[1], x)[0].tolist() == [-1, 1]
+    assert torch.autograd.grad(st.segment_entropy(x, [0, 2]).sum(), x)[0].tolist() == [0, 0]
+
+
+def test_segments_with_nothing_in_them():
+    x = torch.tensor([-torch.inf, -torch.inf, 3.0], requires_grad=True)
+    y = st.segment_logsumexp(x, [0, 2, 2, 3])
+    assert y.tolist() == [-torch.inf, -torch.inf, 3]
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "give one of them"),
+        ({"offsets": [0, 5], "num_segments": 1}, "num_segments is for segment_ids"),
+        ({"segment_ids": [0, 1]}, "segment_ids has shape"),
+        ({"segment_ids": [0, 1, -1, 0, 0]}, "segment_ids go from -1"),
+    ],
+)
+def test_errors(options, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        st.segment_softmax(numbers(5), **options)
