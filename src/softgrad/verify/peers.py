@@ -88,9 +88,9 @@ FORMULAS = {
 
 def formula(map: str, name: str, xp: str = "numpy") -> Function:
     """A function of softgrad.formulas, in the namespace `xp`."""
+    page = importlib.import_module(f"softgrad.formulas.{map}")
     parameters = {"alpha": ALPHA} if map == "entmax" else {}
-    function = attribute(f"softgrad.formulas.{map}", name)
-    return functools.partial(function, **parameters, xp=importlib.import_module(xp))
+    return functools.partial(getattr(page, name), **parameters, xp=importlib.import_module(xp))
 
 
 # --- PyTorch, and what is built on it -----------------------------------------------------------------
