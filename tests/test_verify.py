@@ -149,7 +149,7 @@ def verify(*arguments):
     return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["verify", *arguments])
 
 
-def said(result):
+def unwrapped(result):
     return " ".join(result.output.split())
 
 
@@ -159,18 +159,18 @@ def said(result):
 def test_a_right_function(plain):
     result = verify(f"{plain}:right", "--dtypes", "float32,float64")
     assert result.exit_code == 0, result.output
-    assert re.search(r"All \d+ checks passed: it is sound in float32, float64\.", said(result))
-    assert "NumPy arrays, level sound, seed 0, rows up to 17" in said(result)
+    assert re.search(r"All \d+ checks passed: it is sound in float32, float64\.", unwrapped(result))
+    assert "NumPy arrays, level sound, seed 0, rows up to 17" in unwrapped(result)
     assert "✗" not in result.output
 
 
 def test_a_wrong_function(plain):
     result = verify(f"{plain}:elementwise")
     assert result.exit_code == 1
-    assert re.search(r"\d+ of \d+ checks failed: it is not sound\.", said(result))
+    assert re.search(r"\d+ of \d+ checks failed: it is not sound\.", unwrapped(result))
     assert "Why it matters: " in result.output
     assert "To reproduce it:" in result.output
-    assert re.search(r"Probably: .*y\(1 ?[−-] ?y\)", said(result))
+    assert re.search(r"Probably: .*y\(1 ?[−-] ?y\)", unwrapped(result))
 
 
 def test_the_code_it_gives_reproduces_the_failure(plain):
@@ -212,11 +212,11 @@ def test_an_exception(plain):
 def test_the_end_of_the_process(plain, function, word):
     result = verify(f"{plain}:{function}")
     assert result.exit_code == 1
-    assert word in said(result)
+    assert word in unwrapped(result)
     if function != "dies":
-        assert f"in {function}" in said(result)
+        assert f"in {function}" in unwrapped(result)
     else:
-        assert "the last words" in said(result)
+        assert "the last words" in unwrapped(result)
 
 
 def test_what_it_prints_is_told_and_does_no_harm(plain):
@@ -297,7 +297,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
 def test_one_line_says_what_is_wrong(arguments, words):
     result = verify(*arguments)
     assert result.exit_code == 2
-    assert words in said(result)
+    assert words in unwrapped(result)
     assert result.output.count("\n") == 1
 
 
@@ -305,7 +305,7 @@ def test_one_line_says_what_is_wrong(arguments, words):
 def test_a_peer_that_is_not_installed():
     result = verify("liger")
     assert result.exit_code == 2
-    assert "liger is not installed: pip install liger-kernel" in said(result)
+    assert "liger is not installed: pip install liger-kernel" in unwrapped(result)
 
 
 def test_a_peer_that_is_installed_but_broken(tmp_path, monkeypatch):
@@ -403,8 +403,8 @@ def test_the_list():
     for name, peer in peers.PEERS.items():
         assert re.search(rf"│ {name} ", result.output)
         if reason := peers.why_not(peer):
-            assert reason.split(":")[0] in said(result)
-    assert "softmax: vjp, forward, jvp, double-backward" in said(result)
+            assert reason.split(":")[0] in unwrapped(result)
+    assert "softmax: vjp, forward, jvp, double-backward" in unwrapped(result)
 
 
 # --- arrays of other libraries --------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_the_list():
 @pytest.mark.parametrize("function", ["right", "overwrites"])
 def test_a_function_of_tensors(folder, function):
     result = verify(f"{folder}/tensors.py:{function}", "--dtypes", "float32")
-    assert "PyTorch arrays" in said(result)
+    assert "PyTorch arrays" in unwrapped(result)
     assert "Traceback" not in result.output
     assert result.exit_code == (0 if function == "right" else 1)
     assert bool(re.search(r"unchanged.*✗", result.output)) == (function == "overwrites")
@@ -424,7 +424,7 @@ def test_a_function_of_tensors(folder, function):
 def test_a_function_of_jax_arrays(folder):
     result = verify(f"{folder}/traced.py:right", "--dtypes", "float64")
     assert result.exit_code == 0, result.output
-    assert "JAX arrays" in said(result)
+    assert "JAX arrays" in unwrapped(result)
 
 
 @needs_torch
@@ -619,7 +619,7 @@ def test_the_league_table(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "PEERS", few)
     result = verify("--all", "--what", "vjp", "--map", "softmax")
     assert result.exit_code == 0, result.output
-    assert "docs/league.md: of 2 implementations 2 are sound and 1 tight." in said(result)
+    assert "docs/league.md: of 2 implementations 2 are sound and 1 tight." in unwrapped(result)
     text = (tmp_path / "docs/league.md").read_text()
     assert re.search(r"^\| softgrad \| ✓ \| ✓ \| [\d.e-]+ \|  \|$", text, re.MULTILINE)
     assert re.search(r"^\| numpy \| ✓ \| ✗ \| [\d.e-]+ \| \S.* \|$", text, re.MULTILINE)
@@ -644,7 +644,7 @@ def test_where_there_is_no_folder_for_the_league_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = verify("--all")
     assert result.exit_code == 2
-    assert "there is no folder" in said(result)
+    assert "there is no folder" in unwrapped(result)
 
 
 # --- the process ------------------------------------------------------------------------------------------

@@ -64,17 +64,29 @@ class Operation:
         return level == "tight" or check not in self.tight_only
 
 
-def rounded(x: Array, map: str) -> Array:
-    """y in the dtype of x; of sparsemax and entmax that of x/4, so that the support has some elements."""
-    if map in ALPHAS and map != "softmax":
-        return oracle.entmax(x / x.dtype.type(4), ALPHAS[map]).astype(x.dtype)
-    return (oracle.softmax if map == "softmax" else oracle.log_softmax)(x).astype(x.dtype)
+def logits(x: Array, u: Array, v: Array) -> Arrays:
+    return (x,)
+
+
+def y_and_gradients(map: str, count: int) -> Callable[[Array, Array, Array], Arrays]:
+    """y, rounded, and so many gradients; of sparsemax and entmax y is that of x/4, so that the support has
+    some elements."""
+
+    def arguments(x: Array, u: Array, v: Array) -> Arrays:
+        if map == "log_softmax":
+            y = oracle.log_softmax(x)
+        elif map == "softmax":
+            y = oracle.softmax(x)
+        else:
+            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[map])
+        return (y.astype(x.dtype), u, v)[: 1 + count]
+
+    return arguments
 
 
 # --- softmax, sparsemax and entmax ---------------------------------------------------------------------
 
 ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
-EMPTY_ROWS = frozenset({"empty rows"})
 
 
 def derivative(y: Array, v: Array) -> Array:
@@ -82,39 +94,58 @@ def derivative(y: Array, v: Array) -> Array:
         return oracle.softmax_jvp_by_complex_step(np.log(y.astype(np.float64)), v)
 
 
-def derivatives(map: str) -> list[Operation]:
+def softmax_forward() -> Operation:
+    return Operation(
+        "softmax",
+        "forward",
+        logits,
+        lambda x: (oracle.softmax(x),),
+        bounds.softmax_tight,
+        bounds.softmax_sound,
+        mutants.SOFTMAXES,
+        ulps=errors.normal_ulps,
+    )
+
+
+def sparse_forward(map: str) -> Operation:
+    return Operation(
+        map,
+        "forward",
+        logits,
+        lambda x: (oracle.entmax(x, ALPHAS[map]),),
+        bounds.entmax_tight,
+        functools.partial(bounds.entmax_sound, alpha=ALPHAS[map]),
+        mutants.SPARSE,
+    )
+
+
+def softmax_like(map: str) -> list[Operation]:
     alpha = ALPHAS[map]
     of_alpha = functools.partial(functools.partial, alpha=alpha)
     vjp = Operation(
         map,
         "vjp",
-        lambda x, u, v: (rounded(x, map), u),
+        y_and_gradients(map, 1),
         lambda y, v: (oracle.vjp(y, v, alpha=alpha),),
         of_alpha(bounds.product_tight),
         of_alpha(bounds.product_sound),
         mutants.FORMULAS if alpha == 1 else mutants.sparse_products(alpha),
         derivative if alpha == 1 else None,
         terms=of_alpha(bounds.terms_of_product),
-        tight_only=EMPTY_ROWS,
+        tight_only=frozenset({"empty rows"}),
     )
     double_backward = Operation(
         map,
         "double-backward",
-        lambda x, u, v: (rounded(x, map), u, v),
+        y_and_gradients(map, 2),
         of_alpha(oracle.double_backward),
         of_alpha(bounds.double_backward_tight),
         of_alpha(bounds.double_backward_sound),
         mutants.DOUBLE_BACKWARDS if alpha == 1 else {},
         terms=of_alpha(bounds.terms_of_both),
     )
-    return [vjp, replace(vjp, what="jvp", same_as=vjp), double_backward]
-
-
-def sparse_forward(map: str) -> Operation:
-    alpha = ALPHAS[map]
-    sound = functools.partial(bounds.entmax_sound, alpha=alpha)
-    exact = lambda x: (oracle.entmax(x, alpha),)  # noqa: E731
-    return Operation(map, "forward", lambda x, u, v: (x,), exact, bounds.entmax_tight, sound, mutants.SPARSE)
+    forward = softmax_forward() if alpha == 1 else sparse_forward(map)
+    return [forward, vjp, replace(vjp, what="jvp", same_as=vjp), double_backward]
 
 
 # --- log_softmax ---------------------------------------------------------------------------------------
@@ -133,25 +164,24 @@ def log_derivative(y: Array, v: Array) -> Array:
 
 
 # Where y is −inf softgrad says that nothing takes part, and the closed form dx = dy.
-OF_CONTRACT = frozenset({"masked entries", "empty rows"})
-
+of_log_softmax = functools.partial(
+    Operation, "log_softmax", absent=-np.inf, tight_only=frozenset({"masked entries", "empty rows"})
+)
 LOG_SOFTMAX = [
-    Operation(
-        "log_softmax",
+    of_log_softmax(
         "forward",
-        lambda x, u, v: (x,),
+        logits,
         lambda x: (representable(x),),
         bounds.log_softmax_tight,
         bounds.log_softmax_sound,
         mutants.LOG_SOFTMAXES,
         ulps=errors.ulps_above_1,
-        absent=-np.inf,
         leaves_out=frozenset({"sums to 1"}),
+        tight_only=frozenset(),
     ),
-    Operation(
-        "log_softmax",
+    of_log_softmax(
         "vjp",
-        lambda x, u, v: (rounded(x, "log_softmax"), u),
+        y_and_gradients("log_softmax", 1),
         lambda y, dy: (oracle.log_vjp(y, dy),),
         bounds.log_vjp_tight,
         bounds.log_vjp_sound,
@@ -159,14 +189,11 @@ LOG_SOFTMAX = [
         log_derivative,
         terms=lambda y, dy, dx: (bounds.log_vjp_terms(y, dy, dx),),
         beside="|dx| + |dy| + p·Σ|dy|",
-        absent=-np.inf,
         leaves_out=frozenset({"constant gradient"}),
-        tight_only=OF_CONTRACT,
     ),
-    Operation(
-        "log_softmax",
+    of_log_softmax(
         "jvp",
-        lambda x, u, v: (rounded(x, "log_softmax"), u),
+        y_and_gradients("log_softmax", 1),
         lambda y, dx: (oracle.log_jvp(y, dx),),
         bounds.log_jvp_tight,
         bounds.log_jvp_sound,
@@ -174,41 +201,22 @@ LOG_SOFTMAX = [
         log_derivative,
         terms=lambda y, dx, dy: (bounds.log_jvp_terms(y, dy),),
         beside="|dy| + D",
-        absent=-np.inf,
         leaves_out=frozenset({"sums to 0"}),
-        tight_only=OF_CONTRACT,
     ),
-    Operation(
-        "log_softmax",
+    of_log_softmax(
         "double-backward",
-        lambda x, u, v: (rounded(x, "log_softmax"), u, v),
+        y_and_gradients("log_softmax", 2),
         oracle.log_double_backward,
         bounds.log_double_backward_tight,
         bounds.log_double_backward_sound,
         terms=bounds.log_double_backward_terms,
         beside="p·Σ|dy|·(|v°| + D)",
-        absent=-np.inf,
-        tight_only=OF_CONTRACT,
     ),
 ]
 
 # --- the table -----------------------------------------------------------------------------------------
 
-SOFTMAX = Operation(
-    "softmax",
-    "forward",
-    lambda x, u, v: (x,),
-    lambda x: (oracle.softmax(x),),
-    bounds.softmax_tight,
-    bounds.softmax_sound,
-    mutants.SOFTMAXES,
-    ulps=errors.normal_ulps,
-)
-ROWS = [
-    *(SOFTMAX, *derivatives("softmax"), *LOG_SOFTMAX),
-    *(sparse_forward("sparsemax"), *derivatives("sparsemax")),
-    *(sparse_forward("entmax"), *derivatives("entmax")),
-]
+ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax")]
 OPERATIONS: dict[tuple[str, str], Operation] = {(row.map, row.what): row for row in ROWS}
 
 

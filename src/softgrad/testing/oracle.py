@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..checks import Array, Axis
 
 WIDE = np.longdouble
-BLOCK = 1 << 20  # elements that are computed at once: a pair and its temporaries take some 300 bytes each
+BLOCK = 1 << 18  # elements that are computed at once: each takes some 300 bytes
 BITS = 256  # of a square root of a whole number, beside those of its argument
 
 Pair = tuple[Array, Array]  # a number and what its rounding lost

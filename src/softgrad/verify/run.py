@@ -84,16 +84,7 @@ def run(
     planned: list[list[str]] = []
     last, packages = "", ["numpy"]
     with tempfile.TemporaryFile() as printed:
-        job = json.dumps({"text": target, **dataclasses.asdict(settings)})
-        # -P: a json.py beside the target is not the module that is meant
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,  # at its end the child ends: this process is there no more
-            stdout=subprocess.PIPE,
-            stderr=printed,
-            encoding="utf-8",
-            errors="replace",
-        )
+        process = start(target, settings, printed)
         try:
             for last, content in messages(process.stdout):
                 if last == "unusable":
@@ -133,6 +124,20 @@ def run(
         verdict.findings.append(failure("crash", why, case, dtype))
     verdict.environment = machine.environment(*packages)
     return verdict
+
+
+def start(target: str, settings: Settings, printed: IO[bytes]) -> subprocess.Popen[str]:
+    """The process that runs the checks; it ends with this one, at the end of its standard input."""
+    job = json.dumps({"text": target, **dataclasses.asdict(settings)})
+    return subprocess.Popen(
+        # -P: a json.py beside the target is not the module that is meant
+        [sys.executable, "-P", "-X", "utf8", "-c", CHILD, job, json.dumps(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=printed,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def messages(stream: IO[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
