@@ -35,6 +35,6 @@ maps: Any = SimpleNamespace(
     double_backward=library.double_backward,
     with_vjp=with_vjp,
 )
-alpha: Any = SimpleNamespace(spec=library.entmax, alpha_vjp=library.alpha_vjp)
+alpha: Any = SimpleNamespace(row=library.entmax, alpha_vjp=library.alpha_vjp)
 reductions: Any = SimpleNamespace(forward=library.reduce, vjp=library.reduce_vjp, with_vjp=reduce_with_vjp)
 segments.softmax, segments.product = library.segment_softmax, segment_product  # type: ignore[attr-defined]
