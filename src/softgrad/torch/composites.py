@@ -55,15 +55,20 @@ def weights_slope(spec: Map, y: Tensor, alpha: Any) -> Any:
     return torch.where(support, (2 - alpha) * torch.where(support, y, 1.0) ** (1 - alpha), 0.0)
 
 
-def mean(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
-    total = sum_keepdims(s, dims)
-    return sum_keepdims(s * v, dims) / torch.where(total == 0, 1.0, total)
+class Mean:
+    """The mean m along the dims, by the weights s."""
 
+    def __init__(self, s: Tensor, dims: Dims) -> None:
+        total = sum_keepdims(s, dims)
+        self.s, self.dims, self.total = s, dims, torch.where(total == 0, 1.0, total)
 
-def centre(s: Tensor, v: Tensor, dims: Dims) -> Tensor:
-    """v − m(v)."""
-    v = v - detach(mean(s, v, dims))
-    return v - mean(s, v, dims)
+    def of(self, v: Tensor) -> Tensor:
+        return sum_keepdims(self.s * v, self.dims) / self.total
+
+    def off(self, v: Tensor) -> Tensor:
+        """v − m(v)."""
+        v = v - detach(self.of(v))
+        return v - self.of(v)
 
 
 def apply_mask(
@@ -91,8 +96,9 @@ def product(
     if is_logarithmic(spec) and kind == "vjp":
         result = u - s * sum_keepdims(u, dims)
     else:
-        result = centre(s, u, dims)
-        result = result - mean(s, result, dims)  # centres what comes back through it
+        mean = Mean(s, dims)
+        result = mean.off(u)
+        result = result - mean.of(result)  # centres what comes back through it
         result = result if is_logarithmic(spec) else s * result
     return torch.where(valid, scale * result, 0.0).to(y.dtype)
 
@@ -119,12 +125,13 @@ def product_by_y(
         valid, p, u, w = apply_mask(spec, dims, where, y, v, g)
     exponent = alpha_value(p, *alpha)
     s = weights(spec, p, exponent)
+    mean = Mean(s, dims)
     if is_logarithmic(spec) and kind == "vjp":
-        to_s = -centre(s, w, dims) * sum_keepdims(u, dims)  # J takes no notice of the mean of w
+        to_s = -w * sum_keepdims(u, dims)
     elif is_logarithmic(spec):
-        to_s = -centre(s, u, dims) * sum_keepdims(w, dims)
+        to_s = -mean.off(u) * sum_keepdims(w, dims)
     else:
-        to_s = centre(s, u, dims) * centre(s, w, dims)
+        to_s = mean.off(u) * mean.off(w)
     to_s = to_s if valid is None else torch.where(valid, to_s, 0.0)
     to_y = (scale * weights_slope(spec, p, exponent) * to_s).to(y.dtype)
     if not isinstance(exponent, Tensor):

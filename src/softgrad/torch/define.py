@@ -181,7 +181,7 @@ def as_function_of_floats(
 
 
 def normalize_op_args(names: list[str], arguments: list[Any]) -> list[Any]:
-    """The arguments of an operator called by itself: checked, in the form that functions give them."""
+    """The arguments of an operator that was called by itself: checked, in the form of the functions."""
     first = arguments[0]
     for i, (name, value) in enumerate(zip(names, arguments, strict=True)):
         if name == "dim" and type(value) is int:
