@@ -564,3 +564,16 @@ def test_nothing_of_torch_is_loaded_before_it_is_used():
         "softgrad.torch.softmax; assert 'torch' in sys.modules; assert not hasattr(softgrad, 'jax_')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "entropy"])
+def test_scale_times_the_gradient_may_overflow(name):
+    """In float64 1e300·1e20 does, but not times the p that is as small."""
+    x, dy = (
+        torch.tensor([[0.0, -7e-18, -1.0]], dtype=torch.float64),
+        torch.tensor([1e300], dtype=torch.float64),
+    )
+    function = getattr(softgrad, f"{name}_vjp")
+    found = function(x, dy, scale=1e20)
+    same_bits(found, function(x.numpy(), dy.numpy(), scale=1e20))
+    assert torch.isfinite(found[0, 1:]).all()

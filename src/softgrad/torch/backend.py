@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import checks, formulas, specs, threads
+from .. import arrays, checks, formulas, specs, threads
 from ..checks import Array
 from ..cpu import call, machine
 from ..specs import Map, Reduction
@@ -389,6 +389,10 @@ def reduction_vjp(
     result = torch.empty_like(x) if out is None else out
     if out is not None:
         check_overlap(out, ("x", "dy", "where"), x, dy, where)
-    times = dy.double() * scale
-    run(f"{spec.name}_vjp", (times, x, result), dims, where, scale)
+    factors = dy.double() * scale
+    if abs(scale) > 1 and not bool((factors.abs() <= checks.largest(numpy_dtype(x.dtype))).all()):
+        masks = None if where is None else array(where)
+        arrays.reduce_vjp(spec, array(x), array(dy), axis=dims, where=masks, scale=scale, out=array(result))
+        return result
+    run(f"{spec.name}_vjp", (factors, x, result), dims, where, scale)
     return result
