@@ -89,3 +89,8 @@ def three(y, dy, dx, axis, scale, table):
     if not is_contiguous(y) or not is_contiguous(dy):
         return False
     return done(y.shape, axis, y.itemsize, a, b, c, scale, y.itemsize < 8, table)
+
+
+def by_address(a, b, c, outer, n, inner, item, scale, table):
+    """Rows of n at addresses a, b and c (0 where there are two arrays), `inner` of them side by side."""
+    return done((outer, n, inner), 1, item, a, b, c, scale, item < 8, table)

@@ -28,7 +28,7 @@ Dims = tuple[int, ...]
 
 # --- the CPU -----------------------------------------------------------------------------------------
 
-# (kernel, dtype): the function of `by_address`, and the table of its kernel
+# (kernel, dtype): `kernels.by_address`, and the table of its kernel
 KNOWN: dict[tuple[str, torch.dtype], tuple[Any, int]] = {}
 FAST = ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")
 threads.shortcuts.append(KNOWN)
@@ -109,9 +109,8 @@ def remember(name: str, dtype: torch.dtype) -> None:
             known = numpy_dtype(dtype).name
             if not machine.lacks(known):
                 from ..cpu import kernels
-                from .by_address import compiled
 
-                KNOWN[name, dtype] = compiled(), kernels.table(name, known).ctypes.data
+                KNOWN[name, dtype] = kernels.by_address(), kernels.table(name, known).ctypes.data
 
 
 # --- CUDA --------------------------------------------------------------------------------------------
@@ -233,10 +232,7 @@ def spec_for(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None 
 
 def refuse_empty_rows(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> None:
     if x.numel() and scaled_logits(x, dims, where, scale)[1].all(-1).any():
-        raise ValueError(
-            "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
-            "empty='nan', or leave such rows out"
-        )
+        raise ValueError(checks.EMPTY_ROW)
 
 
 @with_torch_threads
