@@ -1,11 +1,14 @@
 """softgrad beside PyTorch where the grid has no cell: cross-entropy with its gradient, and segments.
 
-    python benchmarks/beside_torch.py [cross_entropy] [segments]
+    python benchmarks/beside_torch.py [cross_entropy] [segments] [rows]
 
 cross_entropy: loss and ∂L/∂x of 2048 rows of 32,000 classes, PyTorch through autograd; time and peak memory.
 segments: softmax and vjp of a million rows in 100,000 segments, beside scatter_reduce, index_add and
 indexing, as usually written; PyTorch has the segment of each row ready made, softgrad the offsets, which it
-checks each time.  All is float32, timed in turns.
+checks each time.
+rows: sinks, a scale and a mean of each row, and log_softmax, logsumexp and entropy of segments, forward and
+gradient together, beside the formula as it is usually written, through autograd; the segments are the rows.
+All is float32, timed in turns.
 """
 
 from __future__ import annotations
@@ -126,7 +129,78 @@ def segments() -> None:
                 compare(f"{op}, {kind}{width}", calls, budget=1.5)
 
 
-PARTS = {"cross_entropy": cross_entropy, "segments": segments}
+# --- rows with numbers of their own, and rows as segments ---------------------------------------------
+
+
+def log_of_segments(x: torch.Tensor, index: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """log_softmax and logsumexp of segments."""
+    top = torch.full((count,), -torch.inf).scatter_reduce(0, index, x.detach(), "amax")
+    log_sum = torch.log(torch.zeros(count).index_add(0, index, torch.exp(x - top[index]))) + top
+    return x - log_sum[index], log_sum
+
+
+def entropy_of_segments(x: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:
+    log_p, _ = log_of_segments(x, index, count)
+    return torch.zeros(count).index_add(0, index, -log_p.exp() * log_p)
+
+
+def through(function: Any, dy: Array, *arrays: Array) -> Callable[[], Any]:
+    """PyTorch's forward and backward."""
+
+    def call() -> Any:
+        leaves = [torch.from_numpy(a).requires_grad_() for a in arrays]
+        return torch.autograd.grad(function(*leaves), leaves, torch.from_numpy(dy))[0]
+
+    return call
+
+
+def in_segments(name: str, x: Array, dy: Array, offsets: Array) -> Any:
+    y = getattr(softgrad, f"segment_{name}")(x, offsets)
+    return getattr(softgrad, f"segment_{name}_vjp")(y if "softmax" in name else x, dy, offsets)
+
+
+def with_sink(x: Array, sink: Array, dy: Array) -> Any:
+    y, y_sink = softgrad.sink_softmax(x, sink)
+    return softgrad.sink_softmax_vjp(y, y_sink, dy)[0]
+
+
+def with_scale(x: Array, scale: Array, dy: Array) -> Any:
+    y = softgrad.softmax(x, scale=scale)
+    softgrad.softmax_scale_vjp(x, y, dy)
+    return softgrad.softmax_vjp(y, dy, scale=scale)
+
+
+def rows_of(count: int, n: int) -> None:
+    random = np.random.default_rng(1)
+    x, dy = random.standard_normal((2, count, n), dtype=np.float32)
+    number, d_number = random.standard_normal((2, count, 1), dtype=np.float32)
+    scale, flat, offsets = np.exp(number), x.ravel(), np.arange(0, x.size + 1, n)
+    index = torch.arange(count).repeat_interleave(n)
+    theirs = {
+        "sink": through(lambda x, s: torch.softmax(torch.cat([x, s], 1), 1)[:, :-1], dy, x, number),
+        "scale": through(lambda x, s: torch.softmax(s * x, 1), dy, x, scale),
+        "log_softmax": through(lambda x: log_of_segments(x, index, count)[0], dy.ravel(), flat),
+        "logsumexp": through(lambda x: log_of_segments(x, index, count)[1], d_number[:, 0], flat),
+        "entropy": through(lambda x: entropy_of_segments(x, index, count), d_number[:, 0], flat),
+    }
+    ours = {
+        "sink": functools.partial(with_sink, x, number, dy),
+        "scale": functools.partial(with_scale, x, scale, dy),
+        "log_softmax": functools.partial(in_segments, "log_softmax", flat, dy.ravel(), offsets),
+        "logsumexp": functools.partial(in_segments, "logsumexp", flat, d_number[:, 0], offsets),
+        "entropy": functools.partial(in_segments, "entropy", flat, d_number[:, 0], offsets),
+    }
+    for name, call in ours.items():
+        assert np.abs(call() - theirs[name]().numpy().reshape(call().shape)).max() < 1e-4
+        compare(f"{name} {count}×{n}", {"softgrad": call, "PyTorch": theirs[name]}, budget=1.5)
+
+
+def rows() -> None:
+    for shape in ((1000, 1000), (64, 32768), (50000, 64)):
+        rows_of(*shape)
+
+
+PARTS = {"cross_entropy": cross_entropy, "segments": segments, "rows": rows}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

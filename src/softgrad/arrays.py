@@ -253,19 +253,14 @@ def sink_product(
 
 
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
-    """⟨x, J dy⟩ for each row.  J 1 = 0, so the largest x is taken off first."""
-    given = checks.alike(("x", "y", "dy"), x, y, dy)
-    x, y, dy = (a.astype(np.float64) for a in given)
+    """⟨x, J dy⟩ for each row."""
+    x, y, dy = checks.alike(("x", "y", "dy"), x, y, dy)
     axes = checks.axes(axis, y.ndim)
     where = checks.mask(where, y.shape)
-    dx = np.empty_like(y)
-    run("softmax_vjp", [y, dy, dx], axes, where)
-    there = y > 0 if where is None else (y > 0) & where
-    along = axes if x.ndim else None
-    with np.errstate(invalid="ignore"):
-        top = np.max(x, axis=along, keepdims=True, initial=-np.inf, where=there)
-        total = np.sum(np.where(there, x - top, 0.0) * dx, axis=along, keepdims=True)
-    return returned(np.asarray(total).astype(given[0].dtype), None)
+    wide = np.zeros(checks.reduced_shape(y.shape, axes, True))
+    run("softmax_scale_vjp", [x, y, dy, wide], axes, where, like=0)
+    with np.errstate(over="ignore"):
+        return returned(wide.astype(y.dtype), None)
 
 
 def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Array:

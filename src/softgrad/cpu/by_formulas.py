@@ -174,7 +174,7 @@ def of_rows(
 ) -> None:
     """What per_row.py has, with its table of each row."""
     last = tuple(range(-len(axes), 0))
-    table_at = 2 if name == "softmax_mean" else 0
+    table_at = {"softmax_mean": 2, "softmax_scale_vjp": 3}.get(name, 0)
     numbers = {"sink_softmax": 3, "sink_softmax_vjp": 4}.get(name, 1)
     table = view("float64", (*shape, numbers), addresses[table_at], (*strides[table_at], 1))
     table = np.moveaxis(table, axes, tuple(d - 1 for d in last))
@@ -189,7 +189,7 @@ def of_rows(
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     rows = table.reshape(-1, numbers).T[..., None]
     with np.errstate(all="ignore"):
-        read = [np.where(there, a.astype(np.float64).reshape(-1, n), 0.0) for a in arrays[:2]]
+        read = [np.where(there, a.astype(np.float64).reshape(-1, n), 0.0) for a in arrays[:3]]
         if name == "sink_softmax":
             x = np.where(there, read[0] * rows[1], -np.inf)
             x = np.concatenate([x, rows[0]], axis=-1)
@@ -198,10 +198,16 @@ def of_rows(
             result, told = np.where(there, y[:, :-1], 0.0), y[:, -1:]
             table[..., 2] = told.reshape(table.shape[:-1])
         elif name == "sink_softmax_vjp":
-            y, v = (np.concatenate([a, b], -1) for a, b in zip(read, (rows[2], rows[0]), strict=True))
+            y, v = (np.concatenate([a, b], -1) for a, b in zip(read[:2], (rows[2], rows[0]), strict=True))
             result = product("softmax_vjp", [y, v], np.ones(y.shape, bool), 1.0)
             table[..., 3] = result[:, -1].reshape(table.shape[:-1])
             result = result[:, :-1] * rows[1]
+        elif name == "softmax_scale_vjp":
+            x, y, v = read
+            dx = product("softmax_vjp", [y, v], there, 1.0)
+            far = np.where(y > 0, x - over_rows(np.max, np.where(y > 0, x, -np.inf)), 0.0)
+            table[..., 0] = over_rows(np.sum, far * dx).reshape(table.shape[:-1])
+            return
         elif name == "softmax_mean":
             total = over_rows(np.sum, read[0])
             means = np.where(total == 0, 0.0, over_rows(np.sum, read[0] * read[1]) / total)
@@ -240,7 +246,7 @@ def run(
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
         return
-    if name.startswith("sink") or "mean" in name:
+    if name.startswith("sink") or "mean" in name or name == "softmax_scale_vjp":
         of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
         return
     last = tuple(range(-len(axes), 0))

@@ -132,6 +132,7 @@ OPERATIONS = {
     "sink_softmax_vjp": Operation(3, per_row.sink_vjp_rows, per_row.sink_vjp_room, per_row=(0,)),
     "softmax_mean": Operation(2, per_row.mean_rows, per_row.no_room, per_row=(2,)),
     "softmax_vjp_of_mean": Operation(3, per_row.vjp_of_mean_rows, per_row.no_room, per_row=(0,)),
+    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, per_row.no_room, per_row=(3,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),

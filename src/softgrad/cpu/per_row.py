@@ -14,7 +14,19 @@ from numba import int64, njit, uint64
 from . import vjp
 from .double_backward import weight_of
 from .exp import one_of, parts
-from .intrinsics import address_of, after, choose, fma, is_narrow, load, pointer_to, store, zero
+from .intrinsics import (
+    address_of,
+    after,
+    choose,
+    fma,
+    is_narrow,
+    larger,
+    load,
+    plus,
+    pointer_to,
+    store,
+    zero,
+)
 from .real_power import UNIT
 from .softmax import BLOCK, CHUNK, HIGH, LONG, MORE, POWERS, at_once, found_of, section, sums
 from .vjp import centred, two_sum
@@ -167,6 +179,33 @@ def vjp_of_mean_rows(mean, y, dy, dx, step, y_step, dy_step, dx_step, n, count, 
         for i in range(uint64(n)):
             d = (load(dy, at_dy + i) - m) - rest
             store(dx, at_dx + i, d * scale * load(y, at_y + i))
+
+
+def scale_vjp_rows(x, y, dy, found, x_step, y_step, dy_step, step, n, count, numbers, room):
+    """Σ (x − top)·y∘(dy − mean) of `count` rows, the gradient of their scale, into `found`.
+
+    J 1 = 0, so the largest x with a weight may be taken off first.
+    """
+    found, n, one = pointer_to(address_of(found), 0.0), uint64(n), uint64(1)
+    T = type(zero(y))
+    for row in range(uint64(count)):
+        at_x, at_y, at_dy = row * uint64(x_step), row * uint64(y_step), row * uint64(dy_step)
+        b = weight_of(y, at_y, n)
+        total = 0.0
+        if b != 0:
+            h, ref, q, r = centred(y, dy, at_y, at_dy, one, one, n, b)
+            lowest = ref * T(0) - T(np.inf)  # no constant: see `vjp.centre`
+            top = lowest
+            for i in range(n):
+                top = larger(top, choose(load(y, at_y + i) > T(0), load(x, at_x + i), lowest))
+            for k in range(uint64(0), n, uint64(BLOCK)):
+                part = zero(y)
+                for i in range(k, min(k + uint64(BLOCK), n)):
+                    d, w = ((load(dy, at_dy + i) * h - ref) - q) - r, load(y, at_y + i)
+                    part = plus(part, choose(w == T(0), w * d, (load(x, at_x + i) - top) * (d * w)))
+                total += part
+            total /= np.float64(h)
+        found[row * uint64(step)] = total
 
 
 def no_room(n: int, narrow: bool) -> int:

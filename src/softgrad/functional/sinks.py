@@ -142,8 +142,7 @@ def softmax_scale_vjp(
 
     Notes
     -----
-    *Error*: computed in float64, relative to Σ |x_i − max| y_i |dy_i − m| and rounded once.  *Memory*: some
-    arrays of float64 of the size of `x`.
+    *Error*: C·eps·Σ |x_i − max| y_i (|dy_i − m| + D), with the C and D of `softmax_vjp`.
 
     Examples
     --------
