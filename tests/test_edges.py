@@ -270,6 +270,8 @@ def test_a_scale_beyond_the_type_that_is_computed_in(function):
 @each_with_out
 @pytest.mark.parametrize("scale", ["1", None, 1j, True, [1.0], np.ones(2)])
 def test_a_scale_that_is_no_number(function, scale):
+    if np.ndim(scale) and function.__name__.startswith("softmax"):
+        pytest.skip("softmax takes an array: see test_sinks.py")
     with pytest.raises(TypeError, match="scale takes a real number"):
         function([0.5, 0.5], scale=scale)
 
