@@ -267,11 +267,12 @@ def test_a_scale_beyond_the_type_that_is_computed_in(function):
     function(np.ones(2), scale=1e300)
 
 
-@each_with_out
 @pytest.mark.parametrize("scale", ["1", None, 1j, True, [1.0], np.ones(2)])
-def test_a_scale_that_is_no_number(function, scale):
-    if np.ndim(scale) and function.__name__.startswith("softmax"):
-        pytest.skip("softmax takes an array: see test_sinks.py")
+@pytest.mark.parametrize("name", TAKE_OUT)
+def test_a_scale_that_is_no_number(name, scale):
+    if np.ndim(scale) and name.startswith("softmax"):
+        return  # it takes an array: see test_sinks.py
+    function = TAKE_OUT[name]
     with pytest.raises(TypeError, match="scale takes a real number"):
         function([0.5, 0.5], scale=scale)
 
