@@ -71,6 +71,13 @@ def arguments(name):
         return (x, np.array([0, 5, 2, 2])), 0.5
     if what.startswith(("logsumexp", "entropy")):
         return (x, rows) if what.endswith("_vjp") else (x,), rows
+    if what.startswith("segment_") and what.endswith(("logsumexp_vjp", "entropy_vjp")):
+        return (x, dy[:2].copy(), np.array([0, 1, 4])), rows
+    if name.startswith("sink_softmax"):
+        y, y_sink = softgrad.sink_softmax(x, rows[..., None])
+        return ((x, rows[..., None]) if name == "sink_softmax" else (y, y_sink, dy)), rows
+    if name == "softmax_scale_vjp":
+        return (x, softgrad.softmax(x), dy), rows
     y = np.log(softgrad.softmax(x)) if name.startswith("log") else softgrad.softmax(x)
     given = {"vjp": (y, dy), "jvp": (y, dy), "backward": (y, dy, v)}.get(what.rpartition("_")[2], (x,))
     return (*given, np.array([0, 1, 4])) if name.startswith("segment") else given, dy

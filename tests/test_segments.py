@@ -516,7 +516,7 @@ REFUSED = [
     ([True, False], TypeError, "dtype bool.*flatnonzero"),
     (np.array([0, 6], object), TypeError, "dtype object"),
     (["0", "6"], TypeError, "dtype <U1"),
-    (None, TypeError, "offsets or by segment_ids"),
+    (None, TypeError, "segments are given by offsets or"),
     (np.ma.array([0, 3, 6], mask=[0, 1, 0]), TypeError, r"masked array.*compressed\(\)"),
 ]
 

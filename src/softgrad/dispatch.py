@@ -52,13 +52,63 @@ class Library(Protocol):
 
     def alpha_vjp(self, y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array: ...
 
-    def segment_forward(self, *arguments: Any, **options: Any) -> Array: ...
+    def segment_forward(
+        self,
+        map: Map,
+        x: Any,
+        offsets: Any,
+        *,
+        segment_ids: Any,
+        num_segments: Any,
+        axis: Any,
+        where: Any,
+        scale: Any,
+        out: Array | None,
+    ) -> Array: ...
 
-    def segment_product(self, *arguments: Any, **options: Any) -> Array: ...
+    def segment_product(
+        self,
+        map: Map,
+        kind: Kind,
+        y: Any,
+        v: Any,
+        offsets: Any,
+        *,
+        segment_ids: Any,
+        num_segments: Any,
+        axis: Any,
+        where: Any,
+        scale: Any,
+        out: Array | None,
+    ) -> Array: ...
 
-    def segment_reduce(self, *arguments: Any, **options: Any) -> Array: ...
+    def segment_reduce(
+        self,
+        reduction: Reduction,
+        x: Any,
+        offsets: Any,
+        *,
+        segment_ids: Any,
+        num_segments: Any,
+        axis: Any,
+        where: Any,
+        scale: Any,
+    ) -> Array: ...
 
-    def segment_reduce_vjp(self, *arguments: Any, **options: Any) -> Array: ...
+    def segment_reduce_vjp(
+        self,
+        reduction: Reduction,
+        x: Any,
+        dy: Any,
+        offsets: Any,
+        *,
+        segment_ids: Any,
+        num_segments: Any,
+        axis: Any,
+        where: Any,
+        scale: Any,
+        out: Array | None,
+    ) -> Array: ...
 
     def reduce(
         self,

@@ -42,7 +42,8 @@ def extended(rows: Tensor, number: Tensor, dims: Dims) -> Tensor:
 def split(rows: Tensor, like: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
     """The elements and the sink of extended rows, in the shape and dtype of `like`."""
     rows = rows.to(like.dtype)
-    return from_rows(rows[..., :-1], like, dims), rows[..., -1:].reshape(kept_shape(like, dims))
+    one = from_rows(rows[..., :-1], like, dims).contiguous()
+    return one, rows[..., -1].contiguous().reshape(kept_shape(like, dims))
 
 
 def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Tensor, Tensor]:
