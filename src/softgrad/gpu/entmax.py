@@ -1,8 +1,9 @@
 """sparsemax and entmax: y = [(α−1)·scale·(x − max) + c]₊^(1/(α−1)), with c such that Σy = 1.
 
 c, at most 1, is how far the largest logit lies above the threshold.  It is found by Newton's method, on the
-row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  It is in
-float64, and kept in two parts, since what is left of many small differences has to add up to 1.
+row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  float32
+serves until its digits are used up; then float64, in which c is in two parts, since what is left of many small
+differences has to add up to 1.
 
 MAP is "sparsemax", "entmax15" for α = 1.5, "steep" for α > 2, or "entmax".
 """
@@ -10,49 +11,41 @@ MAP is "sparsemax", "entmax15" for α = 1.5, "steep" for α > 2, or "entmax".
 import triton
 import triton.language as tl
 
-from .exp import inverse_one, power
-from .places import store, tile_of
-from .real_power import log, raised
-from .softmax import logits
-from .sums import number, row_max, row_sum, two_difference, two_product, two_sum
+from .elements import number, row_max, row_sum, row_sum_in_two, store, tile_of, two_product, two_sum
+from .exp import log, power, raised, unit
+from .rows import INF, logits
 
-CUT = tl.constexpr(1.5 * 2.0**26)  # adding this rounds to whole multiples of 2⁻²⁶, whose sum is exact
 FAINTEST = tl.constexpr(2.0**-1000)
 SMALLEST = tl.constexpr(5e-324)
+
+
+def weight_of(way: str, double: bool) -> float:
+    """What a program holds beside that of a product: numbers in float64 all of them."""
+    return (2 if double else 4) * (1 if way in ("sparsemax", "entmax15") else 2)
 
 
 # --- one element -----------------------------------------------------------------------------------------
 
 
 @triton.jit
-def difference(v, reference, alpha, scale):
-    """(α−1)·scale·(v − reference) in float64, and what is lost of it, if that counts."""
-    factor, low_part = number(scale[0], tl.float64), number(scale[1], tl.float64)
-    power_of_two, less_one = number(scale[2], tl.float64), number(alpha, tl.float64) - 1.0
+def height(v, reference, c, c_lost, alpha, scale):
+    """(α−1)·scale·(v − reference) + c + c_lost, how far v is above the threshold, in two parts; −1 far below."""
+    factor, low, power_of_two = scale
+    less_one = number(alpha, tl.float64) - 1.0
     if v.dtype == tl.float64:
         gain, gain_lost = two_product(less_one, factor)
         # half of both have a difference for certain
-        d, lost = two_difference(v * 0.5, reference * 0.5)
+        d, lost = two_sum(v * 0.5, reference * -0.5)
         d, lost = d * power_of_two, lost * power_of_two
         t, rest = two_product(d, gain)
         t, rest = t * 2.0, (rest + tl.fma(lost, gain, d * gain_lost)) * 2.0
     else:
         d = v.to(tl.float64) - reference.to(tl.float64)
-        t = d * ((factor + low_part) * power_of_two) * less_one
+        t = d * ((factor + low) * power_of_two) * less_one
         rest = t * 0.0
-    none = factor == 0.0
-    wide = v.to(tl.float64)
-    t = tl.where(none, tl.where(wide == -float("inf"), wide, wide * 0.0), t)
-    return t, tl.where(none | (t == -float("inf")), 0.0, rest)
-
-
-@triton.jit
-def height(v, reference, c, c_lost, alpha, scale):
-    """How far v is above the threshold, which is c + c_lost below the reference; in two parts.
-
-    Far below it is −1.
-    """
-    t, rest = difference(v, reference, alpha, scale)
+    wide, zero = v.to(tl.float64), factor == 0.0
+    t = tl.where(zero, tl.where(wide == -INF, wide, wide * 0.0), t)
+    rest = tl.where(zero | (t == -INF), 0.0, rest)
     w, lost = two_sum(t, c)
     rest = rest + lost + c_lost
     whole = w + rest
@@ -86,44 +79,55 @@ def result(v, reference, c, c_lost, least, alpha, scale, MAP: tl.constexpr):
         return y, s
 
 
+@triton.jit
+def rough_result(v, reference, c, alpha, scale, MAP: tl.constexpr):
+    """The same in float32, of "sparsemax" and "entmax15"."""
+    factor, _, power_of_two = scale
+    gain = ((factor * power_of_two) * (number(alpha, tl.float64) - 1.0)).to(tl.float32)
+    t = (v - reference) * gain
+    w = tl.where(t > -1.0, t, -1.0) + c
+    w = tl.where(w < 0.0, 0.0, w)
+    if MAP == "sparsemax":
+        return w, tl.where(w > 0.0, 1.0, 0.0)
+    else:
+        return w * w, w
+
+
 # --- a row -----------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def block_of(
-    x, x_steps, where, where_steps, start, outer, inner, n, sign,
-    TYPE: tl.constexpr, VEC: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
-):  # fmt: skip
-    """The logits from `start` on, what is there, and their tile."""
-    tile = tile_of(tl.program_id(0), start, outer, inner, n, VEC, LINES, BLOCK, ACROSS)
-    v, here = logits(x, x_steps, where, where_steps, tile, sign, TYPE, VEC, ACROSS)
+def block_sums(v, reference, c, c_lost, least, alpha, scale, MAP: tl.constexpr):
+    """Σy in two parts, of which the first is exact in float64, and Σy^(2−α); in the type of c."""
+    if c.dtype == tl.float32:
+        y, s = rough_result(v, reference, c, alpha, scale, MAP)
+        total = row_sum(y)
+        return total, total * 0.0, row_sum(s)
+    else:
+        y, s = result(v, reference, c, c_lost, least, alpha, scale, MAP)
+        upper, lower = row_sum_in_two(y, 1.0)
+        return upper, lower, row_sum(s)
+
+
+@triton.jit
+def block_of(rows, start, FORM):
+    """The logits from `start` on, what is valid, and their tile."""
+    x, where, shape, sign = rows
+    tile = tile_of(start, shape.n, shape, FORM)
+    v, here = logits(x, where, tile, sign, FORM)
     return v, here, tile
 
 
 @triton.jit
-def block_sums(v, state, alpha, scale, MAP: tl.constexpr, ACROSS: tl.constexpr):
-    """Σy in two parts, of which the first is exact, and Σy^(2−α)."""
-    y, s = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
-    upper = (y + CUT) - CUT
-    return row_sum(upper, ACROSS), row_sum(y - upper, ACROSS), row_sum(s, ACROSS)
-
-
-@triton.jit
-def sums(
-    v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP: tl.constexpr,
-    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
-    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
-):  # fmt: skip
-    """Σy − 1 and Σy^(2−α) of each row, which is v if it is HELD."""
+def sums(v, rows, reference, c, c_lost, least, alpha, scale, MAP: tl.constexpr, HELD: tl.constexpr, FORM):
+    """Σy − 1 and Σy^(2−α) of each row; v is all of it if it is HELD."""
     if HELD:
-        upper, lower, slope = block_sums(v, state, alpha, scale, MAP, ACROSS)
+        upper, lower, slope = block_sums(v, reference, c, c_lost, least, alpha, scale, MAP)
     else:
-        upper, lower, slope = state[1] * 0.0, state[1] * 0.0, state[1] * 0.0
-        for start in range(0, tl.cast(n, tl.int64), BLOCK):
-            v_there, _, _ = block_of(
-                x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
-            )
-            more, less, steeper = block_sums(v_there, state, alpha, scale, MAP, ACROSS)
+        upper, lower, slope = c * 0.0, c * 0.0, c * 0.0
+        for start in range(0, tl.cast(rows[2].n, tl.int64), FORM.BLOCK):
+            block, _, _ = block_of(rows, start, FORM)
+            more, less, steeper = block_sums(block, reference, c, c_lost, least, alpha, scale, MAP)
             upper, lower, slope = upper + more, lower + less, slope + steeper
     return (upper - 1.0) + lower, slope
 
@@ -132,8 +136,8 @@ def sums(
 def step(excess, slope, alpha, MAP: tl.constexpr):
     """By how much to lower c: Newton's step for (Σy)^(α−1) = 1, which is nearly linear in c.
 
-    For α ≤ 2 that is a norm of numbers that are linear in c or cut off at 0, so it is convex, and from
-    c = 1 the steps go down to the solution and never beyond.
+    For α ≤ 2 that is a norm of numbers that are linear in c or cut off at 0, so it is convex: the first step
+    from below leads to or beyond the solution, and those from above lead down to it.
     """
     if MAP == "sparsemax":
         return excess / slope
@@ -144,157 +148,122 @@ def step(excess, slope, alpha, MAP: tl.constexpr):
         lead, rest = two_sum(excess, 1.0)
         lead, _ = log(lead, rest)
         t = lead * (number(alpha, tl.float64) - 1.0)
-        share = tl.where(t < 2.0**-20, t, 1.0 - power(-t, t * 0.0) * inverse_one(tl.float64))
+        share = tl.where(t < 2.0**-20, t, 1.0 - power(-t, t * 0.0) * unit(tl.float64))
         return share * (excess + 1.0) / slope
 
 
 @triton.jit
 def descend(
-    v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP: tl.constexpr,
-    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
-    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+    v, rows, top, c, tolerance: tl.constexpr, most: tl.constexpr, alpha, scale,
+    MAP: tl.constexpr, HELD: tl.constexpr, FORM,
 ):  # fmt: skip
-    """The state of the rows for α ≤ 2, and the last Σy − 1: −1 where a row is empty, NaN where it has NaN."""
-    tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
-    one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
-    c, c_lost, excess, unsolved = one, one * 0.0, one, one
+    """c of the rows for α ≤ 2, from a first one, in two parts, and the last Σy − 1: −1 where a row is empty,
+    NaN where it has NaN."""
+    c_lost, excess, unsolved = c * 0.0, c, c * 0.0 + 1.0
     steps = 0
-    while (tl.max(tl.max(unsolved, axis=1), axis=0) > 0.0) & (steps < 100):
-        state = (top, c, c_lost, c)
-        excess, slope = sums(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
+    while (tl.max(tl.max(unsolved, axis=1), axis=0) > 0.0) & (steps < most):
+        excess, slope = sums(v, rows, top, c, c_lost, c, alpha, scale, MAP, HELD, FORM)
         move = tl.where((unsolved > 0.0) & (slope > 0.0), step(excess, slope, alpha, MAP), 0.0)
         c, c_lost = two_sum(c, c_lost - move)
         off = (excess > tolerance) | (excess < -tolerance)
         unsolved = tl.where(off & (slope > 0.0), unsolved, 0.0)
         steps += 1
-    return (top, c, c_lost, c), excess
+    return c, c_lost, excess
 
 
 @triton.jit
 def border(top, alpha, scale):
     """A number that is below all of the support: 1 below `top`, and some; −inf if there is none."""
-    gain = (number(scale[0], tl.float64) + number(scale[1], tl.float64)) * number(scale[2], tl.float64)
+    gain = (scale[0] + scale[1]) * scale[2]
     low = top.to(tl.float64) - (1.0 + 2.0**-20) / (number(alpha, tl.float64) - 1.0) / gain
     low = (low - tl.abs(low) * 2.0**-20).to(top.dtype)
-    return tl.where(low < top, low, -float("inf"))
+    return tl.where(low < top, low, -INF)
 
 
 @triton.jit
-def next_above(
-    v, x, x_steps, where, where_steps, outer, inner, n, sign, low,
-    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
-    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
-):  # fmt: skip
+def next_above(v, rows, low, HELD: tl.constexpr, FORM):
     """The smallest logit above `low`; inf if there is none."""
     if HELD:
-        least = row_max(tl.where(v > low, -v, -float("inf")), ACROSS)
+        least = row_max(tl.where(v > low, -v, -INF))
     else:
-        least = tl.zeros_like(low) - float("inf")
-        for start in range(0, tl.cast(n, tl.int64), BLOCK):
-            v_there, _, _ = block_of(
-                x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
-            )
-            least = tl.maximum(least, row_max(tl.where(v_there > low, -v_there, -float("inf")), ACROSS))
+        least = tl.zeros_like(low) - INF
+        for start in range(0, tl.cast(rows[2].n, tl.int64), FORM.BLOCK):
+            block, _, _ = block_of(rows, start, FORM)
+            least = tl.maximum(least, row_max(tl.where(block > low, -block, -INF)))
     return -least
 
 
 @triton.jit
-def anchor(
-    v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP: tl.constexpr,
-    HELD: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr,
-    LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
-):  # fmt: skip
-    """The state of the rows for α > 2, and the last Σy − 1.
+def anchor(v, rows, top, tolerance: tl.constexpr, alpha, scale, MAP: tl.constexpr, HELD: tl.constexpr, FORM):
+    """For α > 2 the smallest logit of the support, its c and y, and the last Σy − 1.
 
-    The smallest logit of the support is found by bisection: with the threshold at a logit in the support,
-    what is above it sums to less than 1.  The unknown is then its y, q.  The others are
-    (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of which one is fixed: convex in q, with slopes from 0
-    to 1, so from q = 1 Newton's steps go down to the solution.  (Some rows may be there while others still
-    search.)
+    The logit is found by bisection: with the threshold at a logit in the support, what is above it sums to less
+    than 1.  The unknown is then its y, q.  The others are (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of
+    which one is fixed: convex in q, with slopes from 0 to 1, so from q = 1 Newton's steps go down to the
+    solution.  (Some rows may be there while others still search.)
     """
-    tolerance = 2.0**-51 if TYPE == tl.float64 else 2.0**-40
-    one = tl.where(top == top, 1.0, 1.0).to(tl.float64)
+    one = tl.full([FORM.LINES, 1], 1.0, tl.float64)
     low, high = border(top, alpha, scale), top
-    least = next_above(
-        v, x, x_steps, where, where_steps, outer, inner, n, sign, low, HELD, TYPE, VEC, LINES, BLOCK, ACROSS
-    )
+    least = next_above(v, rows, low, HELD, FORM)
     q, c, excess, left = one, one, one, one * 100.0  # Newton's steps that are left to a row
     while tl.max(tl.max(left, axis=1), axis=0) > 0.0:
         searching = least < high
         middle = tl.maximum(low * 0.5 + high * 0.5, least)
         middle = tl.where(searching & (middle < high), middle, least)
         at = tl.where(searching, 0.0, one)
-        state = (middle, c * at, one * 0.0, q * at)
-        excess, slope = sums(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, state, alpha, scale, MAP,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
+        excess, slope = sums(v, rows, middle, c * at, one * 0.0, q * at, alpha, scale, MAP, HELD, FORM)
 
         light = excess < 0.0
         low = tl.where(searching, tl.where(light, low, middle), low)
         high = tl.where(searching & light, middle, high)
-        least = next_above(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, low,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
+        least = next_above(v, rows, low, HELD, FORM)
 
         solving = (left > 0.0) & (slope > 0.0) & (at > 0.0)
         q = tl.maximum(q - tl.where(solving, excess / (slope * (c / q)), 0.0), FAINTEST)
         c = tl.maximum(raised(q, q * 0.0, number(alpha, tl.float64) - 1.0, 0.0), FAINTEST)
         unsolved = solving & ((excess > tolerance) | (excess < -tolerance))
         left = tl.where(searching, left, tl.where(unsolved, left - 1.0, 0.0))
-    return (least, c, one * 0.0, q), excess
+    return least, c, q, excess
 
 
 @triton.jit
-def write(
-    v, here, tile, out, out_steps, state, excess, nothing, alpha, scale,
-    MAP: tl.constexpr, TYPE: tl.constexpr, VEC: tl.constexpr, ACROSS: tl.constexpr,
-):  # fmt: skip
+def write(y, v, here, tile, reference, c, c_lost, least, excess, fill, alpha, scale, MAP: tl.constexpr, FORM):
     empty = excess == -1.0
-    instead = tl.where(empty, number(nothing, TYPE), excess.to(TYPE))
-    y, _ = result(v, state[0], state[1], state[2], state[3], alpha, scale, MAP)
-    y = tl.where(empty | (excess != excess), instead, y.to(TYPE))
-    store(out, out_steps, tile, tl.where(here, y, tl.where(empty, y, 0.0)), VEC, ACROSS)
+    instead = tl.where(empty, number(fill, FORM.T), excess.to(FORM.T))
+    w, _ = result(v, reference, c, c_lost, least, alpha, scale, MAP)
+    w = tl.where(empty | (excess != excess), instead, w.to(FORM.T))
+    store(y, tile, tl.where(here | empty, w, 0.0), FORM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["shape"])
 def entmax(
-    x, x_steps, out, out_steps, where, where_steps, outer, inner, n,
-    sign: tl.float64, factor: tl.float64, low_part: tl.float64, power_of_two: tl.float64, nothing: tl.float64,
-    alpha: tl.float64, MAP: tl.constexpr, HELD: tl.constexpr,
-    TYPE: tl.constexpr, VEC: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr, ACROSS: tl.constexpr,
+    x, y, where, shape,
+    sign: tl.float64, factor: tl.float64, low: tl.float64, power_of_two: tl.float64, fill: tl.float64,
+    alpha: tl.float64, MAP: tl.constexpr, HELD: tl.constexpr, FORM,
 ):  # fmt: skip
-    scale = (factor, low_part, power_of_two)
-    v, here, tile = block_of(
-        x, x_steps, where, where_steps, 0, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
-    )
-    top = row_max(v, ACROSS)
+    scale = (number(factor, tl.float64), number(low, tl.float64), number(power_of_two, tl.float64))
+    tolerance: tl.constexpr = 2.0**-51 if FORM.T == tl.float64 else 2.0**-40
+    rows = (x, where, shape, sign)
+    v, here, tile = block_of(rows, 0, FORM)
+    top = row_max(v)
     if not HELD:
-        for start in range(BLOCK, tl.cast(n, tl.int64), BLOCK):
-            more, _, _ = block_of(
-                x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
-            )
-            top = tl.maximum(top, row_max(more, ACROSS))
-    top = tl.where(top == -float("inf"), 0.0, top)  # of an empty row
+        for start in range(FORM.BLOCK, tl.cast(shape.n, tl.int64), FORM.BLOCK):
+            block, _, _ = block_of(rows, start, FORM)
+            top = tl.maximum(top, row_max(block))
+    top = tl.where(top == -INF, 0.0, top)  # of an empty row
     if MAP == "steep":
-        state, excess = anchor(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
+        reference, c, least, excess = anchor(v, rows, top, tolerance, alpha, scale, MAP, HELD, FORM)
+        c_lost = c * 0.0
     else:
-        state, excess = descend(
-            v, x, x_steps, where, where_steps, outer, inner, n, sign, top, alpha, scale, MAP,
-            HELD, TYPE, VEC, LINES, BLOCK, ACROSS,
-        )  # fmt: skip
+        c = tl.full([FORM.LINES, 1], 1.0, tl.float64)
+        if MAP != "entmax" and FORM.T == tl.float32:
+            c32, _, _ = descend(v, rows, top, c.to(tl.float32), 2.0**-16, 20, alpha, scale, MAP, HELD, FORM)
+            c = tl.where(c32 > 0.0, c32.to(tl.float64), c)
+        c, c_lost, excess = descend(v, rows, top, c, tolerance, 100, alpha, scale, MAP, HELD, FORM)
+        reference, least = top, c
     if HELD:
-        write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
+        write(y, v, here, tile, reference, c, c_lost, least, excess, fill, alpha, scale, MAP, FORM)
     else:
-        for start in range(0, tl.cast(n, tl.int64), BLOCK):
-            v, here, tile = block_of(
-                x, x_steps, where, where_steps, start, outer, inner, n, sign, TYPE, VEC, LINES, BLOCK, ACROSS
-            )
-            write(v, here, tile, out, out_steps, state, excess, nothing, alpha, scale, MAP, TYPE, VEC, ACROSS)
+        for start in range(0, tl.cast(shape.n, tl.int64), FORM.BLOCK):
+            v, here, tile = block_of(rows, start, FORM)
+            write(y, v, here, tile, reference, c, c_lost, least, excess, fill, alpha, scale, MAP, FORM)

@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import calls
+from ..scaling import in_parts
+from . import entmax as entmax_kernels
+from . import long, rows
+from .launch import Walk, on
 
 Axis = int | tuple[int, ...] | None
 
@@ -47,10 +51,13 @@ def along(
     axis: Axis, run: Callable[..., None], read: list[Tensor], where: Tensor | None, written: list[Tensor]
 ) -> None:
     """Call `run(read, mask, written)` on these with the axis last."""
-    rows = [last(t, axis) for t in read]
+    if read[0].numel() == 0:
+        return
+    given = [last(t, axis) for t in read]
     mask = None if where is None else last(where.expand(read[0].shape), axis)
     targets = [into(out, axis) for out in written]
-    run(rows, mask, [t for t, _ in targets])
+    with on(read[0]):
+        run(given, mask, [t for t, _ in targets])
     for out, (target, copied) in zip(written, targets, strict=True):
         if copied:
             back(target, out, axis)
@@ -115,13 +122,53 @@ def forward(
         dx = softgrad.gpu.softmax_vjp(y, dy, out=dy)
     """
     out = torch.empty_like(x) if out is None else out
-    number = 1.0 if alpha is None else float(alpha)
+    sign, number = -1.0 if scale < 0 else 1.0, 1.0 if alpha is None else float(alpha)
+    log, double = map == "log_softmax", x.dtype is torch.float64
+    fill = math.nan if empty == "nan" else 0.0
+    numbers = sign, *in_parts(abs(scale), double), fill
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        calls.forward(map, read[0], mask, scale, empty, written[0], number)
+        if empty == "raise":
+            check_rows(read[0], mask, sign)
+        if map in ("sparsemax", "entmax"):
+            way = "steep" if number > 2 else name_of(map, number)
+            walk = Walk(read, written, mask, entmax_kernels.weight_of(way, double))
+            walk.run(entmax_kernels.entmax, *numbers, number, MAP=way, HELD=walk.held)
+        else:
+            walk = Walk(read, written, mask, 0.5)
+            given = {"LOG": log, "SCALED": scale not in (1.0, -1.0), "NARROW": x.element_size() == 2}
+            if walk.held:
+                walk.run(rows.softmax, *numbers, **given)
+            else:
+                walk.run_long(long.softmax, ("sums", "write"), 3, *numbers, **given)
+        walk.done()
 
     along(axis, run, [x], where, [out])
     return out
+
+
+def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:
+    """Raise for a row with nothing in it."""
+    nothing = x == -math.inf * sign
+    if where is not None:
+        nothing = nothing | ~where
+    if nothing.all(-1).any():
+        raise ValueError(
+            "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
+            "empty='nan', or leave such rows out"
+        )
+
+
+def name_of(map: str, alpha: float) -> str:
+    """The MAP of the kernels (see rows.py)."""
+    return "entmax15" if map == "entmax" and alpha == 1.5 else map
+
+
+def halves(scale: float) -> tuple[float, float]:
+    """a·b = scale, numbers that float32 has as well, b = 1 but for a scale beyond what is seen."""
+    fraction, exponent = math.frexp(scale)
+    b = max(-126, min(126, exponent - 60 if exponent > 60 else min(exponent + 60, 0)))
+    return math.ldexp(fraction, exponent - b), 2.0**b
 
 
 def product(
@@ -163,14 +210,21 @@ def product(
     float64; in any run the same bits.  *Memory*: the result, and seven float64 numbers for each part of a
     line that is cut in parts; copies as for `forward`.
     """
-    number = 1.0 if alpha is None else float(alpha)
+    number, log_vjp = 1.0 if alpha is None else float(alpha), map == "log_softmax" and kind == "vjp"
+    a, b = halves(scale)
     out = torch.empty_like(y) if out is None else out
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        if map == "log_softmax" and kind == "vjp":
-            calls.log_product(read[0], read[1], mask, scale, written[0])
+        walk, way = Walk(read, written, mask), name_of(map, number)
+        if log_vjp and walk.held:
+            walk.run(rows.log_product, a, b)
+        elif log_vjp:
+            walk.run_long(long.log_product, ("sums", "write"), 2, a, b)
+        elif walk.held:
+            walk.run(rows.product, number, a, b, MAP=way)
         else:
-            calls.product(map, read[0], read[1], mask, scale, written[0], number)
+            walk.run_long(long.product, ("sums", "write"), 3, number, a, b, MAP=way)
+        walk.done()
 
     along(axis, run, [y, v], where, [out])
     return out
@@ -206,12 +260,16 @@ def double_backward(
     and nine float64 numbers for each part of a line that is cut in parts; copies as for `forward`.
     """
     grads = torch.empty_like(y), torch.empty_like(y)
-    number = 1.0 if alpha is None else float(alpha)
+    numbers = 1.0 if alpha is None else float(alpha), *halves(scale)
+    stages = ("means", "write") if map == "log_softmax" else ("means", "total", "write")
 
     def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
-        y, dy, v = read
-        grad_x, grad_dy = written
-        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, number)
+        walk, way = Walk(read, written, None, 2), name_of(map, numbers[0])
+        if walk.held:
+            walk.run(rows.double_backward, *numbers, MAP=way)
+        else:
+            walk.run_long(long.double_backward, stages, 6, *numbers, MAP=way)
+        walk.done()
 
     along(axis, run, [y, dy, v], None, list(grads))
     return grads

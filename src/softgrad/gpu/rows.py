@@ -1,0 +1,283 @@
+"""The maps but for entmax's forward, and the derivatives of all, on rows that a program holds in registers.
+
+Everything is computed in T: float64 for float64, float32 for the others.  A row is read once, so its sums cost
+no traffic.  `long.py` has the same formulas on rows that are not held.
+
+MAP is "softmax", "log_softmax", "sparsemax", "entmax15" (α = 1.5) or "entmax".
+"""
+
+import triton
+import triton.language as tl
+
+from .elements import inverse_power, load, number, row_max, row_sum, row_sum_in_two, store, tile_of, two_sum, valid
+from .exp import argument, is_faint, log1p, one, parts, power, raised, rough_power, scale_of, unit
+
+INF = tl.constexpr(float("inf"))
+
+# --- softmax and log_softmax ------------------------------------------------------------------------------
+
+
+@triton.jit
+def logits(x, where, tile, sign, FORM):
+    """sign·x, −inf for what is masked or outside; and what is valid."""
+    here = valid(where, tile, FORM)
+    return tl.where(here, load(x, tile, FORM) * number(sign, FORM.T), -INF), here
+
+
+@triton.jit
+def powers(v, top, scale, NARROW: tl.constexpr):
+    """exp(scale·(v − top))·ONE; float32 has bits to spare for a NARROW result, of 16 bits."""
+    t, lost = argument(v, top, scale)
+    return rough_power(t) if NARROW else power(t, lost)
+
+
+@triton.jit
+def softmax_sums(v, scale, NARROW: tl.constexpr):
+    """max v, the powers, and their sum in two parts, of each row."""
+    top = row_max(v)
+    top = tl.where(top == -INF, 0.0, top)  # an empty row: −inf − −inf would make it NaN
+    e = powers(v, top, scale, NARROW)
+    upper, lower = row_sum_in_two(e, one(v.dtype))
+    return top, e, upper, lower
+
+
+@triton.jit
+def softmax_of(v, e, here, top, upper, lower, fill, scale, LOG: tl.constexpr):
+    """y of a row with this maximum and sum of powers; of an empty one `fill`, 0 or NaN, or its logarithm."""
+    T: tl.constexpr = v.dtype
+    empty = upper + lower == 0.0
+    if LOG:
+        # the sum is 1 + z: of the largest element y is −log(1 + z), which is as exact as z
+        log = log1p(((upper - one(T)) + lower) * unit(T))
+        t, lost = argument(v, top, scale)
+        y = (t - log) + tl.where(t == -INF, 0.0, lost)
+        y, nothing = tl.where(empty, number(fill, T) - INF, y), -INF
+    else:
+        total, rest = two_sum(upper, lower)
+        inverse = 1.0 / total
+        off = -(tl.fma(total, inverse, number(-1.0, T)) + rest * inverse) * inverse
+        y, nothing = tl.where(empty, number(fill, T), tl.fma(e, inverse, e * off)), 0.0
+    return tl.where(here | empty, y, nothing)
+
+
+@triton.jit(do_not_specialize=["shape"])
+def softmax(
+    x, y, where, shape,
+    sign: tl.float64, factor: tl.float64, low: tl.float64, power_of_two: tl.float64, fill: tl.float64,
+    LOG: tl.constexpr, SCALED: tl.constexpr, NARROW: tl.constexpr, FORM,
+):  # fmt: skip
+    tile = tile_of(0, shape.n, shape, FORM)
+    scale = scale_of(factor, low, power_of_two, FORM.T, SCALED)
+    v, here = logits(x, where, tile, sign, FORM)
+    top, e, upper, lower = softmax_sums(v, scale, NARROW)
+    store(y, tile, softmax_of(v, e, here, top, upper, lower, fill, scale, LOG), FORM)
+
+
+# --- the product with the Jacobian: dx = s∘(dy − ⟨s,dy⟩/⟨s,1⟩) ------------------------------------------
+
+# Beyond α = 2 the smallest y weigh most: one that weighs this much more than 1 holds the mean of its row in
+# place whatever it weighs.
+HEAVIEST_32, HEAVIEST_64 = tl.constexpr(2.0**100), tl.constexpr(2.0**500)
+
+
+@triton.jit
+def weight(y, alpha, MAP: tl.constexpr):
+    """s(y) = y^(2−α) on the support; exp(y) in the jvp of log_softmax."""
+    if MAP == "softmax":
+        return y
+    elif MAP == "log_softmax":
+        return power(y, 0.0) * unit(y.dtype)
+    elif MAP == "sparsemax":
+        return tl.where(y > 0.0, 1.0, y * 0.0)
+    elif MAP == "entmax15":
+        return tl.sqrt(y) if y.dtype == tl.float64 else tl.sqrt_rn(y)
+    else:
+        exponent = 2.0 - number(alpha, tl.float64)
+        wide = tl.where(y > 0.0, y.to(tl.float64), 1.0)
+        s = raised(wide, 0.0, tl.abs(exponent), 0.0)
+        s = tl.where(exponent < 0.0, 1.0 / s, s)
+        heaviest = HEAVIEST_64 if y.dtype == tl.float64 else HEAVIEST_32
+        return tl.where(y > 0.0, tl.where(s > heaviest, heaviest, s).to(y.dtype), y * 0.0)
+
+
+@triton.jit
+def operand(dy, tile, here, FORM):
+    """dy, 0 for what is masked or outside."""
+    return tl.where(here, load(dy, tile, FORM), 0.0)
+
+
+@triton.jit
+def weights(y, where, tile, alpha, MAP: tl.constexpr, FORM):
+    """y, s(y), and what is valid: not masked, and of log_softmax not −inf."""
+    here = valid(where, tile, FORM)
+    v = tl.where(here, load(y, tile, FORM), -INF if MAP == "log_softmax" else 0.0)
+    return v, weight(v, alpha, MAP), here
+
+
+@triton.jit
+def mean(s, d):
+    """⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, the mean is any number, or NaN.
+
+    The mean is found as a distance from the d of the heaviest element (of ties the largest), since differences
+    from that are exact where they must be, and centred once more: what it is off by is a few eps of
+    ⟨s,|d − mean|⟩/⟨s,1⟩, however large d is.  By powers of two s is brought to a sum from 1 to 2, and d to where
+    no sum overflows.
+    """
+    T: tl.constexpr = d.dtype
+    reference = row_max(tl.where(s == row_max(s), d, -INF))
+    total = row_sum(s)
+    share, inverse = s * inverse_power(total), 1.0 / tl.where(total == 0.0, 1.0, total * inverse_power(total))
+    large = row_max(tl.abs(d)) > (2.0**500 if T == tl.float64 else 2.0**60)
+    h = tl.where(large, number(2.0**-600 if T == tl.float64 else 2.0**-80, T), 1.0)
+    d, reference = d * h, reference * h
+    high, low = two_sum(reference, row_sum(share * (d - reference)) * inverse)
+    low += row_sum(share * ((d - high) - low)) * inverse
+    back = tl.where(large, number(2.0**600 if T == tl.float64 else 2.0**80, T), 1.0)  # a quotient is not exact
+    return high * back, low * back, total
+
+
+@triton.jit
+def centred(d, high, low):
+    """Half of d − mean: no difference of halves is beyond the largest number."""
+    return (d * 0.5 - high * 0.5) - low * 0.5
+
+
+@triton.jit
+def scaled(v, s, a, b):
+    """2·v·s·a·b, for a v that is a half; also where twice v is beyond the largest number."""
+    a, b = number(a, v.dtype) * 2.0, number(b, v.dtype)
+    return tl.where(tl.abs(v * a) < INF, v * a * s, v * s * a) * b
+
+
+@triton.jit
+def product_of(y, s, d, here, high, low, total, a, b, MAP: tl.constexpr):
+    """s∘(d − mean)·a·b; of log_softmax 1 for s where y is not −inf."""
+    if MAP == "log_softmax":
+        s = tl.where(y == -INF, number(0.0, d.dtype), 1.0)
+    return tl.where(here & (total != 0.0), scaled(centred(d, high, low), s, a, b), 0.0)
+
+
+@triton.jit(do_not_specialize=["shape"])
+def product(
+    y, dy, dx, where, shape,
+    alpha: tl.float64, a: tl.float64, b: tl.float64, MAP: tl.constexpr, FORM,
+):  # fmt: skip
+    tile = tile_of(0, shape.n, shape, FORM)
+    v, s, here = weights(y, where, tile, alpha, MAP, FORM)
+    d = operand(dy, tile, here, FORM)
+    high, low, total = mean(s, d)
+    store(dx, tile, product_of(v, s, d, here, high, low, total, a, b, MAP), FORM)
+
+
+# --- the vjp of log_softmax: dx = dy − exp(y)·Σdy --------------------------------------------------------
+
+
+@triton.jit
+def log_operands(y, dy, where, tile, FORM):
+    """y and dy, −inf and 0 for what is masked or outside; and what is valid.  Where y is −inf there is
+    nothing, and dy counts for 0, but for a NaN or inf."""
+    here = valid(where, tile, FORM)
+    v = tl.where(here, load(y, tile, FORM), -INF)
+    d = tl.where(here, load(dy, tile, FORM), 0.0)
+    return v, tl.where(v == -INF, d * 0.0, d), here
+
+
+@triton.jit
+def log_sums(d):
+    """Σdy, and 2⁻⁶⁴ of it, which is a number where that is none."""
+    return row_sum(d), row_sum(d * 2.0**-64)
+
+
+@triton.jit
+def shrunk(total, small):
+    """Σ h·dy, h and 1/h: powers of two, 1 unless the sum is large.  An inf makes it NaN."""
+    T: tl.constexpr = total.dtype
+    fits = tl.abs(total) < (2.0**1021 if T == tl.float64 else 2.0**125)
+    one = number(1.0, T)
+    total = tl.where(fits, total, small + (small - small))
+    return total, tl.where(fits, one, 2.0**-64), tl.where(fits, one, 2.0**64)
+
+
+@triton.jit
+def times_power(y, total):
+    """(w, c), (1 + w)·c = exp(y)·total: a number also where exp(y) is none."""
+    T: tl.constexpr = y.dtype
+    large = tl.abs(total) > 1.0  # powers are ONE times too large, which total/ONE must be to be a number
+    w, b = parts(y, 0.0)
+    c = b * tl.where(large, number(1.0, T), unit(T)) * tl.where(large, total * unit(T), total)
+    none = y < (-1050.0 if T == tl.float64 else -130.0)
+    return tl.where(none, 0.0, w), tl.where(none, total * 0.0, c)
+
+
+@triton.jit
+def log_product_of(y, d, here, total, h, back, a, b):
+    """dy − exp(y)·total = (dy − c) − c·w.
+
+    Where y > −0.34, c is the total: dy − total and w = exp(y) − 1 have the digits that a sure row needs.
+    """
+    w, c = times_power(y, total)
+    dx = tl.fma(-c, w, d * h - c) * number(a, y.dtype) * number(b, y.dtype) * back
+    return tl.where(here, dx, 0.0)
+
+
+@triton.jit(do_not_specialize=["shape"])
+def log_product(y, dy, dx, where, shape, a: tl.float64, b: tl.float64, FORM):
+    tile = tile_of(0, shape.n, shape, FORM)
+    v, d, here = log_operands(y, dy, where, tile, FORM)
+    total, small = log_sums(d)
+    total, h, back = shrunk(total, small)
+    store(dx, tile, log_product_of(v, d, here, total, h, back, a, b), FORM)
+
+
+# --- the double backward ----------------------------------------------------------------------------------
+#
+# With v° = v − ⟨s,v⟩/⟨s,1⟩, dy° likewise, and p = s′∘v°∘dy°, s′ = ds/dy:
+#     grad_dy = s∘v°,  grad_x = s∘(p − ⟨s,p⟩/⟨s,1⟩)
+# Of log_softmax grad_dy = v° and grad_x = −Σdy·exp(y)∘v°.
+
+
+@triton.jit
+def curvature(y, s, d, u, alpha, MAP: tl.constexpr):
+    """p/4, given halves of dy° and v°."""
+    if MAP == "softmax":
+        return d * u
+    elif MAP == "sparsemax":
+        return s * 0.0
+    else:
+        return tl.where(s == 0.0, 0.0, (2.0 - number(alpha, s.dtype)) * s / y) * d * u
+
+
+@triton.jit
+def gradients_of(y, s, p, u, here, total, p_mean, a, b, MAP: tl.constexpr):
+    """grad_x and grad_dy, given p/4 and its mean, and half of v°; of log_softmax p_mean is Σdy."""
+    if MAP == "log_softmax":
+        w, c = times_power(y, p_mean)
+        s, here = tl.where(y == -INF, number(0.0, u.dtype), 1.0), here & (y != -INF)
+        grad_dy = scaled(u, s, a, b)
+        grad_x = -tl.fma(c, w, c) * grad_dy * number(a, u.dtype) * number(b, u.dtype)
+    else:
+        grad_dy = scaled(u, s, a, b)
+        grad_x = scaled((p - p_mean) * 2.0 * number(a, u.dtype) * number(b, u.dtype), s, a, b)
+    here = here & (total != 0.0)
+    return tl.where(here, grad_x, 0.0), tl.where(here, grad_dy, 0.0)
+
+
+@triton.jit(do_not_specialize=["shape"])
+def double_backward(
+    y, dy, v, grad_x, grad_dy, where, shape, alpha: tl.float64, a: tl.float64, b: tl.float64,
+    MAP: tl.constexpr, FORM,
+):  # fmt: skip
+    tile = tile_of(0, shape.n, shape, FORM)
+    w, s, here = weights(y, where, tile, alpha, MAP, FORM)
+    d, u = operand(dy, tile, here, FORM), operand(v, tile, here, FORM)
+    high, low, total = mean(s, u)
+    u = centred(u, high, low)
+    if MAP == "log_softmax":
+        p, p_mean = u, row_sum(tl.where(w == -INF, d * 0.0, d))
+    else:
+        high, low, _ = mean(s, d)
+        p = curvature(w, s, centred(d, high, low), u, alpha, MAP)
+        p_mean = row_sum(s * p) / tl.where(total == 0.0, 1.0, total)
+    gx, gdy = gradients_of(w, s, p, u, here, total, p_mean, a, b, MAP)
+    store(grad_x, tile, gx, FORM)
+    store(grad_dy, tile, gdy, FORM)
