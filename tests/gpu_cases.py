@@ -102,6 +102,19 @@ def as_inexact_as_a_gpu():
         found = np.log(a.data)
         return TensorHandle(np.where(found == 0, found, np.nextafter(found, up)), a.dtype.scalar)
 
+    cast = InterpreterBuilder.cast_impl
+
+    def convert(self, value, dtype):
+        """bfloat16, where the interpreter cuts bits off and takes subnormal numbers for others."""
+        kinds = value.dtype.scalar, dtype.scalar
+        if kinds == (tl.float32, tl.bfloat16):
+            return TensorHandle(value.data.astype(ml_dtypes.bfloat16).view(np.uint16), tl.bfloat16)
+        if kinds == (tl.bfloat16, tl.float32):
+            wide = value.data.view(np.uint16).astype(np.uint32) << 16
+            return TensorHandle(wide.view(np.float32), tl.float32)
+        return cast(self, value, dtype)
+
+    InterpreterBuilder.cast_impl = convert
     InterpreterBuilder.create_fdiv, InterpreterBuilder.create_exp2 = quotient, power_of_2
     InterpreterBuilder.create_log = logarithm
 

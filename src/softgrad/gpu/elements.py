@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-
-
 class Array(NamedTuple):
     """A tensor, or None, and its step from one outer index, inner index and element to the next."""
 
@@ -81,19 +78,8 @@ def valid(where, tile, FORM):
 
 
 @triton.jit
-def rounded(value, T: tl.constexpr):
-    """To nearest, as the hardware does it; the interpreter cuts bits off for bfloat16."""
-    if INTERPRETED and T == tl.bfloat16:
-        bits = value.to(tl.int32, bitcast=True)
-        near = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
-        value = tl.where(value == value, near.to(tl.float32, bitcast=True), float("nan"))
-    return value.to(T)
-
-
-@triton.jit
 def store(array, tile, value, FORM):
-    value = rounded(value, array.at.dtype.element_ty)
-    tl.store(pointers(array, tile, FORM), value, mask=tile[3])
+    tl.store(pointers(array, tile, FORM), value.to(array.at.dtype.element_ty), mask=tile[3])
 
 
 @triton.jit
