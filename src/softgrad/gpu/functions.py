@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..scaling import in_parts
-from . import entmax as entmax_kernels
-from . import long, rows
+from . import long, rows, sparse
 from .launch import Walk, on
 
 Axis = int | tuple[int, ...] | None
@@ -132,8 +131,8 @@ def forward(
             check_rows(read[0], mask, sign)
         if map in ("sparsemax", "entmax"):
             way = "steep" if number > 2 else name_of(map, number)
-            walk = Walk(read, written, mask, entmax_kernels.weight_of(way, double))
-            walk.run(entmax_kernels.entmax, *numbers, number, MAP=way, HELD=walk.held)
+            walk = Walk(read, written, mask, sparse.weight_of(way, double))
+            walk.run(sparse.entmax, *numbers, number, MAP=way, HELD=walk.held)
         else:
             walk = Walk(read, written, mask, 0.5)
             given = {"LOG": log, "SCALED": scale not in (1.0, -1.0), "NARROW": x.element_size() == 2}

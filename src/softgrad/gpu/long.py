@@ -137,7 +137,7 @@ def merged_mean(high, low, total, more_high, more_low, more):
     light_high, light_low = tl.where(swap, high, more_high), tl.where(swap, low, more_low)
     whole = total + more
     share = tl.minimum(total, more) / tl.where(whole == 0.0, 1.0, whole)
-    high, rest = two_sum(heavy_high, ((light_high * 0.5 - heavy_high * 0.5) + (light_low - heavy_low) * 0.5) * share * 2.0)
+    high, rest = two_sum(heavy_high, ((light_high - heavy_high) + (light_low - heavy_low)) * share)
     return high, heavy_low + rest, whole
 
 
@@ -145,7 +145,7 @@ def merged_mean(high, low, total, more_high, more_low, more):
 def mean_of_part(
     y, dy, where, start, end, shape, alpha, MAP: tl.constexpr, FORM,
 ):  # fmt: skip
-    """`mean` of dy, block by block."""
+    """`mean`, block by block."""
     high = tl.full([FORM.LINES, 1], 0.0, FORM.T)
     low, total = high, high
     for at in range(start, end, FORM.BLOCK):
@@ -158,11 +158,11 @@ def mean_of_part(
 
 @triton.jit
 def mean_of_parts(room, k: tl.constexpr, total: tl.constexpr, tile, shape, count, PARTS: tl.constexpr):
-    """The mean of a line, the numbers k and k + 1 of its parts, whose weights are number `total`."""
+    """`mean` of a line, given those of its parts, numbers k and k + 1, whose weights are number `total`."""
     highs = kept(room, k, tile, shape, count, 0.0, PARTS)
     lows = kept(room, k + 1, tile, shape, count, 0.0, PARTS)
     totals = kept(room, total, tile, shape, count, 0.0, PARTS)
-    high, low, whole = mean(totals, highs)
+    high, low, whole = mean(totals, highs * 2.0)
     return high, low + row_sum(totals * lows) / tl.where(whole == 0.0, 1.0, whole), whole
 
 
@@ -303,11 +303,11 @@ def double_backward(
             lost = p_sum
             for at in range(start, end, FORM.BLOCK):
                 tile = tile_of(at, end, shape, FORM)
-                _, s, p, _, _ = operands(
+                block = operands(
                     y, dy, v, where, tile,
                     d_high, d_low, u_high, u_low, alpha, MAP, FORM,
                 )  # fmt: skip
-                p_sum, rest = two_sum(p_sum, row_sum(s * p))
+                p_sum, rest = two_sum(p_sum, row_sum(block[1] * block[2]))
                 lost += rest
             p_sum += lost
         if STAGE == "total":

@@ -115,31 +115,32 @@ def weights(y, where, tile, alpha, MAP: tl.constexpr, FORM):
 
 
 @triton.jit
-def mean(s, d):
-    """⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, the mean is any number, or NaN.
-
-    The mean is found as a distance from the d of the heaviest element (of ties the largest), since differences
-    from that are exact where they must be, and centred once more: what it is off by is a few eps of
-    ⟨s,|d − mean|⟩/⟨s,1⟩, however large d is.  By powers of two s is brought to a sum from 1 to 2, and d to where
-    no sum overflows.
-    """
-    T: tl.constexpr = d.dtype
-    reference = row_max(tl.where(s == row_max(s), d, -INF))
-    total = row_sum(s)
-    share, inverse = s * inverse_power(total), 1.0 / tl.where(total == 0.0, 1.0, total * inverse_power(total))
-    large = row_max(tl.abs(d)) > (2.0**500 if T == tl.float64 else 2.0**60)
-    h = tl.where(large, number(2.0**-600 if T == tl.float64 else 2.0**-80, T), 1.0)
-    d, reference = d * h, reference * h
-    high, low = two_sum(reference, row_sum(share * (d - reference)) * inverse)
-    low += row_sum(share * ((d - high) - low)) * inverse
-    back = tl.where(large, number(2.0**600 if T == tl.float64 else 2.0**80, T), 1.0)  # a quotient is not exact
-    return high * back, low * back, total
+def centred(d, high, low):
+    """Half of d − mean: no difference of halves is beyond the largest number."""
+    return tl.fma(d, number(0.5, d.dtype), -high) - low
 
 
 @triton.jit
-def centred(d, high, low):
-    """Half of d − mean: no difference of halves is beyond the largest number."""
-    return (d * 0.5 - high * 0.5) - low * 0.5
+def mean(s, d):
+    """Half of ⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, the mean is any number, or NaN.
+
+    The mean is found as a distance from the d of the heaviest element (of ties the largest), since differences
+    from that are exact where they must be, and centred once more: what it is off by is a few eps of
+    ⟨s,|d − mean|⟩/⟨s,1⟩, however large d is.  The terms are multiplied by a power of two, such that none is too
+    large, nor small.
+    """
+    T: tl.constexpr = d.dtype
+    reference = row_max(tl.where(s == row_max(s), d, -INF)) * 0.5
+    total = row_sum(s)
+    bound: tl.constexpr = 2.0**500 if T == tl.float64 else 2.0**60
+    large = row_max(tl.abs(d)) > bound
+    lift = tl.minimum(tl.maximum(inverse_power(total) * 2.0, 1.0 / bound), bound)
+    inverse = 1.0 / (tl.where(total == 0.0, 1.0, total) * lift)
+    inverse *= tl.where(large, number(2.0**600 if T == tl.float64 else 2.0**80, T), 1.0)
+    lift *= tl.where(large, number(2.0**-600 if T == tl.float64 else 2.0**-80, T), 1.0)
+    high, low = two_sum(reference, row_sum(s * (centred(d, reference, 0.0) * lift)) * inverse)
+    low += row_sum(s * (centred(d, high, low) * lift)) * inverse
+    return high, low, total
 
 
 @triton.jit
