@@ -59,7 +59,7 @@ def test_compiled_without_a_spill_and_with_wide_loads(architecture):
 
 
 # how many of its arguments go to an fma
-FMA = {"tl.fma": 3, "product_plus": 2}
+FMA = {"tl.fma": 3, "poly": 2}
 
 
 @triton
