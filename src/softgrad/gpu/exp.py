@@ -95,7 +95,8 @@ def argument(v, top, scale):
     if scale is None:
         return two_sum(v, -top)
     else:
-        factor, low, power_of_two = scale
+        T: tl.constexpr = v.dtype
+        factor, low, power_of_two = number(scale[0], T), number(scale[1], T), number(scale[2], T)
         # halves have a difference for certain, which a small scale may make a number that counts
         d, lost = two_sum(v * 0.5, top * -0.5)
         d, lost = d * power_of_two, lost * power_of_two
@@ -104,11 +105,6 @@ def argument(v, top, scale):
         zero = factor == 0.0
         t = tl.where(zero, tl.where(v == -float("inf"), v, v * 0.0), t * 2.0)
         return t, tl.where(zero, v * 0.0, rest * 2.0)
-
-
-@triton.jit
-def scale_of(factor, low, power_of_two, T: tl.constexpr, SCALED: tl.constexpr):
-    return (number(factor, T), number(low, T), number(power_of_two, T)) if SCALED else None
 
 
 @triton.jit

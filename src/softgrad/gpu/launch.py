@@ -118,7 +118,7 @@ def tile(found: Lines, itemsize: int, processors: int, weight: float) -> Tile:
 
     def warps(size: int) -> int:
         load = size * max(weight, 1) * (2 if itemsize == 8 else 1)
-        return 4 if load <= 2048 else 8 if load <= 8192 else 16
+        return 4 if load <= 2048 else 8 if load <= 8192 or weight > 4 else 16
 
     few = n * itemsize > LONG and programs < PROGRAMS * processors
     if few or block * side > most:

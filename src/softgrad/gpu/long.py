@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from .elements import number, row_max, row_sum, row_sum_in_two, store, tile_of, two_product, two_sum
-from .exp import argument, is_faint, parts, scale_of, unit
+from .exp import argument, is_faint, parts, unit
 from .rows import (
     INF,
     centred,
@@ -91,7 +91,7 @@ def softmax(
     LOG: tl.constexpr, SCALED: tl.constexpr, NARROW: tl.constexpr, FORM,
     PARTS: tl.constexpr, STAGE: tl.constexpr,
 ):  # fmt: skip
-    scale = scale_of(factor, low, power_of_two, FORM.T, SCALED)
+    scale = (factor, low, power_of_two) if SCALED else None
     start, end = part_of(shape, count, FORM)
     first = tile_of(start, end, shape, FORM)
     if STAGE == "write":

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from .elements import inverse_power, load, number, row_max, row_sum, row_sum_in_two, store, tile_of, two_sum, valid
-from .exp import argument, is_faint, log1p, one, parts, power, raised, rough_power, scale_of, unit
+from .exp import argument, is_faint, log1p, one, parts, power, raised, rough_power, unit
 
 INF = tl.constexpr(float("inf"))
 
@@ -67,7 +67,7 @@ def softmax(
     LOG: tl.constexpr, SCALED: tl.constexpr, NARROW: tl.constexpr, FORM,
 ):  # fmt: skip
     tile = tile_of(0, shape.n, shape, FORM)
-    scale = scale_of(factor, low, power_of_two, FORM.T, SCALED)
+    scale = (factor, low, power_of_two) if SCALED else None
     v, here = logits(x, where, tile, sign, FORM)
     top, e, upper, lower = softmax_sums(v, scale, NARROW)
     store(y, tile, softmax_of(v, e, here, top, upper, lower, fill, scale, LOG), FORM)
