@@ -55,9 +55,11 @@ class Driver:
         return 0
 
 
+# A tile that fits into registers but for some bytes; of the others a few bytes of addresses may be spilt.
+HELD_BARELY = "tensor<1x32768xf32"
 # name: (rows, n), one for each size of the tables
 SHAPES = {
-    "softmax": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 16384), (64, 262144)],
+    "softmax": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 16384), (10**4, 32768), (64, 262144)],
     "log_softmax": [(10**4, 4096)],
     "softmax_vjp": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 8192), (10**4, 16384), (64, 262144)],
     "log_softmax_vjp": [(10**4, 4096), (64, 262144)],
@@ -106,9 +108,8 @@ def look(kernel, made, architecture):
     registers = int(re.search(r"Used (\d+) registers", told)[1])
     wide = "ld.global.v4.b32" in ptx or "ld.global.v2.b64" in ptx
     print(f"  {kernel.__name__}: {made.metadata.num_warps} warps, {registers} registers, {spilt} bytes spilt")
-    if "nofail" not in sys.argv: assert spilt <= 16, "a few bytes of addresses may be, but no data"
-    if not wide: print("   NARROW"); 
-    if "nofail" not in sys.argv: assert wide, "loads of less than 16 bytes"
+    assert spilt <= (64 if HELD_BARELY in made.asm["ttir"] else 16)
+    assert wide, "loads of less than 16 bytes"
 
 
 def main(architecture):
@@ -123,6 +124,8 @@ def main(architecture):
     call("softmax_vjp", (128, 10**4), torch.float32, axis=0)
     call("entmax", (128, 10**4), torch.float32, STEEP)
     if architecture == 90:
+        call("softmax", (10**4, 4096), torch.float64, scale=0.3)
+        call("softmax_vjp", (10**4, 4096), torch.float64)
         call("entmax", (128, 2048), torch.float32, STEEP)
         call("softmax_double_backward", (64, 262144), torch.float32, strided=True)
         call("log_softmax_double_backward", (64, 262144), torch.float32)

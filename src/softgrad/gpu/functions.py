@@ -134,8 +134,9 @@ def forward(
             walk = Walk(read, written, mask, sparse.weight_of(way, double))
             walk.run(sparse.entmax, *numbers, number, MAP=way, HELD=walk.held)
         else:
-            walk = Walk(read, written, mask, 0.5)
-            given = {"LOG": log, "SCALED": scale not in (1.0, -1.0), "NARROW": x.element_size() == 2}
+            scaled = scale not in (1.0, -1.0)
+            walk = Walk(read, written, mask, 1 if log or scaled or double else 0.5)
+            given = {"LOG": log, "SCALED": scaled, "NARROW": x.element_size() == 2}
             if walk.held:
                 walk.run(rows.softmax, *numbers, **given)
             else:
