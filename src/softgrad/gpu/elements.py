@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+
 class Array(NamedTuple):
     """A tensor, or None, and its step from one outer index, inner index and element to the next."""
 

@@ -202,7 +202,9 @@ class Walk:
         room = torch.empty(size, dtype=dtype, device=self.outs[0].device)
         constants |= {"PARTS": power_of_two(parts), **self.options}
         for stage in stages if parts > 1 else ("all",):
-            kernel[(self.plan.programs, parts)](*self.arguments, room, parts, *numbers, STAGE=stage, **constants)
+            kernel[(self.plan.programs, parts)](
+                *self.arguments, room, parts, *numbers, STAGE=stage, **constants
+            )
 
     def done(self) -> None:
         for out, target in zip(self.outs, self.targets, strict=True):

@@ -9,7 +9,7 @@ the next stage alike: in the same order in any run.
 import triton
 import triton.language as tl
 
-from .elements import number, row_max, row_sum, row_sum_in_two, store, tile_of, two_product, two_sum
+from .elements import row_max, row_sum, row_sum_in_two, store, tile_of, two_product, two_sum
 from .exp import argument, is_faint, parts, unit
 from .rows import (
     INF,

@@ -9,8 +9,19 @@ MAP is "softmax", "log_softmax", "sparsemax", "entmax15" (α = 1.5) or "entmax".
 import triton
 import triton.language as tl
 
-from .elements import inverse_power, load, number, row_max, row_sum, row_sum_in_two, store, tile_of, two_sum, valid
-from .exp import argument, is_faint, log1p, one, parts, power, raised, rough_power, unit
+from .elements import (
+    inverse_power,
+    load,
+    number,
+    row_max,
+    row_sum,
+    row_sum_in_two,
+    store,
+    tile_of,
+    two_sum,
+    valid,
+)
+from .exp import argument, log1p, one, parts, power, raised, rough_power, unit
 
 INF = tl.constexpr(float("inf"))
 
