@@ -108,48 +108,6 @@ def argument(v, top, scale):
 
 
 @triton.jit
-def log1p(z):
-    """log(1 + z) for z ≥ 0, to 1.1 ulp.
-
-    1 + z is m·2^k, m from √½ to √2.  With f = m − 1 and s = f/(f + 2), log m = 2·artanh s
-    = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest term is exact.
-    """
-    whole = z + 1.0
-    lost = z - (whole - 1.0)
-    if z.dtype == tl.float64:
-        bits = whole.to(tl.int64, bitcast=True)
-        k = (bits - ROOT_HALF) >> 52
-        m = (bits - (k << 52)).to(tl.float64, bitcast=True)
-    else:
-        bits = whole.to(tl.int32, bitcast=True)
-        k = (bits - 0x3F3504F3) >> 23
-        m = (bits - (k << 23)).to(tl.float32, bitcast=True)
-    f, k = m - 1.0, k.to(z.dtype)
-    s = f / (f + 2.0)
-    square, half = s * s, f * f * 0.5
-    if z.dtype == tl.float64:
-        r = poly(square, number(2 / 23, z.dtype), 2 / 21)
-        r = poly(square, r, 2 / 19)
-        r = poly(square, r, 2 / 17)
-        r = poly(square, r, 2 / 15)
-        r = poly(square, r, 2 / 13)
-        r = poly(square, r, 2 / 11)
-        ln2, ln2_lost = number(0.6931471803691238, z.dtype), number(1.9082149292705877e-10, z.dtype)
-    else:
-        r = number(2 / 11, z.dtype)
-        ln2, ln2_lost = number(0.693145751953125, z.dtype), number(1.428606765330187e-06, z.dtype)
-    r = poly(square, r, 2 / 9)
-    r = poly(square, r, 2 / 7)
-    r = poly(square, r, 2 / 5)
-    r = poly(square, r, 2 / 3) * square
-    near = half - tl.fma(s, half + r, k * ln2_lost)
-    return tl.fma(k, ln2, f - near) + lost / whole
-
-
-# --- real powers, in float64 -----------------------------------------------------------------------------
-
-
-@triton.jit
 def log(w, rest):
     """log(w + rest) as a sum of two numbers, whose error is about 2⁻⁵⁶ of it; `rest` is below an ulp of
     w > 0.  NaN for NaN.
@@ -180,6 +138,31 @@ def log(w, rest):
     lead, more = two_sum(lead, -half)
     last = tl.fma(s, tl.fma(z, p, half), tl.fma(exponent, number(LN2_LO, z.dtype), e - half_lost))
     return two_sum(lead, last + (lost + more))
+
+
+@triton.jit
+def log1p(z):
+    """log(1 + z) for z ≥ 0, to 1.1 ulp.
+
+    As in `log`; of float32 log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest term is exact.
+    """
+    whole = z + 1.0
+    lost = z - (whole - 1.0)
+    if z.dtype == tl.float64:
+        lead, more = log(whole, lost)
+        return lead + more
+    else:
+        bits = whole.to(tl.int32, bitcast=True)
+        k = (bits - 0x3F3504F3) >> 23
+        f, k = (bits - (k << 23)).to(tl.float32, bitcast=True) - 1.0, k.to(tl.float32)
+        s = f / (f + 2.0)
+        square, half = s * s, f * f * 0.5
+        r = poly(square, number(2 / 11, tl.float32), 2 / 9)
+        r = poly(square, r, 2 / 7)
+        r = poly(square, r, 2 / 5)
+        r = poly(square, r, 2 / 3) * square
+        near = half - tl.fma(s, half + r, k * 1.428606765330187e-06)
+        return tl.fma(k, number(0.693145751953125, tl.float32), f - near) + lost / whole
 
 
 @triton.jit

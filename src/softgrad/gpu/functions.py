@@ -132,16 +132,12 @@ def forward(
         if map in ("sparsemax", "entmax"):
             way = "steep" if number > 2 else name_of(map, number)
             walk = Walk(read, written, mask, sparse.weight_of(way, double))
-            walk.run(sparse.entmax, *numbers, number, MAP=way, HELD=walk.held)
+            walk.run(sparse.entmax, None, *numbers, number, MAP=way, HELD=walk.held)
         else:
             scaled = scale not in (1.0, -1.0)
             walk = Walk(read, written, mask, 1 if log or scaled or double else 0.5)
             given = {"LOG": log, "SCALED": scaled, "NARROW": x.element_size() == 2}
-            if walk.held:
-                walk.run(rows.softmax, *numbers, **given)
-            else:
-                walk.run_long(long.softmax, ("sums", "write"), 3, *numbers, **given)
-        walk.done()
+            walk.run(rows.softmax, long.softmax, *numbers, **given)
 
     along(axis, run, [x], where, [out])
     return out
@@ -159,7 +155,7 @@ def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:
         )
 
 
-def name_of(map: str, alpha: float) -> str:
+def name_of(map: str, alpha: float | None) -> str:
     """The MAP of the kernels (see rows.py)."""
     return "entmax15" if map == "entmax" and alpha == 1.5 else map
 
@@ -210,24 +206,29 @@ def product(
     float64; in any run the same bits.  *Memory*: the result, and seven float64 numbers for each part of a
     line that is cut in parts; copies as for `forward`.
     """
-    number, log_vjp = 1.0 if alpha is None else float(alpha), map == "log_softmax" and kind == "vjp"
-    a, b = halves(scale)
     out = torch.empty_like(y) if out is None else out
+    way = "log_vjp" if map == "log_softmax" and kind == "vjp" else name_of(map, alpha)
+    multiply(way, [y, v], where, out, axis, alpha, scale, map != "log_softmax")
+    return out
+
+
+def multiply(
+    way: str,
+    read: list[Tensor],
+    where: Tensor | None,
+    out: Tensor,
+    axis: Axis,
+    alpha: float | None,
+    scale: float,
+    weighted: bool,
+) -> None:
+    numbers = 1.0 if alpha is None else float(alpha), *halves(scale)
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        walk, way = Walk(read, written, mask), name_of(map, number)
-        if log_vjp and walk.held:
-            walk.run(rows.log_product, a, b)
-        elif log_vjp:
-            walk.run_long(long.log_product, ("sums", "write"), 2, a, b)
-        elif walk.held:
-            walk.run(rows.product, number, a, b, MAP=way)
-        else:
-            walk.run_long(long.product, ("sums", "write"), 3, number, a, b, MAP=way)
-        walk.done()
+        walk = Walk(read, written, mask)
+        walk.run(rows.product, long.product, *numbers, MAP=way, WEIGHTED=weighted)
 
-    along(axis, run, [y, v], where, [out])
-    return out
+    along(axis, run, read, where, [out])
 
 
 def double_backward(
@@ -261,18 +262,39 @@ def double_backward(
     """
     grads = torch.empty_like(y), torch.empty_like(y)
     numbers = 1.0 if alpha is None else float(alpha), *halves(scale)
-    stages = ("means", "write") if map == "log_softmax" else ("means", "total", "write")
 
     def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
-        walk, way = Walk(read, written, None, 2), name_of(map, numbers[0])
+        walk = Walk(read, written, None, 2)
         if walk.held:
-            walk.run(rows.double_backward, *numbers, MAP=way)
+            walk.run(rows.double_backward, None, *numbers, MAP=name_of(map, alpha))
         else:
-            walk.run_long(long.double_backward, stages, 6, *numbers, MAP=way)
-        walk.done()
+            for out, grad in zip(written, by_products(map, *read, scale, alpha), strict=True):
+                out.copy_(grad)
 
     along(axis, run, [y, dy, v], None, list(grads))
     return grads
+
+
+def by_products(
+    map: str, y: Tensor, dy: Tensor, v: Tensor, scale: float, alpha: float | None
+) -> tuple[Tensor, Tensor]:
+    """The double backward of lines that are not held, in float32 or float64."""
+    y, dy, v = (t.float() if t.element_size() == 2 else t for t in (y, dy, v))
+    grad_dy = product(map, "jvp", y, v, scale=scale, alpha=alpha)
+    if map == "log_softmax":
+        total = torch.where(y == -math.inf, dy * 0, dy).sum(-1, keepdim=True)
+        root = (y / 2).exp()  # of exp(y), which may be no number
+        return -(grad_dy * (total * scale)) * root * root, grad_dy
+    if map == "sparsemax":
+        return torch.zeros_like(y), grad_dy
+    p, u = torch.empty_like(dy), torch.empty_like(v)
+    multiply(name_of(map, alpha), [y, dy], None, p, -1, alpha, 1.0, False)
+    multiply(name_of(map, alpha), [y, v], None, u, -1, alpha, 1.0, False)
+    p *= u
+    if map == "entmax":  # the derivative of the weights
+        assert alpha is not None
+        p *= torch.where(y > 0, (2 - alpha) * y ** (1 - alpha), 0)
+    return product(map, "vjp", y, p, scale=scale * scale, alpha=alpha), grad_dy
 
 
 softmax = functools.partial(forward, "softmax")

@@ -160,8 +160,7 @@ def plan(
 class Walk:
     """Tensors of one shape as lines along the last dim; `outs` are written.
 
-    Where the other dims can't be walked as two (slices of slices), copies are, and `done` brings the results
-    into `outs`.  `weight` is as for `tile`.
+    Where the other dims can't be walked as two (slices of slices), copies are.  `weight` is as for `tile`.
     """
 
     def __init__(self, read: list[Tensor], outs: list[Tensor], where: Tensor | None, weight: float = 1):
@@ -185,28 +184,23 @@ class Walk:
         first, strides = tensors[0], tuple([t.stride() for t in tensors])
         return plan(tuple(first.shape), strides, first.dtype, first.device, weight)
 
-    def run(self, kernel: Any, *numbers: Any, **constants: Any) -> None:
-        """A program for each tile."""
-        kernel[(self.plan.programs,)](*self.arguments, *numbers, **constants, **self.options)
+    def run(self, kernel: Any, long: Any, *numbers: Any, **constants: Any) -> None:
+        """A program for each tile; or, of lines that are not held, a `long` kernel, if there is one, with a
+        program for each part of each line.
 
-    def run_long(
-        self, kernel: Any, stages: tuple[str, ...], kept: int, *numbers: Any, **constants: Any
-    ) -> None:
-        """A program for each part of each line; `kept` numbers of a part are kept from stage to stage.
-
-        A line of one part has all stages in one launch, and a second sweep finds it in the cache.
+        Each part keeps three numbers in `room` from its first launch to the second.  A line of one part has both
+        stages in one, and the second sweep finds it in the cache.
         """
-        parts, lines = self.plan.tile.parts, self.plan.lines
-        size = kept * lines.outer * lines.inner * parts if parts > 1 else 1
-        dtype = torch.float64 if self.outs[0].dtype is torch.float64 else torch.float32
-        room = torch.empty(size, dtype=dtype, device=self.outs[0].device)
-        constants |= {"PARTS": power_of_two(parts), **self.options}
-        for stage in stages if parts > 1 else ("all",):
-            kernel[(self.plan.programs, parts)](
-                *self.arguments, room, parts, *numbers, STAGE=stage, **constants
-            )
-
-    def done(self) -> None:
+        programs, found, options = self.plan.programs, self.plan.lines, constants | self.options
+        if self.held or long is None:
+            kernel[(programs,)](*self.arguments, *numbers, **options)
+        else:
+            parts, out = self.plan.tile.parts, self.outs[0]
+            dtype = torch.float64 if out.dtype is torch.float64 else torch.float32
+            room = torch.empty(3 * found.outer * found.inner * parts, dtype=dtype, device=out.device)
+            for stage in ("sums", "write") if parts > 1 else ("all",):
+                grid, last = (programs, parts), {"PARTS": power_of_two(parts), "STAGE": stage}
+                long[grid](*self.arguments, room, parts, *numbers, **options, **last)
         for out, target in zip(self.outs, self.targets, strict=True):
             if target is not out:
                 out.copy_(target)

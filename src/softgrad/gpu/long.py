@@ -11,24 +11,7 @@ import triton.language as tl
 
 from .elements import row_max, row_sum, row_sum_in_two, store, tile_of, two_product, two_sum
 from .exp import argument, is_faint, parts, unit
-from .rows import (
-    INF,
-    centred,
-    curvature,
-    gradients_of,
-    log_operands,
-    log_product_of,
-    log_sums,
-    logits,
-    mean,
-    operand,
-    powers,
-    product_of,
-    shrunk,
-    softmax_of,
-    softmax_sums,
-    weights,
-)
+from .rows import INF, logits, mean, operands, powers, product_of, reduced, softmax_of, softmax_sums
 
 
 @triton.jit
@@ -42,12 +25,14 @@ def part_of(shape, count, FORM):
 @triton.jit
 def place(k: tl.constexpr, tile, shape, count):
     """Of number k of each line's first part."""
-    return (tl.cast(k, tl.int64) * shape.outer * shape.inner + tile[0] * shape.inner + tile[1]) * count
+    return ((tl.cast(k, tl.int64) * shape.outer + tile[0]) * shape.inner + tile[1]) * count
 
 
 @triton.jit
-def keep(room, k: tl.constexpr, tile, shape, count, value):
-    tl.store(room + place(k, tile, shape, count) + tl.program_id(1), value, mask=tile[4])
+def keep(room, tile, shape, count, numbers):
+    """These numbers of this program's part of its lines."""
+    for k in tl.static_range(len(numbers)):
+        tl.store(room + place(k, tile, shape, count) + tl.program_id(1), numbers[k], mask=tile[4])
 
 
 @triton.jit
@@ -113,9 +98,7 @@ def softmax(
             more_top = tl.where(upper + lower == 0.0, -INF, more_top)
             top, whole, rest = merged_sums(top, whole, rest, more_top, upper, lower, scale)
     if STAGE == "sums":
-        keep(room, 0, first, shape, count, top)
-        keep(room, 1, first, shape, count, whole)
-        keep(room, 2, first, shape, count, rest)
+        keep(room, first, shape, count, (top, whole, rest))
     else:
         top = tl.where(top == -INF, 0.0, top)
         for at in range(start, end, FORM.BLOCK):
@@ -126,201 +109,56 @@ def softmax(
             store(y, tile, w, FORM)
 
 
-# --- the product with the Jacobian -----------------------------------------------------------------------
+# --- the product with the Jacobian ------------------------------------------------------------------------
 
 
 @triton.jit
-def merged_mean(high, low, total, more_high, more_low, more):
-    """The mean of two sets: that of the heavier, and a distance from it."""
-    swap = more > total
-    heavy_high, heavy_low = tl.where(swap, more_high, high), tl.where(swap, more_low, low)
-    light_high, light_low = tl.where(swap, high, more_high), tl.where(swap, low, more_low)
-    whole = total + more
-    share = tl.minimum(total, more) / tl.where(whole == 0.0, 1.0, whole)
-    high, rest = two_sum(heavy_high, ((light_high - heavy_high) + (light_low - heavy_low)) * share)
-    return high, heavy_low + rest, whole
+def merged(sums, more, MAP: tl.constexpr):
+    """`reduced` of two sets.  The mean is that of the heavier, and a distance from it."""
+    if MAP == "log_vjp":
+        total, lost = two_sum(sums[0], more[0])
+        return total, sums[1] + more[1] + lost, sums[2] + more[2]
+    else:
+        swap = more[2] > sums[2]
+        high, low = tl.where(swap, more[0], sums[0]), tl.where(swap, more[1], sums[1])
+        light_high, light_low = tl.where(swap, sums[0], more[0]), tl.where(swap, sums[1], more[1])
+        total = sums[2] + more[2]
+        share = tl.minimum(sums[2], more[2]) / tl.where(total == 0.0, 1.0, total)
+        high, rest = two_sum(high, ((light_high - high) + (light_low - low)) * share)
+        return high, low + rest, total
 
 
 @triton.jit
-def mean_of_part(
-    y, dy, where, start, end, shape, alpha, MAP: tl.constexpr, FORM,
-):  # fmt: skip
-    """`mean`, block by block."""
-    high = tl.full([FORM.LINES, 1], 0.0, FORM.T)
-    low, total = high, high
-    for at in range(start, end, FORM.BLOCK):
-        tile = tile_of(at, end, shape, FORM)
-        _, s, here = weights(y, where, tile, alpha, MAP, FORM)
-        more = mean(s, operand(dy, tile, here, FORM))
-        high, low, total = merged_mean(high, low, total, more[0], more[1], more[2])
-    return high, low, total
-
-
-@triton.jit
-def mean_of_parts(room, k: tl.constexpr, total: tl.constexpr, tile, shape, count, PARTS: tl.constexpr):
-    """`mean` of a line, given those of its parts, numbers k and k + 1, whose weights are number `total`."""
-    highs = kept(room, k, tile, shape, count, 0.0, PARTS)
-    lows = kept(room, k + 1, tile, shape, count, 0.0, PARTS)
-    totals = kept(room, total, tile, shape, count, 0.0, PARTS)
-    high, low, whole = mean(totals, highs * 2.0)
-    return high, low + row_sum(totals * lows) / tl.where(whole == 0.0, 1.0, whole), whole
+def of_parts(firsts, seconds, thirds, MAP: tl.constexpr):
+    """`reduced` of a line, given those of its parts."""
+    if MAP == "log_vjp":
+        return row_sum(firsts), row_sum(seconds), row_sum(thirds)
+    else:
+        high, low, total = mean(thirds, firsts * 2.0)
+        return high, low + row_sum(thirds * seconds) / tl.where(total == 0.0, 1.0, total), total
 
 
 @triton.jit(do_not_specialize=["shape", "count"])
 def product(
-    y, dy, dx, where, shape, room, count,
-    alpha: tl.float64, a: tl.float64, b: tl.float64, MAP: tl.constexpr, FORM,
-    PARTS: tl.constexpr, STAGE: tl.constexpr,
+    y, dy, dx, where, shape, room, count, alpha: tl.float64, a: tl.float64, b: tl.float64,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, FORM, PARTS: tl.constexpr, STAGE: tl.constexpr,
 ):  # fmt: skip
     start, end = part_of(shape, count, FORM)
     first = tile_of(start, end, shape, FORM)
     if STAGE == "write":
-        high, low, total = mean_of_parts(room, 0, 2, first, shape, count, PARTS)
+        firsts = kept(room, 0, first, shape, count, 0.0, PARTS)
+        seconds = kept(room, 1, first, shape, count, 0.0, PARTS)
+        sums = of_parts(firsts, seconds, kept(room, 2, first, shape, count, 0.0, PARTS), MAP)
     else:
-        high, low, total = mean_of_part(
-            y, dy, where, start, end, shape, alpha, MAP,
-             FORM,
-        )  # fmt: skip
+        zero = tl.full([FORM.LINES, 1], 0.0, FORM.T)
+        sums = (zero, zero, zero)
+        for at in range(start, end, FORM.BLOCK):
+            _, s, d, _ = operands(y, dy, where, tile_of(at, end, shape, FORM), alpha, MAP, FORM)
+            sums = merged(sums, reduced(s, d, MAP), MAP)
     if STAGE == "sums":
-        keep(room, 0, first, shape, count, high)
-        keep(room, 1, first, shape, count, low)
-        keep(room, 2, first, shape, count, total)
+        keep(room, first, shape, count, sums)
     else:
         for at in range(start, end, FORM.BLOCK):
             tile = tile_of(at, end, shape, FORM)
-            v, s, here = weights(y, where, tile, alpha, MAP, FORM)
-            d = operand(dy, tile, here, FORM)
-            store(dx, tile, product_of(v, s, d, here, high, low, total, a, b, MAP), FORM)
-
-
-# --- the vjp of log_softmax -----------------------------------------------------------------------------
-
-
-@triton.jit
-def log_sums_of_part(
-    y, dy, where, start, end, shape, FORM,
-):  # fmt: skip
-    total = tl.full([FORM.LINES, 1], 0.0, FORM.T)
-    lost, small = total, total
-    for at in range(start, end, FORM.BLOCK):
-        tile = tile_of(at, end, shape, FORM)
-        _, d, _ = log_operands(y, dy, where, tile, FORM)
-        more, smaller = log_sums(d)
-        total, rest = two_sum(total, more)
-        lost, small = lost + rest, small + smaller
-    return total + lost, small
-
-
-@triton.jit(do_not_specialize=["shape", "count"])
-def log_product(
-    y, dy, dx, where, shape, room, count,
-    a: tl.float64, b: tl.float64, FORM,
-    PARTS: tl.constexpr, STAGE: tl.constexpr,
-):  # fmt: skip
-    start, end = part_of(shape, count, FORM)
-    first = tile_of(start, end, shape, FORM)
-    if STAGE == "write":
-        total = row_sum(kept(room, 0, first, shape, count, 0.0, PARTS))
-        small = row_sum(kept(room, 1, first, shape, count, 0.0, PARTS))
-    else:
-        total, small = log_sums_of_part(
-            y, dy, where, start, end, shape,
-             FORM,
-        )  # fmt: skip
-    if STAGE == "sums":
-        keep(room, 0, first, shape, count, total)
-        keep(room, 1, first, shape, count, small)
-    else:
-        total, h, back = shrunk(total, small)
-        for at in range(start, end, FORM.BLOCK):
-            tile = tile_of(at, end, shape, FORM)
-            v, d, here = log_operands(y, dy, where, tile, FORM)
-            store(dx, tile, log_product_of(v, d, here, total, h, back, a, b), FORM)
-
-
-# --- the double backward -----------------------------------------------------------------------------------
-
-
-@triton.jit
-def operands(
-    y, dy, v, where, tile, d_high, d_low, u_high, u_low, alpha,
-    MAP: tl.constexpr, FORM,
-):  # fmt: skip
-    """y, s(y), p/4, half of v° and what is valid."""
-    w, s, here = weights(y, where, tile, alpha, MAP, FORM)
-    u = centred(operand(v, tile, here, FORM), u_high, u_low)
-    if MAP == "log_softmax":
-        return w, s, u, u, here
-    else:
-        d = centred(operand(dy, tile, here, FORM), d_high, d_low)
-        return w, s, curvature(w, s, d, u, alpha, MAP), u, here
-
-
-@triton.jit(do_not_specialize=["shape", "count"])
-def double_backward(
-    y, dy, v, grad_x, grad_dy, where,
-    shape, room, count, alpha: tl.float64, a: tl.float64, b: tl.float64,
-    MAP: tl.constexpr, FORM,
-    PARTS: tl.constexpr, STAGE: tl.constexpr,
-):  # fmt: skip
-    start, end = part_of(shape, count, FORM)
-    first = tile_of(start, end, shape, FORM)
-    # of log_softmax d_high is Σdy
-    if STAGE == "means" or STAGE == "all":
-        u_high, u_low, total = mean_of_part(
-            y, v, where, start, end, shape, alpha, MAP,
-             FORM,
-        )  # fmt: skip
-        if MAP == "log_softmax":
-            d_high, d_low = log_sums_of_part(
-                y, dy, where, start, end, shape,
-                 FORM,
-            )  # fmt: skip
-        else:
-            d_high, d_low, _ = mean_of_part(
-                y, dy, where, start, end, shape, alpha, MAP,
-                 FORM,
-            )  # fmt: skip
-    else:
-        u_high, u_low, total = mean_of_parts(room, 0, 2, first, shape, count, PARTS)
-        if MAP == "log_softmax":
-            d_high, d_low = row_sum(kept(room, 3, first, shape, count, 0.0, PARTS)), u_low
-        else:
-            d_high, d_low, _ = mean_of_parts(room, 3, 2, first, shape, count, PARTS)
-    if STAGE == "means":
-        keep(room, 0, first, shape, count, u_high)
-        keep(room, 1, first, shape, count, u_low)
-        keep(room, 2, first, shape, count, total)
-        keep(room, 3, first, shape, count, d_high)
-        keep(room, 4, first, shape, count, d_low)
-    else:
-        p_sum = tl.full([FORM.LINES, 1], 0.0, FORM.T)
-        if MAP == "log_softmax":
-            p_mean = d_high
-        elif STAGE == "write":
-            p_sum = row_sum(kept(room, 5, first, shape, count, 0.0, PARTS))
-        else:
-            lost = p_sum
-            for at in range(start, end, FORM.BLOCK):
-                tile = tile_of(at, end, shape, FORM)
-                block = operands(
-                    y, dy, v, where, tile,
-                    d_high, d_low, u_high, u_low, alpha, MAP, FORM,
-                )  # fmt: skip
-                p_sum, rest = two_sum(p_sum, row_sum(block[1] * block[2]))
-                lost += rest
-            p_sum += lost
-        if STAGE == "total":
-            keep(room, 5, first, shape, count, p_sum)
-        else:
-            if MAP != "log_softmax":
-                p_mean = p_sum / tl.where(total == 0.0, 1.0, total)
-            for at in range(start, end, FORM.BLOCK):
-                tile = tile_of(at, end, shape, FORM)
-                w, s, p, u, here = operands(
-                    y, dy, v, where, tile,
-                    d_high, d_low, u_high, u_low, alpha, MAP, FORM,
-                )  # fmt: skip
-                gx, gdy = gradients_of(w, s, p, u, here, total, p_mean, a, b, MAP)
-                store(grad_x, tile, gx, FORM)
-                store(grad_dy, tile, gdy, FORM)
+            w, s, d, here = operands(y, dy, where, tile, alpha, MAP, FORM)
+            store(dx, tile, product_of(w, s, d, here, sums, a, b, MAP, WEIGHTED), FORM)

@@ -3,7 +3,7 @@
 Everything is computed in T: float64 for float64, float32 for the others.  A row is read once, so its sums cost
 no traffic.  `long.py` has the same formulas on rows that are not held.
 
-MAP is "softmax", "log_softmax", "sparsemax", "entmax15" (α = 1.5) or "entmax".
+MAP is "softmax", "sparsemax", "entmax15" (α = 1.5), "entmax", "log_softmax", or for the vjp of that "log_vjp".
 """
 
 import triton
@@ -84,7 +84,7 @@ def softmax(
     store(y, tile, softmax_of(v, e, here, top, upper, lower, fill, scale, LOG), FORM)
 
 
-# --- the product with the Jacobian: dx = s∘(dy − ⟨s,dy⟩/⟨s,1⟩) ------------------------------------------
+# --- the product with the Jacobian: dx = s∘(dy − ⟨s,dy⟩/⟨s,1⟩); the vjp of log_softmax: dy − exp(y)·Σdy ----
 
 # Beyond α = 2 the smallest y weigh most: one that weighs this much more than 1 holds the mean of its row in
 # place whatever it weighs.
@@ -93,8 +93,8 @@ HEAVIEST_32, HEAVIEST_64 = tl.constexpr(2.0**100), tl.constexpr(2.0**500)
 
 @triton.jit
 def weight(y, alpha, MAP: tl.constexpr):
-    """s(y) = y^(2−α) on the support; exp(y) in the jvp of log_softmax."""
-    if MAP == "softmax":
+    """s(y) = y^(2−α) on the support; exp(y) in the jvp of log_softmax, and none in its vjp."""
+    if MAP == "softmax" or MAP == "log_vjp":
         return y
     elif MAP == "log_softmax":
         return power(y, 0.0) * unit(y.dtype)
@@ -112,17 +112,17 @@ def weight(y, alpha, MAP: tl.constexpr):
 
 
 @triton.jit
-def operand(dy, tile, here, FORM):
-    """dy, 0 for what is masked or outside."""
-    return tl.where(here, load(dy, tile, FORM), 0.0)
-
-
-@triton.jit
-def weights(y, where, tile, alpha, MAP: tl.constexpr, FORM):
-    """y, s(y), and what is valid: not masked, and of log_softmax not −inf."""
+def operands(y, dy, where, tile, alpha, MAP: tl.constexpr, FORM):
+    """y, s(y), dy, and what is valid.  What is masked or outside is 0 (of log_softmax y is −inf), and so is dy
+    where the y of log_softmax is −inf, but for a NaN or inf."""
     here = valid(where, tile, FORM)
-    v = tl.where(here, load(y, tile, FORM), -INF if MAP == "log_softmax" else 0.0)
-    return v, weight(v, alpha, MAP), here
+    d = tl.where(here, load(dy, tile, FORM), 0.0)
+    if MAP == "log_softmax" or MAP == "log_vjp":
+        w = tl.where(here, load(y, tile, FORM), -INF)
+        d = tl.where(w == -INF, d * 0.0, d)
+    else:
+        w = tl.where(here, load(y, tile, FORM), 0.0)
+    return w, weight(w, alpha, MAP), d, here
 
 
 @triton.jit
@@ -155,49 +155,21 @@ def mean(s, d):
 
 
 @triton.jit
+def reduced(s, d, MAP: tl.constexpr):
+    """Three numbers of each row that its product is made of: `mean`; or Σdy, 0, and what is left of it times
+    2⁻⁶⁴, which is a number where that is none."""
+    if MAP == "log_vjp":
+        total = row_sum(d)
+        return total, total * 0.0, row_sum(d * 2.0**-64)
+    else:
+        return mean(s, d)
+
+
+@triton.jit
 def scaled(v, s, a, b):
     """2·v·s·a·b, for a v that is a half; also where twice v is beyond the largest number."""
     a, b = number(a, v.dtype) * 2.0, number(b, v.dtype)
     return tl.where(tl.abs(v * a) < INF, v * a * s, v * s * a) * b
-
-
-@triton.jit
-def product_of(y, s, d, here, high, low, total, a, b, MAP: tl.constexpr):
-    """s∘(d − mean)·a·b; of log_softmax 1 for s where y is not −inf."""
-    if MAP == "log_softmax":
-        s = tl.where(y == -INF, number(0.0, d.dtype), 1.0)
-    return tl.where(here & (total != 0.0), scaled(centred(d, high, low), s, a, b), 0.0)
-
-
-@triton.jit(do_not_specialize=["shape"])
-def product(
-    y, dy, dx, where, shape,
-    alpha: tl.float64, a: tl.float64, b: tl.float64, MAP: tl.constexpr, FORM,
-):  # fmt: skip
-    tile = tile_of(0, shape.n, shape, FORM)
-    v, s, here = weights(y, where, tile, alpha, MAP, FORM)
-    d = operand(dy, tile, here, FORM)
-    high, low, total = mean(s, d)
-    store(dx, tile, product_of(v, s, d, here, high, low, total, a, b, MAP), FORM)
-
-
-# --- the vjp of log_softmax: dx = dy − exp(y)·Σdy --------------------------------------------------------
-
-
-@triton.jit
-def log_operands(y, dy, where, tile, FORM):
-    """y and dy, −inf and 0 for what is masked or outside; and what is valid.  Where y is −inf there is
-    nothing, and dy counts for 0, but for a NaN or inf."""
-    here = valid(where, tile, FORM)
-    v = tl.where(here, load(y, tile, FORM), -INF)
-    d = tl.where(here, load(dy, tile, FORM), 0.0)
-    return v, tl.where(v == -INF, d * 0.0, d), here
-
-
-@triton.jit
-def log_sums(d):
-    """Σdy, and 2⁻⁶⁴ of it, which is a number where that is none."""
-    return row_sum(d), row_sum(d * 2.0**-64)
 
 
 @triton.jit
@@ -222,23 +194,31 @@ def times_power(y, total):
 
 
 @triton.jit
-def log_product_of(y, d, here, total, h, back, a, b):
-    """dy − exp(y)·total = (dy − c) − c·w.
+def product_of(y, s, d, here, sums, a, b, MAP: tl.constexpr, WEIGHTED: tl.constexpr):
+    """s∘(d − mean)·a·b, with 1 for s where it is not WEIGHTED; or (d − c) − c·w = d − exp(y)·Σd, times a·b.
 
-    Where y > −0.34, c is the total: dy − total and w = exp(y) − 1 have the digits that a sure row needs.
+    Where y > −0.34, c is Σd: d − Σd and w = exp(y) − 1 have the digits that a sure row needs.
     """
-    w, c = times_power(y, total)
-    dx = tl.fma(-c, w, d * h - c) * number(a, y.dtype) * number(b, y.dtype) * back
-    return tl.where(here, dx, 0.0)
+    if MAP == "log_vjp":
+        total, h, back = shrunk(sums[0] + sums[1], sums[2])
+        w, c = times_power(y, total)
+        dx = tl.fma(-c, w, d * h - c) * number(a, y.dtype) * number(b, y.dtype) * back
+        return tl.where(here, dx, 0.0)
+    else:
+        if not WEIGHTED:
+            s = tl.where(y == -INF, number(0.0, d.dtype), 1.0)
+        dx = scaled(centred(d, sums[0], sums[1]), s, a, b)
+        return tl.where(here & (sums[2] != 0.0), dx, 0.0)
 
 
 @triton.jit(do_not_specialize=["shape"])
-def log_product(y, dy, dx, where, shape, a: tl.float64, b: tl.float64, FORM):
+def product(
+    y, dy, dx, where, shape, alpha: tl.float64, a: tl.float64, b: tl.float64,
+    MAP: tl.constexpr, WEIGHTED: tl.constexpr, FORM,
+):  # fmt: skip
     tile = tile_of(0, shape.n, shape, FORM)
-    v, d, here = log_operands(y, dy, where, tile, FORM)
-    total, small = log_sums(d)
-    total, h, back = shrunk(total, small)
-    store(dx, tile, log_product_of(v, d, here, total, h, back, a, b), FORM)
+    w, s, d, here = operands(y, dy, where, tile, alpha, MAP, FORM)
+    store(dx, tile, product_of(w, s, d, here, reduced(s, d, MAP), a, b, MAP, WEIGHTED), FORM)
 
 
 # --- the double backward ----------------------------------------------------------------------------------
@@ -280,12 +260,12 @@ def double_backward(
     MAP: tl.constexpr, FORM,
 ):  # fmt: skip
     tile = tile_of(0, shape.n, shape, FORM)
-    w, s, here = weights(y, where, tile, alpha, MAP, FORM)
-    d, u = operand(dy, tile, here, FORM), operand(v, tile, here, FORM)
+    w, s, d, here = operands(y, dy, where, tile, alpha, MAP, FORM)
+    u = load(v, tile, FORM)
     high, low, total = mean(s, u)
     u = centred(u, high, low)
     if MAP == "log_softmax":
-        p, p_mean = u, row_sum(tl.where(w == -INF, d * 0.0, d))
+        p, p_mean = u, row_sum(d)
     else:
         high, low, _ = mean(s, d)
         p = curvature(w, s, centred(d, high, low), u, alpha, MAP)
