@@ -186,6 +186,58 @@ def as_few_lines(few):
     launch.plan.cache_clear()
 
 
+@contextlib.contextmanager
+def in_blocks(few):
+    """No line of more than 8 elements is held; the lines of a case are enough, or too few to fill the chip."""
+    names = {"HELD": dict.fromkeys((2, 4, 8), 8), "BLOCK": dict.fromkeys((2, 4, 8), 8), "LONG": 0}
+    real = {name: getattr(launch, name) for name in names}
+    for name, value in names.items():
+        setattr(launch, name, value)
+    with as_few_lines(few):
+        yield
+    for name, value in real.items():
+        setattr(launch, name, value)
+
+
+IN_BLOCKS = ("contract", "saturated rows", "masked entries", "huge logits", "empty rows", "any size")
+
+
+def check_blocks(dtype, device):
+    """The checks on lines in blocks, and in parts."""
+    for name, what, function in functions(device):
+        if what == "double-backward" or (name in ("sparsemax", "entmax") and what != "vjp"):
+            continue
+        n = 17 if name == "softmax" else 13  # of all pairs of logits and gradients, or of three
+        for check in IN_BLOCKS:
+            try:
+                again(what, check, map=name, level="tight", dtype=dtype, n=n)
+            except ValueError:
+                continue
+            with in_blocks(few=check == "saturated rows"):
+                assert_holds(name, what, check, dtype, n, -1, function)
+
+
+def check_bad_numbers(dtype, device):
+    """A NaN or inf in dy makes its row NaN, also where y is 0, unless it is masked, or all y are 0."""
+    x = np.tile(cases.numbers(30, "x"), (6, 1)).astype(dtype)
+    x[:, 3] = -200
+    dy = np.tile(cases.numbers(30, "dy"), (6, 1)).astype(dtype)
+    dy[0, 3], dy[1, 20], dy[2, 29], dy[3, 7], dy[4, 5] = np.nan, np.inf, -np.inf, np.nan, np.nan
+    some = np.ones(x.shape, bool)
+    some[3, 7] = False
+    for name in MAPS:
+        y = np.array(on_arrays(getattr(gpu, name), device)(x))
+        y[4] = -np.inf if name == "log_softmax" else 0
+        for few in (None, False, True):
+            with in_blocks(few) if few is not None else contextlib.nullcontext():
+                for ending in ("_vjp", "_jvp"):
+                    found = on_arrays(getattr(gpu, name + ending), device)(y, dy, where=tensor(some, device))
+                    bad = np.isnan(found)
+                    rows = [0, 1, 2, 4] if name == "log_softmax" and ending == "_vjp" else [0, 1, 2]
+                    expected = np.isin(np.arange(6), rows)[:, None] | np.zeros_like(bad)
+                    np.testing.assert_array_equal(bad, expected, (name, ending, few))
+
+
 def check_sizes(dtype, device):
     """dy near the largest and the smallest normal number, of which Σdy is none."""
     most = ml_dtypes.finfo(dtype).maxexp
@@ -480,11 +532,14 @@ if __name__ == "__main__":
     check_contract(dtype, device)
     check_options(dtype, device)
     check_entmax(dtype, device)
+    check_bad_numbers(dtype, device)
     check_sizes(dtype, device)
     check_scale(dtype, device)
     if dtype == ml_dtypes.bfloat16:
         check_faint_powers(device)
         check_large(device)
+    if dtype == np.float32:
+        check_blocks(dtype, device)
     if dtype == np.float64:
         check_calls(device)
         check_results_over_operands(device)
