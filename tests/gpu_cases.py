@@ -188,7 +188,8 @@ def as_few_lines(few):
 
 @contextlib.contextmanager
 def in_blocks(few):
-    """No line of more than 8 elements is held; the lines of a case are enough, or too few to fill the chip."""
+    """No line of more than 8 elements is held; the lines of a case are enough, or too few to fill the
+    chip."""
     names = {"HELD": dict.fromkeys((2, 4, 8), 8), "BLOCK": dict.fromkeys((2, 4, 8), 8), "LONG": 0}
     real = {name: getattr(launch, name) for name in names}
     for name, value in names.items():

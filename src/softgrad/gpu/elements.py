@@ -3,8 +3,8 @@
 An array is seen as (outer, inner) lines of n elements, with a step of its own for each of the three.  Rows
 and columns are walked by the same kernels: the compiler lays a tile out along the step that is 1.
 
-It is told that ALONG elements of a line, or ACROSS neighbouring lines, lie side by side, aligned, all inside or all
-outside: so up to 16 bytes are moved by one instruction.  Offsets are int64.
+It is told that ALONG elements of a line, or ACROSS neighbouring lines, lie side by side, aligned, all inside
+or all outside: so up to 16 bytes are moved by one instruction.  Offsets are int64.
 """
 
 from typing import Any, NamedTuple
@@ -111,7 +111,7 @@ def inverse_power(a):
         return ((254 << 23) - exponent).to(tl.float32, bitcast=True)
 
 
-# --- sums that lose less than their type: kernels are compiled without contraction (enable_fp_fusion=False) --
+# --- sums that lose less than their type; kernels are compiled without contraction ----------------------
 
 
 @triton.jit

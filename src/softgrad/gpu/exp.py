@@ -36,8 +36,8 @@ def poly(x, p, constant):
 def parts(t, lost):
     """(w, b), (1 + w)·b = exp(t + lost)·ONE, for t ≤ 0 and a `lost` below an ulp of it.
 
-    With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.  k is
-    read off the bits of t/ln 2 + MAGIC, whose ulp is 1.  The coefficients are minimax ones
+    With k = round(t/ln 2) and r = t + lost − k·ln 2 it is (1 + w)·2^k·ONE, w = r + r²·q(r) = exp(r) − 1.
+    k is read off the bits of t/ln 2 + 1.5·2²³ (1.5·2⁵²), whose ulp is 1.  The coefficients are minimax ones
     (`tools/exp_polynomial.py`).
     """
     if t.dtype == tl.float64:
@@ -95,7 +95,7 @@ def argument(v, top, scale):
     if scale is None:
         return two_sum(v, -top)
     else:
-        T: tl.constexpr = v.dtype
+        T = v.dtype
         factor, low, power_of_two = number(scale[0], T), number(scale[1], T), number(scale[2], T)
         # halves have a difference for certain, which a small scale may make a number that counts
         d, lost = two_sum(v * 0.5, top * -0.5)
@@ -144,7 +144,7 @@ def log(w, rest):
 def log1p(z):
     """log(1 + z) for z ≥ 0, to 1.1 ulp.
 
-    As in `log`; of float32 log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest term is exact.
+    As in `log`; of float32 log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), its largest term exact.
     """
     whole = z + 1.0
     lost = z - (whole - 1.0)

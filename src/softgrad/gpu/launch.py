@@ -1,7 +1,7 @@
 """Tensors of one shape walked as lines along their last dim, and kernels launched on tiles of these.
 
-CUDA tensors; on the CPU too, for tests, where Triton interprets its kernels (``TRITON_INTERPRET=1`` when it is
-first imported).
+CUDA tensors; on the CPU too, for tests, where Triton interprets its kernels (``TRITON_INTERPRET=1`` when it
+is first imported).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Lines:
         return self.n > 1 and self.steps[0][2] != 1 and self.steps[0][1] == 1
 
     def vectors(self, itemsize: int) -> tuple[int, int]:
-        """How many elements of a line, or else neighbouring lines, lie side by side and aligned in 16 bytes."""
+        """How many elements of a line, or else neighbouring lines, lie side by side, aligned, in 16 bytes."""
         outer, inner, along = zip(*self.steps, strict=True)
         if self.columns:
             return 1, math.gcd(16 // itemsize, self.inner, *outer, *along)
@@ -97,7 +97,7 @@ def lines(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...]) -> Lines
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """LINES × BLOCK elements a program; where BLOCK is no whole line, a line is shared by `parts` programs."""
+    """LINES × BLOCK elements, and the `parts`, a program each, of a line that is not held."""
 
     lines: int
     block: int
@@ -188,8 +188,8 @@ class Walk:
         """A program for each tile; or, of lines that are not held, a `long` kernel, if there is one, with a
         program for each part of each line.
 
-        Each part keeps three numbers in `room` from its first launch to the second.  A line of one part has both
-        stages in one, and the second sweep finds it in the cache.
+        Each part keeps three numbers in `room` from its first launch to the second.  A line of one part has
+        both stages in one, and the second sweep finds it in the cache.
         """
         programs, found, options = self.plan.programs, self.plan.lines, constants | self.options
         if self.held or long is None:

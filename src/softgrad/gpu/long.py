@@ -1,9 +1,9 @@
 """The formulas of `rows.py` on lines that are too long to be held, or too few to fill the chip.
 
-A program goes over its part of its lines a block at a time, twice or more.  With one part a line all STAGEs are
-one launch ("all"), and the second sweep reads from the cache what it holds.  With more, each stage is a launch,
-and the numbers that a part leaves in `room`, of shape (numbers, lines, parts), are combined by each program of
-the next stage alike: in the same order in any run.
+A program goes over its part of its lines twice, a block at a time: for their sums, and to write.  With one
+part a line that is one launch, STAGE "all", and the second sweep reads from the cache what it holds.  With
+more, each is a launch.  The sums of each part are left in `room`, of shape (numbers, lines, parts), and
+combined by each program that writes, in the same order in any run.
 """
 
 import triton

@@ -1,9 +1,10 @@
 """The maps but for entmax's forward, and the derivatives of all, on rows that a program holds in registers.
 
-Everything is computed in T: float64 for float64, float32 for the others.  A row is read once, so its sums cost
-no traffic.  `long.py` has the same formulas on rows that are not held.
+Everything is computed in T: float64 for float64, float32 for the others (but for real powers, of which
+float32 has no good ones).  A row is read once, so its sums cost no traffic.  `long.py` has the same formulas
+on rows that are not held.
 
-MAP is "softmax", "sparsemax", "entmax15" (α = 1.5), "entmax", "log_softmax", or for the vjp of that "log_vjp".
+MAP is "softmax", "sparsemax", "entmax15" (α = 1.5), "entmax", "log_softmax" or, for its vjp, "log_vjp".
 """
 
 import triton
@@ -55,7 +56,7 @@ def softmax_sums(v, scale, NARROW: tl.constexpr):
 @triton.jit
 def softmax_of(v, e, here, top, upper, lower, fill, scale, LOG: tl.constexpr):
     """y of a row with this maximum and sum of powers; of an empty one `fill`, 0 or NaN, or its logarithm."""
-    T: tl.constexpr = v.dtype
+    T = v.dtype
     empty = upper + lower == 0.0
     if LOG:
         # the sum is 1 + z: of the largest element y is −log(1 + z), which is as exact as z
@@ -113,8 +114,8 @@ def weight(y, alpha, MAP: tl.constexpr):
 
 @triton.jit
 def operands(y, dy, where, tile, alpha, MAP: tl.constexpr, FORM):
-    """y, s(y), dy, and what is valid.  What is masked or outside is 0 (of log_softmax y is −inf), and so is dy
-    where the y of log_softmax is −inf, but for a NaN or inf."""
+    """y, s(y), dy, and what is valid.  What is masked or outside is 0 (of log_softmax y is −inf), and so is
+    dy where the y of log_softmax is −inf, but for a NaN or inf."""
     here = valid(where, tile, FORM)
     d = tl.where(here, load(dy, tile, FORM), 0.0)
     if MAP == "log_softmax" or MAP == "log_vjp":
@@ -133,17 +134,17 @@ def centred(d, high, low):
 
 @triton.jit
 def mean(s, d):
-    """Half of ⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, the mean is any number, or NaN.
+    """Half of ⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, high is any number, or NaN.
 
-    The mean is found as a distance from the d of the heaviest element (of ties the largest), since differences
-    from that are exact where they must be, and centred once more: what it is off by is a few eps of
-    ⟨s,|d − mean|⟩/⟨s,1⟩, however large d is.  The terms are multiplied by a power of two, such that none is too
-    large, nor small.
+    The mean is found as a distance from the d of the heaviest element (of ties the largest), since
+    differences from that are exact where they must be, and centred once more: it is off by a few eps of ⟨s,|d
+    − mean|⟩/⟨s,1⟩, however large d is.  The terms are multiplied by a power of two, which makes none too
+    large, nor too small.
     """
-    T: tl.constexpr = d.dtype
+    T = d.dtype
     reference = row_max(tl.where(s == row_max(s), d, -INF)) * 0.5
     total = row_sum(s)
-    bound: tl.constexpr = 2.0**500 if T == tl.float64 else 2.0**60
+    bound = 2.0**500 if T == tl.float64 else 2.0**60
     large = row_max(tl.abs(d)) > bound
     lift = tl.minimum(tl.maximum(inverse_power(total) * 2.0, 1.0 / bound), bound)
     inverse = 1.0 / (tl.where(total == 0.0, 1.0, total) * lift)
@@ -175,7 +176,7 @@ def scaled(v, s, a, b):
 @triton.jit
 def shrunk(total, small):
     """Σ h·dy, h and 1/h: powers of two, 1 unless the sum is large.  An inf makes it NaN."""
-    T: tl.constexpr = total.dtype
+    T = total.dtype
     fits = tl.abs(total) < (2.0**1021 if T == tl.float64 else 2.0**125)
     one = number(1.0, T)
     total = tl.where(fits, total, small + (small - small))
@@ -185,7 +186,7 @@ def shrunk(total, small):
 @triton.jit
 def times_power(y, total):
     """(w, c), (1 + w)·c = exp(y)·total: a number also where exp(y) is none."""
-    T: tl.constexpr = y.dtype
+    T = y.dtype
     large = tl.abs(total) > 1.0  # powers are ONE times too large, which total/ONE must be to be a number
     w, b = parts(y, 0.0)
     c = b * tl.where(large, number(1.0, T), unit(T)) * tl.where(large, total * unit(T), total)

@@ -1,9 +1,9 @@
 """sparsemax and entmax: y = [(α−1)·scale·(x − max) + c]₊^(1/(α−1)), with c such that Σy = 1.
 
 c, at most 1, is how far the largest logit lies above the threshold.  It is found by Newton's method, on the
-row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  float32
-serves until its digits are used up; then float64, in which c is in two parts, since what is left of many small
-differences has to add up to 1.
+row in registers, or, if it is too long for them, on what is read of it again; nothing is sorted.  The first
+steps are in float32, where that is the type; the last in float64, with c in two parts, since what is left of
+many small differences has to add up to 1.
 
 MAP is "sparsemax", "entmax15" for α = 1.5, "steep" for α > 2, or "entmax".
 """
@@ -29,7 +29,8 @@ def weight_of(way: str, double: bool) -> float:
 
 @triton.jit
 def height(v, reference, c, c_lost, alpha, scale):
-    """(α−1)·scale·(v − reference) + c + c_lost, how far v is above the threshold, in two parts; −1 far below."""
+    """How far v is above the threshold, (α−1)·scale·(v − reference) + c + c_lost, in two parts; −1 far
+    below."""
     factor, low, power_of_two = scale
     less_one = number(alpha, tl.float64) - 1.0
     if v.dtype == tl.float64:
@@ -197,10 +198,10 @@ def next_above(v, rows, low, HELD: tl.constexpr, FORM):
 def anchor(v, rows, top, tolerance: tl.constexpr, alpha, scale, MAP: tl.constexpr, HELD: tl.constexpr, FORM):
     """For α > 2 the smallest logit of the support, its c and y, and the last Σy − 1.
 
-    The logit is found by bisection: with the threshold at a logit in the support, what is above it sums to less
-    than 1.  The unknown is then its y, q.  The others are (q^(α−1) + gap)^(1/(α−1)), norms of two numbers of
-    which one is fixed: convex in q, with slopes from 0 to 1, so from q = 1 Newton's steps go down to the
-    solution.  (Some rows may be there while others still search.)
+    The logit is found by bisection: with the threshold at a logit in the support, what is above it sums to
+    less than 1.  The unknown is then its y, q.  The others are (q^(α−1) + gap)^(1/(α−1)), norms of two
+    numbers of which one is fixed: convex in q, with slopes from 0 to 1, so from q = 1 Newton's steps go down
+    to the solution.  (Some rows may be there while others still search.)
     """
     one = tl.full([FORM.LINES, 1], 1.0, tl.float64)
     low, high = border(top, alpha, scale), top
@@ -242,7 +243,7 @@ def entmax(
     alpha: tl.float64, MAP: tl.constexpr, HELD: tl.constexpr, FORM,
 ):  # fmt: skip
     scale = (number(factor, tl.float64), number(low, tl.float64), number(power_of_two, tl.float64))
-    tolerance: tl.constexpr = 2.0**-51 if FORM.T == tl.float64 else 2.0**-40
+    tolerance = 2.0**-51 if FORM.T == tl.float64 else 2.0**-40
     rows = (x, where, shape, sign)
     v, here, tile = block_of(rows, 0, FORM)
     top = row_max(v)
