@@ -25,7 +25,7 @@ triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or importlib.util.find_spec("torch") is None,
     reason="Triton is not installed (it is published for Linux)",
 )
-DTYPES = "float16", "bfloat16", "float32", "float64"
+DTYPES = "float32", "float64", "float16", "bfloat16"
 
 
 ARCHITECTURES = "90", "80"
@@ -45,14 +45,14 @@ def run(file, *arguments, interpreted, path=()):
 
 @pytest.fixture(scope="module")
 def started(request):
-    """What the tests that were chosen wait for, begun two at a time: most of it takes ten seconds."""
+    """What the tests that were chosen wait for: processes, two at a time, the longest first."""
     chosen = {item.name for item in request.session.items}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield {
             name: pool.submit(run, *arguments, interpreted=interpreted)
             for name, arguments, interpreted in (
-                *((f"test_interpreted[{dtype}]", ("gpu_cases.py", "cpu", dtype), True) for dtype in DTYPES),
                 *((f"test_compiled[{one}]", ("gpu_compiled.py", one), False) for one in ARCHITECTURES),
+                *((f"test_interpreted[{dtype}]", ("gpu_cases.py", "cpu", dtype), True) for dtype in DTYPES),
             )
             if name in chosen
         }

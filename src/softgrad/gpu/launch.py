@@ -27,7 +27,7 @@ BLOCK = {2: 4096, 4: 4096, 8: 2048}  # of a line that is not held, at once
 FEW = {2: 2048, 4: 2048, 8: 1024}  # elements of a tile of several lines
 LONG = 16384  # bytes of a line from which two launches that fill the chip pay, where lines are few
 PROGRAMS = 2  # that fill a multiprocessor
-MOST_PARTS = 256
+SHORTEST, MOST_PARTS = 1024, 256  # elements of a part, parts of a line
 
 
 @functools.lru_cache(maxsize=16)
@@ -120,12 +120,14 @@ def tile(found: Lines, itemsize: int, processors: int, weight: float) -> Tile:
         load = size * max(weight, 1) * (2 if itemsize == 8 else 1)
         return 4 if load <= 2048 else 8 if load <= 8192 or weight > 4 else 16
 
-    few = n * itemsize > LONG and programs < PROGRAMS * processors
+    share = PROGRAMS * processors // programs  # programs that a line may have for itself
+    few = n * itemsize > LONG and share > 1
     if few or block * side > most:
         block = min(block, max(min(BLOCK[itemsize], most) // side, 1))
-        blocks = -(-n // block)
-        parts = min(PROGRAMS * processors // programs, blocks, MOST_PARTS) if few else 1
-        return Tile(side, block, warps(side * block), False, max(parts, 1))
+        if few:
+            block = min(block, max(power_of_two(n // share), SHORTEST // side))
+        parts = min(share, -(-n // block), MOST_PARTS) if few else 1
+        return Tile(side, block, warps(side * block), False, parts)
     side = max(side, min(power_of_two(inner), FEW[itemsize] // block))
     return Tile(side, block, warps(side * block), True)
 

@@ -137,9 +137,9 @@ def mean(s, d):
     """Half of ⟨s,d⟩/⟨s,1⟩ of each row as high + low, and ⟨s,1⟩; where that is 0, high is any number, or NaN.
 
     The mean is found as a distance from the d of the heaviest element (of ties the largest), since
-    differences from that are exact where they must be, and centred once more: it is off by a few eps of ⟨s,|d
-    − mean|⟩/⟨s,1⟩, however large d is.  The terms are multiplied by a power of two, which makes none too
-    large, nor too small.
+    differences from that are exact where they must be, and centred once more: it is off by a few eps of
+    ⟨s,|d − mean|⟩/⟨s,1⟩, however large d is.  The terms are multiplied by a power of two, which makes none
+    too large, nor too small.
     """
     T = d.dtype
     reference = row_max(tl.where(s == row_max(s), d, -INF)) * 0.5
