@@ -1,6 +1,7 @@
 """What test_gpu.py runs in a process of its own: python gpu_cases.py (cpu | cuda) DTYPE."""
 
 import contextlib
+import functools
 import itertools
 import sys
 import warnings
@@ -239,6 +240,27 @@ def check_bad_numbers(dtype, device):
                     np.testing.assert_array_equal(bad, expected, (name, ending, few))
 
 
+def check_winners(dtype, device):
+    """Rows whose heaviest elements have a dy that is far from the mean, ties among them, and with offsets."""
+    n, x = 64, np.zeros((6, 64))
+    x[1:3, 1::2], x[3, 1:], x[4:] = -60, -1e-3, -30
+    x[4:, [5, 9]] = 0
+    dy = np.tile(cases.numbers(n, "dy"), (6, 1))
+    far = 1e4 if dtype == np.float16 else 1e6
+    dy[[0, 1, 3, 5], 0], dy[2:4, 5:9], dy[4, 5] = far, -far / 10, far
+    for offset in (0, 1e4) if dtype == np.float16 else (0, 1e4, 1e10):
+        y, g = oracle.softmax(x).astype(dtype), (dy + offset).astype(dtype)
+        dx = on_arrays(gpu.softmax_vjp, device)(y, g)
+        assert measures.product_miss(dx, y, oracle.vjp(y, g)).max() <= 1, offset
+    largest = float(ml_dtypes.finfo(dtype).max)
+    y, g = (
+        np.array([[0.75, 0.25]], dtype),
+        np.array([[-largest, largest]], dtype),
+    )  # whose distance is no number
+    dx = on_arrays(gpu.softmax_vjp, device)(y, g)
+    assert measures.product_miss(dx, y, oracle.vjp(y, g)).max() <= 1
+
+
 def check_sizes(dtype, device):
     """dy near the largest and the smallest normal number, of which Σdy is none."""
     most = ml_dtypes.finfo(dtype).maxexp
@@ -307,19 +329,19 @@ def check_entmax(dtype, device):
     # J 1 = 0: nothing is promised relative to 0 in float64
     counted = (np.abs(exact) > 2.0**-40 * np.abs(dy.astype(oracle.WIDE))).any(axis=1) | (dtype.itemsize < 8)
     assert (np.where(counted, measures.row_error(dx, exact), 0) <= measures.bound(dtype)).all()
-    if dtype == np.float32:
-        check_options_of_entmax(dtype, device, forward)
+    for alpha in (1.5, STEEP) if dtype in LOOPED else ():
+        check_options_of_entmax(dtype, device, functools.partial(forward, alpha=alpha), alpha)
 
 
-def check_options_of_entmax(dtype, device, forward):
+def check_options_of_entmax(dtype, device, forward, alpha):
     x = np.stack([ROWS[name](19) for name in ("plain", "ties", "spread 1e-8")]).astype(dtype)
     some = cases.numbers(x.size, "where").reshape(x.shape) > -0.5
     for scale in (-0.7, 0.0, 1e30):
-        found = forward(np.where(some, x, dtype.type(np.nan)), STEEP, scale=scale, where=tensor(some, device))
-        assert_solved(found, entmax_oracle.entmax(x, STEEP, scale=scale, where=some))
+        found = forward(np.where(some, x, dtype.type(np.nan)), scale=scale, where=tensor(some, device))
+        assert_solved(found, entmax_oracle.entmax(x, alpha, scale=scale, where=some))
     x[0], x[1, 5] = -np.inf, np.nan
-    assert (forward(x, STEEP)[0] == 0).all()
-    y = forward(x, STEEP, empty="nan")
+    assert (forward(x)[0] == 0).all()
+    y = forward(x, empty="nan")
     assert np.isnan(y[:2]).all()
     assert np.isfinite(y[2]).all()
 
@@ -534,6 +556,7 @@ if __name__ == "__main__":
     check_options(dtype, device)
     check_entmax(dtype, device)
     check_bad_numbers(dtype, device)
+    check_winners(dtype, device)
     check_sizes(dtype, device)
     check_scale(dtype, device)
     if dtype == ml_dtypes.bfloat16:
