@@ -7,6 +7,7 @@ driver of its own.
 """
 
 import ast
+import concurrent.futures
 import importlib
 import importlib.util
 import os
@@ -24,11 +25,17 @@ triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or importlib.util.find_spec("torch") is None,
     reason="Triton is not installed (it is published for Linux)",
 )
-DTYPES = "float16", "bfloat16", "float32", "float64"
+DTYPES = "float32", "float64", "float16", "bfloat16"
 
 
-def run(file, *arguments, interpreted):
+ARCHITECTURES = "90", "80"
+# a folder: pip install --no-deps --target FOLDER triton==3.6.0, which PyTorch 2.11 brings
+OLDEST = os.environ.get("OLDEST_TRITON")
+
+
+def run(file, *arguments, interpreted, path=()):
     environment = {**os.environ, "TRITON_INTERPRET": "1" if interpreted else "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, HERE / file, *arguments], env=environment, capture_output=True, text=True
     )
@@ -36,10 +43,25 @@ def run(file, *arguments, interpreted):
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def started(request):
+    """What the tests that were chosen wait for: processes, two at a time, the longest first."""
+    chosen = {item.name for item in request.session.items}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(run, *arguments, interpreted=interpreted)
+            for name, arguments, interpreted in (
+                *((f"test_compiled[{one}]", ("gpu_compiled.py", one), False) for one in ARCHITECTURES),
+                *((f"test_interpreted[{dtype}]", ("gpu_cases.py", "cpu", dtype), True) for dtype in DTYPES),
+            )
+            if name in chosen
+        }
+
+
 @triton
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_interpreted(dtype):
-    assert "checks hold" in run("gpu_cases.py", "cpu", dtype, interpreted=True)
+def test_interpreted(started, request, dtype):
+    assert "checks hold" in started[request.node.name].result()
 
 
 @pytest.mark.gpu
@@ -53,13 +75,22 @@ def test_on_a_gpu(dtype):
 
 
 @triton
-@pytest.mark.parametrize("architecture", [90, 80])
-def test_compiled_without_a_spill_and_with_wide_loads(architecture):
-    assert "kernels compiled" in run("gpu_compiled.py", str(architecture), interpreted=False)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_compiled(started, request, architecture):
+    """Without a spill, and with loads of 16 bytes."""
+    assert "kernels compiled" in started[request.node.name].result()
+
+
+@triton
+@pytest.mark.skipif(OLDEST is None, reason="OLDEST_TRITON names no folder with Triton 3.6")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_compiled_by_the_oldest_triton(architecture):
+    out = run("gpu_compiled.py", architecture, interpreted=False, path=[OLDEST])
+    assert "kernels compiled by Triton 3.6" in out
 
 
 # how many of its arguments go to an fma
-FMA = {"tl.fma": 3, "product_plus": 2}
+FMA = {"tl.fma": 3, "poly": 2}
 
 
 @triton

@@ -7,15 +7,34 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from . import calls
+from . import long, rows, sparse
+from .launch import Walk, on
 
 Axis = int | tuple[int, ...] | None
+
+
+@functools.lru_cache(maxsize=256)
+def in_parts(scale: float, double: bool) -> tuple[float, float, float]:
+    """A scale in the three numbers that the kernels take: (factor, low part, power of two), with its product.
+
+    Factor and low part are numbers of the type that the kernels compute in, float64 if `double`, or else
+    float32; from 1 to 2 in sum, so that the low part is no subnormal number.
+    """
+    fraction, exponent = math.frexp(scale)
+    fraction, power = 2 * fraction, 2.0 ** (exponent - 1)
+    if double or scale == 0:
+        return fraction, 0.0, power
+    factor = float(np.float32(fraction))
+    if power < 2.0**-149:  # beyond the smallest float32; the differences are below 2¹²⁸
+        return factor, fraction - factor, 2.0**-149
+    return factor, float(np.float32(fraction - factor)), power
 
 
 def last(tensor: Tensor, axis: Axis) -> Tensor:
@@ -47,10 +66,13 @@ def along(
     axis: Axis, run: Callable[..., None], read: list[Tensor], where: Tensor | None, written: list[Tensor]
 ) -> None:
     """Call `run(read, mask, written)` on these with the axis last."""
-    rows = [last(t, axis) for t in read]
+    if read[0].numel() == 0:
+        return
+    given = [last(t, axis) for t in read]
     mask = None if where is None else last(where.expand(read[0].shape), axis)
     targets = [into(out, axis) for out in written]
-    run(rows, mask, [t for t, _ in targets])
+    with on(read[0]):
+        run(given, mask, [t for t, _ in targets])
     for out, (target, copied) in zip(written, targets, strict=True):
         if copied:
             back(target, out, axis)
@@ -103,9 +125,9 @@ def forward(
     Autograd does not follow this: `softgrad.torch` is for that.
 
     *Error*: as the functions of `softgrad`: of softmax at most 2 ulp for float32 and float64 where y is a
-    normal number, 0.51 ulp for the 16-bit types; in any run the same bits.  *Memory*: the result, and
-    three float64 numbers for each part of a line that is cut in parts; of dims that can't be walked as
-    two, or axes that can't as one, a copy; of ``empty="raise"`` two masks.
+    normal number, 0.51 ulp for the 16-bit types; in any run the same bits.  *Memory*: the result, and three
+    numbers for each part of a line that is not held; of dims that can't be walked as two, or axes that can't
+    as one, a copy; of ``empty="raise"`` two masks.
 
     Examples
     --------
@@ -115,13 +137,50 @@ def forward(
         dx = softgrad.gpu.softmax_vjp(y, dy, out=dy)
     """
     out = torch.empty_like(x) if out is None else out
-    number = 1.0 if alpha is None else float(alpha)
+    sign, number = -1.0 if scale < 0 else 1.0, 1.0 if alpha is None else float(alpha)
+    log, double = map == "log_softmax", x.dtype is torch.float64
+    fill = math.nan if empty == "nan" else 0.0
+    numbers = sign, *in_parts(abs(scale), double), fill
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        calls.forward(map, read[0], mask, scale, empty, written[0], number)
+        if empty == "raise":
+            check_rows(read[0], mask, sign)
+        if map in ("sparsemax", "entmax"):
+            way = "steep" if number > 2 else name_of(map, number)
+            walk = Walk(read, written, mask, sparse.weight_of(way, double))
+            walk.run(sparse.entmax, None, *numbers, number, MAP=way, HELD=walk.held)
+        else:
+            scaled = scale not in (1.0, -1.0)
+            walk = Walk(read, written, mask, 1 if log or scaled or double else 0.5)
+            given = {"LOG": log, "SCALED": scaled, "NARROW": x.element_size() == 2}
+            walk.run(rows.softmax, long.softmax, *numbers, **given)
 
     along(axis, run, [x], where, [out])
     return out
+
+
+def check_rows(x: Tensor, where: Tensor | None, sign: float) -> None:
+    """Raise for a row with nothing in it."""
+    nothing = x == -math.inf * sign
+    if where is not None:
+        nothing = nothing | ~where
+    if nothing.all(-1).any():
+        raise ValueError(
+            "x has a row with nothing in it (all −inf, or masked), and empty='raise': give empty='zero' or "
+            "empty='nan', or leave such rows out"
+        )
+
+
+def name_of(map: str, alpha: float | None) -> str:
+    """The MAP of the kernels (see rows.py)."""
+    return "entmax15" if map == "entmax" and alpha == 1.5 else map
+
+
+def halves(scale: float) -> tuple[float, float]:
+    """a·b = scale, both within float32's range; b is 1 for a scale of any usual size."""
+    fraction, exponent = math.frexp(scale)
+    b = max(-126, min(126, exponent - 60 if exponent > 60 else min(exponent + 60, 0)))
+    return math.ldexp(fraction, exponent - b), 2.0**b
 
 
 def product(
@@ -157,23 +216,34 @@ def product(
     Tensor
         dx, or dy for the jvp; `out` if that was given.
 
-    Notes
-    -----
-    *Error*: as the functions of `softgrad`: of softmax at most 2 eps of the norm of each row, 4 for
-    float64; in any run the same bits.  *Memory*: the result, and seven float64 numbers for each part of a
-    line that is cut in parts; copies as for `forward`.
+    Notes ----- *Error*: as the functions of `softgrad`: C·eps·(\|dx\| + s·⟨s,\|v − mean\|⟩/⟨s,1⟩) of each
+    element, C = 8 for float32 and 16 for float64, 16-bit types being computed in float32; in any run the same
+    bits.  *Memory*: as for `forward`.
     """
-    number = 1.0 if alpha is None else float(alpha)
     out = torch.empty_like(y) if out is None else out
+    way = "log_vjp" if map == "log_softmax" and kind == "vjp" else name_of(map, alpha)
+    multiply(way, [y, v], where, out, axis, alpha, scale, map != "log_softmax")
+    return out
+
+
+def multiply(
+    way: str,
+    read: list[Tensor],
+    where: Tensor | None,
+    out: Tensor,
+    axis: Axis,
+    alpha: float | None,
+    scale: float,
+    weighted: bool,
+) -> None:
+    """The product by the kernels of MAP `way`, into `out`; if not `weighted`, v − ⟨s,v⟩/⟨s,1⟩ without s."""
+    numbers = 1.0 if alpha is None else float(alpha), *halves(scale)
 
     def run(read: list[Tensor], mask: Tensor | None, written: list[Tensor]) -> None:
-        if map == "log_softmax" and kind == "vjp":
-            calls.log_product(read[0], read[1], mask, scale, written[0])
-        else:
-            calls.product(map, read[0], read[1], mask, scale, written[0], number)
+        walk = Walk(read, written, mask)
+        walk.run(rows.product, long.product, *numbers, MAP=way, WEIGHTED=weighted)
 
-    along(axis, run, [y, v], where, [out])
-    return out
+    along(axis, run, read, where, [out])
 
 
 def double_backward(
@@ -202,55 +272,42 @@ def double_backward(
 
     Notes
     -----
-    *Error*: as `softgrad.softmax_double_backward` and those of the other maps.  *Memory*: the results,
-    and nine float64 numbers for each part of a line that is cut in parts; copies as for `forward`.
+    *Error*: as `softgrad.softmax_double_backward` and those of the other maps.  *Memory*: the results, and as
+    for `forward`; where lines are not held six arrays of their size.
     """
-    grads = torch.empty_like(y), torch.empty_like(y)
-    number = 1.0 if alpha is None else float(alpha)
+    out = torch.empty_like(y), torch.empty_like(y)
+    numbers = 1.0 if alpha is None else float(alpha), *halves(scale)
 
     def run(read: list[Tensor], _: Tensor | None, written: list[Tensor]) -> None:
-        y, dy, v = read
-        grad_x, grad_dy = written
-        calls.double_backward(map, y, dy, v, grad_x, grad_dy, scale, number)
+        walk = Walk(read, written, None, 2)
+        if walk.held:
+            walk.run(rows.double_backward, None, *numbers, MAP=name_of(map, alpha))
+        else:
+            grads = by_products(map, read[0], read[1], read[2], scale, alpha)
+            for target, grad in zip(written, grads, strict=True):
+                target.copy_(grad)
 
-    along(axis, run, [y, dy, v], None, list(grads))
-    return grads
-
-
-softmax = functools.partial(forward, "softmax")
-softmax_vjp = functools.partial(product, "softmax", "vjp")
-softmax_jvp = functools.partial(product, "softmax", "jvp")
-softmax_double_backward = functools.partial(double_backward, "softmax")
-
-log_softmax = functools.partial(forward, "log_softmax")
-log_softmax_vjp = functools.partial(product, "log_softmax", "vjp")
-log_softmax_jvp = functools.partial(product, "log_softmax", "jvp")
-log_softmax_double_backward = functools.partial(double_backward, "log_softmax")
-
-sparsemax = functools.partial(forward, "sparsemax", alpha=2.0)
-sparsemax_vjp = functools.partial(product, "sparsemax", "vjp", alpha=2.0)
-sparsemax_jvp = functools.partial(product, "sparsemax", "jvp", alpha=2.0)
-sparsemax_double_backward = functools.partial(double_backward, "sparsemax", alpha=2.0)
+    along(axis, run, [y, dy, v], None, list(out))
+    return out
 
 
-def entmax(x: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
-    return forward(of_alpha(alpha), x, alpha=alpha, **options)
-
-
-def entmax_vjp(y: Tensor, dy: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
-    return product(of_alpha(alpha), "vjp", y, dy, alpha=alpha, **options)
-
-
-def entmax_jvp(y: Tensor, dx: Tensor, alpha: float = 1.5, **options: Any) -> Tensor:
-    return product(of_alpha(alpha), "jvp", y, dx, alpha=alpha, **options)
-
-
-def entmax_double_backward(
-    y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, **options: Any
+def by_products(
+    map: str, y: Tensor, dy: Tensor, v: Tensor, scale: float, alpha: float | None
 ) -> tuple[Tensor, Tensor]:
-    return double_backward(of_alpha(alpha), y, dy, v, alpha=alpha, **options)
-
-
-def of_alpha(alpha: float) -> str:
-    """The map that entmax is."""
-    return {1.0: "softmax", 2.0: "sparsemax"}.get(alpha, "entmax")
+    """The double backward of lines that are not held, in float32 or float64."""
+    y, dy, v = (t.float() if t.element_size() == 2 else t for t in (y, dy, v))
+    grad_dy = product(map, "jvp", y, v, scale=scale, alpha=alpha)
+    if map == "log_softmax":
+        total = torch.where(y == -math.inf, dy * 0, dy).sum(-1, keepdim=True)
+        root = (y / 2).exp()  # of exp(y), which may be no number
+        return -(grad_dy * (total * scale)) * root * root, grad_dy
+    if map == "sparsemax":
+        return torch.zeros_like(y), grad_dy
+    p, u = torch.empty_like(dy), torch.empty_like(v)
+    multiply(name_of(map, alpha), [y, dy], None, p, -1, alpha, 1.0, False)
+    multiply(name_of(map, alpha), [y, v], None, u, -1, alpha, 1.0, False)
+    p *= u
+    if map == "entmax":  # the derivative of the weights
+        assert alpha is not None
+        p *= torch.where(y > 0, (2 - alpha) * y ** (1 - alpha), 0)
+    return product(map, "vjp", y, p, scale=scale * scale, alpha=alpha), grad_dy
