@@ -151,3 +151,11 @@ def test_errors(name, options, error, text):
 def test_a_gradient_of_another_shape():
     with pytest.raises(ValueError, match=r"dy has shape \(4,\).*give shape \(2,\)"):
         sg.segment_logsumexp_vjp(np.zeros(4), np.zeros(4), [0, 2, 4])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1"])
+def test_ids_of_any_integers(dtype):
+    y = sg.segment_softmax(np.zeros(3), segment_ids=np.array([0, 0, 1], dtype))
+    assert_array_equal(y, [0.5, 0.5, 1])
+    with pytest.raises(ValueError, match="num_segments=-1"):
+        sg.segment_softmax(np.zeros(0), segment_ids=np.zeros(0, dtype), num_segments=-1)

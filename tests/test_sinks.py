@@ -194,9 +194,9 @@ def test_pieces_of_a_row():
     dx, mean = softmax_vjp(y, dy, return_mean=True)
     assert mean.shape == (5, 1)
     assert mean.dtype == np.float64
-    assert_array_equal(softmax_vjp(y, dy, mean=mean), dx)
+    np.testing.assert_allclose(softmax_vjp(y, dy, mean=mean), dx, rtol=1e-5, atol=1e-9)
     pieces = [softmax_vjp(y[:, i : i + 16], dy[:, i : i + 16], mean=mean) for i in range(0, 64, 16)]
-    assert_array_equal(np.concatenate(pieces, axis=1), dx)
+    assert_array_equal(np.concatenate(pieces, axis=1), softmax_vjp(y, dy, mean=mean))
     assert np.abs(softmax_vjp(y[:, :16], dy[:, :16]) - pieces[0]).max() > 1e-3
     for r in range(5):
         assert product_off(dx[r], y[r], dy[r]) <= 8
@@ -211,7 +211,10 @@ def test_a_mean_has_the_options_of_the_vjp():
     assert dx is out
     assert mean.shape == (1, 4, 1)
     np.testing.assert_allclose(dx, softmax_vjp(y, dy, **options), rtol=1e-13, atol=1e-17)
-    assert_array_equal(softmax_vjp(y, dy, mean=mean.squeeze(0), **options), dx)
+    again = softmax_vjp(y, dy, mean=mean.squeeze(0), **options)
+    np.testing.assert_allclose(again, dx, rtol=1e-12, atol=1e-17)
+    scales = softmax_vjp(y, dy, mean=mean, **{**options, "scale": np.full((1, 4, 1), 2.0)})
+    np.testing.assert_allclose(scales, dx, rtol=1e-12, atol=1e-17)
 
 
 @pytest.mark.parametrize(
@@ -289,3 +292,33 @@ def test_the_layers():
     assert_array_equal(layer.forward(x), softmax(x, scale=scale))
     assert_array_equal(layer.backward(dy), softmax_vjp(softmax(x, scale=scale), dy, scale=scale))
     assert repr(layer).startswith("Softmax(axis=-1, scale=array")
+
+
+def test_logits_so_large_that_the_product_with_the_scale_loses_more_than_the_distance():
+    for dtype, x, scale in ((np.float64, [1e100, 0.0], 0.3), (np.float32, [1e38, -1e38], 1e30)):
+        y, y_sink = sink_softmax(np.array(x, dtype), 0.0, scale=scale)
+        assert_array_equal(y, [1, 0])
+        assert_array_equal(y_sink, [0])
+    lowest = np.finfo(np.float64).min
+    y, y_sink = sink_softmax(np.array([lowest, lowest]), 0.0, scale=0.3)
+    assert_array_equal(y, [0, 0])
+    assert_array_equal(y_sink, [1])
+    for x in (1.1e17, 7.7e18):
+        y, y_sink = sink_softmax(np.array([x, -1e30]), x * 0.3, scale=0.3)
+        exact = exact_weights([[x, -1e30]], [x * 0.3], 0.3)[0]
+        assert ulps_off(np.append(y, y_sink), exact) <= 3
+
+
+def test_a_tangent_of_the_sink_beside_a_tiny_scale():
+    y, y_sink = np.array([0.5, 0.25], np.float32), np.array([0.25], np.float32)
+    dy, dy_sink = sink_softmax_jvp(y, y_sink, np.array([1, 2], np.float32), 1.0, scale=1e-40)
+    assert_array_equal(dy, [-0.125, -0.0625])
+    assert_array_equal(dy_sink, [0.1875])
+    assert np.isnan(softgrad.softmax_jvp([0.5, 0.5], [np.nan, 1.0], scale=np.zeros(1))).all()
+
+
+def test_a_given_mean_in_rows_without_weight():
+    assert_array_equal(softmax_vjp([0.0, 0.0], [np.nan, 1.0], mean=[0.5]), [0, 0])
+    dx, mean = softmax_vjp([0.0, 0.0], [np.nan, 1.0], return_mean=True)
+    assert_array_equal(dx, [0, 0])
+    assert_array_equal(mean, [0])

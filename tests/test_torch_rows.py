@@ -176,3 +176,33 @@ def test_segments_with_nothing_in_them():
 def test_errors(options, text):
     with pytest.raises((TypeError, ValueError), match=text):
         st.segment_softmax(numbers(5), **options)
+
+
+def test_what_is_wider_than_the_logits_keeps_its_digits():
+    x = torch.full((3,), 10.0, dtype=torch.bfloat16)
+    _, y_sink = st.sink_softmax(x, torch.tensor([10.03]))
+    assert abs(float(y_sink) - 0.25567) < 0.001
+    assert st.sink_softmax(x.half(), 70000.0)[1].item() == 1
+    y, _ = st.sink_softmax(torch.tensor([1e30, 1e29]), 0.0, scale=1e10)
+    assert y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["log_softmax", "logsumexp", "entropy"])
+def test_transforms_of_segments(name):
+    def loss(x):
+        return getattr(st, f"segment_{name}")(x, torch.tensor([0, 2, 3]))[:1].sum()
+
+    x = numbers(3)
+    expected = torch.autograd.grad(loss(x), x)[0]
+    close(torch.func.grad(loss)(x.detach()), expected)
+    by_ids = torch.func.grad(lambda x: getattr(st, f"segment_{name}")(x, segment_ids=[0, 0, 1])[:1].sum())
+    close(by_ids(x.detach()), expected)
+
+
+def test_fx_traces_them():
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return st.softmax(x, sink=0.0) + st.segment_log_softmax(x, torch.tensor([0, 1, 3]), 1)
+
+    traced, x = torch.fx.symbolic_trace(Module()), numbers(2, 3).detach()
+    assert torch.equal(traced(x), Module()(x))

@@ -190,7 +190,7 @@ def sink_softmax(
     fill = checks.choice(empty)
     result = result_for(out, x, dtype, x=x, where=where)
     table = np.empty((*rows, 3))
-    table[..., 0], table[..., 2] = sinks, sinks > -np.inf
+    table[..., 0], table[..., 2] = sinks, np.where(sinks < np.inf, sinks > -np.inf, np.nan)
     if x.size:
         x, table[..., 1] = with_positive_scales(in_floats(x, result), scales)
         lost = rows_of_nothing(x, axes, where, 1.0) & (sinks == -np.inf) if empty != "zero" else np.False_
@@ -241,9 +241,11 @@ def sink_product(
     result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
     factors: Array = np.ones(())
     if kind == "jvp":  # scale·(v, v_sink/scale) is the tangent
-        zero = scales == 0
-        v = np.where(zero, np.zeros((), v.dtype), v) if zero.any() else v
-        scales = factors = np.where(zero, 1.0, scales)
+        tiny = np.abs(scales) < 2.0**-60
+        if tiny.any():
+            with np.errstate(all="ignore"):
+                v = np.where(tiny, v * scales, v).astype(y.dtype)
+        scales = factors = np.where(tiny, 1.0, scales)
         table[..., 0] /= factors
     table[..., 1], table[..., 3] = scales, 0.0
     if y.size:
@@ -278,10 +280,15 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
     y, dy = checks.alike(("y", "dy"), y, dy)
     axes = checks.axes(axis, y.ndim)
     where = checks.mask(where, y.shape)
-    scale = checks.number(scale, y.dtype)
-    means = checks.per_row(mean, "mean", checks.reduced_shape(y.shape, axes, True))
+    rows = checks.reduced_shape(y.shape, axes, True)
+    scales = checks.scales(scale, rows, y.dtype) if np.ndim(scale) else None
+    factor = checks.number(scale, y.dtype) if scales is None else 1.0
+    means = checks.per_row(mean, "mean", rows)
     result = result_for(out, dy, y.dtype, y=y, dy=dy, where=where)
-    run("softmax_vjp_of_mean", [means, y, dy, result], axes, where, scale)
+    run("softmax_vjp_of_mean", [means, y, dy, result], axes, where, factor)
+    if scales is not None:
+        with np.errstate(all="ignore"):
+            np.multiply(result, scales, out=result, casting="unsafe")
     return returned(result, out)
 
 

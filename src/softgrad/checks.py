@@ -268,8 +268,11 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
         )
     if numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"segment_ids has dtype {numbers.dtype}; it takes whole numbers: give .astype(int)")
+    numbers = numbers.astype(np.int64)
     most = int(numbers.max(initial=-1)) + 1
     count = most if num_segments is None else operator.index(num_segments)
+    if count < 0:
+        raise ValueError(f"num_segments={count}: it takes how many segments there are, 0 or more")
     if numbers.size and (numbers.min() < 0 or most > count):
         raise ValueError(
             f"segment_ids go from {numbers.min()} to {most - 1}; they must go from 0 to num_segments - 1, "

@@ -43,7 +43,8 @@ product = helper(vjp.rows)
 @forced
 def exponential(t, lost):
     """exp(t + lost) as the sum of two float64s, for t ≤ 0."""
-    w, b = parts(choose(t > -1000.0, t, -1000.0), lost)
+    near = t > -1000.0
+    w, b = parts(choose(near, t, -1000.0), choose(near, lost, 0.0))
     b = choose(t < -746.0, 0.0, b * UNIT)
     return b, b * w
 
@@ -60,7 +61,8 @@ def shares(total, rest, top, sink, scale, nothing):
     """(1/Z in two parts, y_sink) of a row whose powers, exp(scale·(x − top)), sum to total + rest."""
     reach = scale * top
     t, lost = two_sum(sink, -reach)
-    lost -= fma(scale, top, -reach)
+    lost = choose(abs(t) < np.inf, lost - fma(scale, top, -reach), 0.0)
+    t, lost = two_sum(t, lost)  # where logits are large, what scale·top lost is no small part of t
     empty, above = total == 0.0, t > 0.0
     lost = choose(abs(t) < np.inf, choose(above, -lost, lost), 0.0)
     g, g_lost = exponential(choose(empty, -np.inf, -abs(t)), lost)  # of the lesser beside the larger
@@ -177,8 +179,9 @@ def vjp_of_mean_rows(mean, y, dy, dx, step, y_step, dy_step, dx_step, n, count, 
         m = T(whole)
         rest = T(whole - np.float64(m))
         for i in range(uint64(n)):
-            d = (load(dy, at_dy + i) - m) - rest
-            store(dx, at_dx + i, d * scale * load(y, at_y + i))
+            d, w = (load(dy, at_dy + i) - m) - rest, load(y, at_y + i)
+            v = choose(abs(d * scale) < T(np.inf), d * scale * w, d * w * scale)
+            store(dx, at_dx + i, choose(w == T(0), T(0), v))
 
 
 def scale_vjp_rows(x, y, dy, found, x_step, y_step, dy_step, step, n, count, numbers, room):

@@ -83,7 +83,8 @@ array_like, optional
     "mean": """
 array_like, optional
     The mean of `dy` to subtract, one number for each row with the axis at length 1, where `y` and `dy` are
-    pieces of rows.  Without it ⟨y,dy⟩/⟨y,1⟩ of what is given.""",
+    pieces of rows.  Without it ⟨y,dy⟩/⟨y,1⟩ of what is given.  With it each element is computed by itself,
+    exact for that mean, and 0 where y is.""",
     "return_mean": """
 bool
     Whether to return (dx, mean), the mean in float64 with the axis at length 1.""",

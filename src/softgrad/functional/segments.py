@@ -340,8 +340,8 @@ def segment_logsumexp(
 
     Notes
     -----
-    *Error*: 4 eps of the sum of the terms' absolute values; computed in float64 and rounded once.  *Memory*:
-    some arrays of float64 of the size of `x`.
+    *Error*: as for whole rows.  *Memory*: a float64 for each segment; a mask, and ids that are not sorted,
+    take a copy of `x`.
 
     Examples
     --------
@@ -377,7 +377,7 @@ def segment_logsumexp_vjp(
 
     Notes
     -----
-    *Error*: as `logsumexp_vjp`; computed in float64 and rounded once.
+    *Error*: as `logsumexp_vjp`, where scale·dy does not overflow.
 
     Examples
     --------
@@ -417,8 +417,8 @@ def segment_entropy(
 
     Notes
     -----
-    *Error*: 4 eps of the sum of the terms' absolute values; computed in float64 and rounded once.  *Memory*:
-    some arrays of float64 of the size of `x`.
+    *Error*: as for whole rows.  *Memory*: a float64 for each segment; a mask, and ids that are not sorted,
+    take a copy of `x`.
 
     Examples
     --------
@@ -454,7 +454,7 @@ def segment_entropy_vjp(
 
     Notes
     -----
-    *Error*: as `entropy_vjp`; computed in float64 and rounded once.
+    *Error*: as `entropy_vjp`, where scale·dy does not overflow.
 
     Examples
     --------

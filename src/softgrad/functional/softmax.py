@@ -113,12 +113,13 @@ def softmax_vjp(
         result = gate.product(gate.SOFTMAX_VJP, y, dy, axis, scale, out)
         if result is not None:
             return result
-    if mean is None and return_mean:
-        mean = library(y).mean(y, dy, axis=axis, where=where)
     options: dict[str, Any] = {"axis": axis, "where": where, "scale": scale, "out": out}
-    if mean is None:
-        return library(y).product(SOFTMAX, "vjp", y, dy, **options)
-    dx = library(y).vjp_of_mean(y, dy, mean, **options)
+    if mean is not None:
+        dx = library(y).vjp_of_mean(y, dy, mean, **options)
+        return (dx, mean) if return_mean else dx
+    if return_mean:  # first, since `out` may be an input
+        mean = library(y).mean(y, dy, axis=axis, where=where)
+    dx = library(y).product(SOFTMAX, "vjp", y, dy, **options)
     return (dx, mean) if return_mean else dx
 
 

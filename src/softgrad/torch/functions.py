@@ -374,6 +374,8 @@ def sink_softmax(
     >>> torch.autograd.grad(y[:, 0].sum(), sink)
     (tensor([-0.0220]),)
     """
+    if isinstance(input, Proxy):
+        return create_node(sink_softmax, input, sink=sink, dim=dim, dtype=dtype, where=where, scale=scale)
     return library.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
 
 
@@ -430,6 +432,8 @@ def segment_log_softmax(
     tensor([   0., -200.,    0.])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    if isinstance(input, Proxy):
+        return create_node(segment_log_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return library.segment_forward(LOG_SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
 
 
@@ -457,6 +461,8 @@ def segment_logsumexp(
     tensor([0.6931, 5.0000,   -inf])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    if isinstance(input, Proxy):
+        return create_node(segment_logsumexp, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return library.segment_reduce(LOGSUMEXP, convert(input, dtype), offsets, axis=dim, **options)
 
 
@@ -484,4 +490,6 @@ def segment_entropy(
     tensor([0.6931, 0.0000])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
+    if isinstance(input, Proxy):
+        return create_node(segment_entropy, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return library.segment_reduce(ENTROPY, convert(input, dtype), offsets, axis=dim, **options)

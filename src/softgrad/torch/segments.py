@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from .. import checks, threads
+from ..checks import Array
 from ..specs import Map, Reduction
 from .backend import check_overlap, run, with_torch_threads
 from .define import define, like_first
@@ -175,7 +177,7 @@ class Segments:
                 raise TypeError("num_segments is for segment_ids; with offsets leave it out")
             self.offsets = offsets_of(offsets, x)
             return
-        numbers = array(offsets_of(ids, x).cpu())
+        numbers = as_numbers(offsets_of(ids, x))
         cuts, order = in_words_of_torch(
             checks.numbered_segments, numbers, num_segments, x.shape[self.dim] if x.ndim else 1
         )
@@ -197,8 +199,16 @@ class Segments:
     def cut(self, tensor: Tensor) -> tuple[Tensor, Cut]:
         """The dim of the segments in front, in float64, and its segments."""
         n = tensor.shape[self.dim] if tensor.ndim else 1
-        checks.offsets(array(self.offsets.cpu()), n)
+        checks.offsets(as_numbers(self.offsets), n)
         return leading(tensor, self.dim).double(), Cut(self.offsets, n)
+
+
+def as_numbers(tensor: Tensor) -> Array:
+    """The array of a tensor of whole numbers; a transform of torch.func may have wrapped it."""
+    try:
+        return array(tensor.cpu())
+    except RuntimeError:
+        return np.asarray(tensor.tolist())
 
 
 def offsets_of(offsets: Any, x: Tensor) -> Tensor:

@@ -19,15 +19,17 @@ Dims = tuple[int, ...]
 
 
 def per_row(value: Any, name: str, like: Tensor, dims: Dims) -> Tensor:
-    """One number for each row, of the dtype of `like`: expanded to its shape with the dims at length 1."""
+    """One number for each row: expanded to the shape of `like` with the dims at length 1."""
     if isinstance(value, Tensor):
         check_same_device(like, "the tensor", value, name)
         number = check_tensor(value, name)
+    elif isinstance(value, (int, float)):
+        number = torch.as_tensor(float(value), dtype=torch.float64, device=like.device)
     else:
-        number = torch.as_tensor(float(value), device=like.device)
+        raise TypeError(f"{name} is a {type(value).__name__}; it takes a number or a tensor")
     shape = kept_shape(like, dims)
     try:
-        return number.to(like.dtype).expand(shape)
+        return number.expand(shape)
     except RuntimeError:
         raise ValueError(
             f"{name} has shape {tuple(number.shape)}; it takes one number for each row: give a shape that "
@@ -53,20 +55,21 @@ def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tup
     z, behind = scaled(x, where, scale), None
     if where is not None:
         behind = extended(where, torch.ones_like(sink, dtype=torch.bool), dims)
-    rows = extended(z, sink.to(z.dtype), dims)
+    dtype = torch.promote_types(z.dtype, sink.dtype)
+    rows = extended(z.to(dtype), sink.to(dtype), dims)
     return split(OPS["softmax"].forward(rows, (-1,), behind, 1.0, "zero", False), x, dims)
 
 
 def scaled(x: Tensor, where: Tensor | None, scale: Any) -> Tensor:
-    """scale·x, of 16-bit types in float32: the sink is not multiplied."""
+    """scale·x in float64, which is exact enough; x itself, of 16-bit types in float32, if the scale is 1."""
     from .library import multiply
 
     if isinstance(scale, Tensor):
-        return multiply(x, scale, where)
+        return multiply(x.double(), scale, where)
     factor = scale_of(scale, x)
     if factor == 1:
-        return x
-    return multiply(x, torch.tensor(factor, dtype=torch.float64, device=x.device), where)
+        return wide(x)
+    return multiply(x.double(), torch.tensor(factor, dtype=torch.float64, device=x.device), where)
 
 
 def sink_product(
