@@ -302,21 +302,22 @@ class Segments:
         self.axis, self.offsets, self.order = checks.segments(offsets, ids, num_segments, axis, shape)
         self.reduced = (*shape[: self.axis], len(self.offsets) - 1, *shape[self.axis + 1 :])
 
-    def run(self, name: str, arrays: list[Array], scale: float, numbers: int | None = None) -> None:
-        """The operation, the last array being written; array `numbers` has one float64 for each segment."""
-        like, more = -1 if numbers != len(arrays) - 1 else 0, (0.0,)
-        if not arrays[like].size:
+    def run(self, name: str, arrays: list[Array], scale: float, per_segment: int | None = None) -> None:
+        """The operation, which writes the last array.  Array number `per_segment` has one float64 for each
+        segment, the others the rows."""
+        reduces = per_segment == len(arrays) - 1
+        if not arrays[0 if reduces else -1].size:
             return
-        if numbers is not None:
-            whole = arrays[numbers]
-            more = (float(whole.strides[self.axis] // 8),)
-            arrays[numbers] = whole[(slice(None),) * self.axis + (slice(1),)]
-        result = arrays[-1]
+        given, step = list(arrays), 0
         if self.order is not None:
-            arrays = [a if i == numbers else a.take(self.order, self.axis) for i, a in enumerate(arrays)]
-        run(name, arrays, (self.axis,), None, scale, more=more, offsets=self.offsets, like=like)
-        if self.order is not None and numbers != len(arrays) - 1:
-            np.moveaxis(result, self.axis, 0)[self.order] = np.moveaxis(arrays[-1], self.axis, 0)
+            given = [a if i == per_segment else a.take(self.order, self.axis) for i, a in enumerate(arrays)]
+        if per_segment is not None:  # the kernel is given the first number, and the way to the next
+            step = arrays[per_segment].strides[self.axis] // 8
+            given[per_segment] = arrays[per_segment][(slice(None),) * self.axis + (slice(1),)]
+        like, more = 0 if reduces else -1, (float(step),)
+        run(name, given, (self.axis,), None, scale, more=more, offsets=self.offsets, like=like)
+        if self.order is not None and not reduces:
+            np.moveaxis(arrays[-1], self.axis, 0)[self.order] = np.moveaxis(given[-1], self.axis, 0)
 
 
 def without(a: Array, where: Array | None, value: float) -> Array:
@@ -392,7 +393,7 @@ def segment_reduce(
     scale = checks.number(scale, x.dtype)
     wide = np.full(segments.reduced, reduction.of_nothing)
     x = without(x, where, -np.inf if scale >= 0 else np.inf)
-    segments.run(f"segment_{reduction.name}", [x, wide], scale, numbers=1)
+    segments.run(f"segment_{reduction.name}", [x, wide], scale, per_segment=1)
     with np.errstate(over="ignore"):
         return returned(wide.astype(x.dtype), None)
 
@@ -422,7 +423,7 @@ def segment_reduce_vjp(
     with np.errstate(all="ignore"):
         factors = np.asarray(dy.astype(np.float64) * scale)
     x = without(x, where, -np.inf if scale >= 0 else np.inf)
-    segments.run(f"segment_{reduction.name}_vjp", [factors, x, result], scale, numbers=0)
+    segments.run(f"segment_{reduction.name}_vjp", [factors, x, result], scale, per_segment=0)
     if where is not None:
         np.copyto(result, 0.0, where=~where)
     return returned(result, out)

@@ -242,19 +242,24 @@ def one_axis(axis: Any, ndim: int, what: str) -> int:
 
 
 def segments(
-    offsets_given: Any, ids: Any, num_segments: Any, axis: Any, shape: tuple[int, ...]
+    given: Any, ids: Any, num_segments: Any, axis: Any, shape: tuple[int, ...]
 ) -> tuple[int, Array, Array | None]:
-    """The axis that is cut into segments, where it is cut, and the order that sorts its rows by segment
-    (None: they are sorted)."""
-    along = one_axis(axis, len(shape), "segments")
-    size = shape[along] if shape else 1
-    if (offsets_given is None) == (ids is None):
+    """The axis that is cut into segments, the offsets, and the order that sorts its rows by segment (None:
+    they are sorted)."""
+    cut = one_axis(axis, len(shape), "segments")
+    size = shape[cut] if shape else 1
+    if are_numbered(given, ids, num_segments):
+        return cut, *numbered_segments(ids, num_segments, size)
+    return cut, offsets(given, size), None
+
+
+def are_numbered(given: Any, ids: Any, num_segments: Any) -> bool:
+    """Whether segments are given by ids, and not by offsets; an error unless by one of them."""
+    if (given is None) == (ids is None):
         raise TypeError("segments are given by offsets or by segment_ids: give one of them")
-    if ids is None:
-        if num_segments is not None:
-            raise TypeError("num_segments is for segment_ids; with offsets leave it out")
-        return along, offsets(offsets_given, size), None
-    return along, *numbered_segments(ids, num_segments, size)
+    if ids is None and num_segments is not None:
+        raise TypeError("num_segments is for segment_ids; with offsets leave it out")
+    return ids is not None
 
 
 def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:

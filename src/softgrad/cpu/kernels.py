@@ -40,7 +40,7 @@ ARRAY = {dtype: types.CPointer(element) for dtype, element in ELEMENT.items()}
 MASK, NUMBERS = types.CPointer(types.uint8), types.CPointer(types.float64)
 
 
-def no_room(n: int, width: int, narrow: bool) -> int:
+def no_room(*sizes: int) -> int:
     return 0
 
 
@@ -130,9 +130,9 @@ OPERATIONS = {
         *(2, per_row.softmax_rows, softmax.rows_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
     ),
     "sink_softmax_vjp": Operation(3, per_row.sink_vjp_rows, per_row.sink_vjp_room, per_row=(0,)),
-    "softmax_mean": Operation(2, per_row.mean_rows, per_row.no_room, per_row=(2,)),
-    "softmax_vjp_of_mean": Operation(3, per_row.vjp_of_mean_rows, per_row.no_room, per_row=(0,)),
-    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, per_row.no_room, per_row=(3,)),
+    "softmax_mean": Operation(2, per_row.mean_rows, no_room, per_row=(2,)),
+    "softmax_vjp_of_mean": Operation(3, per_row.vjp_of_mean_rows, no_room, per_row=(0,)),
+    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, no_room, per_row=(3,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),

@@ -209,7 +209,3 @@ def scale_vjp_rows(x, y, dy, found, x_step, y_step, dy_step, step, n, count, num
                 total += part
             total /= np.float64(h)
         found[row * uint64(step)] = total
-
-
-def no_room(n: int, narrow: bool) -> int:
-    return 0

@@ -17,6 +17,10 @@ WORDS = {"axes": "int", "rows": "The axis that is cut into segments, which are i
 Ids = ArrayLike | None
 
 
+def keywords(segment_ids: Ids, num_segments: int | None, axis: int, where: Where) -> dict[str, Any]:
+    return {"segment_ids": segment_ids, "num_segments": num_segments, "axis": axis, "where": where}
+
+
 @documented("segment_softmax", **WORDS)
 def segment_softmax(
     x: ArrayLike,
@@ -54,12 +58,7 @@ def segment_softmax(
     >>> softgrad.segment_softmax(np.array([0.0, 5.0, 0.0]), segment_ids=[1, 0, 1])
     array([0.5, 1. , 0.5])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_forward(SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
@@ -94,12 +93,7 @@ def segment_softmax_vjp(
     >>> softgrad.segment_softmax_vjp(y, np.array([1.0, 0.0, 1.0, 0.0, 0.0]), offsets).round(4)
     array([ 0.25  , -0.25  ,  0.0819, -0.022 , -0.0599])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(y).segment_product(SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -127,12 +121,7 @@ def segment_softmax_jvp(
     >>> softgrad.segment_softmax_jvp(y, np.array([1.0, 0.0, 1.0]), [0, 2, 3])
     array([ 0.25, -0.25,  0.  ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(y).segment_product(SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
 
 
@@ -161,12 +150,7 @@ def segment_softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 1.0]))
     array([ 0.25, -0.25,  0.  ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     y = segment_softmax(x, offsets, scale=scale, out=out, **options)
     return y, partial(segment_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
@@ -199,12 +183,7 @@ def segment_log_softmax(
     >>> softgrad.segment_log_softmax(np.array([0.0, -2000.0, 1.0]), [0, 2, 3])
     array([    0., -2000.,     0.])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_forward(LOG_SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
@@ -236,12 +215,7 @@ def segment_log_softmax_vjp(
     >>> softgrad.segment_log_softmax_vjp(y, np.array([0.0, 1.0, 1.0]), [0, 2, 3])
     array([-1.,  1.,  0.])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(y).segment_product(LOG_SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -273,12 +247,7 @@ def segment_log_softmax_jvp(
     >>> softgrad.segment_log_softmax_jvp(y, np.array([1.0, 0.0, 1.0]), [0, 2, 3])
     array([ 0.5, -0.5,  0. ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(y).segment_product(LOG_SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
 
 
@@ -307,12 +276,7 @@ def segment_log_softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 1.0]))
     array([ 0.5, -0.5,  0. ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     y = segment_log_softmax(x, offsets, scale=scale, out=out, **options)
     return y, partial(segment_log_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
@@ -349,12 +313,7 @@ def segment_logsumexp(
     >>> softgrad.segment_logsumexp(np.array([0.0, 0.0, 10.0]), [0, 2, 3, 3]).round(4)
     array([ 0.6931, 10.    ,    -inf])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_reduce(LOGSUMEXP, x, offsets, scale=scale, **options)
 
 
@@ -385,12 +344,7 @@ def segment_logsumexp_vjp(
     >>> softgrad.segment_logsumexp_vjp(np.array([0.0, 0.0, 1000.0]), np.array([1.0, 2.0]), [0, 2, 3])
     array([0.5, 0.5, 2. ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_reduce_vjp(LOGSUMEXP, x, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -426,12 +380,7 @@ def segment_entropy(
     >>> softgrad.segment_entropy(np.array([0.0, 0.0, 0.0, -2000.0]), [0, 2, 4]).round(4)
     array([0.6931, 0.    ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_reduce(ENTROPY, x, offsets, scale=scale, **options)
 
 
@@ -463,10 +412,5 @@ def segment_entropy_vjp(
     >>> softgrad.segment_entropy_vjp(x, np.array([1.0, 1.0]), [0, 2, 4]).round(4)
     array([ 0.1966, -0.1966,  0.    ,  0.    ])
     """
-    options: dict[str, Any] = {
-        "segment_ids": segment_ids,
-        "num_segments": num_segments,
-        "axis": axis,
-        "where": where,
-    }
+    options = keywords(segment_ids, num_segments, axis, where)
     return library(x).segment_reduce_vjp(ENTROPY, x, dy, offsets, scale=scale, out=out, **options)

@@ -18,7 +18,7 @@ from .ops import OPS, REDUCTION_OPS
 from .private import is_plain_storage
 from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
 from .sinks import mean, scale_vjp, sink_product, sink_softmax, vjp_of_mean
-from .tensors import FLOATS, check_out, check_tensor, dims_of, mask, promote, scale_of
+from .tensors import check_out, check_tensor, dims_of, mask, multiply, promote, scale_of
 
 __all__ = [  # and those here
     "cross_entropy",
@@ -75,27 +75,6 @@ def checked_forward(
     else:
         y = OPS[spec.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
     return y if out is None else check_out(out, y, x, alpha_tensor, scale).copy_(y)
-
-
-def multiply(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
-    """scale·x; 16-bit types in float32: a rounded product would be off by much.
-
-    What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
-    0·NaN would be NaN), and put back behind it.
-    """
-    if scale.dtype not in FLOATS:
-        raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
-    try:
-        factor = scale.expand(x.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"scale has shape {tuple(scale.shape)}, which does not broadcast to that of x, {tuple(x.shape)}"
-        ) from None
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    absent = x == -torch.inf
-    nothing = absent if where is None else absent | ~where
-    z = x.to(dtype).masked_fill(nothing, 0.0) * factor.to(dtype)
-    return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
 
 
 def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:

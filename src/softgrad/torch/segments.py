@@ -170,11 +170,7 @@ class Segments:
         self.dim = one_dim(axis, x.ndim, "segments")
         self.where = None if where is None else mask(where, x)
         self.order: Tensor | None = None
-        if (offsets is None) == (ids is None):
-            raise TypeError("segments are given by offsets or by segment_ids: give one of them")
-        if ids is None:
-            if num_segments is not None:
-                raise TypeError("num_segments is for segment_ids; with offsets leave it out")
+        if not checks.are_numbered(offsets, ids, num_segments):
             self.offsets = offsets_of(offsets, x)
             return
         numbers = as_numbers(offsets_of(ids, x))

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from .backend import from_rows, kept_shape, to_rows
 from .ops import OPS
-from .tensors import check_same_device, check_tensor, dims_of, mask, promote, scale_of, wide
+from .tensors import (
+    check_out,
+    check_same_device,
+    check_tensor,
+    dims_of,
+    mask,
+    multiply,
+    promote,
+    scale_of,
+    wide,
+)
 
 Dims = tuple[int, ...]
 
@@ -62,8 +72,6 @@ def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tup
 
 def scaled(x: Tensor, where: Tensor | None, scale: Any) -> Tensor:
     """scale·x in float64, which is exact enough; x itself, of 16-bit types in float32, if the scale is 1."""
-    from .library import multiply
-
     if isinstance(scale, Tensor):
         return multiply(x.double(), scale, where)
     factor = scale_of(scale, x)
@@ -122,4 +130,4 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
     factor = scale if isinstance(scale, Tensor) else scale_of(scale, y)
     dx = ((dy.double() - means) * y.double() * factor).to(y.dtype)
     dx = dx if where is None else dx.masked_fill(~where, 0.0)
-    return dx if out is None else out.copy_(dx)
+    return dx if out is None else check_out(out, dx, y, dy, mean, scale).copy_(dx)

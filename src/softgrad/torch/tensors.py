@@ -123,6 +123,27 @@ def scale_of(scale: Any, x: Tensor) -> float:
     return checks.number(scale, numpy_dtype(x.dtype))
 
 
+def multiply(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
+    """scale·x; 16-bit types in float32: a rounded product would be off by much.
+
+    What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
+    0·NaN would be NaN), and put back behind it.
+    """
+    if scale.dtype not in FLOATS:
+        raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
+    try:
+        factor = scale.expand(x.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"scale has shape {tuple(scale.shape)}, which does not broadcast to that of x, {tuple(x.shape)}"
+        ) from None
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    absent = x == -torch.inf
+    nothing = absent if where is None else absent | ~where
+    z = x.to(dtype).masked_fill(nothing, 0.0) * factor.to(dtype)
+    return z.masked_fill(absent, -torch.inf).masked_fill(absent & (factor < 0), torch.inf)
+
+
 def sum_keepdims(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The sum along the dims, which stay with length 1; along none of them each number is its own."""
     return tensor.sum(dims, keepdim=True) if dims else tensor  # PyTorch takes () for all
