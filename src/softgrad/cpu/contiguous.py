@@ -6,7 +6,7 @@ Numba sees to dtype, layout, alignment and who may write.  What else does not fi
 import numpy as np
 from numba import int64, njit
 
-from .drive import BUDGET, NARROW
+from .drive import BUDGET, NARROW, SMALL
 from .intrinsics import ask, call, pointer_to
 from .vjp import TILE
 
@@ -31,7 +31,7 @@ def done(shape, axis, item, a, b, c, scale, single, table):
     size = outer * n * inner
     table = pointer_to(table, int64(0))
     most = pointer_to(table[ALONE], int64(0))[0]
-    if not 0 < size < most or 1 < inner < NARROW or (a | b | c) % item != 0:
+    if not 0 < size < most or (1 < inner < NARROW and size > SMALL) or (a | b | c) % item != 0:
         return False
     if table[ROWS if inner == 1 else COLUMNS] == 0:
         return False

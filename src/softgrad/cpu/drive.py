@@ -10,7 +10,7 @@ from numba import int64, njit
 from .intrinsics import call, pointer_to
 
 MOST = 4  # arrays that a kernel takes
-NARROW = 8  # fewer neighbouring columns than this are done as rows
+NARROW, SMALL = 8, 256  # fewer neighbouring columns than this, of more elements in all, are done as rows
 BUDGET = 7 << 17  # bytes of columns in scratch memory; with what a kernel has for itself less than a megabyte
 KILOBYTE, LINE = 1024, 64  # bytes
 TABLES = 32  # float64s that hold what is known of a tile

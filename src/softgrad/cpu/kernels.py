@@ -102,7 +102,7 @@ OPERATIONS = {
     ),
     "logsumexp_vjp": Operation(
         *(2, reductions.logsumexp_vjp_rows, softmax.rows_room),
-        *(reductions.logsumexp_vjp_columns, softmax.columns_room),
+        *(reductions.logsumexp_vjp_columns, reductions.vjp_columns_room),
         fill=(0.0, ABSENT),
         logits=True,
         per_row=(0,),
@@ -116,7 +116,7 @@ OPERATIONS = {
     ),
     "entropy_vjp": Operation(
         *(2, reductions.entropy_vjp_rows, softmax.rows_room),
-        *(reductions.entropy_vjp_columns, softmax.columns_room),
+        *(reductions.entropy_vjp_columns, reductions.vjp_columns_room),
         fill=(0.0, ABSENT),
         logits=True,
         per_row=(0,),
@@ -167,7 +167,7 @@ OPERATIONS = {
     ),
     "segment_logsumexp_vjp": Operation(
         *(2, segments.reduce_vjp_rows, softmax.rows_room),
-        *(segments.reduce_vjp_columns, softmax.columns_room),
+        *(segments.reduce_vjp_columns, reductions.vjp_columns_room),
         fill=(0.0, ABSENT),
         logits=True,
         per_row=(0,),
@@ -183,7 +183,7 @@ OPERATIONS = {
     ),
     "segment_entropy_vjp": Operation(
         *(2, segments.reduce_vjp_rows, softmax.rows_room),
-        *(segments.reduce_vjp_columns, softmax.columns_room),
+        *(segments.reduce_vjp_columns, reductions.vjp_columns_room),
         fill=(0.0, ABSENT),
         logits=True,
         per_row=(0,),

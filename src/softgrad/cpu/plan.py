@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import drive, kernels
 from .call import BYTES
-from .drive import BUDGET, MOST, NARROW
+from .drive import BUDGET, MOST, NARROW, SMALL
 from .segments import PACKED
 from .vjp import TILE
 
@@ -63,8 +63,13 @@ def distance(steps: Strides) -> float:
 
 def are_columns(kept: list[Axis], reduced: list[Axis]) -> bool:
     """Whether the neighbours of an element in memory belong to other rows."""
-    nearest = min(kept, key=lambda axis: distance(axis[1]))
-    return len(reduced) == 1 and nearest[0] >= NARROW and distance(nearest[1]) < distance(reduced[0][1])
+    nearest, small = min(kept, key=lambda axis: distance(axis[1])), size_of(kept) * size_of(reduced) <= SMALL
+    wide = nearest[0] >= NARROW or (small and nearest[0] > 1)
+    return len(reduced) == 1 and wide and distance(nearest[1]) < distance(reduced[0][1])
+
+
+def size_of(axes: list[Axis]) -> int:
+    return math.prod(size for size, _ in axes)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -101,7 +106,7 @@ def plan(
     zeros = (0,) * len(shape)
     walked = (*strides, *[zeros] * (MOST - count), mask or zeros)
     kept, reduced = sorted_out(shape, walked, axes, count)
-    n, rows = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
+    n, rows = size_of(reduced), size_of(kept)
     # Chosen by what is read alone: neither `out` nor a mask changes the bits.
     whole = [i for i in range(operation.read) if i not in operation.per_row]
     across = are_columns(*sorted_out(shape, tuple(strides[i] for i in whole), axes)) and len(reduced) == 1

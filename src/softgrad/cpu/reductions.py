@@ -275,3 +275,7 @@ def kept_rows_room(n: int, narrow: bool) -> int:
 
 def kept_columns_room(n: int, width: int, narrow: bool) -> int:
     return POWERS * SECTION + 8 * n * width
+
+
+def vjp_columns_room(n: int, width: int, narrow: bool) -> int:
+    return POWERS * SECTION + (4 * n * width if narrow else 0)

@@ -2,7 +2,8 @@
 
 x − max is rounded, and so is its product with the scale: what they lose is carried into the exponential, but
 not for 16-bit types, whose results it does not change.  The powers of a row are kept until their sum is
-known: in y, or in scratch memory where y is of a 16-bit type.
+known: in y, or in scratch memory where y is of a 16-bit type.  Those of 16-bit columns are computed again: a
+tile of long ones would not fit.
 """
 
 import numpy as np
@@ -221,13 +222,16 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
     narrow = is_narrow(y)
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
-    e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
-    e_step = width if narrow else y_step
-    column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room)
+    narrow, top, e = is_narrow(y), section(room, TOP, nothing), pointer_to(address_of(y), nothing)
+    if narrow:
+        column_sums(x, None, x_step, x_step, n, width, scale, low, narrow, room)
+    else:
+        column_sums(x, e, x_step, y_step, n, width, scale, low, narrow, room)
     inverses(room, width, nothing)
     for i in range(n):
         for c in range(width):
-            p = e[i * e_step + c]
+            at_x, at_e = i * x_step + c, i * y_step + c
+            p = power_of(load(x, at_x), top[c], scale, low, narrow) if narrow else e[at_e]
             store(y, i * y_step + c, fma(p, high[c], p * more[c]))
 
 
@@ -236,4 +240,4 @@ def rows_room(n: int, narrow: bool) -> int:
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return POWERS * SECTION + (4 * n * width if narrow else 0)
+    return POWERS * SECTION
