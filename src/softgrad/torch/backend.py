@@ -17,9 +17,9 @@ from torch import Tensor
 
 from .. import arrays, checks, formulas, specs, threads
 from ..checks import Array
-from ..cpu import call, machine
+from ..cpu import call
 from ..specs import Map, Reduction
-from . import composites
+from . import composites, fast_path
 from .private import overlaps_itself
 from .tensors import array, numpy_dtype, wide
 
@@ -27,11 +27,6 @@ Dims = tuple[int, ...]
 
 
 # --- the CPU -----------------------------------------------------------------------------------------
-
-# (kernel, dtype): `kernels.by_address`, and the table of its kernel
-KNOWN: dict[tuple[str, torch.dtype], tuple[Any, int]] = {}
-FAST = ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")
-threads.shortcuts.append(KNOWN)
 
 
 def run(
@@ -84,33 +79,6 @@ def with_torch_threads(function: Any) -> Any:
             return function(*arguments, **options)
 
     return limited
-
-
-def fast_path(name: str, x: Tensor, v: Tensor | None, out: Tensor, dims: Dims, scale: float) -> bool:
-    """Do a call on small contiguous memory, if there is nothing else to it; whether it was done."""
-    known = KNOWN.get((name, x.dtype))
-    if known is None or len(dims) != 1 or not x.ndim or not x.is_contiguous():
-        return False
-    size, n = x.numel(), x.size(dims[0])
-    if not 0 < size < threads.SHARED or not (v is None or v.is_contiguous()) or not out.is_contiguous():
-        return False
-    inner = x.stride(dims[0]) if n > 1 else 1
-    a, c = x.data_ptr(), out.data_ptr()
-    b, c = (c, 0) if v is None else (v.data_ptr(), c)
-    function, table = known
-    done: bool = function(a, b, c, size // (n * inner), n, inner, x.itemsize, scale, table)
-    return done
-
-
-def remember(name: str, dtype: torch.dtype) -> None:
-    """Open the fast path for what has gone the long way."""
-    if name in FAST and (name, dtype) not in KNOWN and not threads.watching():
-        with threads.first_use:
-            known = numpy_dtype(dtype).name
-            if not machine.lacks(known):
-                from ..cpu import kernels
-
-                KNOWN[name, dtype] = kernels.by_address(), kernels.table(name, known).ctypes.data
 
 
 # --- CUDA --------------------------------------------------------------------------------------------
@@ -243,7 +211,7 @@ def forward_on_cpu(
     if empty == "nan" and where is not None:  # the kernel writes 0 to what is masked, in empty rows too
         nothing = scaled_logits(x, dims, where, scale)[1].all(-1, keepdim=True)
         y.masked_fill_(from_rows(nothing.expand(to_rows(x, dims).shape), x, dims), math.nan)
-    remember(spec.forward, x.dtype)
+    fast_path.remember(spec.forward, x.dtype)
 
 
 def forward(
@@ -254,8 +222,6 @@ def forward(
         spec = spec_for(spec, *others[:2])
     if x.is_cpu:
         y = torch.empty_like(x)
-        if where is None and empty == "zero" and fast_path(spec.forward, x, None, y, dims, scale):
-            return y
         if empty == "raise":
             refuse_empty_rows(x, dims, where, scale)
         forward_on_cpu(spec, x, y, dims, where, scale, empty)
@@ -288,8 +254,6 @@ def product(
     kernel = spec.vjp if kind == "vjp" else spec.jvp
     result = torch.empty_like(y) if out is None else out
     if y.is_cpu:
-        if out is None and where is None and fast_path(kernel, y, v, result, dims, scale):
-            return result
         if out is not None:
             check_overlap(out, ("y", "dy" if kind == "vjp" else "dx", "where"), y, v, where)
         product_on_cpu(kernel, (y, v, result), dims, where, scale, spec.more)
@@ -313,7 +277,7 @@ def product_on_gpu(
 def product_on_cpu(kernel: str, tensors: tuple[Tensor, ...], *arguments: Any) -> None:
     dims, where, scale, more = arguments
     run(kernel, tensors, dims, where, scale, more=more)
-    remember(kernel, tensors[0].dtype)
+    fast_path.remember(kernel, tensors[0].dtype)
 
 
 def check_overlap(out: Tensor, names: tuple[str, ...], *inputs: Tensor | None) -> None:

@@ -80,7 +80,7 @@ def define(
     function.forward = staticmethod(below_autograd)
     if function.vmap is Function.vmap:
         function.vmap = staticmethod(call_of_vmap)
-    under_transforms, under_autograd = function.apply, with_context(function)
+    under_transforms, under_autograd = function.apply, with_context(function, below_autograd)
     if composite is not None:
         under_autograd = composite_under_autograd(under_autograd, composite, backward, differentiable)
 

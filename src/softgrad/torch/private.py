@@ -47,7 +47,22 @@ def is_plain_storage(*tensors: Tensor) -> bool:
             or is_legacy_batchedtensor(tensor)
         ):
             return False
-    return _len_torch_dispatch_stack() == 0 and _get_tracing_state() is None and not transforms_active()
+    return not is_traced()
+
+
+def is_traced() -> bool:
+    """Whether a mode, torch.jit or a transform wants to see operators."""
+    return _len_torch_dispatch_stack() > 0 or _get_tracing_state() is not None or transforms_active()
+
+
+def is_bare() -> bool:
+    """Whether nothing looks on, forward mode neither."""
+    return not (
+        _len_torch_dispatch_stack()
+        or transforms_active()
+        or forward_ad._current_level >= 0
+        or _get_tracing_state() is not None
+    )
 
 
 def forward_mode() -> bool:
@@ -84,16 +99,18 @@ def redispatch_below_autograd(operator: Any, arguments: tuple[Any, ...]) -> Any:
         return operator(*arguments)
 
 
-def with_context(rule: type[Function]) -> Callable[..., Any]:
+def with_context(rule: type[Function], result_of: Callable[..., Any]) -> Callable[..., Any]:
     """`apply` of a Function that has `setup_context`, in half of the time, for where no transform is active.
 
     The Function has to be one whose `forward` takes a ctx, and what `Function.apply` does in Python before
     it comes to C++ takes longer than the rest of a small call.
     """
 
+    prepare = rule.setup_context
+
     def forward(ctx: Any, *arguments: Any) -> Any:
-        result = rule.forward(*arguments)
-        rule.setup_context(ctx, arguments, result)
+        result = result_of(*arguments)
+        prepare(ctx, arguments, result)
         return result
 
     # how PyTorch tells the two kinds of Function
