@@ -94,7 +94,7 @@ def entmax(alpha: Any) -> Map:
 
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
     if map is specs.SOFTMAX and np.ndim(scale):
-        return sink_softmax(x, -np.inf, axis=axis, where=where, scale=scale, empty=empty, out=out)[0]
+        return scaled_softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
     x, dtype = checks.logits(x)
     axes = checks.axes(axis, x.ndim)
     where = checks.mask(where, x.shape)
@@ -177,31 +177,46 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
 # --- softmax with numbers of each row: a sink, a scale, a mean ------------------------------------------
 
 
-def sink_softmax(
-    x: Any, sink: Any, *, axis: Any, where: Any, scale: Any, empty: Any = "zero", out: Array | None = None
-) -> tuple[Array, Array]:
-    """y and y_sink; of sinks of −inf softmax with a scale for each row."""
+def scaled_softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
+    """softmax with a scale for each row."""
+    x, dtype = checks.logits(x)
+    axes = checks.axes(axis, x.ndim)
+    where = checks.mask(where, x.shape)
+    scales = checks.scales(scale, checks.reduced_shape(x.shape, axes, True), dtype)
+    fill = checks.choice(empty)
+    result = result_for(out, x, dtype, x=x, where=where)
+    if x.size == 0:
+        return returned(result, out)
+    x, scales = with_positive_scales(in_floats(x, result), scales)
+    lost = None if empty == "zero" else rows_of_nothing(x, axes, where, 1.0)
+    if empty == "raise" and np.any(lost):
+        raise ValueError(checks.EMPTY_ROW)
+    y = result if x.dtype == result.dtype else np.empty_like(x)
+    run("softmax_scaled", [np.ascontiguousarray(scales), x, y], axes, where, fill=fill)
+    if y is not result:
+        np.copyto(result, y, casting="unsafe")
+    if lost is not None:  # the kernel writes 0 where it is masked
+        np.copyto(result, fill, where=lost)
+    return returned(result, out)
+
+
+def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Array, Array]:
     x, dtype = checks.logits(x)
     axes = checks.axes(axis, x.ndim)
     where = checks.mask(where, x.shape)
     rows = checks.reduced_shape(x.shape, axes, True)
     sinks = checks.per_row(sink, "sink", rows)
     scales = checks.scales(scale, rows, dtype)
-    fill = checks.choice(empty)
-    result = result_for(out, x, dtype, x=x, where=where)
+    result = np.empty_like(x, dtype)
     table = np.empty((*rows, 3))
     table[..., 0], table[..., 2] = sinks, np.where(sinks < np.inf, sinks > -np.inf, np.nan)
     if x.size:
         x, table[..., 1] = with_positive_scales(in_floats(x, result), scales)
-        lost = rows_of_nothing(x, axes, where, 1.0) & (sinks == -np.inf) if empty != "zero" else np.False_
-        if empty == "raise" and lost.any():
-            raise ValueError(checks.EMPTY_ROW)
         y = result if x.dtype == result.dtype else np.empty_like(x)
-        run("sink_softmax", [table[..., 0], x, y], axes, where, fill=fill)
+        run("sink_softmax", [table[..., 0], x, y], axes, where)
         if y is not result:
             np.copyto(result, y, casting="unsafe")
-        np.copyto(result, fill, where=lost)  # the kernel writes 0 where it is masked
-    return returned(result, out), returned(table[..., 2].astype(dtype), None)
+    return returned(result, None), returned(table[..., 2].astype(dtype), None)
 
 
 def with_positive_scales(x: Array, scales: Array) -> tuple[Array, Array]:

@@ -127,12 +127,15 @@ OPERATIONS = {
         2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
     ),
     "sink_softmax": Operation(
-        *(2, per_row.softmax_rows, softmax.rows_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
+        *(2, per_row.softmax_rows, per_row.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
     ),
-    "sink_softmax_vjp": Operation(3, per_row.sink_vjp_rows, per_row.sink_vjp_room, per_row=(0,)),
+    "sink_softmax_vjp": Operation(3, per_row.vjp_rows, per_row.vjp_room, per_row=(0,)),
+    "softmax_scaled": Operation(
+        *(2, per_row.scaled_rows, per_row.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
+    ),
     "softmax_mean": Operation(2, per_row.mean_rows, no_room, per_row=(2,)),
     "softmax_vjp_of_mean": Operation(3, per_row.vjp_of_mean_rows, no_room, per_row=(0,)),
-    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, no_room, per_row=(3,)),
+    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, per_row.scale_vjp_room, per_row=(3,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),

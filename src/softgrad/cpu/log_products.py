@@ -1,7 +1,8 @@
 """The products with the Jacobian of log_softmax, p = exp(y): the vjp dx = dy − p·Σdy; the jvp dy = dx − m,
 m = ⟨p,dx⟩/⟨p,1⟩; and the derivative of the vjp by x, −Σdy·p∘(v − m) for the cotangent v of its result.
 
-Where y is −inf there is nothing: the result is 0, and a number in dy is not added to the sum.
+Where y is −inf there is nothing: the result is 0, and a number in dy is not added to the sum, but NaN is.  A
+row that is −inf throughout gives 0 whatever dy holds.
 """
 
 import numpy as np
@@ -122,6 +123,16 @@ def lowest_of(y, at_y, n):
     return lowest + spoilt
 
 
+@helper
+def is_empty(y, at_y, step, n):
+    """Whether a row, or column, is −inf throughout."""
+    top, nan = load(y, at_y), zero(y)
+    for i in range(n):
+        w = load(y, at_y + i * step)
+        top, nan = larger(top, w), plus(nan, choose(w == w, type(w)(0), type(w)(1)))
+    return (top == type(top)(-np.inf)) & (nan == 0)
+
+
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
     """`count` rows of n elements, a step apart in each array; short ones are done as if they were one."""
     n, count = uint64(n), uint64(count)
@@ -165,9 +176,10 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
             at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
             if not is_plain(totals[j], lowest_of(y, at_y, n)):
                 total, h = careful_sum(y, dy, at_y, at_dy, n)
+                empty = is_empty(y, at_y, uint64(1), n)
                 for i in range(n):
                     v = careful_slope(load(y, at_y + i), load(dy, at_dy + i) * h, total)
-                    store(dx, at_dx + i, v * scale * (T(1) / h))
+                    store(dx, at_dx + i, choose(empty, T(0), v * scale * (T(1) / h)))
 
 
 def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room):
@@ -198,12 +210,17 @@ def columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, room)
         column_sums(y, dy, y_step, dy_step, n, width, h, None, total, room)
         for c in range(width):
             h[c] = h[c] if is_small(total[c]) else T(2.0**-64)
+    empty = section(room, WAY, zero(y))
     for c in range(width):
         total[c] += total[c] - total[c]  # an inf makes it NaN
+        empty[c] = T(0)
+        if lowest[c] != 1 and is_empty(y, c, y_step, n):
+            empty[c] = T(1)
     for i in range(n):
         for c in range(width):
             w, d = load(y, i * y_step + c), load(dy, i * dy_step + c)
             v = careful_slope(w, d * h[c], total[c]) * scale * (T(1) / h[c])
+            v = choose(empty[c] == 1, T(0), v)
             store(dx, i * dx_step + c, choose(lowest[c] == 1, slope(w, d, g[c]) * scale, v))
 
 

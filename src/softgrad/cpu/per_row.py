@@ -11,7 +11,7 @@ so the product is that of a row which has one more element.  A row without a sin
 import numpy as np
 from numba import int64, njit, uint64
 
-from . import vjp
+from . import softmax, vjp
 from .double_backward import weight_of
 from .exp import one_of, parts
 from .intrinsics import (
@@ -28,8 +28,23 @@ from .intrinsics import (
     zero,
 )
 from .real_power import UNIT
-from .softmax import BLOCK, CHUNK, HIGH, LONG, MORE, POWERS, at_once, found_of, section, sums
-from .vjp import centred, two_sum
+from .softmax import (
+    BLOCK,
+    CHUNK,
+    HIGH,
+    LIFT,
+    LONG,
+    MORE,
+    POWERS,
+    are_flat,
+    at_once,
+    divide,
+    found_of,
+    inverses,
+    section,
+    sums,
+)
+from .vjp import SECTION, centred, two_sum
 
 # what a row has in the table: of softmax and of its product
 SINK, SCALE, Y_SINK = range(3)
@@ -43,8 +58,8 @@ product = helper(vjp.rows)
 @forced
 def exponential(t, lost):
     """exp(t + lost) as the sum of two float64s, for t ≤ 0."""
-    near = t > -1000.0
-    w, b = parts(choose(near, t, -1000.0), choose(near, lost, 0.0))
+    near = t > -1000.0  # what underflows is slow, even where it is not chosen
+    w, b = parts(choose(near, t, 0.0), choose(near, lost, 0.0))
     b = choose(t < -746.0, 0.0, b * UNIT)
     return b, b * w
 
@@ -83,29 +98,61 @@ def shares(total, rest, top, sink, scale, nothing):
     )
 
 
+@helper
+def expand(whole, scale, low, n, some):
+    """The scales of some rows as `sums` takes them."""
+    T, times = type(zero(scale)), n if are_flat(n) else uint64(1)
+    for j in range(some):
+        s = T(whole[j])
+        for i in range(j * times, (j + uint64(1)) * times):
+            scale[i], low[i] = s, T(whole[j] - np.float64(s))
+
+
+def scaled_rows(scales, x, y, _, step, x_step, y_step, __, n, count, numbers, room):
+    """softmax of `count` rows of n elements, each with its scale."""
+    n, step, x_step, y_step = uint64(n), uint64(step), uint64(x_step), uint64(y_step)
+    scales, nothing, narrow = pointer_to(address_of(scales), 0.0), type(zero(x))(numbers[2]), is_narrow(y)
+    scale, low = section(room, 0, nothing), section(room, 2, nothing)
+    room += int64(4 * SECTION)
+    high, more, whole = section(room, HIGH, nothing), section(room, MORE, nothing), section(room, LIFT, 0.0)
+    e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
+    e_step = n if narrow else y_step
+    many, block = at_once(n), uint64(BLOCK if n <= uint64(LONG) else BLOCK // 4)
+    for first in range(uint64(0), uint64(count), many):
+        some, of_these = min(many, uint64(count) - first), uint64(0) if narrow else first * y_step
+        for j in range(some):
+            whole[j] = scales[(first + j) * step]
+        expand(whole, scale, low, n, some)
+        at_x, at_e = after(x, first * x_step), after(e, of_these)
+        sums(at_x, at_e, x_step, e_step, n, some, block, scale, low, narrow, room)
+        inverses(room, some, nothing)
+        divide(e, y, of_these, first * y_step, e_step, y_step, n, some, high, more)
+
+
 def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, room):
     """`count` rows of n elements; `table` has the sink and the scale of each, and gets y_sink."""
     n, step, x_step, y_step = uint64(n), uint64(step), uint64(x_step), uint64(y_step)
     T, table = type(zero(x)), pointer_to(address_of(table), 0.0)
     nothing, narrow, unit = numbers[2], is_narrow(y), T(1.0 / one_of(zero(x)))
+    scale, low = section(room, 0, zero(x)), section(room, 2, zero(x))
+    room += int64(4 * SECTION)
     (total, rest, top), more = found_of(room, zero(x)), section(room, MORE, zero(x))
     high = section(room, HIGH, zero(x))
     e = section(room, POWERS, zero(x)) if narrow else pointer_to(address_of(y), zero(x))
     e_step = n if narrow else y_step
+    whole = section(room, LIFT, 0.0)
     many, block = at_once(n), uint64(BLOCK if n <= uint64(LONG) else BLOCK // 4)
-    first, count = uint64(0), uint64(count)
-    while first < count:
-        whole, some = table[first * step + SCALE], uint64(1)  # the rows that follow with the same scale
-        while some < many and first + some < count and table[(first + some) * step + SCALE] == whole:
-            some += uint64(1)
-        of_these, scale = uint64(0) if narrow else first * y_step, T(whole)
-        low = T(whole - np.float64(scale))
+    for first in range(uint64(0), uint64(count), many):
+        some, of_these = min(many, uint64(count) - first), uint64(0) if narrow else first * y_step
+        for j in range(some):
+            whole[j] = table[(first + j) * step + SCALE]
+        expand(whole, scale, low, n, some)
         at_x, at_e = after(x, first * x_step), after(e, of_these)
         sums(at_x, at_e, x_step, e_step, n, some, block, scale, low, narrow, room)
         for j in range(some):
             at, most = (first + j) * step, np.float64(load(top, j))
             t, lost, sink = load(total, j) * unit, load(rest, j) * unit, load(table, at + SINK)
-            share, share_lost, of_sink = shares(t, lost, most, sink, whole, nothing)
+            share, share_lost, of_sink = shares(t, lost, most, sink, load(whole, j), nothing)
             store(table, at + Y_SINK, of_sink)
             h = T(share)
             store(high, j, h)
@@ -119,41 +166,20 @@ def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, ro
                 for i in range(n):
                     p = e[at_e + i] * unit
                     store(y, to + i, fma(p, h, p * m))
-        first += some
 
 
-def sink_vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):
-    """`count` rows of n elements; `table` has dy_sink, the scale and y_sink of each, and gets dsink.
-
-    Some rows at a time are copied, each followed by its sink.
-    """
-    n, one, step = uint64(n), uint64(1), uint64(step)
-    y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
-    T, table, many, longer = type(zero(y)), pointer_to(address_of(table), 0.0), at_once(n + one), n + one
-    size = 8 * int64(many * longer)
-    s, d = pointer_to(room, zero(y)), pointer_to(room + size, zero(y))
-    found = pointer_to(room + 2 * size, zero(y))
-    for first in range(uint64(0), uint64(count), many):
-        some = min(many, uint64(count) - first)
-        for j in range(some):
-            row, at = after(table, (first + j) * step), j * longer
-            at_y, at_dy = (first + j) * y_step, (first + j) * dy_step
-            for i in range(n):
-                s[at + i] = load(y, at_y + i)
-            for i in range(n):
-                d[at + i] = load(dy, at_dy + i)
-            s[at + n], d[at + n] = T(row[Y_SINK]), T(row[DY_SINK])
-        product(s, d, found, found, longer, longer, longer, longer, longer, some, numbers, room + 3 * size)
-        for j in range(some):
-            row, at, at_dx = after(table, (first + j) * step), j * longer, (first + j) * dx_step
-            scale = T(row[SCALE])
-            for i in range(n):
-                store(dx, at_dx + i, load(found, at + i) * scale)
-            row[DSINK] = np.float64(load(found, at + n))
+def softmax_room(n: int, narrow: bool) -> int:
+    return 4 * SECTION + softmax.rows_room(n, narrow)
 
 
-def sink_vjp_room(n: int, narrow: bool) -> int:
-    return 24 * max(CHUNK, n + 1) + vjp.rows_room(n + 1, narrow)
+def vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):
+    """`count` rows of n elements; `table` has dy_sink, the scale and y_sink of each, and gets dsink."""
+    table = pointer_to(address_of(table), 0.0)
+    vjp.write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room)
+
+
+def vjp_room(n: int, narrow: bool) -> int:
+    return 24 * (n + 1) + vjp.rows_room(n, narrow)
 
 
 def mean_rows(y, dy, mean, _, y_step, dy_step, step, __, n, count, numbers, room):
@@ -185,27 +211,32 @@ def vjp_of_mean_rows(mean, y, dy, dx, step, y_step, dy_step, dx_step, n, count, 
 
 
 def scale_vjp_rows(x, y, dy, found, x_step, y_step, dy_step, step, n, count, numbers, room):
-    """Σ (x − top)·y∘(dy − mean) of `count` rows, the gradient of their scale, into `found`.
+    """Σ (x − top)·dx of `count` rows, the gradient of their scale, into `found`; dx is that of scale 1.
 
     J 1 = 0, so the largest x with a weight may be taken off first.
     """
-    found, n, one = pointer_to(address_of(found), 0.0), uint64(n), uint64(1)
+    found, n, count, many = pointer_to(address_of(found), 0.0), uint64(n), uint64(count), at_once(n)
     T = type(zero(y))
-    for row in range(uint64(count)):
-        at_x, at_y, at_dy = row * uint64(x_step), row * uint64(y_step), row * uint64(dy_step)
-        b = weight_of(y, at_y, n)
-        total = 0.0
-        if b != 0:
-            h, ref, q, r = centred(y, dy, at_y, at_dy, one, one, n, b)
-            lowest = ref * T(0) - T(np.inf)  # no constant: see `vjp.centre`
-            top = lowest
+    dx, own = pointer_to(room, zero(y)), room + 8 * int64(many * n)
+    lowest = pointer_to(own, zero(y))  # no constant: see `vjp.centre`
+    lowest[0] = T(-np.inf)
+    for first in range(uint64(0), count, many):
+        some = min(many, count - first)
+        at_y, at_dy = after(y, first * uint64(y_step)), after(dy, first * uint64(dy_step))
+        product(at_y, at_dy, dx, dx, y_step, dy_step, n, n, n, some, numbers, own + 64)
+        for j in range(some):
+            of_x, of_y, of_dx = (first + j) * uint64(x_step), j * uint64(y_step), j * n
+            top, none, total = lowest[0], lowest[0], 0.0
             for i in range(n):
-                top = larger(top, choose(load(y, at_y + i) > T(0), load(x, at_x + i), lowest))
+                top = larger(top, choose(load(at_y, of_y + i) > T(0), load(x, of_x + i), none))
             for k in range(uint64(0), n, uint64(BLOCK)):
                 part = zero(y)
                 for i in range(k, min(k + uint64(BLOCK), n)):
-                    d, w = ((load(dy, at_dy + i) * h - ref) - q) - r, load(y, at_y + i)
-                    part = plus(part, choose(w == T(0), w * d, (load(x, at_x + i) - top) * (d * w)))
+                    v, w = dx[of_dx + i], load(at_y, of_y + i)
+                    part = plus(part, choose(w == T(0), v, (load(x, of_x + i) - top) * v))
                 total += part
-            total /= np.float64(h)
-        found[row * uint64(step)] = total
+            found[(first + j) * uint64(step)] = total
+
+
+def scale_vjp_room(n: int, narrow: bool) -> int:
+    return 8 * max(CHUNK, n) + 64 + vjp.rows_room(n, narrow)

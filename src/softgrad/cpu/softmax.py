@@ -7,7 +7,8 @@ tile of long ones would not fit.
 """
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, njit, types, uint64
+from numba.extending import overload
 
 from .exp import power, upper_half
 from .intrinsics import address_of, after, choose, fma, is_narrow, larger, load, plus, pointer_to, store, zero
@@ -77,6 +78,24 @@ def largest(x, at_x, n):
     return type(top)(0) if top == type(top)(-np.inf) else top
 
 
+def own(number, j):
+    """Number j, where each row has its own, or that of all rows."""
+    raise NotImplementedError("compiled only")
+
+
+@overload(own, jit_options={"error_model": "numpy"})
+def _own(number, j):
+    if isinstance(number, types.CPointer):
+        return lambda number, j: number[j]
+    return lambda number, j: number
+
+
+@helper
+def are_flat(n):
+    """Whether the exponential of rows of n elements is taken as if they were one."""
+    return n <= uint64(SHORT) or (n <= uint64(RAGGED) and n % uint64(16) != uint64(0))
+
+
 @inlined
 def powers(x, e, at_x, at_e, start, stop, top, scale, low, narrow):
     """The sums of the halves of a block's powers, which go to e if there is one."""
@@ -96,12 +115,13 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
     """Of some rows the largest x, and Σ exp(t)·ONE in two parts; the powers go to e, unless that is None.
 
     All rows are at the same stage, so that none waits for its own maximum.  Of short rows the exponential is
-    taken as if they were one.
+    taken as if they were one.  Where they do not share a scale, `scale` and `low` are pointers to one of each
+    row, or of each element of flat rows.
     """
     (total, rest, top), top_of = found_of(room, zero(x)), section(room, WAY, zero(x))
     for j in range(some):
         top[j] = largest(x, j * x_step, n)
-    if n <= uint64(SHORT) or (n <= uint64(RAGGED) and n % uint64(16) != uint64(0)):
+    if are_flat(n):
         if e is None:
             p, p_step = section(room, POWERS, zero(x)), n
         else:
@@ -113,7 +133,9 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
         for j in range(pieces):
             at_x, at_p = j * x_step, j * p_step
             for i in range(some // pieces * n):
-                store(p, at_p + i, power_of(load(x, at_x + i), top_of[j * n + i], scale, low, narrow))
+                at = j * n + i
+                t = power_of(load(x, at_x + i), top_of[at], own(scale, at), own(low, at), narrow)
+                store(p, at_p + i, t)
         for j in range(some):
             upper, lower = zero(x), zero(x)
             for i in range(j * p_step, j * p_step + n):
@@ -123,14 +145,14 @@ def sums(x, e, x_step, e_step, n, some, block, scale, low, narrow, room):
             total[j], rest[j] = upper, lower
         return
     for j in range(some):
-        at_x, at_e = j * x_step, j * e_step
+        at_x, at_e, s, s_low = j * x_step, j * e_step, own(scale, j), own(low, j)
         if n <= block:
-            total[j], rest[j] = powers(x, e, at_x, at_e, uint64(0), n, top[j], scale, low, narrow)
+            total[j], rest[j] = powers(x, e, at_x, at_e, uint64(0), n, top[j], s, s_low, narrow)
         else:
             whole = others = lost_others = 0.0
             for k in range(uint64(0), n, block):
                 stop = min(k + block, n)
-                upper, lower = powers(x, e, at_x, at_e, k, stop, top[j], scale, low, narrow)
+                upper, lower = powers(x, e, at_x, at_e, k, stop, top[j], s, s_low, narrow)
                 whole += upper
                 others, lost = two_sum(others, np.float64(lower))
                 lost_others += lost
@@ -193,6 +215,16 @@ def inverses(room, some, nothing):
         more[j] = choose(total[j] == 0, type(nothing)(0), m)
 
 
+@inlined
+def divide(e, y, at_e, at_y, e_step, y_step, n, some, high, more):
+    """The powers of some rows times 1/Σ, into y."""
+    for j in range(some):
+        of_e, of_y, h, m = at_e + j * e_step, at_y + j * y_step, high[j], more[j]
+        for i in range(n):
+            p = e[of_e + i]
+            store(y, of_y + i, fma(p, h, p * m))
+
+
 def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
     """`count` rows of n elements, which start a step apart in each array."""
     n, x_step, y_step, count = uint64(n), uint64(x_step), uint64(y_step), uint64(count)
@@ -208,11 +240,7 @@ def rows(x, y, _, __, x_step, y_step, ___, ____, n, count, numbers, room):
         at_y, of_these = first * y_step, uint64(0) if narrow else first * y_step
         sums(at_x, after(e, of_these), x_step, e_step, n, some, block, scale, low, narrow, room)
         inverses(room, some, nothing)
-        for j in range(some):
-            at_e, to, h, m = of_these + j * e_step, at_y + j * y_step, high[j], more[j]
-            for i in range(n):
-                p = e[at_e + i]
-                store(y, to + i, fma(p, h, p * m))
+        divide(e, y, of_these, at_y, e_step, y_step, n, some, high, more)
 
 
 def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):

@@ -12,6 +12,7 @@ from numba import int64, njit, uint64
 
 from .exp import is_double
 from .intrinsics import (
+    after,
     bytes_of,
     choose,
     fma,
@@ -83,15 +84,22 @@ def write(y, dy, dx, at_y, at_dy, at_dx, start, stop, m, r, scale, unit):
 
 
 def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
-    """`count` rows of n elements, a step apart in each array.
+    """`count` rows of n elements, a step apart in each array."""
+    write_rows(None, y, dy, dx, 0, y_step, dy_step, dx_step, n, count, numbers, room)
 
-    Some rows are summed, then written, so that none waits for its own mean; the careful ones follow.
-    """
-    n, one = uint64(n), uint64(1)
+
+# what a row may have beside the arrays: its scale; and one more element, the sink, with dy, y and its dx
+DY_SINK, SCALE, Y_SINK, DSINK = range(4)
+
+
+@helper
+def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):
+    """Some rows are summed, then written, so that none waits for its own mean; the careful ones follow."""
+    n, one, step = uint64(n), uint64(1), uint64(step)
     y_step, dy_step, dx_step = uint64(y_step), uint64(dy_step), uint64(dx_step)
     T = type(zero(y))
     scale = T(numbers[0])
-    unit = scale == 1
+    unit = scale == 1 if table is None else False
     a, b = pointer_to(room, 0.0), pointer_to(room + 8 * MANY, 0.0)
     mean, size = pointer_to(room + 16 * MANY, zero(y)), pointer_to(room + 24 * MANY, zero(y))
     left = pointer_to(room + 32 * MANY, int64(0))
@@ -110,10 +118,17 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                     part, weight = sums(y, dy, at_y, at_dy, k, min(k + uint64(BLOCK), n))
                     a[j] += part
                     b[j] += weight
+        if table is not None:
+            for j in range(some):
+                of_row = after(table, (first + j) * step)
+                a[j] += of_row[Y_SINK] * of_row[DY_SINK]
+                b[j] += of_row[Y_SINK]
         for j in range(some):
             mean[j] = choose(b[j] == 0, T(0), T(a[j] / b[j]))
         for j in range(some):
             at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
+            if table is not None:
+                scale = T(table[(first + j) * step + SCALE])
             if n <= uint64(BLOCK):
                 a[j], size[j] = write(y, dy, dx, at_y, at_dy, at_dx, uint64(0), n, mean[j], None, scale, unit)
             else:
@@ -124,6 +139,12 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
                     a[j] += c
                     size[j] += s
         for j in range(some):
+            if table is not None:
+                of_row = after(table, (first + j) * step)
+                scale = T(of_row[SCALE])
+                c, s = of_sink(of_row, mean[j], T(0))
+                a[j] += c
+                size[j] += s
             size[j] = T(0) if is_done(a[j] * scale, size[j]) else T(1)
         failed = 0
         for j in range(some):
@@ -134,13 +155,43 @@ def rows(y, dy, dx, _, y_step, dy_step, dx_step, __, n, count, numbers, room):
             at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
             r = T(a[j] / b[j])
             rest = spread = 0.0
+            if table is not None:
+                of_row = after(table, (first + j) * step)
+                scale = T(of_row[SCALE])
+                rest, spread = of_sink(of_row, mean[j], r)
             for k in range(uint64(0), n, uint64(BLOCK)):
                 stop = min(k + uint64(BLOCK), n)
                 c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], r, scale, unit)
                 rest += c
                 spread += s
-            if not is_done(rest * scale, T(spread)):
+            if is_done(rest * scale, T(spread)):
+                continue
+            if table is None:
                 careful(y, dy, dx, at_y, at_dy, at_dx, one, one, one, n, b[j], scale)
+            else:
+                careful_with_sink(of_row, y, dy, dx, at_y, at_dy, at_dx, n, b[j], room + 40 * MANY)
+
+
+@helper
+def of_sink(of_row, m, r):
+    """What is left of the mean m + r in the sink, and |scale·dsink|; dsink is written."""
+    of_row[DSINK] = of_row[Y_SINK] * ((of_row[DY_SINK] - m) - r)
+    return of_row[DSINK], type(m)(abs(of_row[DSINK] * of_row[SCALE]))
+
+
+@helper
+def careful_with_sink(of_row, y, dy, dx, at_y, at_dy, at_dx, n, b, room):
+    """The row is copied, followed by its sink."""
+    T = type(zero(y))
+    s, d = pointer_to(room, zero(y)), pointer_to(room + 8 * int64(n + uint64(1)), zero(y))
+    found, one = pointer_to(room + 16 * int64(n + uint64(1)), zero(y)), uint64(1)
+    for i in range(n):
+        s[i], d[i] = load(y, at_y + i), load(dy, at_dy + i)
+    s[n], d[n] = T(of_row[Y_SINK]), T(of_row[DY_SINK])
+    careful(s, d, found, uint64(0), uint64(0), uint64(0), one, one, one, n + one, b, T(1))
+    for i in range(n):
+        store(dx, at_dx + i, found[i] * T(of_row[SCALE]))
+    of_row[DSINK] = np.float64(found[n])
 
 
 @helper
