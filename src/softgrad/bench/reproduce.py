@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from rich.console import ConsoleRenderable
@@ -129,7 +130,10 @@ def run(settings: Settings, with_sizes: bool = False) -> Report:
         report = experiment(settings, versions, bar)
         for n in lengths:
             bar.phase(f"time and memory at n = {n}")
-            report.points += points(settings, n, bar)
+            ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
+            rounds = {"rounds": 3, "budget": 0.2} if settings.quick else {"rounds": 31, "budget": 2.0}
+            samples = in_turns(ready, bar, fewest=3, **rounds)
+            report.points += [Point(w, n, timing.spread(samples[w]), ready[w].peak()) for w in ready]
     return report
 
 
@@ -151,6 +155,10 @@ def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str,
     return ready, left_out
 
 
+def in_turns(ready: Mapping[str, Ready], bar: Bar, **rounds: Any) -> timing.Samples:
+    return timing.interleaved({name: way.call for name, way in ready.items()}, part=bar.part, **rounds)
+
+
 def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
     """PyTorch's backward pass through a softmax of x, and its y; None without PyTorch."""
     torch = memory.torch_if_installed()
@@ -169,33 +177,19 @@ def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> 
     case = settings.case(settings.features)
     x, y, dy = inputs(settings, settings.features)
     ready, left_out = ways(WAYS, case, (y, dy))
-    references = dict.fromkeys(ready, case.reference((y, dy)))
+    given = dict.fromkeys(ready, y)
     if by_torch := autograd(x, dy):
-        ready[AUTOGRAD], its_y = by_torch
-        references[AUTOGRAD] = case.reference((its_y, dy))
+        ready[AUTOGRAD], given[AUTOGRAD] = by_torch
     results = {name: way.result()[0] for name, way in ready.items()}
-    errors = {
-        name: verdicts.compared(reference, (case.rows(results[name]),)).eps
-        for name, reference in references.items()
-    }
-
     bar.phase("the time of each, in turns")
-    rounds, budget = (5, 0.5) if settings.quick else (51, 8.0)
-    calls = {name: way.call for name, way in ready.items()}
-    samples = timing.interleaved(calls, rounds=rounds, budget=budget, part=bar.part)
-    measured = [
-        Way(
-            name,
-            errors[name],
-            errors[name] <= EQUAL,
-            timing.spread(samples[name]),
-            timing.spread(timing.ratios(samples[name], samples[SOFTGRAD])),
-            way.peak(),
-        )
-        for name, way in ready.items()
-    ]
-    rows = len(references[SOFTGRAD].exact[0])
-    return Report(settings, versions, rows, measured, check(x, y, dy, results), left_out)
+    rounds = {"rounds": 5, "budget": 0.5} if settings.quick else {"rounds": 51, "budget": 8.0}
+    samples = in_turns(ready, bar, **rounds)
+    measured = []
+    for name, way in ready.items():
+        error = verdicts.compared(case.reference((given[name], dy)), (case.rows(results[name]),)).eps
+        seconds, slower = timing.spread(samples[name]), timing.spread(samples[name], samples[SOFTGRAD])
+        measured.append(Way(name, error, error <= EQUAL, seconds, slower, way.peak()))
+    return Report(settings, versions, len(case.rows(y)), measured, check(x, y, dy, results), left_out)
 
 
 def check(x: Array, y: Array, dy: Array, results: Mapping[str, Array]) -> Check:
@@ -223,26 +217,13 @@ def sizes(settings: Settings) -> list[int]:
     return lengths[:: 4 if settings.quick else 1]
 
 
-def points(settings: Settings, n: int, bar: Bar) -> list[Point]:
-    """Time and memory of the article's ways at one n."""
-    ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
-    rounds, budget = (3, 0.2) if settings.quick else (31, 2.0)
-    calls = {name: way.call for name, way in ready.items()}
-    samples = timing.interleaved(calls, rounds=rounds, fewest=3, budget=budget, part=bar.part)
-    return [Point(name, n, timing.spread(samples[name]), way.peak()) for name, way in ready.items()]
-
-
 # --- the report --------------------------------------------------------------------------------------
 
 
 def table(report: Report) -> Table:
-    settings = report.settings
-    result = Table(
-        title=f"∂L/∂x of a softmax layer, {settings.batch} × {settings.features} {settings.dtype}, "
-        f"seed {settings.seed}",
-        title_style="bold",
-    )
-    result.add_column("way")
+    case, seed = report.settings.case(report.settings.features), report.settings.seed
+    title = f"∂L/∂x of a softmax layer, {case.size} {case.dtype}, seed {seed}"
+    result = Table("way", title=title, title_style="bold")
     for head in ("error,\neps", "time,\nmedian", "quartiles", "×", "peak\nmemory"):
         result.add_column(head, justify="right", no_wrap=True)
     for way in report.ways:
