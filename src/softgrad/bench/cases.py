@@ -60,6 +60,10 @@ class Case:
         return math.prod(self.shape) * dtype_of(self.dtype).itemsize
 
     @property
+    def jacobian_bytes(self) -> int:
+        return self.nbytes * self.n
+
+    @property
     def moved(self) -> int:
         """Bytes to read or write, each once."""
         return self.nbytes * sum(ARRAYS[self.what])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,9 +66,9 @@ def destinations(name: str, case: Case) -> list[str]:
 def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
     if name == "softgrad":
         return softgrad(into, case, arguments)
-    if name == "jacobian" and (size := case.nbytes * case.n) > LARGEST_JACOBIAN:
-        sizes = with_unit(size, BYTES), with_unit(LARGEST_JACOBIAN, BYTES)
-        raise LeftOut("the Jacobian would take {}; up to {} is built".format(*sizes))
+    if name == "jacobian" and case.jacobian_bytes > LARGEST_JACOBIAN:
+        size, most = with_unit(case.jacobian_bytes, BYTES), with_unit(LARGEST_JACOBIAN, BYTES)
+        raise LeftOut(f"the Jacobian would take {size}; up to {most} is built")
     library = peers.PEERS[name].arrays
     to, back = convert.LIBRARIES[library](case.device)
     given = [to(array) for array in arguments]
@@ -115,19 +116,14 @@ def torch_out(case: Case, given: list[Any]) -> Function:
 
 
 def of_jax(function: Any, given: list[Any], case: Case, back: Function) -> Ready:
-    wait = importlib.import_module("jax").block_until_ready
-
-    def one() -> Any:  # with as few steps of Python as there can be
-        return function(*given).block_until_ready()
-
-    def several() -> Any:
-        return wait(function(*given))
+    one = operator.methodcaller("block_until_ready")  # with as few steps of Python as there can be
+    wait = one if ARRAYS[case.what][1] == 1 else importlib.import_module("jax").block_until_ready
 
     def peak() -> int:
         plan = function.lower(*given).compile().memory_analysis()
         return int(plan.temp_size_in_bytes + plan.output_size_in_bytes)
 
-    return Ready(one if ARRAYS[case.what][1] == 1 else several, peak, back=back)
+    return Ready(lambda: wait(function(*given)), peak, back=back)
 
 
 def specialise(name: str, case: Case) -> Function:
@@ -157,7 +153,8 @@ def with_axis_moved(function: Function, axis: int, move: Function) -> Function:
 
     def along(*arrays: Any) -> Any:
         result = function(*(move(a, axis, -1) for a in arrays))
-        back = tuple(move(a, -1, axis) for a in (result if isinstance(result, tuple) else (result,)))
-        return back if isinstance(result, tuple) else back[0]
+        if isinstance(result, tuple):
+            return tuple(move(a, -1, axis) for a in result)
+        return move(result, -1, axis)
 
     return along

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
 from ..commands import report as reports
 from ..commands.units import BYTES, SECONDS, Units, digits, with_unit
@@ -38,15 +37,9 @@ SPEED: Units = tuple((f"{name}/s", size) for name, size in BYTES)
 FAINT = 0.01  # errors below it, 0 among them, are drawn there
 
 # A font that comes with matplotlib, and the same names in each SVG of the same figure
-FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad"}
+FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad", "figure.dpi": 150}
 
 Line = list[tuple[int, float]]
-
-
-def figure_of(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> None:
@@ -58,12 +51,11 @@ def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> Non
     axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=11.5, pad=8)
     axes.set_xlabel("n, the length of a row")
+    axes.minorticks_off()
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, units)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: with_unit(value, units))
+    axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -116,7 +108,7 @@ def draw(series: Mapping[str, Sequence[Record]], form: str, **options: Any) -> b
     if not series:
         raise ValueError("nothing was timed, so there is nothing to draw")
     with matplotlib.rc_context(FIXED):
-        figure = figure_of(15, 4.6 * len(series))
+        figure = Figure((15, 4.6 * len(series)), layout="constrained")
         rows = figure.subfigures(len(series), 1, squeeze=False)[:, 0]
         for (title, records), row in zip(series.items(), rows, strict=True):
             row.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
@@ -160,7 +152,7 @@ def experiment(report: Report, form: str) -> bytes:
         f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}"
     )
     with matplotlib.rc_context(FIXED):
-        figure = figure_of(12, 5)
+        figure = Figure((12, 5), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left")
         left, right = figure.subplots(1, 2)
         for way in PLOTTED:

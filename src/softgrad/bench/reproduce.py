@@ -66,9 +66,6 @@ class Settings:
     def case(self, n: int) -> Case:
         return Case("softmax_vjp", (self.batch, n), -1, self.dtype, threads=1)
 
-    def jacobian_bytes(self, n: int) -> int:
-        return self.case(n).nbytes * n
-
 
 @dataclass
 class Way:
@@ -125,9 +122,8 @@ class Report:
 def run(settings: Settings, with_sizes: bool = False) -> Report:
     """The experiment, and the sweep over n if wanted."""
     lengths = sizes(settings) if with_sizes else []
-    versions = machine.environment("numpy", "numba", "torch")
     with thread_limits(1, {"torch"}, pin=False), Bar(2 + len(lengths)) as bar:
-        report = experiment(settings, versions, bar)
+        report = experiment(settings, bar)
         for n in lengths:
             bar.phase(f"time and memory at n = {n}")
             ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
@@ -171,9 +167,10 @@ def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
     return Ready(call, lambda: memory.peak_of_torch(call), back=back), back(y)
 
 
-def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> Report:
+def experiment(settings: Settings, bar: Bar) -> Report:
     """The three questions at one size."""
     bar.phase("the exact gradient")
+    versions = machine.environment("numpy", "numba", "torch")
     case = settings.case(settings.features)
     x, y, dy = inputs(settings, settings.features)
     ready, left_out = ways(WAYS, case, (y, dy))
@@ -212,7 +209,7 @@ def sizes(settings: Settings) -> list[int]:
     """n from 8 in steps of √2, to the first whose Jacobian passes 1 GB (of 32 × n float64, 2048)."""
     lengths = [8]
     most = LARGEST_INPUT // settings.batch
-    while settings.jacobian_bytes(lengths[-1]) <= LARGEST_JACOBIAN and lengths[-1] < most:
+    while settings.case(lengths[-1]).jacobian_bytes <= LARGEST_JACOBIAN and lengths[-1] < most:
         lengths.append(round(8 * 2 ** (len(lengths) / 2)))
     return lengths[:: 4 if settings.quick else 1]
 
@@ -246,7 +243,7 @@ def answers(report: Report) -> list[str]:
     rows = "" if report.rows_checked == settings.batch else f" (of {report.rows_checked} rows)"
     missing = "" if check.judge.startswith("PyTorch") else " (PyTorch is not installed)"
     lines = [
-        f"Are the ways equal? {'Yes' if not unequal else 'No: not ' + ', '.join(unequal)}. "
+        f"Are the ways equal? {'No: not ' + ', '.join(unequal) if unequal else 'Yes'}. "
         f"The errors are the largest of a row against the exact gradient{rows}; "
         f"up to {EQUAL:.0f} eps counts as equal.",
         *(f"Left out: {name}, since {reason}." for name, reason in report.left_out.items()),
