@@ -44,9 +44,10 @@ Line = list[tuple[int, float]]
 
 def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> None:
     """Lines by implementation, named beside the axes in the order of their ends."""
+    handles = []
     for name, points in sorted(lines.items(), key=lambda line: -line[1][-1][1]):
         style = {"markersize": 5, "linewidth": 1.6, "zorder": 3, **STYLES[name]}
-        axes.plot(*zip(*points, strict=True), label=library(name), **style)
+        handles += axes.plot(*zip(*points, strict=True), label=library(name), **style)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=11.5, pad=8)
@@ -59,7 +60,9 @@ def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> Non
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor"
+    )
 
 
 def save(figure: Any, form: str, **options: Any) -> bytes:
