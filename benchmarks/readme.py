@@ -21,21 +21,15 @@ from typing import Any
 
 from bounds import bounds, ratio, shape_of
 
+from softgrad.bench.report import library
 from softgrad.commands.units import SECONDS, with_unit
 
 HERE = Path(__file__).parent
 FILES = "README.md", "docs/benchmarks.md", "docs/torch.md"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
-LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
-PACKAGES = {
-    "numpy": "NumPy",
-    "numba": "Numba",
-    "scipy": "SciPy",
-    "torch": "PyTorch",
-    "jax": "JAX",
-    "entmax": "entmax",
-}
+LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
+PACKAGES = "numpy", "numba", "scipy", "torch", "jax", "entmax"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 OPS = "softmax", "softmax_vjp"
 THREADS = {"grid": "one thread", "threads": "two threads"}  # by the part of a record
@@ -66,7 +60,7 @@ def times(value: float) -> str:
 def machine_of(run: Json) -> str:
     about = run["environment"]
     vectors = f" ({about['instructions']})" if "instructions" in about else ""
-    versions = ", ".join(f"{name} {about[package]}" for package, name in PACKAGES.items() if package in about)
+    versions = ", ".join(f"{library(package)} {about[package]}" for package in PACKAGES if package in about)
     return (
         f"Measured on {about['date']} with {about['cores']} cores of an {about['cpu']}{vectors}: "
         f"softgrad {about['softgrad']}, Python {about['python']}, {versions}.\n"
@@ -89,7 +83,7 @@ def exactness(runs: Runs, dtypes: tuple[str, ...] = ("bfloat16", "float32")) -> 
         for op, unit in zip(OPS, ("ulp", "eps"), strict=True)
         for dtype in dtypes
     ]
-    return table([f"cases missed, of {records[0]['cases']} (worst error)", *LIBRARIES.values()], lines)
+    return table([f"cases missed, of {records[0]['cases']} (worst error)", *map(library, LIBRARIES)], lines)
 
 
 # --- results/grid.json ----------------------------------------------------------------------------------

@@ -22,14 +22,9 @@ from .implementations import INTO, NEW
 from .timing import Spread
 
 LIBRARIES = {
-    "numpy": "NumPy",
-    "scipy": "SciPy",
-    "torch": "PyTorch",
-    "jax": "JAX",
-    "quack": "QuACK",
-    "liger": "Liger",
-    "jacobian": "Jacobian",
-}
+    "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "torch": "PyTorch", "jax": "JAX",
+    "quack": "QuACK", "liger": "Liger", "jacobian": "Jacobian",
+}  # fmt: skip
 WIDE = 100  # columns of a terminal
 
 NOTES = [
