@@ -24,7 +24,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +153,17 @@ def through_autograd(case: Case) -> Calls:
 # --- the parts ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Part:
-    name: str  # in the records
-    ops: Iterable[str]
-    calls: Callable[[Case], Calls]
-    shapes: list[Any] = field(default_factory=list)  # unless given, those of the grid
-    dtypes: tuple[str, ...] = ()
+def of_cells(
+    name: str, ops: Iterable[str], calls: Callable[[Case], Calls], shapes: Any = (), dtypes: Any = ()
+) -> Any:
+    """A part with these calls; the shapes and dtypes are those of the grid unless given."""
 
-    def __call__(self, options: argparse.Namespace) -> Iterator[Record]:
-        for case in cells(self.ops, self.shapes or options.shapes, self.dtypes or options.dtypes):
-            sample = functools.partial(timing.interleaved, self.calls(case), rounds=201, pause=1e-4)
-            yield measure(self.name, case, options.seconds, sample)
+    def records(options: argparse.Namespace) -> Iterator[Record]:
+        for case in cells(ops, shapes or options.shapes, dtypes or options.dtypes):
+            sample = functools.partial(timing.interleaved, calls(case), rounds=201, pause=1e-4)
+            yield measure(name, case, options.seconds, sample)
+
+    return records
 
 
 def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Iterator[Case]:
@@ -240,13 +239,13 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "import": startup.imports,
     "first": startup.first_calls,
     "memory": startup.memory,
-    "small": Part("small", OPS, and_numpy, SMALL, ("float32", "float64")),
-    "masked": Part("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
-    "forward": Part("grid", ["softmax"], of_grid),
-    "vjp": Part("grid", ["softmax_vjp"], of_grid),
-    "logs": Part("log", with_vjps(["log_softmax"]), pair),
-    "reductions": Part("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
-    "sparse": Part("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
+    "small": of_cells("small", OPS, and_numpy, SMALL, ("float32", "float64")),
+    "masked": of_cells("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
+    "forward": of_cells("grid", ["softmax"], of_grid),
+    "vjp": of_cells("grid", ["softmax_vjp"], of_grid),
+    "logs": of_cells("log", with_vjps(["log_softmax"]), pair),
+    "reductions": of_cells("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
+    "sparse": of_cells("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
     "threads": two_threads,
 }
 
@@ -301,8 +300,8 @@ def main() -> None:
         print(f"{load:.2f} processes were running before: the figures will be off")
     torch.set_num_threads(1)
     softgrad.set_num_threads(1)
-    for part in options.only or PARTS:
-        for record in PARTS[part](options):
+    for name in options.only or PARTS:
+        for record in PARTS[name](options):
             records.append(record)
             print(line(record), flush=True)
     whole = not options.only and (options.shapes, options.dtypes) == (SHAPES, startup.DTYPES)

@@ -51,6 +51,12 @@ def peak_of_torch(call: Call) -> int:
     return int(in_use.max(initial=0))
 
 
+def peak_of_jax(call: Any) -> int:
+    """The same of a partial of a jitted function, as XLA plans it."""
+    plan = call.func.lower(*call.args).compile().memory_analysis()
+    return int(plan.temp_size_in_bytes + plan.output_size_in_bytes)
+
+
 def peak_on_cuda(call: Call) -> int:
     cuda = importlib.import_module("torch").cuda
     cuda.reset_peak_memory_stats()

@@ -164,7 +164,7 @@ def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
     leaf = to(x).requires_grad_()
     y = torch.softmax(leaf, -1)
     call = functools.partial(torch.autograd.grad, y, leaf, to(dy), retain_graph=True)
-    return Ready(call, lambda: memory.peak_of_torch(call), back=back), back(y)
+    return Ready(call, memory.peak_of_torch, back=back), back(y)
 
 
 def experiment(settings: Settings, bar: Bar) -> Report:
