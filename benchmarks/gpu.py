@@ -16,12 +16,12 @@ same command, given again, goes on where the results end.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,15 +190,9 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
 
 def launch() -> dict[str, float]:
     """Seconds of Python for a call on a small array that is ready."""
-    x, samples = torch.randn(8, 64, device="cuda"), []
-    out = torch.empty_like(x)
-    for _ in range(SAMPLES + 1):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(100):
-            gpu.softmax(x, out=out)
-        samples.append((time.perf_counter() - start) / 100)
-    return dataclasses.asdict(timing.spread(samples[1:]))
+    x = torch.randn(8, 64, device="cuda")
+    call = functools.partial(gpu.softmax, x, out=torch.empty_like(x))
+    return dataclasses.asdict(timing.spread(timing.interleaved({"call": call}, rounds=SAMPLES)["call"]))
 
 
 # --- the record ----------------------------------------------------------------------------------------

@@ -211,11 +211,6 @@ def test_bad_options_get_one_line(arguments, given, taken, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_options_in_a_process():
-    result = run_apart("", "reproduce", "--batch", "many")
-    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
-
-
 def test_version_and_help():
     assert run("--version").output == f"softgrad {softgrad.__version__}\n"
     for arguments in (["--help"], ["reproduce", "--help"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,5 @@ def available(device: str) -> int | None:
     if device == "cuda":
         return int(importlib.import_module("torch").cuda.mem_get_info()[0])
     info = Path("/proc/meminfo")
-    if not info.exists():
-        return None
-    fields = dict(line.split(":") for line in info.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    kilobytes = re.search(r"MemAvailable: *(\d+)", info.read_text()) if info.exists() else None
+    return int(kilobytes[1]) * 1024 if kilobytes else None
