@@ -49,12 +49,15 @@ def of_limit(r: Record) -> float:
     return max(ratio(r, "limit") / 0.75, ratio(r, "torch") / 2)
 
 
+def of_part(records: list[Record], part: str, peer: str = "", **what: Any) -> list[Record]:
+    """The records of a part, of these ops, shapes and so on, with a time of the peer."""
+    cells = [r for r in records if r["part"] == part and (not peer or peer in r["seconds"])]
+    return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
+
+
 def bounds(records: list[Record]) -> list[Bound]:
     """All bounds with a cell in the records."""
-
-    def part(name: str, peer: str = "", **what: Any) -> list[Record]:
-        cells = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
-        return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
+    part = functools.partial(of_part, records)
 
     def beside(peer: str, ours: str = "softgrad") -> Any:
         return functools.partial(ratio, peer=peer, ours=ours)
