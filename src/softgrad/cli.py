@@ -197,7 +197,10 @@ def league_table(settings: Any, map: str | None, what: str | None) -> bool:
 @app.command()
 def bench(
     op: Any = option(
-        "softmax,softmax_vjp", parsers.ops, "OP,…", "Functions of softgrad, entmax_jvp for one."
+        "softmax,softmax_vjp",
+        parsers.ops,
+        "OP,…",
+        "Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …",
     ),
     shapes: Any = option(None, parsers.shapes, "SHAPE,…", "Such as 32x512,8x16x64; several n unless given."),
     axis: int = typer.Option(-1, metavar="INT", help="Along which the functions go."),
