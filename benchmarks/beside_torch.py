@@ -39,7 +39,7 @@ def compare(what: str, calls: Calls, threads: int = 1, **options: Any) -> None:
     torch.set_num_threads(threads)
     samples = timing.interleaved(calls, pause=0.0 if threads == 1 else 0.02, **options)
     for name, own in samples.items():
-        ratio = timing.spread(timing.ratios(samples["PyTorch"], own))
+        ratio = timing.spread(samples["PyTorch"], own)
         time = with_unit(timing.spread(own).median, SECONDS)
         times = f"{ratio.median:.1f} times that ({ratio.q1:.1f} to {ratio.q3:.1f})"
         print(f"{what:20} {threads} thread{'s' * (threads > 1)}  {name:16} {time:>8}, PyTorch takes {times}")

@@ -49,18 +49,21 @@ def of_limit(r: Record) -> float:
     return max(ratio(r, "limit") / 0.75, ratio(r, "torch") / 2)
 
 
+def of_part(records: list[Record], part: str, peer: str = "", **what: Any) -> list[Record]:
+    """The records of a part, of these ops, shapes and so on, with a time of the peer."""
+    cells = [r for r in records if r["part"] == part and (not peer or peer in r["seconds"])]
+    return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
+
+
 def bounds(records: list[Record]) -> list[Bound]:
     """All bounds with a cell in the records."""
-
-    def part(name: str, peer: str = "", **what: Any) -> list[Record]:
-        cells = [r for r in records if r["part"] == name and (not peer or peer in r["seconds"])]
-        return [r for r in cells if all(r.get(key) == value for key, value in what.items())]
+    part = functools.partial(of_part, records)
 
     def beside(peer: str, ours: str = "softgrad") -> Any:
         return functools.partial(ratio, peer=peer, ours=ours)
 
-    def sparse(which: str) -> list[Record]:
-        return [r for r in part("sparse") if r["op"].endswith("vjp") == (which == "vjp")]
+    def sparse(vjp: bool) -> list[Record]:
+        return [r for r in part("sparse") if r["op"].endswith("vjp") == vjp]
 
     grid, threads, half = part("grid"), part("threads"), part("grid", dtype="float16")
     short = [r for r in part("grid", dtype="float32", axis=-1) if r["shape"][-1] <= 16]
@@ -86,10 +89,10 @@ def bounds(records: list[Record]) -> list[Bound]:
         (
             "sparsemax, entmax: the entmax package's time / softgrad's",
             "≥ 20",
-            sparse("forward"),
+            sparse(False),
             beside("entmax"),
         ),
-        ("their vjps: the same", "≥ 5", sparse("vjp"), beside("entmax")),
+        ("their vjps: the same", "≥ 5", sparse(True), beside("entmax")),
         ("gradient for alpha: time / the vjp's", "≤ 3", part("sparse", "alpha"), beside("alpha")),
         ("closed form in NumPy: time / softgrad's", "≥ 2", part("grid", "numpy"), beside("numpy")),
         ("the same, small arrays", "≥ 1", part("small", "numpy"), beside("numpy")),

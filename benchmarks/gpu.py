@@ -16,11 +16,12 @@ same command, given again, goes on where the results end.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import itertools
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,13 @@ from softgrad import gpu
 from softgrad.bench import plot, timing
 from softgrad.bench.cases import ARRAYS, OPS, Case
 from softgrad.bench.compare import Comparison, Record, message
-from softgrad.bench.report import as_json, library
+from softgrad.bench.implementations import specialise
+from softgrad.bench.report import as_json
 from softgrad.commands import machine
+from softgrad.commands.report import write_whole
 from softgrad.specs import MAPS
 from softgrad.testing import verdicts
+from softgrad.verify import convert, peers
 
 FILL = 1 << 28  # elements that fill the chip
 LENGTHS = tuple(1 << k for k in range(5, 19))
@@ -50,25 +54,22 @@ JUDGED = 8  # rows that are compared with the exact result
 SAMPLES = 15
 SECONDS = 7.5 * 60  # for all cases; the rest is for what comes before and after
 
+_, to_numpy = convert.LIBRARIES["torch"]("cpu")
+
 Tensors = tuple[torch.Tensor, ...]
 Call = Callable[..., Any]
 
 
 def cases() -> Iterator[Case]:
     """What is asked for first comes first."""
-    others = [
-        op
-        for op, (map, what) in OPS.items()
-        if op not in MAIN and (what != "jvp" or MAPS[map].jvp != MAPS[map].vjp)
-    ]
+    of_its_own = {op for op, (map, what) in OPS.items() if what != "jvp" or MAPS[map].jvp != MAPS[map].vjp}
+    others = [op for op in OPS if op in of_its_own.difference(MAIN)]
     lengths = tuple((FILL // n, n) for n in LENGTHS)
     some = tuple((FILL // n, n) for n in SOME)
     rest = tuple(shape for shape in (*lengths, *FEW) if shape not in FIRST)
     for ops, shapes in ((MAIN, FIRST), (MAIN, rest), (others, some)):
-        for op in ops:
-            for shape in shapes:
-                for dtype in DTYPES:
-                    yield Case(op, shape, -1, dtype, threads=1, device="cuda")
+        for op, shape, dtype in itertools.product(ops, shapes, DTYPES):
+            yield Case(op, shape, -1, dtype, threads=1, device="cuda")
 
 
 def inputs(case: Case) -> list[Tensors]:
@@ -88,27 +89,11 @@ def inputs(case: Case) -> list[Tensors]:
 
 
 def by_torch(case: Case) -> dict[str, Call]:
-    if case.map not in ("softmax", "log_softmax"):
-        return {}
-    log = case.map == "log_softmax"
-    if case.what == "forward":
-        own = torch.log_softmax if log else torch.softmax
-        return {"torch": lambda x: own(x, -1), "torch.compile": compiled(lambda x: own(x, -1))}
-    if case.what != "vjp":
-        return {}
-    data = torch._log_softmax_backward_data if log else torch._softmax_backward_data
-
-    def formula(y: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-        if log:
-            return dy - y.exp() * dy.sum(-1, keepdim=True)
-        return y * (dy - (y * dy).sum(-1, keepdim=True))
-
-    return {"torch": lambda y, dy: data(dy, y, -1, y.dtype), "torch.compile": compiled(formula)}
-
-
-def compiled(function: Call) -> Call:
-    torch._dynamo.reset()  # what was compiled for other shapes
-    return torch.compile(function, dynamic=False)
+    """PyTorch eager and compiled for the case; its double backward is autograd's and no function."""
+    names = [
+        name for name in ("torch", "torch.compile") if (case.map, case.what) in peers.PEERS[name].functions
+    ]
+    return {name: specialise(name, case) for name in names if case.what in ("forward", "vjp")}
 
 
 def by_quack(case: Case) -> dict[str, Call]:
@@ -150,15 +135,9 @@ def verdict(case: Case, given: Tensors, result: Any) -> verdicts.Verdict:
     """Of some of the first rows, against the exact result."""
     count = min(JUDGED, case.shape[0])
     some = dataclasses.replace(case, shape=(count, case.n))
-    reference = some.reference(tuple(array(t[:count]) for t in given))
+    reference = some.reference(tuple(to_numpy(t[:count]) for t in given))
     results = result if isinstance(result, tuple) else (result,)
-    return verdicts.compared(reference, tuple(some.rows(array(t[:count])) for t in results))
-
-
-def array(tensor: torch.Tensor) -> Any:
-    if tensor.dtype is torch.bfloat16:
-        return tensor.float().cpu().numpy().astype("bfloat16")
-    return tensor.cpu().numpy()
+    return verdicts.compared(reference, tuple(some.rows(to_numpy(t[:count])) for t in results))
 
 
 def replay(call: Call, given: list[Tensors]) -> Callable[[], float]:
@@ -205,26 +184,15 @@ def records(case: Case, absent: dict[str, str]) -> list[Record]:
     share = sum(ARRAYS[case.what]) / 2  # copies that move as much
     limit = [share * s for s in samples.pop("copy")]
     for name, own in samples.items():
-        record = found[name]
-        record.seconds = timing.spread(own)
-        record.limit_seconds = timing.spread(limit)
-        record.limit_ratio = timing.spread(timing.ratios(limit, own))
-        if "softgrad" in samples:
-            record.ratio = timing.spread(timing.ratios(own, samples["softgrad"]))
+        found[name].timed(own, limit, samples.get("softgrad"))
     return list(found.values())
 
 
 def launch() -> dict[str, float]:
     """Seconds of Python for a call on a small array that is ready."""
-    x, samples = torch.randn(8, 64, device="cuda"), []
-    out = torch.empty_like(x)
-    for _ in range(SAMPLES + 1):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(100):
-            gpu.softmax(x, out=out)
-        samples.append((time.perf_counter() - start) / 100)
-    return dataclasses.asdict(timing.spread(samples[1:]))
+    x = torch.randn(8, 64, device="cuda")
+    call = functools.partial(gpu.softmax, x, out=torch.empty_like(x))
+    return dataclasses.asdict(timing.spread(timing.interleaved({"call": call}, rounds=SAMPLES)["call"]))
 
 
 # --- the record ----------------------------------------------------------------------------------------
@@ -232,23 +200,15 @@ def launch() -> dict[str, float]:
 
 def picture(found: list[dict[str, Any]]) -> bytes:
     """The share of a copy's speed that each reaches on arrays that fill the chip, against n."""
-    drawn = Figure(figsize=(13, 8), dpi=120)
-    panels = drawn.subplots(2, 2)
-    drawn.subplots_adjust(left=0.06, right=0.9, wspace=0.35, hspace=0.3)
-    for row, dtype in zip(panels, DTYPES, strict=True):
-        for axes, op in zip(row, MAIN, strict=True):
-            lines: dict[str, list[tuple[int, float]]] = {}
-            for r in found:
-                rows, n = r["shape"]
-                if (r["op"], r["dtype"], rows * n) == (op, dtype, FILL) and r["limit_ratio"]:
-                    lines.setdefault(r["implementation"], []).append((n, r["limit_ratio"]["median"]))
-            for name, points in lines.items():
-                axes.plot(*zip(*points, strict=True), markersize=4, label=library(name), **plot.STYLES[name])
-            axes.set(xscale="log", yscale="log", title=f"{op}, {dtype}: speed beside a copy's", xlabel="n")
-            axes.set_yticks([0.1, 0.2, 0.5, 1], ["0.1", "0.2", "0.5", "1"])
-            axes.grid(alpha=0.3)
-            if lines:
-                axes.legend(frameon=False)
+    drawn = Figure((13, 8), layout="constrained")
+    panels = drawn.subplots(2, 2).flat
+    for axes, (dtype, op) in zip(panels, itertools.product(DTYPES, MAIN), strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for r in found:
+            rows, n = r["shape"]
+            if (r["op"], r["dtype"], rows * n) == (op, dtype, FILL) and r["limit_ratio"]:
+                lines.setdefault(r["implementation"], []).append((n, r["limit_ratio"]["median"]))
+        plot.panel(axes, lines, f"{op}, {dtype}: speed beside a copy's", (("", 1.0),))
     return plot.save(drawn, "svg")
 
 
@@ -274,9 +234,7 @@ def out_of_time(*_: Any) -> None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(written.as_text(content))
-    part.replace(path)  # whole at any time
+    write_whole(path, written.as_text(content).encode())
 
 
 def to_do(content: dict[str, Any]) -> list[Case]:

@@ -24,7 +24,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from records import as_text
 import softgrad
 from softgrad.bench import implementations, limits, timing
 from softgrad.bench.cases import Case, dtype_of
-from softgrad.bench.implementations import OUT
+from softgrad.bench.implementations import NEW, OUT
 from softgrad.commands import machine
 from softgrad.commands.units import SECONDS, with_unit
 
@@ -96,17 +96,7 @@ def pair(case: Case) -> Calls:
 
 
 def and_numpy(case: Case) -> Calls:
-    along = {"axis": case.axis, "keepdims": True}
-
-    def softmax(x: Array) -> Array:
-        e = np.exp(x - x.max(**along))
-        return e / e.sum(**along)
-
-    def vjp(y: Array, dy: Array) -> Array:
-        return y * (dy - (y * dy).sum(**along))
-
-    closed_form = functools.partial(softmax if case.what == "forward" else vjp, *inputs(case))
-    return pair(case) | {"numpy": closed_form}
+    return pair(case) | {"numpy": implementations.ready("numpy", NEW, case, inputs(case)).call}
 
 
 def of_grid(case: Case) -> Calls:
@@ -115,9 +105,7 @@ def of_grid(case: Case) -> Calls:
     if case.op == "softmax" and case.dtype == "float32" and case.axis == -1:
         calls["onednn"] = functools.partial(torch.softmax, torch.from_numpy(*arrays).to_mkldnn(), 1)
     if (case.shape, case.dtype) == LIMITED:
-        words = [limits.words(a) for a in (*arrays, np.zeros_like(arrays[0]))]
-        loop = limits.copy if case.op == "softmax" else limits.triad
-        calls["limit"] = functools.partial(loop, *words, 1, 0, len(words[0]))
+        calls["limit"], _ = limits.on_cpu(case)["out"]  # the loops take longer than ENOUGH: once each
     if case.op == "softmax_vjp":
         saturated = inputs(case, times=10.0)
         calls["uniform"] = ready("softgrad", case, inputs(case, dy="random"))
@@ -165,18 +153,17 @@ def through_autograd(case: Case) -> Calls:
 # --- the parts ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Part:
-    name: str  # in the records
-    ops: Iterable[str]
-    calls: Callable[[Case], Calls]
-    shapes: list[Any] = field(default_factory=list)  # unless given, those of the grid
-    dtypes: tuple[str, ...] = ()
+def of_cells(
+    name: str, ops: Iterable[str], calls: Callable[[Case], Calls], shapes: Any = (), dtypes: Any = ()
+) -> Any:
+    """A part with these calls; the shapes and dtypes are those of the grid unless given."""
 
-    def __call__(self, options: argparse.Namespace) -> Iterator[Record]:
-        for case in cells(self.ops, self.shapes or options.shapes, self.dtypes or options.dtypes):
-            sample = functools.partial(timing.interleaved, self.calls(case), rounds=201, pause=1e-4)
-            yield measure(self.name, case, options.seconds, sample)
+    def records(options: argparse.Namespace) -> Iterator[Record]:
+        for case in cells(ops, shapes or options.shapes, dtypes or options.dtypes):
+            sample = functools.partial(timing.interleaved, calls(case), rounds=201, pause=1e-4)
+            yield measure(name, case, options.seconds, sample)
+
+    return records
 
 
 def cells(ops: Iterable[str], shapes: list[Any], dtypes: Iterable[str]) -> Iterator[Case]:
@@ -193,7 +180,7 @@ def measure(part: str, case: Case, seconds: float, sample: Callable[..., timing.
         samples = sample(budget=budget)
         r["seconds"] = {name: statistics.median(of_one) for name, of_one in samples.items()}
         ours, first, *_ = samples.values()
-        ratio = timing.spread(timing.ratios(first, ours))
+        ratio = timing.spread(first, ours)
         r["noise"] = round((ratio.q3 - ratio.q1) / 2 / ratio.median, 4)
         if not any(bound.missed for bound in bounds([r]) if "mean" not in bound.asked):
             break
@@ -252,13 +239,13 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Record]]] = {
     "import": startup.imports,
     "first": startup.first_calls,
     "memory": startup.memory,
-    "small": Part("small", OPS, and_numpy, SMALL, ("float32", "float64")),
-    "masked": Part("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
-    "forward": Part("grid", ["softmax"], of_grid),
-    "vjp": Part("grid", ["softmax_vjp"], of_grid),
-    "logs": Part("log", with_vjps(["log_softmax"]), pair),
-    "reductions": Part("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
-    "sparse": Part("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
+    "small": of_cells("small", OPS, and_numpy, SMALL, ("float32", "float64")),
+    "masked": of_cells("masked", OPS, with_mask, [((1000, 1000), -1)], ("float32",)),
+    "forward": of_cells("grid", ["softmax"], of_grid),
+    "vjp": of_cells("grid", ["softmax_vjp"], of_grid),
+    "logs": of_cells("log", with_vjps(["log_softmax"]), pair),
+    "reductions": of_cells("reductions", with_vjps(REDUCTIONS), through_autograd, PIECES, ("float32",)),
+    "sparse": of_cells("sparse", with_vjps(ENTMAX), through_autograd, SPARSE, ("float32",)),
     "threads": two_threads,
 }
 
@@ -313,8 +300,8 @@ def main() -> None:
         print(f"{load:.2f} processes were running before: the figures will be off")
     torch.set_num_threads(1)
     softgrad.set_num_threads(1)
-    for part in options.only or PARTS:
-        for record in PARTS[part](options):
+    for name in options.only or PARTS:
+        for record in PARTS[name](options):
             records.append(record)
             print(line(record), flush=True)
     whole = not options.only and (options.shapes, options.dtypes) == (SHAPES, startup.DTYPES)

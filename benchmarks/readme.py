@@ -10,6 +10,7 @@ the block of that name.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -19,23 +20,17 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from bounds import bounds, ratio, shape_of
+from bounds import bounds, of_part, ratio, shape_of
 
+from softgrad.bench.report import library
 from softgrad.commands.units import SECONDS, with_unit
 
 HERE = Path(__file__).parent
 FILES = "README.md", "docs/benchmarks.md", "docs/torch.md"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
-LIBRARIES = {"softgrad": "softgrad", "numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "jax": "JAX"}
-PACKAGES = {
-    "numpy": "NumPy",
-    "numba": "Numba",
-    "scipy": "SciPy",
-    "torch": "PyTorch",
-    "jax": "JAX",
-    "entmax": "entmax",
-}
+LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
+PACKAGES = "numpy", "numba", "scipy", "torch", "jax", "entmax"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 OPS = "softmax", "softmax_vjp"
 THREADS = {"grid": "one thread", "threads": "two threads"}  # by the part of a record
@@ -66,7 +61,7 @@ def times(value: float) -> str:
 def machine_of(run: Json) -> str:
     about = run["environment"]
     vectors = f" ({about['instructions']})" if "instructions" in about else ""
-    versions = ", ".join(f"{name} {about[package]}" for package, name in PACKAGES.items() if package in about)
+    versions = ", ".join(f"{library(package)} {about[package]}" for package in PACKAGES if package in about)
     return (
         f"Measured on {about['date']} with {about['cores']} cores of an {about['cpu']}{vectors}: "
         f"softgrad {about['softgrad']}, Python {about['python']}, {versions}.\n"
@@ -89,7 +84,7 @@ def exactness(runs: Runs, dtypes: tuple[str, ...] = ("bfloat16", "float32")) -> 
         for op, unit in zip(OPS, ("ulp", "eps"), strict=True)
         for dtype in dtypes
     ]
-    return table([f"cases missed, of {records[0]['cases']} (worst error)", *LIBRARIES.values()], lines)
+    return table([f"cases missed, of {records[0]['cases']} (worst error)", *map(library, LIBRARIES)], lines)
 
 
 # --- results/grid.json ----------------------------------------------------------------------------------
@@ -103,11 +98,6 @@ SHOWN = [
 ]
 
 
-def of_part(runs: Runs, part: str, **what: Any) -> list[Json]:
-    records = runs["grid"]["records"]
-    return [r for r in records if r["part"] == part and all(r[key] == value for key, value in what.items())]
-
-
 def own_time(r: Json) -> str:
     return with_unit(r["seconds"]["softgrad"], SECONDS)
 
@@ -116,7 +106,7 @@ def speed(runs: Runs) -> str:
     """Some cells: softgrad's time, and the others' as multiples of it."""
     lines = []
     for shape, axis, dtype in SHOWN:
-        for r in of_part(runs, "grid", shape=shape, axis=axis, dtype=dtype):
+        for r in of_part(runs["grid"]["records"], "grid", shape=shape, axis=axis, dtype=dtype):
             others = (times(ratio(r, peer)) if peer in r["seconds"] else "–" for peer in ("torch", "numpy"))
             lines.append([f"`{r['op']}` {shape_of(r)}, {dtype}", own_time(r), *others])
     return table(["one thread", "softgrad", "PyTorch", "NumPy"], lines)
@@ -126,7 +116,7 @@ def beside_pytorch(runs: Runs) -> str:
     """All cells of the grid in a sentence for each number of threads."""
     text = ""
     for part, threads in THREADS.items():
-        if ratios := [ratio(r) for r in of_part(runs, part)]:
+        if ratios := [ratio(r) for r in of_part(runs["grid"]["records"], part)]:
             text += (
                 f"With {threads} PyTorch takes {short(geometric_mean(ratios))} times softgrad's time, "
                 f"the geometric mean of {len(ratios)} cells (from {short(min(ratios))} to "
@@ -137,41 +127,36 @@ def beside_pytorch(runs: Runs) -> str:
 
 def grid(runs: Runs) -> str:
     """Every cell: a table for each function and number of threads, and one for each other peer and input."""
-    text = []
-    for part, threads in THREADS.items():
-        for op in OPS:
-            title = f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple"
-            cells = {
-                key: f"{own_time(r)}, {times(ratio(r))}" for key, r in by_shape(of_part(runs, part, op=op))
-            }
-            text.append((title, cells))
+    measured, text = runs["grid"]["records"], []
+    for (part, threads), op in itertools.product(THREADS.items(), OPS):
+        title = f"`{op}`, {threads}: softgrad's time, and PyTorch's as a multiple"
+        records = of_part(measured, part, op=op)
+        text.append(by_dtype(title, {place(r): f"{own_time(r)}, {times(ratio(r))}" for r in records}))
+    normal = "the time for dy uniform on (0, 1) as a multiple of that for normal dy"
     for peer, title, ours, tell in (
         ("torch saturated", "PyTorch's time as a multiple, saturated rows (logits ×10)", "saturated", times),
-        (
-            "uniform",
-            "the time for dy uniform on (0, 1) as a multiple of that for normal dy",
-            "softgrad",
-            short,
-        ),
+        ("uniform", normal, "softgrad", short),
         ("onednn", "oneDNN's time as a multiple", "softgrad", times),
         ("numpy", "the time of NumPy's closed form as a multiple", "softgrad", times),
     ):
         for op in OPS:
-            records = by_shape([*of_part(runs, "grid", op=op), *of_part(runs, "small", op=op)])
-            cells = {key: tell(ratio(r, peer, ours)) for key, r in records if peer in r["seconds"]}
-            text.append((f"`{op}`: {title}", cells))
-    return "\n".join(f"### {title}\n\n{by_dtype(cells)}" for title, cells in text if cells)
+            records = [r for part in ("grid", "small") for r in of_part(measured, part, peer, op=op)]
+            cells = {place(r): tell(ratio(r, peer, ours)) for r in records}
+            text.append(by_dtype(f"`{op}`: {title}", cells))
+    return "\n".join(filter(None, text))
 
 
-def by_shape(records: list[Json]) -> list[tuple[tuple[str, str], Json]]:
-    return [((shape_of(r), r["dtype"]), r) for r in records]
+def place(r: Json) -> tuple[str, str]:
+    """The line and the column of a record."""
+    return shape_of(r), r["dtype"]
 
 
-def by_dtype(cells: dict[tuple[str, str], str]) -> str:
-    """A line for each shape and a column for each dtype."""
+def by_dtype(title: str, cells: dict[tuple[str, str], str]) -> str:
+    """A line for each shape and a column for each dtype, under the title; nothing without cells."""
     dtypes = [dtype for dtype in DTYPES if any(of_cell == dtype for _, of_cell in cells)]
     shapes = dict.fromkeys(shape for shape, _ in cells)
-    return table(["", *dtypes], ([s, *(cells.get((s, dtype), "–") for dtype in dtypes)] for s in shapes))
+    lines = ([s, *(cells.get((s, dtype), "–") for dtype in dtypes)] for s in shapes)
+    return f"### {title}\n\n{table(['', *dtypes], lines)}" if cells else ""
 
 
 def bounds_table(runs: Runs) -> str:

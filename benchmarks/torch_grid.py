@@ -6,6 +6,8 @@ All pairs run in turns in one loop; a ratio is that of the medians, below 1 wher
 a table and writes benchmarks/results/torch_grid.json.
 """
 
+import functools
+import itertools
 import sys
 from pathlib import Path
 
@@ -20,7 +22,10 @@ from softgrad.commands.machine import environment
 
 SHAPES = [(4, 4), (32, 512), (256, 512), (1000, 1000), (4096, 4096), (8, 128256), (50000, 64), (200000, 8)]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MAPS = {"softmax": torch.softmax, "log_softmax": torch.log_softmax}
+MAPS = {
+    "softmax": (st.softmax, torch.softmax),
+    "log_softmax": (st.log_softmax, torch.log_softmax),
+}
 ENTMAX = {
     "sparsemax": (st.sparsemax, their_sparsemax),
     "entmax": (lambda x, dim: st.entmax(x, 1.5, dim), entmax15),
@@ -28,59 +33,41 @@ ENTMAX = {
 
 
 def both_ways(function, x, dy, dim):
-    def call():
-        y = function(x, dim)
-        return torch.autograd.grad(y, x, dy)
-
-    return call
+    return lambda: torch.autograd.grad(function(x, dim), x, dy)
 
 
-def forward(function, x, dim):
-    def call():
-        with torch.no_grad():
-            return function(x, dim)
-
-    return call
+def forward(function, x, dy, dim):
+    return functools.partial(function, x.detach(), dim)
 
 
 def backward(function, x, dy, dim):
-    y = function(x, dim)
-
-    def call():
-        return torch.autograd.grad(y, x, dy, retain_graph=True)
-
-    return call
+    return functools.partial(torch.autograd.grad, function(x, dim), x, dy, retain_graph=True)
 
 
-def pair(ours, theirs, quick):
-    options = {"rounds": 3, "fewest": 3, "budget": 0.2} if quick else {"rounds": 31, "budget": 1.0}
+def measured(functions, ways, map, shape, dim, dtype, quick):
+    """The cells of a map, in each of the ways to call it."""
+    x, dy = (torch.randn(shape).to(DTYPES[dtype]) for _ in range(2))
+    rounds = {"rounds": 3, "fewest": 3, "budget": 0.2} if quick else {"rounds": 31, "budget": 1.0}
+    threads = torch.get_num_threads()
     # OpenMP's threads go on waiting busily for some milliseconds, which would slow down who comes next
-    pause = 0.003 if torch.get_num_threads() > 1 else 0.0
-    samples = interleaved({"ours": ours, "theirs": theirs}, pause=pause, **options)
-    found = {name: spread(of_one).median for name, of_one in samples.items()}
-    return found | {"ratio": found["ours"] / found["theirs"]}
+    pause = 0.003 if threads > 1 else 0.0
+    for what, way in ways.items():
+        ours, theirs = (way(function, x.requires_grad_(), dy, dim) for function in functions)
+        samples = interleaved({"ours": ours, "theirs": theirs}, pause=pause, **rounds)
+        times = {name: spread(own).median for name, own in samples.items()}
+        cell = {"map": map, "shape": shape, "dim": dim, "dtype": dtype, "threads": threads, "what": what}
+        yield cell | times | {"ratio": times["ours"] / times["theirs"]}
 
 
 def cells(quick):
-    shapes = SHAPES[:3] if quick else SHAPES
     for number in (1,) if quick else (1, 2):
         torch.set_num_threads(number)
-        for shape in shapes:
-            for dtype in DTYPES:
-                x = torch.randn(shape).to(DTYPES[dtype]).requires_grad_()
-                dy = torch.randn(shape).to(DTYPES[dtype])
-                for dim in (-1, 0):
-                    for name, theirs in MAPS.items():
-                        calls = [both_ways(f, x, dy, dim) for f in (getattr(st, name), theirs)]
-                        cell = {"map": name, "shape": shape, "dim": dim, "dtype": dtype, "threads": number}
-                        yield cell | {"what": "both"} | pair(*calls, quick)
+        for shape, dtype, dim in itertools.product(SHAPES[:3] if quick else SHAPES, DTYPES, (-1, 0)):
+            for name, functions in MAPS.items():
+                yield from measured(functions, {"both": both_ways}, name, shape, dim, dtype, quick)
         for name, functions in ENTMAX.items():
-            x, dy = torch.randn(1024, 1024).requires_grad_(), torch.randn(1024, 1024)
-            cell = {"map": name, "shape": (1024, 1024), "dim": -1, "dtype": "float32", "threads": number}
-            for what, make in (("forward", forward), ("backward", backward)):
-                more = (x, -1) if what == "forward" else (x, dy, -1)
-                calls = [make(f, *more) for f in functions]
-                yield cell | {"what": what} | pair(*calls, quick)
+            ways = {"forward": forward, "backward": backward}
+            yield from measured(functions, ways, name, (1024, 1024), -1, "float32", quick)
 
 
 def main():

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import types
 import xml.etree.ElementTree
 
@@ -105,18 +104,11 @@ def test_the_table_fits_an_old_terminal(written):
     stream = io.StringIO()
     records[0].shape, records[0].noisy = (32, 262144), True
     records[0].peak_bytes, records[0].error_eps = 187_000_000, 0.123
-    console = rich.console.Console(file=stream, width=80)
-    console.print(reports.ResultTable("softmax", records))
+    rich.console.Console(file=stream, width=80).print(reports.table("softmax", records, wide=False))
     assert max(map(len, stream.getvalue().splitlines())) <= 80
     assert "…" not in stream.getvalue()
     assert re.search(r"187 MB +0\.12 *$", stream.getvalue(), re.MULTILINE)
     assert "quartiles" not in stream.getvalue()
-
-
-def test_json_alone_on_standard_output():
-    result = small("--op", "softmax", "--json", "-")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["records"]
 
 
 @installed("torch")
@@ -144,9 +136,9 @@ def test_other_libraries_take_the_same_arrays():
 @pytest.mark.parametrize("op", sorted(cases.OPS))
 def test_every_function_can_be_measured(op):
     case = cases.Case(op, (3, 8), -1, "float32", 1)
-    timed, left_out = compare.prepare(case, case.arguments(), ["softgrad"], sound)
-    assert left_out == []
-    assert timed[0][0].error_eps <= 4
+    record = compare.Record(**dataclasses.asdict(case))
+    compare.try_once(record, case.arguments(), case.reference(case.arguments()), sound)
+    assert record.error_eps <= 4
 
 
 def sound(*implementation):
@@ -178,31 +170,26 @@ def test_rows_are_taken_along_the_axis():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-@pytest.mark.parametrize("op", ["softmax", "softmax_vjp", "softmax_double_backward"])
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (64, 100)])
-def test_the_limit_moves_the_same_bytes(op, shape, dtype):
-    case = cases.Case(op, shape, -1, dtype, 1)
-    arguments = case.arguments()
-    kept = [a.copy() for a in arguments]
-    for limit in limits.on_cpu(case, arguments).values():
-        limit.call()
-    for array, before in zip(arguments, kept, strict=True):
-        np.testing.assert_array_equal(array.view(np.uint8), before.view(np.uint8))
-    factor = {"softmax": 1, "softmax_vjp": 1, "softmax_double_backward": 5 / 3}[op]
-    words = max(8, case.nbytes // 8 * 8)
-    assert limits.on_cpu(case, arguments)["out"].times == (limits.ENOUGH // words) / factor
+def test_the_limit_moves_the_same_bytes(shape, dtype):
+    for op, factor in {"softmax": 1, "softmax_vjp": 1, "softmax_double_backward": 5 / 3}.items():
+        case = cases.Case(op, shape, -1, dtype, 1)
+        nbytes = max(8, case.nbytes // 8 * 8)
+        for call, times in limits.on_cpu(case).values():
+            call()
+            assert times == (limits.ENOUGH // nbytes) / factor
 
 
 def test_limit_loops():
     a, b, c = np.arange(20), np.arange(20) * 7, np.zeros(20, np.int64)
-    limits.copy(a, c, 2, 0, 20)
+    limits.copy(2, a, c)
     np.testing.assert_array_equal(c, a)
-    limits.triad(a, b, c, 1, 3, 20)
-    np.testing.assert_array_equal(c[3:], 8 * a[3:])
-    limits.triad_over(a, b, 1, 0, 20)
+    limits.triad(1, a, b, c)
+    np.testing.assert_array_equal(c, 8 * a)
+    limits.triad_over(1, a, b)
     np.testing.assert_array_equal(b, 8 * a)
-    limits.increase(c, 2, 0, 3)
-    np.testing.assert_array_equal(c[:3], a[:3] + 3)
+    limits.increase(2, c)
+    np.testing.assert_array_equal(c, 8 * a + 3)
 
 
 def test_what_comes_before_a_call_is_not_timed(monkeypatch):
@@ -279,7 +266,7 @@ def test_what_takes_too_long_is_left_out(monkeypatch):
     record = compare.Record(**dataclasses.asdict(CASE), implementation="numpy", into="new")
     arguments = CASE.arguments()
     with pytest.raises(implementations.LeftOut, match=r"a call takes .* s; up to 0 s is measured"):
-        compare.try_once(record, CASE, arguments, CASE.reference(arguments), sound)
+        compare.try_once(record, arguments, CASE.reference(arguments), sound)
 
 
 def test_quick_does_not_wait_for_a_compiler():
@@ -290,25 +277,13 @@ def test_quick_does_not_wait_for_a_compiler():
         assert "torch.compile" in compare.runnable("cpu", False)[0]
 
 
-def test_what_is_not_installed_is_told(monkeypatch):
-    monkeypatch.setitem(
-        peers.PEERS, "scipy", dataclasses.replace(peers.PEERS["scipy"], module="sci_py", package="sci-py")
-    )
-    names, absent = compare.runnable("cpu", True)
-    assert "scipy" not in names
-    assert absent["scipy"] == "not installed: pip install sci-py"
-
-
 def test_a_noisy_machine_is_told():
     calm, wild = timing.Spread(1.0, 0.95, 1.05), timing.Spread(1.0, 0.9, 1.2)
-    record = compare.Record(**dataclasses.asdict(CASE), implementation="numpy", into="new", bytes=CASE.moved)
-    rows = [
-        dataclasses.replace(record, seconds=calm, ratio=r, limit_seconds=calm, limit_ratio=calm, noisy=noisy)
-        for r, noisy in ((calm, False), (wild, wild.wider_than(compare.NOISY)))
-    ]
+    record = compare.Record(**dataclasses.asdict(CASE), seconds=calm, limit_ratio=calm)
+    rows = [dataclasses.replace(record, noisy=r.wider_than(compare.NOISY)) for r in (calm, wild)]
     found = compare.Comparison({}, True, rows)
     assert reports.warnings(found)[0].startswith("The machine was too noisy to tell in 1 of 2 rows")
-    assert [reports.cells(r)[0] for r in rows] == ["1 s", "1 s?"]
+    assert [reports.COLUMNS["time"](r) for r in rows] == ["1 s", "1 s?"]
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -352,21 +327,6 @@ def test_plots_are_written(written, tmp_path):
     png = tmp_path / "bench.png"
     assert small("--op", "softmax", "--plot", png).exit_code == 0
     assert png.read_bytes().startswith(b"\x89PNG")
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@installed("matplotlib")
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium to open the page in")
-def test_a_browser_opens_the_page(written, tmp_path):
-    """Without network; what it makes of the page still holds the tables and plots."""
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0"]
-    command += [f"--user-data-dir={tmp_path}", "--dump-dom", written[0]["html"].as_uri()]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("<svg") == 2
-    assert done.stdout.count("<pre>") == 2
 
 
 # --- what cannot be ----------------------------------------------------------------------------------
@@ -419,6 +379,7 @@ def test_a_peer_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setitem(
         peers.PEERS, "scipy", dataclasses.replace(peers.PEERS["scipy"], module="sci_py", package="sci-py")
     )
+    assert compare.runnable("cpu", True)[1]["scipy"] == "not installed: pip install sci-py"
     result = small(peers="scipy")
     assert result.exit_code == 2
     assert "'--peers': scipy is not installed: pip install sci-py; there are softgrad, numpy" in result.stderr
@@ -460,11 +421,11 @@ def test_what_is_interrupted_writes_nothing(tmp_path, monkeypatch):
 
 def test_memory_that_there_is_bounds_the_shapes(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 16 * 8 * 1000)
-    assert cases.product(["softmax"], [(10, 100)], -1, ["float64"], [1])
+    assert cases.product(["softmax"], [(10, 100)], [-1], ["float64"], [1])
     with pytest.raises(
         ValueError, match=r"10x101 in float64 takes some 129 kB .* enough for arrays of 1,000"
     ):
-        cases.product(["softmax"], [(10, 101)], -1, ["float64"], [1])
+        cases.product(["softmax"], [(10, 101)], [-1], ["float64"], [1])
 
 
 def test_bfloat16_is_as_wide_as_two_bytes():

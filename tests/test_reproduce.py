@@ -167,7 +167,7 @@ def test_sizes_go_from_8_to_where_the_jacobian_passes_a_gigabyte():
     settings = reproduce.Settings()
     sizes = reproduce.sizes(settings)
     assert sizes[0] == 8
-    assert settings.jacobian_bytes(sizes[-2]) <= 1e9 < settings.jacobian_bytes(sizes[-1])
+    assert settings.case(sizes[-2]).jacobian_bytes <= 1e9 < settings.case(sizes[-1]).jacobian_bytes
 
 
 def test_without_matplotlib_it_says_what_to_install_before_it_measures(tmp_path):
@@ -209,11 +209,6 @@ def test_bad_options_get_one_line(arguments, given, taken, tmp_path, monkeypatch
     assert given in line
     assert taken in line
     assert not list(tmp_path.iterdir())
-
-
-def test_bad_options_in_a_process():
-    result = run_apart("", "reproduce", "--batch", "many")
-    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
 
 
 def test_version_and_help():

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from .commands import parsers
-from .commands.parsers import DTYPES, UsageError, one_in, one_of, several, whole_from
+from .commands.parsers import DTYPES, UsageError, file, one_of, option, whole_from
 
 STOPPED = 130
 
@@ -51,16 +51,15 @@ app = typer.Typer(
 )
 
 
-def option(parse: Callable[..., Any], metavar: str, help: str, *names: str) -> Any:
-    return typer.Option(*names, parser=parse, metavar=metavar, help=help)
-
-
-Seed = Annotated[int, option(whole_from(0), "INT", "Of the random numbers.")]
-Dtypes = Annotated[Any, option(several(one_of(*DTYPES)), "DTYPE,…", f"Of {', '.join(DTYPES)}.")]
-Json = Annotated[
-    Path | None, option(parsers.output, "PATH", "Write the results to this file; - is standard output.")
-]
 WHATS = "vjp", "forward", "jvp", "double-backward"
+LEAGUE = Path("docs/league.md")
+LEVELS = "Within the error of plain code (unless given), or of softgrad's own contract."
+OF_DTYPES = f"Of {', '.join(DTYPES)}."
+JSON = file(parsers.output, "Write the results to this file; - is standard output.")
+
+# What `bench` measures: the article's 32 rows from registers to DRAM, and two large arrays; and with --quick
+SWEEP = "32x8,32x64,32x512,32x4096,32x32768,32x262144,4096x4096,200000x8"
+QUICK_SWEEP = "32x64,32x512,32x4096"
 
 
 def version(wanted: bool) -> None:
@@ -73,107 +72,65 @@ def version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = typer.Option(
+        False, "--version", callback=version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
 
-# --- reproduce ---------------------------------------------------------------------------------------
-
-
 @app.command()
 def reproduce(
-    batch: Annotated[int, option(whole_from(1), "INT", "Rows of the array.")] = 32,
-    features: Annotated[int, option(whole_from(2), "INT", "Numbers in a row.")] = 512,
-    dtype: Annotated[
-        str, option(one_of(*DTYPES), "DTYPE", f"Of all arrays: {', '.join(DTYPES)}.")
-    ] = "float64",
-    seed: Seed = 42,
-    json: Json = None,
-    plot: Annotated[
-        Path | None,
-        option(parsers.plot, "PATH", "Draw time and memory against n: .png or .svg."),
-    ] = None,
-    quick: Annotated[bool, typer.Option(help="Take few samples, for a look.")] = False,
+    batch: int = option(32, whole_from(1), "INT", "Rows of the array."),
+    features: int = option(512, whole_from(2), "INT", "Numbers in a row."),
+    dtype: str = option("float64", one_of(*DTYPES), "DTYPE", OF_DTYPES),
+    seed: int = option(42, whole_from(0), "INT", "Of the random numbers."),
+    json: Path | None = JSON,
+    plot: Path | None = file(parsers.plot, "Draw time and memory against n: .png or .svg."),
+    quick: bool = typer.Option(False, help="Take few samples, for a look."),
 ) -> None:
     """Compare three ways to a softmax layer's gradient: are they equal, how long, how much memory?"""
     from .bench import reproduce as article
     from .commands.report import deliver, write_whole
 
-    size, most = batch * features, article.LARGEST_INPUT
-    if size > most:
-        raise typer.BadParameter(
-            f"{batch} × {features} is {size:,} numbers; up to {most:,} are taken",
-            param_hint="'--batch' × '--features'",
-        )
+    if (size := batch * features) > (most := article.LARGEST_INPUT):
+        reason = f"{batch} × {features} is {size:,} numbers; up to {most:,} are taken"
+        raise typer.BadParameter(reason, param_hint="'--batch' × '--features'")
     report = article.run(article.Settings(batch, features, dtype, seed, quick), with_sizes=plot is not None)
     if plot is not None:
         from .bench.plot import experiment
 
         write_whole(plot, experiment(report, plot.suffix))
     deliver(article.parts(report), article.as_json(report), json)
-    if not report.passed:
-        raise typer.Exit(1)
-
-
-# --- verify ------------------------------------------------------------------------------------------
-
-LEAGUE = Path("docs/league.md")
+    raise typer.Exit(int(not report.passed))
 
 
 @app.command()
 def verify(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TARGET", help="package.module:function, path/to/file.py:function, or a name of --list."
-        ),
-    ] = None,
-    args: Annotated[
-        str | None,
-        option(one_of("y,dy", "dy,y"), "y,dy|dy,y", "In which order it takes them; y first unless given."),
-    ] = None,
-    what: Annotated[
-        str | None,
-        option(
-            one_of(*WHATS), "WHAT", "What it computes: vjp (unless given), forward, jvp or double-backward."
-        ),
-    ] = None,
-    map: Annotated[
-        str | None,
-        option(
-            one_in("specs", "MAPS"),
-            "MAP",
-            "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
-        ),
-    ] = None,
-    dtypes: Dtypes = "float32,float64",
-    max_n: Annotated[int | None, option(whole_from(1), "INT", "The longest row that it can take.")] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="DEVICE", help="Where PyTorch's or JAX's arrays are put: cpu, cuda, …"),
-    ] = None,
-    level: Annotated[
-        str | None,
-        option(
-            one_of("sound", "tight"),
-            "sound|tight",
-            "Within the error of plain code (unless given), or of softgrad's own contract.",
-        ),
-    ] = None,
-    seed: Seed = 0,
-    json: Json = None,
-    html: Annotated[
-        Path | None, option(parsers.page, "PATH", "Write a page of the results to this file.")
-    ] = None,
-    list_: Annotated[
-        bool, typer.Option("--list", help="Show the built-in names, and why one is not here.")
-    ] = False,
-    all_: Annotated[
-        bool, typer.Option("--all", help=f"Verify all of --list at both levels, and write {LEAGUE}.")
-    ] = False,
+    target: str | None = typer.Argument(
+        None, metavar="TARGET", help="package.module:function, path/to/file.py:function, or a name of --list."
+    ),
+    args: str | None = option(
+        None, one_of("y,dy", "dy,y"), "y,dy|dy,y", "In which order it takes them; y first unless given."
+    ),
+    what: str | None = option(
+        None, one_of(*WHATS), "WHAT", "vjp (unless given), forward, jvp or double-backward."
+    ),
+    map: str | None = option(
+        None,
+        parsers.map_name,
+        "MAP",
+        "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
+    ),
+    dtypes: Any = option("float32,float64", parsers.dtypes, "DTYPE,…", OF_DTYPES),
+    max_n: int | None = option(None, whole_from(1), "INT", "The longest row that it can take."),
+    device: str | None = option(None, str, "DEVICE", "Where PyTorch's or JAX's arrays are put: cpu, cuda, …"),
+    level: str | None = option(None, one_of("sound", "tight"), "sound|tight", LEVELS),
+    seed: int = option(0, whole_from(0), "INT", "Of the random numbers."),
+    json: Path | None = JSON,
+    html: Path | None = file(parsers.page, "Write a page of the results to this file."),
+    list_: bool = typer.Option(False, "--list", help="Show the built-in names, and why one is not here."),
+    all_: bool = typer.Option(False, "--all", help=f"Verify all of --list at both levels; writes {LEAGUE}."),
 ) -> None:
     """Is this softmax backward right, how exact is it, and on which input does it break?
 
@@ -184,8 +141,8 @@ def verify(
     """
     if (target is not None) + list_ + all_ != 1:
         raise typer.BadParameter("give one TARGET, or --list, or --all", param_hint="'verify'")
-    only_of_one = {"--args": args, "--device": device, "--level": level, "--json": json, "--html": html}
-    for name, value in only_of_one.items():
+    of_a_target = {"--args": args, "--device": device, "--level": level, "--json": json, "--html": html}
+    for name, value in of_a_target.items():
         if target is None and value is not None:
             raise typer.BadParameter("it goes with a TARGET", param_hint=f"'{name}'")
     if what == "forward" and args is not None:
@@ -200,23 +157,13 @@ def verify(
     from .verify.run import Settings, run
     from .verify.target import Unusable
 
-    settings = Settings(
-        map=map or "softmax",
-        what=what or "vjp",
-        level=level or "sound",
-        dtypes=tuple(dtypes),
-        max_n=max_n,
-        device=device,
-        seed=seed,
-        swapped=args == "dy,y",
-    )
+    of_what = map or "softmax", what or "vjp", level or "sound"
+    settings = Settings(*of_what, tuple(dtypes), max_n, device, seed, swapped=args == "dy,y")
     if list_:
         Console().print(reports.listing())
         return
     if target is None:
-        if not league_table(settings, map, what):
-            raise typer.Exit(1)
-        return
+        raise typer.Exit(int(not league_table(settings, map, what)))
     try:
         with Bar(1) as bar:
             bar.phase(target)
@@ -226,8 +173,7 @@ def verify(
     if html is not None:
         write_whole(html, reports.as_html(verdict).encode())
     deliver(reports.parts(verdict, whole=False), reports.as_json(verdict), json)
-    if not verdict.passed:
-        raise typer.Exit(1)
+    raise typer.Exit(int(not verdict.passed))
 
 
 def league_table(settings: Any, map: str | None, what: str | None) -> bool:
@@ -248,52 +194,29 @@ def league_table(settings: Any, map: str | None, what: str | None) -> bool:
     return sound == len(rows)
 
 
-# --- bench -------------------------------------------------------------------------------------------
-
-# The article's 32 rows from registers to DRAM, and two large arrays; and with --quick
-SWEEP = "32x8,32x64,32x512,32x4096,32x32768,32x262144,4096x4096,200000x8"
-QUICK_SWEEP = "32x64,32x512,32x4096"
-
-
 @app.command()
 def bench(
-    op: Annotated[
-        Any,
-        option(
-            several(one_in("bench.cases", "OPS")),
-            "OP,…",
-            "Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …",
-        ),
-    ] = "softmax,softmax_vjp",
-    shapes: Annotated[
-        Any, option(several(parsers.shape), "SHAPE,…", "Such as 32x512,8x16x64; a sweep over n unless given.")
-    ] = None,
-    axis: Annotated[int, typer.Option(metavar="INT", help="Along which the functions go.")] = -1,
-    dtypes: Dtypes = "float32",
-    threads: Annotated[
-        Any, option(several(parsers.threads), "INT,…", "How many each library may use.")
-    ] = "1",
-    peers: Annotated[
-        Any,
-        option(
-            several(one_in("verify.peers", "PEERS")),
-            "NAME,…",
-            "Of `softgrad verify --list`; all that are here unless given.",
-        ),
-    ] = None,
-    device: Annotated[str, option(one_of("cpu", "cuda"), "cpu|cuda", "Where the arrays are.")] = "cpu",
-    json: Json = None,
-    plot: Annotated[
-        Path | None,
-        option(parsers.plot, "PATH", "Draw speed, memory and error against n: .png or .svg."),
-    ] = None,
-    html: Annotated[
-        Path | None, option(parsers.plotted_page, "PATH", "Write a page of tables and plots to this file.")
-    ] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer sizes and samples, for a look.")] = False,
+    op: Any = option(
+        "softmax,softmax_vjp",
+        parsers.ops,
+        "OP,…",
+        "Functions of softgrad: softmax, softmax_vjp, entmax_jvp, …",
+    ),
+    shapes: Any = option(None, parsers.shapes, "SHAPE,…", "Such as 32x512,8x16x64; several n unless given."),
+    axis: int = typer.Option(-1, metavar="INT", help="Along which the functions go."),
+    dtypes: Any = option("float32", parsers.dtypes, "DTYPE,…", OF_DTYPES),
+    threads: Any = option("1", parsers.threads, "INT,…", "How many each library may use."),
+    peers: Any = option(None, parsers.peers, "NAME,…", "Of `softgrad verify --list`; all here unless given."),
+    device: str = option("cpu", one_of("cpu", "cuda"), "cpu|cuda", "Where the arrays are."),
+    json: Path | None = JSON,
+    plot: Path | None = file(parsers.plot, "Draw speed, memory and error against n: .png or .svg."),
+    html: Path | None = file(parsers.plotted_page, "Write a page of tables and plots to this file."),
+    quick: bool = typer.Option(False, help="Fewer sizes and samples, for a look."),
 ) -> None:
     """Implementations side by side: time, memory, error, and how near to the limit of the machine."""
     parsers.check_apart(json=json, plot=plot, html=html)
+
+    from rich.console import Console
 
     from .bench import cases, compare, report
     from .commands.progress import Bar
@@ -304,11 +227,11 @@ def bench(
     if peers is None:
         names, absent = compare.runnable(device, quick)
     else:
-        names, absent = argument(compare.select, peers, device, name="--peers"), {}
+        names, absent = argument("--peers", compare.select, peers, device), {}
     if not names:
         raise typer.BadParameter(f"nothing that is installed runs on {device}", param_hint="'--device'")
-    lengths = shapes or several(parsers.shape)(QUICK_SWEEP if quick else SWEEP)
-    every = argument(cases.product, op, lengths, axis, dtypes, threads, device, name="--shapes")
+    lengths = shapes or parsers.shapes(QUICK_SWEEP if quick else SWEEP)
+    every = argument("--shapes", cases.product, op, lengths, [axis], dtypes, threads, [device])
     with Bar(len(every)) as bar:
         comparison = compare.run(every, names, absent, quick, bar)
     if plot is not None:
@@ -318,11 +241,12 @@ def bench(
     if html is not None:
         from .bench.plot import figures
 
-        write_whole(html, as_page("softgrad bench", report.parts(comparison, figures(comparison))).encode())
-    deliver(report.parts(comparison), report.as_json(comparison), json)
+        parts = report.parts(comparison, wide=True, figures=figures(comparison))
+        write_whole(html, as_page("softgrad bench", parts).encode())
+    deliver(report.parts(comparison, Console().width >= report.WIDE), report.as_json(comparison), json)
 
 
-def argument(make: Callable[..., Any], *given: Any, name: str) -> Any:
+def argument(name: str, make: Callable[..., Any], *given: Any) -> Any:
     """The result of `make`; its ValueError becomes that of the option of this name."""
     try:
         return make(*given)

@@ -60,6 +60,10 @@ class Case:
         return math.prod(self.shape) * dtype_of(self.dtype).itemsize
 
     @property
+    def jacobian_bytes(self) -> int:
+        return self.nbytes * self.n
+
+    @property
     def moved(self) -> int:
         """Bytes to read or write, each once."""
         return self.nbytes * sum(ARRAYS[self.what])
@@ -75,11 +79,9 @@ class Case:
 
     def arguments(self) -> Arrays:
         """(x,), (y, dy), (y, dx) or (y, dy, v): normal random numbers, y the map's result for such."""
-        rng = np.random.default_rng(42)
+        rng, dtype = np.random.default_rng(42), dtype_of(self.dtype)
         count, _ = ARRAYS[self.what]
-        x, *others = (
-            rng.standard_normal(self.shape, np.float32).astype(dtype_of(self.dtype)) for _ in range(count)
-        )
+        x, *others = (rng.standard_normal(self.shape, np.float32).astype(dtype) for _ in range(count))
         if self.what == "forward":
             return (x,)
         return (softgrad_function(self.map, "forward")(x, axis=self.axis), *others)
@@ -101,28 +103,20 @@ class Case:
         return verdicts.Case(given, "sound", verdicts.within, rows, exact, allowed, ("",) * len(rows[0]))
 
 
-def product(
-    ops: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-    axis: int,
-    dtypes: Sequence[str],
-    threads: Sequence[int],
-    device: str = "cpu",
-) -> list[Case]:
-    """A case for each combination; a ValueError where one has no such axis, or not enough memory."""
-    for shape in shapes:
-        if not -len(shape) <= axis < len(shape):
+def product(*choices: Sequence[Any]) -> list[Case]:
+    """The case of each combination of these values of its fields; a ValueError says why one cannot be."""
+    cases = [Case(*values) for values in itertools.product(*choices)]
+    for case in cases:
+        needed, free, axes = AT_ONCE * case.nbytes, memory.available(case.device), len(case.shape)
+        shape = "x".join(map(str, case.shape))
+        if not -axes <= case.axis < axes:
             raise ValueError(
-                f"axis {axis} is not there in {'x'.join(map(str, shape))}, which has the axes "
-                f"{-len(shape)} to {len(shape) - 1}"
+                f"axis {case.axis} is not there in {shape}, which has the axes {-axes} to {axes - 1}"
             )
-    cases = [Case(*one, device) for one in itertools.product(ops, shapes, [axis], dtypes, threads)]
-    largest, free = max(cases, key=lambda case: case.nbytes), memory.available(device)
-    needed = AT_ONCE * largest.nbytes
-    if free is not None and needed > free:
-        most = free // AT_ONCE // dtype_of(largest.dtype).itemsize
-        raise ValueError(
-            f"{'x'.join(map(str, largest.shape))} in {largest.dtype} takes some {with_unit(needed, BYTES)} "
-            f"at once, and there are {with_unit(free, BYTES)}: enough for arrays of {most:,} numbers"
-        )
+        if free is not None and needed > free:
+            most = free // AT_ONCE // dtype_of(case.dtype).itemsize
+            raise ValueError(
+                f"{shape} in {case.dtype} takes some {with_unit(needed, BYTES)} at once, and there are "
+                f"{with_unit(free, BYTES)}: enough for arrays of {most:,} numbers"
+            )
     return cases

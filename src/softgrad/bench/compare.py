@@ -57,10 +57,13 @@ class Record(Case):
     def way(self) -> str:
         return f"{self.implementation}, {self.into}"
 
-    @property
-    def limit(self) -> str:
-        """The name of its limit; a call into a new array has the limit of one into a ready array."""
-        return OVER if self.into == OVER else OUT
+    def timed(self, own: Samples, limit: Samples, ours: Samples | None) -> None:
+        """Keep the samples of seconds: its own, the machine's, and softgrad's into the like."""
+        self.seconds, self.limit_seconds = timing.spread(own), timing.spread(limit)
+        self.limit_ratio = timing.spread(limit, own)
+        self.ratio = None if ours is None else timing.spread(own, ours)
+        compared = None if self.implementation == "softgrad" else self.ratio
+        self.noisy = (compared or self.seconds).wider_than(NOISY)
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Comparison:
 
 
 Gate = Callable[[str, str, str, str], str]
+Samples = Sequence[float]
 
 
 def run(
@@ -128,38 +132,31 @@ def message(error: Exception) -> str:
 
 
 def measure(case: Case, names: Sequence[str], gate: Gate, rounds: dict[str, Any], bar: Bar) -> list[Record]:
-    """The records of a case: first the timed ones, then those left out."""
+    """A record for each implementation and place to write to, with the reason if it is not timed."""
     arguments = case.arguments()
-    timed, left_out = prepare(case, arguments, names, gate)
-    bar.part(0, case.name)
-    if timed:
-        time_in_turns(case, timed, arguments, rounds | {"part": bar.part})
-    return [record for record, _ in timed] + left_out
-
-
-def prepare(
-    case: Case, arguments: Arrays, names: Sequence[str], gate: Gate
-) -> tuple[list[tuple[Record, Ready]], list[Record]]:
-    """The implementations to time, with error and memory, and those to leave out, with the reason."""
     reference = case.reference(arguments)
-    timed, left_out = [], []
+    records, calls = [], {}
     for name in names:
         for into in implementations.destinations(name, case):
             record = Record(**dataclasses.asdict(case), implementation=name, into=into, bytes=case.moved)
+            records.append(record)
             try:
-                timed.append((record, try_once(record, case, arguments, reference, gate)))
+                calls[record.way] = try_once(record, arguments, reference, gate)
             except LeftOut as why:
                 record.left_out = str(why)
-                left_out.append(record)
-    return timed, left_out
+    bar.part(0, case.name)
+    timed = [record for record in records if record.way in calls]
+    if timed:
+        time_in_turns(case, timed, calls, rounds | {"part": bar.part})
+    return records
 
 
-def try_once(record: Record, case: Case, arguments: Arrays, reference: verdicts.Case, gate: Gate) -> Ready:
+def try_once(record: Record, arguments: Arrays, reference: verdicts.Case, gate: Gate) -> Ready:
     """The implementation, once called: its result is right, and it takes not too long."""
-    if reason := gate(record.implementation, case.op, case.dtype, case.device):
+    if reason := gate(record.implementation, record.op, record.dtype, record.device):
         raise LeftOut(reason)
     try:
-        ready = implementations.ready(record.implementation, record.into, case, arguments)
+        ready = implementations.ready(record.implementation, record.into, record, arguments)
         ready.call()
         seconds = timing.seconds_per_call(ready.call, 1, ready.before)
     except LeftOut:
@@ -168,7 +165,7 @@ def try_once(record: Record, case: Case, arguments: Arrays, reference: verdicts.
         raise LeftOut(message(error)) from None
     if seconds > LONGEST:
         raise LeftOut(f"a call takes {seconds:.1f} s; up to {LONGEST:g} s is measured")
-    verdict = verdicts.compared(reference, tuple(map(case.rows, ready.result())))
+    verdict = verdicts.compared(reference, tuple(map(record.rows, ready.result())))
     record.error_eps = verdict.eps
     if not verdict.passed:
         raise LeftOut(f"not sound: off by {verdict.worst:.3g} times what is allowed on these arrays")
@@ -177,29 +174,25 @@ def try_once(record: Record, case: Case, arguments: Arrays, reference: verdicts.
 
 
 def time_in_turns(
-    case: Case, timed: Sequence[tuple[Record, Ready]], arguments: Arrays, rounds: dict[str, Any]
+    case: Case, timed: Sequence[Record], calls: dict[str, Ready], rounds: dict[str, Any]
 ) -> None:
     """Time implementations and limits, and fill in the records."""
-    every = limits.on_cuda(case) if case.device == "cuda" else limits.on_cpu(case, arguments)
-    used = {record.limit: every[record.limit] for record, _ in timed}
-    others = timing.OtherProcesses()
+    every = limits.on_cuda(case) if case.device == "cuda" else limits.on_cpu(case)
+    # a call into a new array has the limit of one into a ready array
+    used = {record.way: OVER if record.into == OVER else OUT for record in timed}
+    busy = timing.other_processes()
     samples = timing.interleaved(
-        {r.way: ready.call for r, ready in timed} | {name: limit.call for name, limit in used.items()},
+        {way: calls[way].call for way in used} | {name: every[name][0] for name in used.values()},
         pause=PAUSE if case.threads > 1 else 0.0,
-        before={r.way: ready.before for r, ready in timed if ready.before is not None},
+        before={way: calls[way].before for way in used},
         **rounds,
     )
-    busy = round(others.busy(), 3)
-    for record, _ in timed:
-        own, ours = samples[record.way], samples.get(f"softgrad, {record.into}")
-        limit = [seconds / used[record.limit].times for seconds in samples[record.limit]]
-        record.seconds = timing.spread(own)
-        record.limit_seconds = timing.spread(limit)
-        record.limit_ratio = timing.spread(timing.ratios(limit, own))
-        record.ratio = timing.spread(timing.ratios(own, ours)) if ours else None
-        compared = None if record.implementation == "softgrad" else record.ratio
-        record.noisy = (compared or record.seconds).wider_than(NOISY)
-        record.others = busy
+    others = round(busy(), 3)
+    for record in timed:
+        name = used[record.way]
+        limit = [seconds / every[name][1] for seconds in samples[name]]
+        record.timed(samples[record.way], limit, samples.get(f"softgrad, {record.into}"))
+        record.others = others
 
 
 # --- choices -----------------------------------------------------------------------------------------
@@ -209,28 +202,25 @@ SLOW_TO_COMPILE = "compiling takes longer than --quick should; name it in --peer
 
 def runnable(device: str, quick: bool) -> tuple[list[str], dict[str, str]]:
     """The implementations for a device that can run, and why others cannot."""
-    names, absent = [], {}
-    for name, peer in peers.PEERS.items():
-        if runs_on(peer, device):
-            if reason := peers.why_not(peer) or SLOW_TO_COMPILE * (quick and peer.compiler):
-                absent[name] = reason
-            else:
-                names.append(name)
-    return names, absent
+    reasons = {
+        name: peers.why_not(peer) or SLOW_TO_COMPILE * (quick and peer.compiler)
+        for name, peer in peers.PEERS.items()
+        if runs_on(peer, device)
+    }
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    return [name for name in reasons if name not in absent], absent
 
 
 def select(names: Sequence[str], device: str) -> list[str]:
     """These implementations, softgrad first; a ValueError says which cannot run."""
+    here, absent = runnable(device, False)
     for name in names:
-        peer = peers.PEERS[name]
-        if not runs_on(peer, device):
-            raise ValueError(f"{name} does not run on {device}; give --device {peer.device}")
-        if reason := peers.why_not(peer):
-            others, _ = runnable(device, False)
-            is_or_needs = "is " if reason.startswith("not") else ""
-            raise ValueError(f"{name} {is_or_needs}{reason}; there are {', '.join(others)}")
-    ours = ["softgrad"] * runs_on(peers.PEERS["softgrad"], device)
-    return list(dict.fromkeys([*ours, *names]))
+        if name in absent:
+            is_or_needs = "is " if absent[name].startswith("not") else ""
+            raise ValueError(f"{name} {is_or_needs}{absent[name]}; there are {', '.join(here)}")
+        if name not in here:
+            raise ValueError(f"{name} does not run on {device}; give --device {peers.PEERS[name].device}")
+    return [name for name in dict.fromkeys(["softgrad", *names]) if name in here]
 
 
 def runs_on(peer: peers.Peer, device: str) -> bool:

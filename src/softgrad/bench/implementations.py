@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,12 @@ class Ready:
     """An implementation with its arguments."""
 
     call: Call  # as its users call it
-    peak: Callable[[], int]  # bytes in use at once, beyond its inputs
+    peak_of: Callable[[Call], int]  # the most bytes in use at once in a call, beyond its inputs
     before: Call | None = None  # makes the arguments anew
     back: Callable[[Any], Array] = lambda result: result  # to NumPy's arrays
+
+    def peak(self) -> int:
+        return self.peak_of(self.call)
 
     def result(self) -> Arrays:
         if self.before is not None:
@@ -65,34 +69,22 @@ def destinations(name: str, case: Case) -> list[str]:
 def ready(name: str, into: str, case: Case, arguments: Arrays) -> Ready:
     if name == "softgrad":
         return softgrad(into, case, arguments)
-    if name == "jacobian" and (size := case.nbytes * case.n) > LARGEST_JACOBIAN:
-        sizes = with_unit(size, BYTES), with_unit(LARGEST_JACOBIAN, BYTES)
-        raise LeftOut("the Jacobian would take {}; up to {} is built".format(*sizes))
+    if name == "jacobian" and case.jacobian_bytes > LARGEST_JACOBIAN:
+        size, most = with_unit(case.jacobian_bytes, BYTES), with_unit(LARGEST_JACOBIAN, BYTES)
+        raise LeftOut(f"the Jacobian would take {size}; up to {most} is built")
     library = peers.PEERS[name].arrays
     to, back = convert.LIBRARIES[library](case.device)
     given = [to(array) for array in arguments]
-    if into == OUT:
-        return of_torch(torch_out(case, given), case, back)
-    function = specialise(name, case)
+    call = torch_out(case, given) if into == OUT else functools.partial(specialise(name, case), *given)
+    if library == "numpy":
+        return Ready(call, memory.peak)
     if library == "jax":
-        return of_jax(function, given, case, back)
-    call = functools.partial(function, *given)
-    return of_torch(call, case, back) if library == "torch" else Ready(call, lambda: memory.peak(call))
-
-
-def softgrad(into: str, case: Case, arguments: Arrays) -> Ready:
-    function = functools.partial(peers.softgrad_function(case.map, case.what), axis=case.axis)
-    *others, last = arguments
-    given = last.copy() if into == OVER else last
-    out = {} if into == NEW else {"out": given if into == OVER else np.empty_like(last)}
-    call = functools.partial(function, *others, given, **out)
-    before = functools.partial(np.copyto, given, last) if into == OVER else None
-    return Ready(call, lambda: memory.peak(call), before)
-
-
-def of_torch(call: Function, case: Case, back: Function) -> Ready:
-    if case.device != "cuda":
-        return Ready(call, lambda: memory.peak_of_torch(call), back=back)
+        wait = operator.methodcaller("block_until_ready")  # with as few steps of Python as there can be
+        if ARRAYS[case.what][1] > 1:
+            wait = importlib.import_module("jax").block_until_ready
+        return Ready(lambda: wait(call()), lambda _: memory.peak_of_jax(call), back=back)
+    if case.device == "cpu":
+        return Ready(call, memory.peak_of_torch, back=back)
     synchronize = importlib.import_module("torch").cuda.synchronize
 
     def until_done() -> Any:
@@ -100,7 +92,16 @@ def of_torch(call: Function, case: Case, back: Function) -> Ready:
         synchronize()
         return result
 
-    return Ready(until_done, lambda: memory.peak_on_cuda(until_done), back=back)
+    return Ready(until_done, memory.peak_on_cuda, back=back)
+
+
+def softgrad(into: str, case: Case, arguments: Arrays) -> Ready:
+    *others, last = arguments
+    given = last.copy() if into == OVER else last
+    out = {} if into == NEW else {"out": given if into == OVER else np.empty_like(last)}
+    function = peers.softgrad_function(case.map, case.what)
+    call = functools.partial(function, *others, given, axis=case.axis, **out)
+    return Ready(call, memory.peak, functools.partial(np.copyto, given, last) if into == OVER else None)
 
 
 def torch_out(case: Case, given: list[Any]) -> Function:
@@ -112,22 +113,6 @@ def torch_out(case: Case, given: list[Any]) -> Function:
     if case.map == "softmax":
         return functools.partial(torch._softmax_backward_data, dy, y, case.axis, y.dtype, grad_input=out)
     return functools.partial(torch._log_softmax_backward_data, dy, y, case.axis, y.dtype, out=out)
-
-
-def of_jax(function: Any, given: list[Any], case: Case, back: Function) -> Ready:
-    wait = importlib.import_module("jax").block_until_ready
-
-    def one() -> Any:  # with as few steps of Python as there can be
-        return function(*given).block_until_ready()
-
-    def several() -> Any:
-        return wait(function(*given))
-
-    def peak() -> int:
-        plan = function.lower(*given).compile().memory_analysis()
-        return int(plan.temp_size_in_bytes + plan.output_size_in_bytes)
-
-    return Ready(one if ARRAYS[case.what][1] == 1 else several, peak, back=back)
 
 
 def specialise(name: str, case: Case) -> Function:
@@ -157,7 +142,8 @@ def with_axis_moved(function: Function, axis: int, move: Function) -> Function:
 
     def along(*arrays: Any) -> Any:
         result = function(*(move(a, axis, -1) for a in arrays))
-        back = tuple(move(a, -1, axis) for a in (result if isinstance(result, tuple) else (result,)))
-        return back if isinstance(result, tuple) else back[0]
+        if isinstance(result, tuple):
+            return tuple(move(a, -1, axis) for a in result)
+        return move(result, -1, axis)
 
     return along

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
 from ..commands import report as reports
 from ..commands.units import BYTES, SECONDS, Units, digits, with_unit
@@ -38,36 +37,32 @@ SPEED: Units = tuple((f"{name}/s", size) for name, size in BYTES)
 FAINT = 0.01  # errors below it, 0 among them, are drawn there
 
 # A font that comes with matplotlib, and the same names in each SVG of the same figure
-FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad"}
+FIXED: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "softgrad", "figure.dpi": 150}
 
 Line = list[tuple[int, float]]
 
 
-def figure_of(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def panel(axes: Any, lines: Mapping[str, Line], title: str, units: Units) -> None:
     """Lines by implementation, named beside the axes in the order of their ends."""
+    handles = []
     for name, points in sorted(lines.items(), key=lambda line: -line[1][-1][1]):
         style = {"markersize": 5, "linewidth": 1.6, "zorder": 3, **STYLES[name]}
-        axes.plot(*zip(*points, strict=True), label=library(name), **style)
+        handles += axes.plot(*zip(*points, strict=True), label=library(name), **style)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=11.5, pad=8)
     axes.set_xlabel("n, the length of a row")
+    axes.minorticks_off()
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, units)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: with_unit(value, units))
+    axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor"
+    )
 
 
 def save(figure: Any, form: str, **options: Any) -> bytes:
@@ -88,87 +83,62 @@ def size_without_n(record: Record) -> str:
     return " × ".join(map(str, lengths))
 
 
-def against_n(records: Sequence[Record]) -> list[Record]:
-    """The records of the shape, n aside, with the most lengths; the tables alone have the others."""
-    lengths: dict[str, set[int]] = {}
-    for r in records:
-        if r.seconds is not None:
-            lengths.setdefault(size_without_n(r), set()).add(r.n)
-    most = max(lengths, key=lambda size: len(lengths[size]), default=None)
-    those = [r for r in records if r.seconds is not None and size_without_n(r) == most]
-    return sorted(those, key=lambda r: r.n)
+def joined(comparison: Comparison) -> dict[str, list[Record]]:
+    """By the title of a series its records of one shape, n aside, that with the most lengths."""
+    result = {}
+    for title, records in series(comparison.records).items():
+        by_size: dict[str, list[Record]] = {}
+        for r in sorted((r for r in records if r.seconds is not None), key=lambda r: r.n):
+            by_size.setdefault(size_without_n(r), []).append(r)
+        if by_size:
+            result[title] = max(by_size.values(), key=lambda those: len({r.n for r in those}))
+    return result
 
 
-def lines(records: Sequence[Record], into: str, value: Callable[[Record], float | None]) -> dict[str, Line]:
+def lines(records: Sequence[Record], into: str, value: Callable[[Any], float]) -> dict[str, Line]:
     """By implementation, the values of its records into `into`, or else into a new array."""
     result: dict[str, Line] = {}
     for name in dict.fromkeys(r.implementation for r in records):
         own = [r for r in records if r.implementation == name]
         own = [r for r in own if r.into == into] or [r for r in own if r.into == NEW]
-        if points := [(r.n, v) for r in own if (v := value(r)) is not None]:
-            result[name] = points
+        if own:
+            result[name] = [(r.n, value(r)) for r in own]
     return result
 
 
-def speed(record: Record) -> float | None:
-    return record.bytes / record.seconds.median if record.seconds else None
-
-
-def limit(record: Record) -> float | None:
-    return record.bytes / record.limit_seconds.median if record.limit_seconds else None
-
-
-def memory(record: Record) -> float | None:
-    return max(record.peak_bytes, 1) if record.peak_bytes is not None else None
-
-
-def error(record: Record) -> float | None:
-    return max(record.error_eps, FAINT) if record.error_eps is not None else None
-
-
-def draw_panels(records: Sequence[Record], left: Any, middle: Any, right: Any) -> None:
-    """The three panels of one series."""
-    first, *_ = lines(records, OUT, limit).values()
-    title = f"Speed, under the limit of memory; {size_without_n(records[0])}"
-    panel(left, lines(records, OUT, speed) | {"limit": first}, title, SPEED)
-    panel(middle, lines(records, NEW, memory), "Memory at its peak, into a new array", BYTES)
-    unit = unit_of_error(records[0].op)
-    panel(right, lines(records, NEW, error), "Error of the worst row", ((unit, 1.0),))
-    right.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{e:g} {unit}"))
-
-
-def parts(comparison: Comparison) -> dict[str, list[Record]]:
-    """By title, the records of each series that can be joined by lines."""
-    joins = {title: against_n(records) for title, records in series(comparison.records)}
-    return {title: records for title, records in joins.items() if records}
-
-
-def draw(parts: Mapping[str, list[Record]]) -> Figure:
-    """A row of three panels for each title and its records."""
-    if not parts:
+def draw(series: Mapping[str, Sequence[Record]], form: str, **options: Any) -> bytes:
+    """A row of three panels for each title and its records, as the bytes of a PNG or SVG file."""
+    if not series:
         raise ValueError("nothing was timed, so there is nothing to draw")
     with matplotlib.rc_context(FIXED):
-        figure = figure_of(15, 4.6 * len(parts))
-        rows = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
-        for (title, records), row in zip(parts.items(), rows, strict=True):
+        figure = Figure((15, 4.6 * len(series)), layout="constrained")
+        rows = figure.subfigures(len(series), 1, squeeze=False)[:, 0]
+        for (title, records), row in zip(series.items(), rows, strict=True):
             row.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-            draw_panels(records, *row.subplots(1, 3))
-    return figure
+            left, middle, right = row.subplots(1, 3)
+            speed = lines(records, OUT, lambda r: r.bytes / r.seconds.median)
+            limit, *_ = lines(records, OUT, lambda r: r.bytes / r.limit_seconds.median).values()
+            title = f"Speed, under the limit of memory; {size_without_n(records[0])}"
+            panel(left, speed | {"limit": limit}, title, SPEED)
+            memory = lines(records, NEW, lambda r: max(r.peak_bytes, 1))
+            panel(middle, memory, "Memory at its peak, into a new array", BYTES)
+            error = lines(records, NEW, lambda r: max(r.error_eps, FAINT))
+            panel(right, error, "Error of the worst row", ((unit_of_error(records[0].op), 1.0),))
+    return save(figure, form, **options)
 
 
 def picture(comparison: Comparison, form: str) -> bytes:
-    """All of it, as the bytes of a PNG or SVG file."""
-    return save(draw(parts(comparison)), form)
+    return draw(joined(comparison), form)
 
 
-def figures(comparison: Comparison) -> dict[str, reports.Figure]:
+def figures(comparison: Comparison) -> dict[str, str]:
     """By the title of a series, its plots for a page, on no ground of their own."""
     return {
-        title: reports.Figure(
-            save(draw({title: records}), "svg", transparent=True).decode(),
+        title: reports.figure(
+            draw({title: records}, "svg", transparent=True).decode(),
             f"Speed, memory and error of {title} against n; the figures are in the table",
         )
-        for title, records in parts(comparison).items()
+        for title, records in joined(comparison).items()
     }
 
 
@@ -185,7 +155,7 @@ def experiment(report: Report, form: str) -> bytes:
         f"{machine['cpu']}, NumPy {machine['numpy']}, softgrad {machine['softgrad']}"
     )
     with matplotlib.rc_context(FIXED):
-        figure = figure_of(12, 5)
+        figure = Figure((12, 5), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left")
         left, right = figure.subplots(1, 2)
         for way in PLOTTED:

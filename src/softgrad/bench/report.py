@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -25,14 +22,9 @@ from .implementations import INTO, NEW
 from .timing import Spread
 
 LIBRARIES = {
-    "numpy": "NumPy",
-    "scipy": "SciPy",
-    "torch": "PyTorch",
-    "jax": "JAX",
-    "quack": "QuACK",
-    "liger": "Liger",
-    "jacobian": "Jacobian",
-}
+    "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "torch": "PyTorch", "jax": "JAX",
+    "quack": "QuACK", "liger": "Liger", "jacobian": "Jacobian",
+}  # fmt: skip
 WIDE = 100  # columns of a terminal
 
 NOTES = [
@@ -59,70 +51,60 @@ def quartiles(seconds: Spread) -> str:
     return f"{digits(seconds.q1 / size)} – {digits(seconds.q3 / size)}"
 
 
-def series(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
-    """The records of each table, and its title."""
-
-    def key(r: Record) -> tuple[Any, ...]:
-        return r.op, r.axis, r.dtype, r.threads, r.device
-
-    for one in dict.fromkeys(map(key, records)):
-        op, axis, dtype, threads, device = one
-        along = "" if axis == -1 else f", axis {axis}"
-        place = f", {threads} thread{'s' * (threads > 1)}" if device == "cpu" else f", {device}"
-        yield f"{op}, {dtype}{along}{place}", [r for r in records if key(r) == one]
+def series(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each table, by its title."""
+    tables: dict[str, list[Record]] = {}
+    for r in records:
+        along = "" if r.axis == -1 else f", axis {r.axis}"
+        place = f"{r.threads} thread{'s' * (r.threads > 1)}" if r.device == "cpu" else r.device
+        tables.setdefault(f"{r.op}, {r.dtype}{along}, {place}", []).append(r)
+    return tables
 
 
 # --- tables ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class ResultTable:
-    """Records of one function, dtype and number of threads; on a wide terminal with quartiles."""
-
-    title: str
-    records: list[Record]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.max_width >= WIDE
-        result = Table(title=escape(self.title), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
-        result.padding, result.pad_edge = (0, 2 if wide else 1, 0, 0), False
-        result.add_column("shape", no_wrap=True)
-        result.add_column("implementation", min_width=14)
-        heads = ["time", "quartiles", "×\nsoftgrad", "of the\nlimit", "memory", "error,\n"]
-        heads[-1] += unit_of_error(self.records[0].op)
-        for head in heads if wide else heads[:1] + heads[2:]:
-            result.add_column(head, justify="right", no_wrap=True)
-        for shape, those in itertools.groupby(self.records, lambda r: r.size):
-            for i, record in enumerate(r for r in those if r.seconds is not None):
-                time, spread, *others = cells(record)
-                into = "" if record.into == NEW else f", {INTO[record.into]}"
-                result.add_row(
-                    "" if i else shape,
-                    escape(library(record.implementation) + into),
-                    *([time, spread, *others] if wide else [time, *others]),
-                    style="bold" if record.implementation == "softgrad" else "",
-                )
-            result.add_section()
-        yield result
-
-
-def cells(record: Record) -> list[str]:
-    """Time, quartiles, ratio, share of the limit, memory and error; "" where not measured."""
-    if record.seconds is None or record.limit_ratio is None:
-        return [""] * 6
-    error = record.error_eps
-    return [
-        with_unit(record.seconds.median, SECONDS) + ("?" if record.noisy else ""),
-        quartiles(record.seconds),
-        "" if record.ratio is None else digits(record.ratio.median),
-        percent(record.limit_ratio.median) + ("?" if record.limit_ratio.wider_than(NOISY) else ""),
-        "" if record.peak_bytes is None else with_unit(record.peak_bytes, BYTES),
-        "" if error is None else f"{error:.2g}" if math.isfinite(error) else "∞",
-    ]
+def mark(doubtful: bool) -> str:
+    return "?" if doubtful else ""
 
 
 def percent(ratio: float) -> str:
     return f"{ratio:.0%}" if ratio >= 0.0995 else f"{ratio:.1%}" if ratio >= 0.00095 else "< 0.1%"
+
+
+# The cell of a timed record in each column; the error's unit is added to its head
+COLUMNS: dict[str, Callable[[Any], str]] = {
+    "time": lambda r: with_unit(r.seconds.median, SECONDS) + mark(r.noisy),
+    "quartiles": lambda r: quartiles(r.seconds),
+    "×\nsoftgrad": lambda r: "" if r.ratio is None else digits(r.ratio.median),
+    "of the\nlimit": lambda r: percent(r.limit_ratio.median) + mark(r.limit_ratio.wider_than(NOISY)),
+    "memory": lambda r: with_unit(r.peak_bytes, BYTES),
+    "error,\n": lambda r: f"{r.error_eps:.2g}" if math.isfinite(r.error_eps) else "∞",
+}
+
+
+def table(title: str, records: Sequence[Record], wide: bool) -> Table:
+    """Records of one function, dtype and number of threads; on a wide terminal with quartiles."""
+    result = Table(title=escape(title), title_style="bold", title_justify="left", box=SIMPLE_HEAD)
+    result.padding, result.pad_edge = (0, 2 if wide else 1, 0, 0), False
+    result.add_column("shape", no_wrap=True)
+    result.add_column("implementation", min_width=14)
+    columns = {head: cell for head, cell in COLUMNS.items() if wide or head != "quartiles"}
+    for head in columns:
+        unit = unit_of_error(records[0].op) if head.startswith("error") else ""
+        result.add_column(head + unit, justify="right", no_wrap=True)
+    timed = (record for record in records if record.seconds is not None)
+    for shape, those in itertools.groupby(timed, lambda record: record.size):
+        for i, record in enumerate(those):
+            into = "" if record.into == NEW else f", {INTO[record.into]}"
+            result.add_row(
+                "" if i else shape,
+                escape(library(record.implementation) + into),
+                *(cell(record) for cell in columns.values()),
+                style="bold" if record.implementation == "softgrad" else "",
+            )
+        result.add_section()
+    return result
 
 
 # --- sentences ---------------------------------------------------------------------------------------
@@ -143,18 +125,15 @@ def left_out(comparison: Comparison) -> list[str]:
 
 def warnings(comparison: Comparison) -> list[str]:
     """Where the machine was too noisy to tell."""
-    timed = [r for r in comparison.records if r.seconds and r.limit_ratio]
-    noisy = sum(r.noisy or r.limit_ratio.wider_than(NOISY) for r in timed if r.limit_ratio)
+    timed: list[Any] = [r for r in comparison.records if r.seconds is not None]
+    noisy = sum(r.noisy or r.limit_ratio.wider_than(NOISY) for r in timed)
     disturbed = sum(r.others > DISTURBED for r in timed)
-    lines = []
-    if noisy:
-        lines.append(
-            f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, at the marks “?”: there the "
-            f"quartiles lie more than {NOISY:.0%} apart. Measure again when it is quiet."
-        )
-    if disturbed:
-        lines.append(f"Other processes were busy while {disturbed} of {len(timed)} rows were measured.")
-    return lines
+    lines = [
+        f"The machine was too noisy to tell in {noisy} of {len(timed)} rows, at the marks “?”: there the "
+        f"quartiles lie more than {NOISY:.0%} apart. Measure again when it is quiet.",
+        f"Other processes were busy while {disturbed} of {len(timed)} rows were measured.",
+    ]
+    return [line for line, count in zip(lines, (noisy, disturbed), strict=True) if count]
 
 
 def environment(versions: dict[str, str | int]) -> Text:
@@ -164,12 +143,12 @@ def environment(versions: dict[str, str | int]) -> Text:
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-def parts(comparison: Comparison, figures: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+def parts(comparison: Comparison, wide: bool, figures: Mapping[str, str] | None = None) -> list[Any]:
     """The report; of `figures`, for a page, each comes before the table of its title."""
     tables: list[Any] = []
-    for title, records in series(comparison.records):
-        tables += [figures[title]] if title in figures else []
-        tables.append(ResultTable(title, records))
+    for title, records in series(comparison.records).items():
+        tables += [figures[title]] if figures and title in figures else []
+        tables.append(table(title, records, wide))
     return [
         *tables,
         *map(Text, NOTES),

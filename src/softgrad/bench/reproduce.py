@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from rich.console import ConsoleRenderable
@@ -64,9 +65,6 @@ class Settings:
 
     def case(self, n: int) -> Case:
         return Case("softmax_vjp", (self.batch, n), -1, self.dtype, threads=1)
-
-    def jacobian_bytes(self, n: int) -> int:
-        return self.case(n).nbytes * n
 
 
 @dataclass
@@ -124,12 +122,14 @@ class Report:
 def run(settings: Settings, with_sizes: bool = False) -> Report:
     """The experiment, and the sweep over n if wanted."""
     lengths = sizes(settings) if with_sizes else []
-    versions = machine.environment("numpy", "numba", "torch")
     with thread_limits(1, {"torch"}, pin=False), Bar(2 + len(lengths)) as bar:
-        report = experiment(settings, versions, bar)
+        report = experiment(settings, bar)
         for n in lengths:
             bar.phase(f"time and memory at n = {n}")
-            report.points += points(settings, n, bar)
+            ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
+            rounds = {"rounds": 3, "budget": 0.2} if settings.quick else {"rounds": 31, "budget": 2.0}
+            samples = in_turns(ready, bar, fewest=3, **rounds)
+            report.points += [Point(w, n, timing.spread(samples[w]), ready[w].peak()) for w in ready]
     return report
 
 
@@ -151,6 +151,10 @@ def ways(names: Iterable[str], case: Case, arguments: Arrays) -> tuple[dict[str,
     return ready, left_out
 
 
+def in_turns(ready: Mapping[str, Ready], bar: Bar, **rounds: Any) -> timing.Samples:
+    return timing.interleaved({name: way.call for name, way in ready.items()}, part=bar.part, **rounds)
+
+
 def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
     """PyTorch's backward pass through a softmax of x, and its y; None without PyTorch."""
     torch = memory.torch_if_installed()
@@ -160,42 +164,29 @@ def autograd(x: Array, dy: Array) -> tuple[Ready, Array] | None:
     leaf = to(x).requires_grad_()
     y = torch.softmax(leaf, -1)
     call = functools.partial(torch.autograd.grad, y, leaf, to(dy), retain_graph=True)
-    return Ready(call, lambda: memory.peak_of_torch(call), back=back), back(y)
+    return Ready(call, memory.peak_of_torch, back=back), back(y)
 
 
-def experiment(settings: Settings, versions: dict[str, str | int], bar: Bar) -> Report:
+def experiment(settings: Settings, bar: Bar) -> Report:
     """The three questions at one size."""
     bar.phase("the exact gradient")
+    versions = machine.environment("numpy", "numba", "torch")
     case = settings.case(settings.features)
     x, y, dy = inputs(settings, settings.features)
     ready, left_out = ways(WAYS, case, (y, dy))
-    references = dict.fromkeys(ready, case.reference((y, dy)))
+    given = dict.fromkeys(ready, y)
     if by_torch := autograd(x, dy):
-        ready[AUTOGRAD], its_y = by_torch
-        references[AUTOGRAD] = case.reference((its_y, dy))
+        ready[AUTOGRAD], given[AUTOGRAD] = by_torch
     results = {name: way.result()[0] for name, way in ready.items()}
-    errors = {
-        name: verdicts.compared(reference, (case.rows(results[name]),)).eps
-        for name, reference in references.items()
-    }
-
     bar.phase("the time of each, in turns")
-    rounds, budget = (5, 0.5) if settings.quick else (51, 8.0)
-    calls = {name: way.call for name, way in ready.items()}
-    samples = timing.interleaved(calls, rounds=rounds, budget=budget, part=bar.part)
-    measured = [
-        Way(
-            name,
-            errors[name],
-            errors[name] <= EQUAL,
-            timing.spread(samples[name]),
-            timing.spread(timing.ratios(samples[name], samples[SOFTGRAD])),
-            way.peak(),
-        )
-        for name, way in ready.items()
-    ]
-    rows = len(references[SOFTGRAD].exact[0])
-    return Report(settings, versions, rows, measured, check(x, y, dy, results), left_out)
+    rounds = {"rounds": 5, "budget": 0.5} if settings.quick else {"rounds": 51, "budget": 8.0}
+    samples = in_turns(ready, bar, **rounds)
+    measured = []
+    for name, way in ready.items():
+        error = verdicts.compared(case.reference((given[name], dy)), (case.rows(results[name]),)).eps
+        seconds, slower = timing.spread(samples[name]), timing.spread(samples[name], samples[SOFTGRAD])
+        measured.append(Way(name, error, error <= EQUAL, seconds, slower, way.peak()))
+    return Report(settings, versions, len(case.rows(y)), measured, check(x, y, dy, results), left_out)
 
 
 def check(x: Array, y: Array, dy: Array, results: Mapping[str, Array]) -> Check:
@@ -218,31 +209,18 @@ def sizes(settings: Settings) -> list[int]:
     """n from 8 in steps of √2, to the first whose Jacobian passes 1 GB (of 32 × n float64, 2048)."""
     lengths = [8]
     most = LARGEST_INPUT // settings.batch
-    while settings.jacobian_bytes(lengths[-1]) <= LARGEST_JACOBIAN and lengths[-1] < most:
+    while settings.case(lengths[-1]).jacobian_bytes <= LARGEST_JACOBIAN and lengths[-1] < most:
         lengths.append(round(8 * 2 ** (len(lengths) / 2)))
     return lengths[:: 4 if settings.quick else 1]
-
-
-def points(settings: Settings, n: int, bar: Bar) -> list[Point]:
-    """Time and memory of the article's ways at one n."""
-    ready, _ = ways(PLOTTED, settings.case(n), inputs(settings, n)[1:])
-    rounds, budget = (3, 0.2) if settings.quick else (31, 2.0)
-    calls = {name: way.call for name, way in ready.items()}
-    samples = timing.interleaved(calls, rounds=rounds, fewest=3, budget=budget, part=bar.part)
-    return [Point(name, n, timing.spread(samples[name]), way.peak()) for name, way in ready.items()]
 
 
 # --- the report --------------------------------------------------------------------------------------
 
 
 def table(report: Report) -> Table:
-    settings = report.settings
-    result = Table(
-        title=f"∂L/∂x of a softmax layer, {settings.batch} × {settings.features} {settings.dtype}, "
-        f"seed {settings.seed}",
-        title_style="bold",
-    )
-    result.add_column("way")
+    case, seed = report.settings.case(report.settings.features), report.settings.seed
+    title = f"∂L/∂x of a softmax layer, {case.size} {case.dtype}, seed {seed}"
+    result = Table("way", title=title, title_style="bold")
     for head in ("error,\neps", "time,\nmedian", "quartiles", "×", "peak\nmemory"):
         result.add_column(head, justify="right", no_wrap=True)
     for way in report.ways:
@@ -265,7 +243,7 @@ def answers(report: Report) -> list[str]:
     rows = "" if report.rows_checked == settings.batch else f" (of {report.rows_checked} rows)"
     missing = "" if check.judge.startswith("PyTorch") else " (PyTorch is not installed)"
     lines = [
-        f"Are the ways equal? {'Yes' if not unequal else 'No: not ' + ', '.join(unequal)}. "
+        f"Are the ways equal? {'No: not ' + ', '.join(unequal) if unequal else 'Yes'}. "
         f"The errors are the largest of a row against the exact gradient{rows}; "
         f"up to {EQUAL:.0f} eps counts as equal.",
         *(f"Left out: {name}, since {reason}." for name, reason in report.left_out.items()),

@@ -33,14 +33,11 @@ class Spread:
         return self.q3 - self.q1 > share * self.median
 
 
-def spread(samples: Sequence[float]) -> Spread:
-    q1, median, q3 = np.quantile(np.asarray(samples), [0.25, 0.5, 0.75]).tolist()
+def spread(samples: Sequence[float], beside: Sequence[float] | None = None) -> Spread:
+    """Of the samples, or of their ratios to samples that were taken next to them, pair by pair."""
+    values = np.asarray(samples) / (1.0 if beside is None else np.asarray(beside))
+    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     return Spread(median, q1, q3)
-
-
-def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Pair by pair: samples with the same number were taken next to each other."""
-    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def seconds_per_call(call: Call, number: int, before: Call | None = None) -> float:
@@ -94,7 +91,7 @@ def interleaved(
     *,
     shortest: float = 1e-3,
     pause: float = 0.0,
-    before: Mapping[str, Call] = MappingProxyType({}),
+    before: Mapping[str, Call | None] = MappingProxyType({}),
     **rounds: Any,
 ) -> Samples:
     """Samples of seconds per call, taken in turns.
@@ -129,20 +126,17 @@ def interleaved(
     return in_turns({name: sampler(call, before.get(name)) for name, call in calls.items()}, **rounds)
 
 
-class OtherProcesses:
-    """How many processors other processes keep busy, on the average, since this was made."""
+def other_processes() -> Callable[[], float]:
+    """Tells how many processors other processes kept busy, on the average, since this call."""
+    start, before = time.perf_counter(), seconds_of_others()
+    return lambda: max(0.0, (seconds_of_others() - before) / (time.perf_counter() - start))
 
-    def __init__(self) -> None:
-        self.start, self.before = time.perf_counter(), self.seconds()
 
-    def busy(self) -> float:
-        return max(0.0, (self.seconds() - self.before) / (time.perf_counter() - self.start))
-
-    def seconds(self) -> float:
-        """Processor time that they had since the machine started; 0 where nothing tells."""
-        stat = Path("/proc/stat")
-        if not stat.exists():
-            return 0.0
-        user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
-        everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-        return everyone - time.process_time()
+def seconds_of_others() -> float:
+    """Processor time that they had since the machine started; 0 where nothing tells."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
+    everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return everyone - time.process_time()

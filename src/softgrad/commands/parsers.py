@@ -19,21 +19,29 @@ UsageError: Any = typer.BadParameter.__base__
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
+def option(default: Any, parse: Callable[[str], Any], metavar: str, help: str) -> Any:
+    return typer.Option(default, parser=parse, metavar=metavar, help=help)
+
+
+def file(parse: Callable[[str], Any], help: str) -> Any:
+    return option(None, parse, "PATH", help)
+
+
 def refusal(text: str | int, takes: str) -> typer.BadParameter:
     return typer.BadParameter(f"{str(text) or 'nothing'} was given; it takes {takes}")
 
 
-def whole_from(smallest: int) -> Callable[[str | int], int]:
-    """A parser of whole numbers, `smallest` or above."""
+def natural(text: str | int) -> int:
+    """The number, or -1 if it is none."""
+    digits = str(text)
+    return int(digits) if digits.isascii() and digits.isdecimal() else -1
 
+
+def whole_from(smallest: int) -> Callable[[str | int], int]:
     def whole(text: str | int) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = smallest - 1
-        if number < smallest:
+        if natural(text) < smallest:
             raise refusal(text, f"a whole number from {smallest} up")
-        return number
+        return int(text)
 
     return whole
 
@@ -49,33 +57,30 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 def one_in(module: str, table: str) -> Callable[[str], str]:
     """A parser of the names in a table of softgrad, whose module is not imported before."""
-
-    def word(text: str) -> str:
-        return one_of(*getattr(importlib.import_module(f"softgrad.{module}"), table))(text)
-
-    return word
+    return lambda text: one_of(*getattr(importlib.import_module(f"softgrad.{module}"), table))(text)
 
 
 def several(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """A parser of a list with commas; of equal elements one remains."""
-
-    def parts(text: str) -> list[Any]:
-        return list(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
-
-    return parts
+    return lambda text: list(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
 
 
 def shape(text: str) -> tuple[int, ...]:
-    lengths = text.replace("×", "x").split("x")
-    if not all(length.isascii() and length.isdecimal() and int(length) for length in lengths):
+    lengths = tuple(map(natural, text.replace("×", "x").split("x")))
+    if min(lengths) < 1:
         raise refusal(text, "shapes such as 32x512,8x16x64")
-    return tuple(map(int, lengths))
+    return lengths
 
 
-def threads(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= processors()):
+def number_of_threads(text: str) -> int:
+    if not 1 <= natural(text) <= processors():
         raise refusal(text, f"numbers from 1 to {processors()}, the processors here")
     return int(text)
+
+
+map_name = one_in("specs", "MAPS")
+dtypes, shapes, threads = several(one_of(*DTYPES)), several(shape), several(number_of_threads)
+ops, peers = several(one_in("bench.cases", "OPS")), several(one_in("verify.peers", "PEERS"))
 
 
 # --- files: refused before the work, if they could not be written after it -------------------------------
@@ -106,21 +111,20 @@ def page(text: str | Path) -> Path:
 
 
 def plotted_page(text: str | Path) -> Path:
-    need_matplotlib()
-    return page(text)
+    return drawn(page(text))
 
 
 def plot(text: str | Path) -> Path:
     path = output(text)
     if path.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"{path} ends in {path.suffix or 'nothing'}; it takes .png or .svg")
-    need_matplotlib()
-    return path
+    return drawn(path)
 
 
-def need_matplotlib() -> None:
+def drawn(path: Path) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise typer.BadParameter("drawing needs matplotlib: pip install 'softgrad[plot]'")
+    return path
 
 
 def check_apart(**files: Path | None) -> None:

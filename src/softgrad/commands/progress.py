@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 
-class Bar(Progress):
+class Bar(progress.Progress):
     """A job of so many phases.  Nothing is written where standard error is no terminal."""
 
     def __init__(self, phases: int) -> None:
         console = Console(stderr=True)
         super().__init__(
-            SpinnerColumn(),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            progress.SpinnerColumn(),
+            progress.BarColumn(bar_width=24),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.description}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,

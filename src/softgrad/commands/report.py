@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -49,23 +46,16 @@ svg {{ width: 100%; height: auto; min-width: 56rem }}
 """
 
 
-@dataclass(frozen=True)
-class Figure:
-    """An SVG for a page, and `label` for who cannot see it."""
-
-    svg: str
-    label: str
-
-    def as_html(self) -> str:
-        element = self.svg[self.svg.index("<svg") :].strip()
-        element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-        element = element.replace("<svg", f'<svg role="img" aria-label="{escape(self.label)}"', 1)
-        return f"<figure>{element}</figure>"
+def figure(svg: str, label: str) -> str:
+    """The HTML of an SVG file, and `label` for who cannot see it."""
+    element = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :].strip(), flags=re.DOTALL)
+    element = element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    return f"<figure>{element}</figure>"
 
 
-def as_page(title: str, parts: Sequence[ConsoleRenderable | Figure]) -> str:
-    """One file of HTML: no script, no font and no other file, in light and in dark."""
-    body = "\n".join(part.as_html() if isinstance(part, Figure) else html_of(part) for part in parts)
+def as_page(title: str, parts: Sequence[ConsoleRenderable | str]) -> str:
+    """One file of HTML, of text, tables and figures: no script, no font, no other file, in light and dark."""
+    body = "\n".join(part if isinstance(part, str) else html_of(part) for part in parts)
     return PAGE.format(title=escape(title), body=body)
 
 
@@ -80,15 +70,8 @@ def html_of(part: ConsoleRenderable) -> str:
 
 def as_json(content: Mapping[str, Any]) -> str:
     """JSON has no NaN and no infinity: they are null."""
-    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
-
-
-def finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(finite, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    return json.dumps(finite, indent=1) + "\n"
 
 
 def deliver(parts: Sequence[ConsoleRenderable], content: str, json: Path | None) -> None:
@@ -109,12 +92,9 @@ def write_whole(path: Path, content: bytes) -> None:
         path.write_bytes(content)
         return
     path = Path(os.path.realpath(path))
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)  # mkstemp lets the owner alone read
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
