@@ -336,7 +336,7 @@ def segment_logsumexp_vjp(
 
     Notes
     -----
-    *Error*: as `logsumexp_vjp`, where scale·dy does not overflow.
+    *Error*: as `logsumexp_vjp`.
 
     Examples
     --------
@@ -403,7 +403,7 @@ def segment_entropy_vjp(
 
     Notes
     -----
-    *Error*: as `entropy_vjp`, where scale·dy does not overflow.
+    *Error*: as `entropy_vjp`.
 
     Examples
     --------
