@@ -1,13 +1,19 @@
-"""What the docstrings of the public functions share: parameters, results and errors, each said once."""
+"""What the public functions share: their docstrings' sections, each said once, and `with_vjp`."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
+
+from ..checks import Array
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+P = ParamSpec("P")
+Both = tuple[Array, Callable[..., Array]]
+BOTH = "tuple[Array, Callable[..., Array]]"  # as it is written
 
 # of each parameter its type, and what it means
 PARAMETERS_TEXT = """
@@ -167,3 +173,26 @@ def entry(name: str, text: str) -> str:
     kind, _, meaning = text.partition("\n")
     lines = re.sub(r"(.{1,106})(?: |$)", r"    \1\n", " ".join(meaning.split()))
     return f"{name} : {kind}\n{lines.rstrip()}"
+
+
+NOT_KEPT = "x", "empty", "keepdims", "out"  # what a forward takes and its vjp does not
+
+
+def with_vjp(
+    forward: Callable[P, Array], vjp: Callable[..., Array], *, keeps_x: bool = False
+) -> Callable[[Callable[[], None]], Callable[P, Both]]:
+    """Make of a name and a docstring the function that returns what `forward` does, and its vjp."""
+    signature = inspect.signature(forward)
+
+    def make(described: Callable[[], None]) -> Callable[P, Both]:
+        def both(*arguments: P.args, **options: P.kwargs) -> Both:
+            y = forward(*arguments, **options)
+            given = dict(zip(signature.parameters, arguments, strict=False)) | options
+            kept = {name: value for name, value in given.items() if name not in NOT_KEPT}
+            return y, partial(vjp, given["x"] if keeps_x else y, **kept)
+
+        both.__annotations__ = forward.__annotations__ | {"return": Both}
+        vars(both)["__signature__"] = signature.replace(return_annotation=BOTH)
+        return wraps(described, assigned=("__module__", "__name__", "__qualname__", "__doc__"))(both)
+
+    return make
