@@ -163,10 +163,20 @@ def test_ids_of_any_integers(dtype):
 
 
 def test_a_number_is_a_segment_of_one():
-    assert sg.segment_softmax(2.0, [0, 1]) == sg.segment_softmax(2.0, segment_ids=[0], axis=-1) == 1
-    assert sg.segment_softmax_vjp(1.0, 5.0, [0, 1]) == sg.segment_log_softmax(2.0, [0, 1]) == 0
-    assert_array_equal(sg.segment_logsumexp(2.0, [0, 1, 1]), [2, -np.inf])
-    assert sg.segment_logsumexp_vjp(2.0, [3.0, 4.0], [0, 1, 1]) == 3
+    for axis in (0, -1):
+        for x in (3.0, np.array(3.0)):
+            for cut in ({"offsets": [0, 0, 1]}, {"segment_ids": [0]}):
+                y = sg.segment_softmax(x, axis=axis, **cut)
+                assert type(y) is np.float64
+                assert y == 1
+            dx = sg.segment_softmax_vjp(1.0, x, [0, 1], axis=axis)
+            assert type(dx) is np.float64
+            assert dx == sg.segment_log_softmax(x, [0, 1], axis=axis) == 0
+        assert_array_equal(sg.segment_logsumexp(2.0, [0, 1, 1], axis=axis), [2, -np.inf])
+        assert sg.segment_logsumexp_vjp(2.0, [3.0, 4.0], [0, 1, 1], axis=axis) == 3
+        out = np.empty(())
+        assert sg.segment_softmax(3.0, [0, 1], axis=axis, out=out) is out
+        assert sg.segment_softmax_vjp(1.0, 3.0, [0, 1], axis=axis, out=out) is out
     with pytest.raises(np.exceptions.AxisError):
         sg.segment_softmax(2.0, [0, 1], axis=1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ def options_of(layer: Any) -> dict[str, Any]:
 @dataclass(eq=False, repr=False)
 class Layer:
     """A map with its options, and the y of its last `forward`."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()  # the arguments that come before the axis
 
     axis: Axis = -1
     _: KW_ONLY
@@ -57,7 +59,7 @@ class Layer:
         return arrays.product(self.map, "vjp", self.y, dy, **options, out=out)
 
     def __repr__(self) -> str:
-        options = [f"{name}={getattr(self, name)}" for name in (*self.map.parameters, "axis")]
+        options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
         options += ["where=..."] if self.where is not None else []
         options += [f"scale={self.scale!r}"] if np.any(np.not_equal(self.scale, 1.0)) else []
         options += [f"empty={self.empty!r}"] if self.empty != "zero" else []
@@ -200,6 +202,8 @@ class Entmax(Layer):
     >>> layer.backward(np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.2835, -0.2835, -0.    ])
     """
+
+    parameters = ("alpha",)
 
     def __init__(
         self,
