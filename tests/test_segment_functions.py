@@ -174,6 +174,7 @@ def test_a_number_is_a_segment_of_one():
             assert dx == sg.segment_log_softmax(x, [0, 1], axis=axis) == 0
         assert_array_equal(sg.segment_logsumexp(2.0, [0, 1, 1], axis=axis), [2, -np.inf])
         assert sg.segment_logsumexp_vjp(2.0, [3.0, 4.0], [0, 1, 1], axis=axis) == 3
+        assert sg.segment_entropy_vjp(2.0, [1e308], [0, 1], axis=axis, scale=100) == 0
         out = np.empty(())
         assert sg.segment_softmax(3.0, [0, 1], axis=axis, out=out) is out
         assert sg.segment_softmax_vjp(1.0, 3.0, [0, 1], axis=axis, out=out) is out

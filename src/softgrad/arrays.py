@@ -20,7 +20,7 @@ from .specs import Kind, Map, Reduction
 
 
 class Cut(NamedTuple):
-    """In place of an axis: one that is cut into segments."""
+    """Given in place of an axis: one that is cut into segments, as the public functions are told."""
 
     offsets: Any
     segment_ids: Any
@@ -29,20 +29,23 @@ class Cut(NamedTuple):
 
 
 class Rows:
-    """The rows of an array: those along its axes, or the segments of one axis.
-
-    One number for each row has the shape `shape`; `short` is that without the axes.
-    """
+    """The rows of an array: those along its axes, or the segments of one axis."""
 
     def __init__(self, shape: tuple[int, ...], axis: Any) -> None:
+        self.whole = shape
         self.offsets = self.order = None
         if isinstance(axis, Cut):
             cut, self.offsets, self.order = checks.segments(*axis, shape)
             self.axes: tuple[int, ...] = (cut,)
-            self.shape = self.short = (*shape[:cut], len(self.offsets) - 1, *shape[cut + 1 :])
         else:
             self.axes = checks.axes(axis, len(shape))
-            self.shape, self.short = (checks.reduced_shape(shape, self.axes, keep) for keep in (True, False))
+
+    def numbers(self, keepdims: bool = True) -> tuple[int, ...]:
+        """The shape of one number for each row."""
+        if self.offsets is None:
+            return checks.reduced_shape(self.whole, self.axes, keepdims)
+        (cut,) = self.axes
+        return *self.whole[:cut], len(self.offsets) - 1, *self.whole[cut + 1 :]
 
     def run(
         self,
@@ -73,7 +76,8 @@ class Rows:
                 step = given[per_row].strides[axis] // 8
                 given[per_row] = given[per_row][(slice(None),) * axis + (slice(1),)]
             more = (float(step),)
-        given = [a if a.ndim else a.reshape(1) for a in given]  # a number counts as a row of one
+        if not self.whole:  # a number counts as a row of one
+            given = [a.reshape(1) for a in given]
         like = given[per_row == 0]
         call.run(
             name,
@@ -102,7 +106,7 @@ class Rows:
         of_rows = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
         if self.order is not None:
             of_rows[self.order] = of_rows.copy()
-        return numbers.take(of_rows, self.axes[0])
+        return numbers.take(of_rows, self.axes[0]).reshape(self.whole)
 
 
 def strides_of(a: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -238,9 +242,9 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     rows.run(map.vjp, [y, dy, dx], where, more=map.more)
     if where is not None:
         y = np.where(where, y, np.zeros((), y.dtype))
-    total = np.zeros(rows.shape)
+    total = np.zeros(rows.numbers())
     rows.run("entmax_alpha_vjp", [y, dx, total], more=(alpha,), per_row=2)
-    return rounded(total.reshape(rows.short), y.dtype)
+    return rounded(total.reshape(rows.numbers(keepdims=False)), y.dtype)
 
 
 # --- softmax with numbers of each row: a sink, a scale, a mean ------------------------------------------
@@ -253,11 +257,12 @@ def sink_softmax(
     x, dtype = checks.logits(x)
     rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
-    sinks = checks.per_row(sink, "sink", rows.shape)
-    scales = checks.scales(scale, rows.shape, dtype)
+    shape = rows.numbers()
+    sinks = checks.per_row(sink, "sink", shape)
+    scales = checks.scales(scale, shape, dtype)
     fill = checks.choice(empty)
     result = result_for(out, x, dtype, x=x, where=where)
-    table = np.empty((*rows.shape, 3))
+    table = np.empty((*shape, 3))
     table[..., 0], table[..., 2] = sinks, np.where(sinks < np.inf, sinks > -np.inf, np.nan)
     if x.size:
         x, table[..., 1] = with_positive_scales(in_floats(x, result), scales)
@@ -299,10 +304,11 @@ def sink_product(
     """The vjp, or the jvp, of `sink_softmax`: for the logits, and for the sink."""
     name = "dy" if kind == "vjp" else "dx"
     y, v, rows, where = alike(axis, where, **{"y": y, name: v})
-    scales = checks.scales(scale, rows.shape, y.dtype)
-    table = np.empty((*rows.shape, 4))
-    table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", rows.shape)
-    table[..., 2] = checks.per_row(y_sink, "y_sink", rows.shape)
+    shape = rows.numbers()
+    scales = checks.scales(scale, shape, y.dtype)
+    table = np.empty((*shape, 4))
+    table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", shape)
+    table[..., 2] = checks.per_row(y_sink, "y_sink", shape)
     result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
     factors: Array = np.ones(())
     if kind == "jvp":  # scale·(v, v_sink/scale) is the tangent
@@ -321,7 +327,7 @@ def sink_product(
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨x, J dy⟩ for each row."""
     x, y, dy, rows, where = alike(axis, where, x=x, y=y, dy=dy)
-    total = np.zeros(rows.shape)
+    total = np.zeros(rows.numbers())
     rows.run("softmax_scale_vjp", [x, y, dy, total], where, per_row=3)
     return rounded(total, y.dtype)
 
@@ -329,7 +335,7 @@ def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
 def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨y,dy⟩/⟨y,1⟩ of each row, in float64; 0 of an empty row."""
     y, dy, rows, where = alike(axis, where, y=y, dy=dy)
-    means = np.zeros(rows.shape)
+    means = np.zeros(rows.numbers())
     rows.run("softmax_mean", [y, dy, means], where, per_row=2)
     return returned(means, None)
 
@@ -337,9 +343,9 @@ def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
 def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
     """scale·y∘(dy − mean)."""
     y, dy, rows, where = alike(axis, where, y=y, dy=dy)
-    scales = checks.scales(scale, rows.shape, y.dtype) if np.ndim(scale) else None
+    scales = checks.scales(scale, rows.numbers(), y.dtype) if np.ndim(scale) else None
     factor = checks.number(scale, y.dtype) if scales is None else 1.0
-    means = checks.per_row(mean, "mean", rows.shape)
+    means = checks.per_row(mean, "mean", rows.numbers())
     result = result_for(out, dy, y.dtype, y=y, dy=dy, where=where)
     rows.run("softmax_vjp_of_mean", [means, y, dy, result], where, factor, per_row=0)
     if scales is not None:
@@ -358,12 +364,12 @@ def reduce(
     rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
-    shape = rows.shape if keepdims else rows.short
+    shape = rows.numbers(bool(keepdims))
     if out is None:
         result = np.empty(shape, x.dtype)
     else:
         result = checks.target(out, shape, x.dtype, {"x": x, "where": where})
-    numbers = np.full(rows.shape, reduction.of_nothing)
+    numbers = np.full(rows.numbers(), reduction.of_nothing)
     rows.run(reduction.name, [x, numbers], where, scale, per_row=1, masked=(absent(scale), None))
     with np.errstate(over="ignore"):
         np.copyto(result, numbers.reshape(shape), casting="unsafe")
@@ -377,9 +383,9 @@ def reduce_vjp(
     rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
-    checks.for_each_row(dy, x.shape, rows.short, rows.shape)
+    checks.for_each_row(dy, x.shape, rows.numbers(keepdims=False), rows.numbers())
     result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
-    wide = dy.reshape(rows.shape).astype(np.float64)
+    wide = dy.reshape(rows.numbers()).astype(np.float64)
     masked = None, absent(scale), 0.0
     with np.errstate(all="ignore"):
         factors = np.asarray(wide * scale)

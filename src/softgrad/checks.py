@@ -188,8 +188,8 @@ def for_each_row(dy: Array, shape: tuple[int, ...], *shapes: tuple[int, ...]) ->
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
     """What is left of a shape when the axes are reduced: without them, or with 1 in their place."""
     if keepdims:
-        return tuple(1 if d in axes else size for d, size in enumerate(shape))
-    return tuple(size for d, size in enumerate(shape) if d not in axes)
+        return tuple([1 if d in axes else size for d, size in enumerate(shape)])
+    return tuple([size for d, size in enumerate(shape) if d not in axes])
 
 
 # --- axes, segments and masks -------------------------------------------------------------------------

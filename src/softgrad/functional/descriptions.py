@@ -183,11 +183,12 @@ def with_vjp(
 ) -> Callable[[Callable[[], None]], Callable[P, Both]]:
     """Make of a name and a docstring the function that returns what `forward` does, and its vjp."""
     signature = inspect.signature(forward)
+    names = tuple(signature.parameters)
 
     def make(described: Callable[[], None]) -> Callable[P, Both]:
         def both(*arguments: P.args, **options: P.kwargs) -> Both:
             y = forward(*arguments, **options)
-            given = dict(zip(signature.parameters, arguments, strict=False)) | options
+            given = dict(zip(names, arguments, strict=False)) | options
             kept = {name: value for name, value in given.items() if name not in NOT_KEPT}
             return y, partial(vjp, given["x"] if keeps_x else y, **kept)
 
