@@ -396,16 +396,11 @@ def test_arrays_of_every_sort(sort, axis, shape):
         assert_vjp(dx, y, dy, axis=axis)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_byte_swapped_and_unaligned_arrays_of_other_dtypes(dtype):
-    x = cases.logits(5, np.dtype(dtype))[:4]
-    for sort in ("byte-swapped", "unaligned"):
+    x = cases.logits(5, dtype)[:4]
+    for sort in ("unaligned", "byte-swapped")[: 2 if dtype.kind == "f" else 1]:  # bfloat16 has one byte order
         np.testing.assert_array_equal(softmax(SORTS[sort](x)), softmax(x))
-
-
-def test_unaligned_bfloat16():
-    x = cases.logits(5, cases.DTYPES[1])[:4]
-    np.testing.assert_array_equal(softmax(unaligned(x)), softmax(x))
 
 
 @pytest.mark.parametrize("axis", [-1, 0, (0, 1), 1])
@@ -465,28 +460,6 @@ def test_error_handling_of_numpy_is_left_alone():
 
 def fresh(n=37):
     return cases.weights(n, FLOAT32).copy()
-
-
-@each_with_out
-@pytest.mark.parametrize("axis", [-1, 0, None])
-@pytest.mark.parametrize("sort", WRITEABLE)
-def test_out_of_every_sort(function, sort, axis):
-    for n in (7, 100):
-        x = fresh(n)
-        out = SORTS[sort](np.full_like(x, NAN))
-        assert function(x, axis=axis, out=out) is out
-        np.testing.assert_array_equal(out, function(x, axis=axis))
-
-
-@each_with_out
-@pytest.mark.parametrize("axis", [-1, 0, None])
-def test_what_lies_between_the_elements_of_out_is_left_alone(function, axis):
-    for n in (5, 100):
-        x = fresh(n)
-        room = np.full((2 * len(x) + 1, 3 * n + 2), 7, np.float32)
-        function(x, axis=axis, out=room[1::2, 1:-1:3])
-        room[1::2, 1:-1:3] = 7
-        assert (room == 7).all()
 
 
 @each_with_out

@@ -1,4 +1,4 @@
-"""SoftmaxJacobian: J = diag(p) − p pᵀ/Σp without the matrix.
+"""SoftmaxJacobian: J = diag(p) − p pᵀ/Σp without the matrix; and softmax_jacobian, the matrix.
 
 The oracles are exact: fractions where the answer is rational, mpmath for the square root, and for an
 eigenvalue the sign of the secular function on both sides of it.
@@ -18,7 +18,7 @@ import softgrad
 from softgrad import SoftmaxJacobian, threads
 from softgrad.cpu import machine
 from softgrad.jacobian import total
-from softgrad.testing import cases, errors
+from softgrad.testing import cases, errors, oracle
 
 DTYPES = cases.DTYPES
 FLOAT64 = np.dtype(np.float64)
@@ -247,6 +247,47 @@ def test_a_wrong_one_is_rejected(name, wrong):
         CHECKS[name][0](WRONG[name][wrong], FLOAT64, 33)
 
 
+# --- the dense matrix, the article's baseline ---------------------------------------------------------------
+
+
+def exact_jacobian(y):
+    """J_ij = y_i (δ_ij − y_j/Σy), in whole numbers: the vjp of each unit vector."""
+    n = y.shape[-1]
+    rows = np.broadcast_to(y[..., None, :], (*y.shape, n))
+    return oracle.vjp(rows, np.broadcast_to(np.eye(n, dtype=y.dtype), rows.shape))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 33])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_each_row_of_the_dense_one_is_right(dtype, n):
+    y = cases.weights(n, dtype)[::7]
+    jacobian = softgrad.softmax_jacobian(y)
+    assert jacobian.dtype == dtype
+    assert jacobian.shape == (len(y), n, n)
+    rows = np.broadcast_to(y[:, None], jacobian.shape)
+    assert errors.product_miss(jacobian, rows, exact_jacobian(y)).max() <= 1
+
+
+def test_it_is_the_derivative_of_softmax():
+    """By a complex step in each logit."""
+    x = cases.numbers(5, "x")
+    step = np.exp(x + 1e-100j * np.eye(5))
+    derivative = (step / step.sum(axis=-1, keepdims=True)).imag * 1e100  # row j: ∂y/∂x_j
+    np.testing.assert_allclose(softgrad.softmax_jacobian(softgrad.softmax(x)), derivative.T, rtol=1e-14)
+
+
+def test_an_empty_row_has_a_jacobian_of_0():
+    np.testing.assert_array_equal(softgrad.softmax_jacobian([[0.0, 0.0]]), np.zeros((1, 2, 2)))
+
+
+def test_y_is_not_written_and_not_needed_afterwards():
+    y = np.array([0.25, 0.75])
+    y.flags.writeable = False
+    jacobian = softgrad.softmax_jacobian(y)
+    assert jacobian.flags.writeable
+    assert not np.shares_memory(jacobian, y)
+
+
 # --- products ---------------------------------------------------------------------------------------------
 
 
@@ -288,6 +329,10 @@ def test_axes(axis, batch, n):
     expected = softgrad.softmax_jacobian(y, axis=axis)
     assert jacobian.shape == expected.shape == (*batch, n, n)
     np.testing.assert_array_equal(jacobian.dense(), expected)
+    rows = np.broadcast_to(jacobian.y[..., None, :], expected.shape)
+    assert errors.product_miss(expected, rows, exact_jacobian(jacobian.y)).max() <= 1
+    axes = range(3) if axis is None else np.atleast_1d(axis) % 3  # several count as one, in this order
+    np.testing.assert_array_equal(jacobian.y, np.moveaxis(y, axes, range(-len(axes), 0)).reshape(*batch, n))
     vector, matrix = cases.numbers(jacobian.y.size, "v").reshape(*batch, n), expected[..., :2]
     assert_close(jacobian @ vector, np.matvec(expected, vector))
     assert_close(jacobian @ matrix, expected @ matrix)
@@ -536,8 +581,11 @@ def test_what_it_does_not_take():
         SoftmaxJacobian([2.0, -1.0])
     with pytest.raises(TypeError, match="y has dtype bool"):
         SoftmaxJacobian(np.array([True, False]))
-    with pytest.raises(np.exceptions.AxisError):
-        SoftmaxJacobian(np.ones((2, 3)), axis=2)
+    with pytest.raises(TypeError, match="y has dtype bool"):
+        softgrad.softmax_jacobian(np.array([True, False]))
+    for function in (SoftmaxJacobian, softgrad.softmax_jacobian):
+        with pytest.raises(np.exceptions.AxisError):
+            function(np.ones((2, 3)), axis=2)
     jacobian = SoftmaxJacobian(np.full((4, 3), 1 / 3))
     for operator in (jacobian, jacobian.sqrt()):
         for shape in ((), (3,), (3, 4), (3, 3), (4, 4), (1, 3), (4, 2, 3), (2, 4, 3, 2)):
