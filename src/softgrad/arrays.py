@@ -68,8 +68,9 @@ class Rows:
         if self.offsets is not None:
             name, mask, (axis,), step = f"segment_{name}", None, self.axes, 0
             if where is not None:
-                for i, value in enumerate(masked[:-1]):
-                    given[i] = filled(given[i], where, value)
+                for i, value in enumerate(masked[:-1]):  # None: it has one number for each row
+                    if value is not None:
+                        given[i] = np.where(where, given[i], given[i].dtype.type(value))
             if self.order is not None:
                 given = [a if i == per_row else a.take(self.order, axis) for i, a in enumerate(given)]
             if per_row is not None:  # the kernel is given the first number, and the way to the next
@@ -115,11 +116,6 @@ def strides_of(a: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     if a.shape == shape:
         return strides
     return tuple([step if n == size else 0 for step, n, size in zip(strides, a.shape, shape, strict=True)])
-
-
-def filled(a: Array, where: Array, value: float | None) -> Array:
-    """`a` with this value where it is masked; None: nothing of it is."""
-    return a if value is None else np.where(where, a, a.dtype.type(value))
 
 
 def alike(axis: Any, where: Any, **values: Any) -> Any:
