@@ -3,6 +3,7 @@ The code of kernels is kept for test_machine.py, and workers begin with differen
 """
 
 import hypothesis
+import pytest
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -33,3 +34,13 @@ def pytest_collection_modifyitems(items):
         kind.append(item)
     half = max(0, len(items) // 2 - len(narrow))
     items[:] = [*narrow, *others[:half], *wide, *others[half:]]
+
+
+@pytest.fixture
+def number_of_threads():
+    """`set_num_threads`; what was set before is set again at the end."""
+    from softgrad import get_num_threads, set_num_threads
+
+    before = get_num_threads()
+    yield set_num_threads
+    set_num_threads(before)

@@ -1,5 +1,8 @@
 """softgrad's own contract, asserted of one case; and how far off anything else is."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 
 from softgrad.testing import again, errors, oracle
@@ -44,3 +47,15 @@ def as_array(value):
 
         return array(value)
     return np.asarray(value)
+
+
+def peak(function, *arguments, **options):
+    """Bytes that were allocated at once, at most, in the second of two calls; and its result."""
+    function(*arguments, **options)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = function(*arguments, **options)
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()

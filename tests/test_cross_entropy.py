@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import tracemalloc
 import warnings
 
 import losses
@@ -10,9 +9,8 @@ import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
-from contract import off_by
+from contract import off_by, peak
 
-import softgrad
 from softgrad import CrossEntropy, cross_entropy, cross_entropy_with_vjp, formulas
 from softgrad.testing import cases, errors
 
@@ -293,14 +291,7 @@ def test_no_axis_at_all():
 
 # --- layouts -------------------------------------------------------------------------------------------
 
-SHAPES = [
-    ((7, 20), 1),
-    ((40, 50), 0),
-    ((3, 100, 4), 1),
-    ((3, 5, 64), 1),
-    ((5, 3, 300), 2),
-    ((2, 9, 3, 5), 1),
-]
+SHAPES = [((7, 20), 1), ((40, 50), 0), ((3, 100, 4), 1), ((3, 5, 64), 1), ((5, 3, 300), 2), ((2, 9, 3, 5), 1)]
 VIEWS = {
     "as it is": lambda a: a,
     "Fortran order": np.asfortranarray,
@@ -446,13 +437,6 @@ def test_the_layer():
 # --- threads and memory --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def number_of_threads():
-    before = softgrad.get_num_threads()
-    yield softgrad.set_num_threads
-    softgrad.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("shape", "axis", "step"),
     [
@@ -478,16 +462,6 @@ def test_the_same_bits_for_any_number_of_threads(number_of_threads, shape, axis,
             results += [loss.tobytes(), vjp().tobytes(), cross_entropy(x, given, axis=axis).tobytes()]
         found.append(results)
     assert found[1:] == found[:1] * 3
-
-
-def peak(function, *arguments, **options):
-    """Bytes that were allocated at once, at most, in the second of two calls."""
-    function(*arguments, **options)
-    tracemalloc.start()
-    result = function(*arguments, **options)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return most, result
 
 
 @pytest.mark.parametrize("view", ["as it is", "Fortran order", "strided", "every other row"])
@@ -526,12 +500,7 @@ def test_memory_of_a_row(number_of_threads):
 
 GOOD = np.zeros((2, 3), np.float32)
 BAD = {
-    "class too large": (
-        ([0, 3],),
-        {},
-        ValueError,
-        r"target\[1\] is 3.*classes 0 to 2 along axis 1",
-    ),
+    "class too large": (([0, 3],), {}, ValueError, r"target\[1\] is 3.*classes 0 to 2 along axis 1"),
     "class below 0": (([-1, 0],), {}, ValueError, r"target\[0\] is -1.*ignore_index=-1"),
     "not the ignored": (([-1, -100],), {"ignore_index": -100}, ValueError, r"target\[0\] is -1"),
     "too few": (([0],), {}, ValueError, r"target has shape \(1,\).*without axis 1, which is \(2,\)"),
@@ -554,12 +523,7 @@ BAD = {
     "smoothing yes": (([0, 1],), {"label_smoothing": True}, TypeError, "real number, not bool"),
     "ignore 1.0": (([0, 1],), {"ignore_index": 1.0}, TypeError, "ignore_index takes a whole number.*float"),
     "ignore a weight": ((GOOD,), {"ignore_index": 1}, ValueError, "ignore_index is for targets.*classes"),
-    "reduction": (
-        ([0, 1],),
-        {"reduction": "avg"},
-        ValueError,
-        "'avg': it takes 'mean', 'sum', 'none'",
-    ),
+    "reduction": (([0, 1],), {"reduction": "avg"}, ValueError, "'avg': it takes 'mean', 'sum', 'none'"),
     "no reduction": (([0, 1],), {"reduction": None}, ValueError, "reduction=None"),
 }
 
@@ -609,8 +573,3 @@ def test_inputs_are_never_written_and_nothing_is_printed(capfd):
                     vjp(1e300)
     np.testing.assert_array_equal(classes, [0, 9, 1])
     assert capfd.readouterr() == ("", "")
-
-
-def test_options_are_given_by_name():
-    with pytest.raises(TypeError, match="positional"):
-        cross_entropy(GOOD, [0, 1], 1)

@@ -104,18 +104,10 @@ def test_it_is_what_tensors_give(name, library, opened):
     check_function(name, LIBRARIES[library], np.from_dlpack)
 
 
-@pytest.mark.parametrize("name", [name for name in vars(dispatch.Library) if name[0] != "_"])
-def test_tensors_have_each_function_of_a_library(name):
-    """And it takes the arguments that `softgrad.functional` gives to all of them."""
-    positional, by_name = [], {}
-    for parameter in list(inspect.signature(getattr(dispatch.Library, name)).parameters.values())[1:]:
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            positional.append(None)
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            by_name[parameter.name] = None
-    for library in (arrays, dispatch.library(torch.zeros(1))):
-        inspect.signature(getattr(library, name)).bind(*positional, **by_name)
-    assert callable(getattr(dlpack, name))
+def test_each_library_has_each_function():
+    """That they take the arguments of `softgrad.functional` is seen where all of that is called."""
+    for library in (arrays, dispatch.library(torch.zeros(1)), dlpack):
+        assert all(callable(getattr(library, name)) for name in inspect.get_annotations(dispatch.Library))
 
 
 def numbers(*shape, seed=0):

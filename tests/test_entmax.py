@@ -410,12 +410,6 @@ def test_an_alpha_that_is_no_number(alpha):
         Entmax(alpha)
 
 
-def test_the_layer_shows_its_alpha():
-    assert repr(Entmax(1.25, 0)) == "Entmax(alpha=1.25, axis=0)"
-    assert repr(Entmax(2)) == "Entmax(alpha=2.0, axis=-1)"
-    assert repr(softgrad.Sparsemax()) == "Sparsemax(axis=-1)"
-
-
 # --- others' results ---------------------------------------------------------------------------------
 
 

@@ -368,7 +368,7 @@ def test_what_is_refused(name):
     function, vjp, *_ = BOTH[name]
     x = np.zeros((4, 5))
     for shape in ((5,), (4, 5), (1, 4), (), (1,)):
-        with pytest.raises(ValueError, match=r"dy has shape .*one element for each row.*\(4,\) or \(4, 1\)"):
+        with pytest.raises(ValueError, match=r"dy has shape .*one number for each row.*\(4,\) or \(4, 1\)"):
             vjp(x, np.zeros(shape))
     with pytest.raises(ValueError, match="out has shape"):
         function(x, out=np.empty((4, 1)))

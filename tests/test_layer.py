@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softgrad import Softmax, softmax, softmax_vjp
+from softgrad import Entmax, Softmax, Sparsemax, softmax, softmax_vjp
 from softgrad.testing import cases
 
 X, DY = (cases.numbers(60, key).reshape(3, 4, 5) for key in ("x", "dy"))
@@ -51,6 +51,10 @@ def test_it_keeps_y_and_nothing_else():
     [
         (Softmax(), "Softmax(axis=-1)"),
         (Softmax(0, scale=0.5, empty="nan"), "Softmax(axis=0, scale=0.5, empty='nan')"),
+        (Softmax(where=[True]), "Softmax(axis=-1, where=...)"),
+        (Entmax(1.25, 0), "Entmax(alpha=1.25, axis=0)"),
+        (Entmax(2), "Entmax(alpha=2.0, axis=-1)"),
+        (Sparsemax(), "Sparsemax(axis=-1)"),
     ],
 )
 def test_repr(layer, text):

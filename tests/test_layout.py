@@ -154,12 +154,9 @@ def test_the_bits_do_not_depend_on_where_memory_begins(dtype, mask):
     rows, n = 3, 301
     rng = np.random.default_rng(0)
     there = rng.random((rows, n)) < 0.7
-    where = {
-        "none": None,
-        "whole": there,
-        "broadcast": there[:1],
-        "transposed": np.asfortranarray(there),
-    }[mask]
+    where = {"none": None, "whole": there, "broadcast": there[:1], "transposed": np.asfortranarray(there)}[
+        mask
+    ]
     y = softmax(rng.standard_normal((rows, n)).astype(dtype), where=where)
     dy = rng.standard_normal((rows, n)).astype(dtype)
     room = [np.zeros(rows * n + 64, dtype) for _ in range(3)]

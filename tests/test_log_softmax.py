@@ -2,7 +2,6 @@
 test_maps.py."""
 
 import functools
-import warnings
 
 import logs
 import ml_dtypes
@@ -141,12 +140,7 @@ def check_saturated(vjp, dtype):
     for y, dy in saturated(dtype):
         dx, true = vjp(y[None], dy[None], axis=-1)[0], logs.row(logs.mp_vjp, y, dy)
         error = np.sqrt(((dx.astype(oracle.WIDE) - true) ** 2).sum()) - subnormals(dtype, 3)
-        assert error <= errors.bound(dtype) * errors.eps(dtype) * np.sqrt((true**2).sum()), (
-            y,
-            dy,
-            dx,
-            true,
-        )
+        assert error <= errors.bound(dtype) * errors.eps(dtype) * np.sqrt((true**2).sum()), (y, dy, dx, true)
 
 
 def check_balanced(vjp, dtype):
@@ -253,24 +247,6 @@ def logs_of_moderate(n, dtype):
     return np.log(y.astype(oracle.WIDE)).astype(dtype), u, v
 
 
-def check_adjoint(vjp, jvp, dtype, n):
-    """⟨v, vjp(u)⟩ = ⟨jvp(v), u⟩, but for Σ exp(y), by which the jvp divides."""
-    y, u, v = logs_of_moderate(n, dtype)
-    dx, dy = vjp(y, u, axis=-1), jvp(y, v, axis=-1)
-    total = np.abs(oracle.powers(y).sum(axis=-1) - 1)
-    slack = (total * np.abs(u.astype(oracle.WIDE).sum(axis=-1)) * errors.norm(v)).sum()
-    gap = abs((errors.inner(v, dx) - errors.inner(dy, u)).sum())
-    error = errors.bound(dtype) * errors.eps(dtype)
-    scale = errors.norm(errors.norm(dx) * errors.norm(v)) + errors.norm(errors.norm(dy) * errors.norm(u))
-    assert gap <= error * scale + slack
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 17, 33, 257])
-@each_dtype
-def test_adjoint(dtype, n):
-    check_adjoint(log_softmax_vjp, log_softmax_jvp, dtype, n)
-
-
 def test_they_are_not_the_same():
     y, u, _ = logs_of_moderate(17, FLOAT64)
     assert np.abs(log_softmax_vjp(y, u) - log_softmax_jvp(y, u)).max() > 0.1
@@ -328,12 +304,6 @@ def test_wrong_jvps_are_rejected(dtype, name):
         check_jvp(mutants.rounded_once(JVPS[name]), dtype, 33)
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
-def test_the_vjp_is_not_its_own_adjoint(dtype):
-    with pytest.raises(AssertionError):
-        check_adjoint(log_softmax_vjp, log_softmax_vjp, dtype, 17)
-
-
 @pytest.mark.parametrize("name", mutants.LOG_SOFTMAXES)
 @each_dtype
 def test_wrong_forwards_are_rejected(dtype, name):
@@ -360,26 +330,6 @@ def test_the_formulas_are_right():
 
 
 # --- edges -------------------------------------------------------------------------------------------
-
-
-def test_edges():
-    assert log_softmax(3.0) == 0
-    assert log_softmax(3.0, where=False) == -INF
-    assert log_softmax_vjp(0.0, 5.0) == 0
-    assert log_softmax_jvp(0.0, 5.0) == 0
-    assert log_softmax(np.empty((3, 0), np.float32)).shape == (3, 0)
-    np.testing.assert_array_equal(log_softmax(np.array([[0, 0]], np.int8)), log_softmax([[0.0, 0.0]]))
-    with pytest.raises(TypeError, match="x has dtype bool"):
-        log_softmax([True, False])
-    with pytest.raises(ValueError, match="dy has shape"):
-        log_softmax_vjp(np.zeros((2, 3)), np.zeros(3))
-
-
-def test_nothing_is_printed():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        y = log_softmax([[1e308, -1e308, NAN], [-INF] * 3])
-        log_softmax_vjp(y, np.full((2, 3), 1e308))
 
 
 def test_it_is_the_logarithm_of_softmax():

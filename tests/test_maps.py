@@ -118,6 +118,10 @@ def test_a_number_gives_a_scalar_as_functions_of_numpy_do(row, dtype):
     ]:
         assert type(result) is dtype.type
     assert y == (0 if row.absent else 1)
+    assert (
+        functions.forward(x, where=False) == functions.forward(dtype.type(np.nan), where=False) == row.absent
+    )
+    assert functions.vjp(y, dtype.type(np.nan), where=False) == 0
 
     out = np.empty((), dtype)
     assert functions.forward(x, out=out) is out

@@ -1,17 +1,16 @@
-"""SoftmaxJacobian: J = diag(p) − p pᵀ/Σp without the matrix.
+"""SoftmaxJacobian: J = diag(p) − p pᵀ/Σp without the matrix; and softmax_jacobian, the matrix.
 
 The oracles are exact: fractions where the answer is rational, mpmath for the square root, and for an
 eigenvalue the sign of the secular function on both sides of it.
 """
 
-import tracemalloc
 from fractions import Fraction
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.sparse.linalg
-from contract import assert_product
+from contract import assert_product, peak
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +18,7 @@ import softgrad
 from softgrad import SoftmaxJacobian, threads
 from softgrad.cpu import machine
 from softgrad.jacobian import total
-from softgrad.testing import cases, errors
+from softgrad.testing import cases, errors, oracle
 
 DTYPES = cases.DTYPES
 FLOAT64 = np.dtype(np.float64)
@@ -248,6 +247,47 @@ def test_a_wrong_one_is_rejected(name, wrong):
         CHECKS[name][0](WRONG[name][wrong], FLOAT64, 33)
 
 
+# --- the dense matrix, the article's baseline ---------------------------------------------------------------
+
+
+def exact_jacobian(y):
+    """J_ij = y_i (δ_ij − y_j/Σy), in whole numbers: the vjp of each unit vector."""
+    n = y.shape[-1]
+    rows = np.broadcast_to(y[..., None, :], (*y.shape, n))
+    return oracle.vjp(rows, np.broadcast_to(np.eye(n, dtype=y.dtype), rows.shape))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 33])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_each_row_of_the_dense_one_is_right(dtype, n):
+    y = cases.weights(n, dtype)[::7]
+    jacobian = softgrad.softmax_jacobian(y)
+    assert jacobian.dtype == dtype
+    assert jacobian.shape == (len(y), n, n)
+    rows = np.broadcast_to(y[:, None], jacobian.shape)
+    assert errors.product_miss(jacobian, rows, exact_jacobian(y)).max() <= 1
+
+
+def test_it_is_the_derivative_of_softmax():
+    """By a complex step in each logit."""
+    x = cases.numbers(5, "x")
+    step = np.exp(x + 1e-100j * np.eye(5))
+    derivative = (step / step.sum(axis=-1, keepdims=True)).imag * 1e100  # row j: ∂y/∂x_j
+    np.testing.assert_allclose(softgrad.softmax_jacobian(softgrad.softmax(x)), derivative.T, rtol=1e-14)
+
+
+def test_an_empty_row_has_a_jacobian_of_0():
+    np.testing.assert_array_equal(softgrad.softmax_jacobian([[0.0, 0.0]]), np.zeros((1, 2, 2)))
+
+
+def test_y_is_not_written_and_not_needed_afterwards():
+    y = np.array([0.25, 0.75])
+    y.flags.writeable = False
+    jacobian = softgrad.softmax_jacobian(y)
+    assert jacobian.flags.writeable
+    assert not np.shares_memory(jacobian, y)
+
+
 # --- products ---------------------------------------------------------------------------------------------
 
 
@@ -289,6 +329,10 @@ def test_axes(axis, batch, n):
     expected = softgrad.softmax_jacobian(y, axis=axis)
     assert jacobian.shape == expected.shape == (*batch, n, n)
     np.testing.assert_array_equal(jacobian.dense(), expected)
+    rows = np.broadcast_to(jacobian.y[..., None, :], expected.shape)
+    assert errors.product_miss(expected, rows, exact_jacobian(jacobian.y)).max() <= 1
+    axes = range(3) if axis is None else np.atleast_1d(axis) % 3  # several count as one, in this order
+    np.testing.assert_array_equal(jacobian.y, np.moveaxis(y, axes, range(-len(axes), 0)).reshape(*batch, n))
     vector, matrix = cases.numbers(jacobian.y.size, "v").reshape(*batch, n), expected[..., :2]
     assert_close(jacobian @ vector, np.matvec(expected, vector))
     assert_close(jacobian @ matrix, expected @ matrix)
@@ -410,21 +454,17 @@ def test_a_sum_of_equal_numbers(order):
         assert abs(Fraction(found) - exact) <= Fraction(0.51 * errors.eps(FLOAT64)) * exact
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_eigenvalues_of_a_long_row(threads):
+@pytest.mark.parametrize("number", [1, 2])
+def test_eigenvalues_of_a_long_row(number_of_threads, number):
     """More than one thread, and several vectors; LAPACK is right to the largest eigenvalue."""
-    before = softgrad.get_num_threads()
-    softgrad.set_num_threads(threads)
-    try:
-        for spread in (1, 10):
-            y = softgrad.softmax(spread * cases.numbers(700, "long"))
-            found = SoftmaxJacobian(y).eigvalsh()
-            assert found[0] == 0
-            expected = np.linalg.eigvalsh(softgrad.softmax_jacobian(y))
-            assert np.abs(found - expected).max() <= 50 * errors.eps(FLOAT64) * expected[-1]
-            assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * errors.eps(FLOAT64)
-    finally:
-        softgrad.set_num_threads(before)
+    number_of_threads(number)
+    for spread in (1, 10):
+        y = softgrad.softmax(spread * cases.numbers(700, "long"))
+        found = SoftmaxJacobian(y).eigvalsh()
+        assert found[0] == 0
+        expected = np.linalg.eigvalsh(softgrad.softmax_jacobian(y))
+        assert np.abs(found - expected).max() <= 50 * errors.eps(FLOAT64) * expected[-1]
+        assert abs(found.sum() / SoftmaxJacobian(y).trace() - 1) <= 10 * errors.eps(FLOAT64)
 
 
 def test_eigenvalues_without_a_compiler(monkeypatch):
@@ -541,8 +581,11 @@ def test_what_it_does_not_take():
         SoftmaxJacobian([2.0, -1.0])
     with pytest.raises(TypeError, match="y has dtype bool"):
         SoftmaxJacobian(np.array([True, False]))
-    with pytest.raises(np.exceptions.AxisError):
-        SoftmaxJacobian(np.ones((2, 3)), axis=2)
+    with pytest.raises(TypeError, match="y has dtype bool"):
+        softgrad.softmax_jacobian(np.array([True, False]))
+    for function in (SoftmaxJacobian, softgrad.softmax_jacobian):
+        with pytest.raises(np.exceptions.AxisError):
+            function(np.ones((2, 3)), axis=2)
     jacobian = SoftmaxJacobian(np.full((4, 3), 1 / 3))
     for operator in (jacobian, jacobian.sqrt()):
         for shape in ((), (3,), (3, 4), (3, 3), (4, 4), (1, 3), (4, 2, 3), (2, 4, 3, 2)):
@@ -560,26 +603,15 @@ def test_what_it_does_not_take():
         SoftmaxJacobian([0.5, 0.25, 0.25]) @ np.ones((2, 3))
 
 
-def peak(function):
-    """The most that `function` had allocated at a time, in bytes."""
-    function()
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), FLOAT64], ids=str)
 def test_memory(dtype):
     """A product takes its result and what `softmax_vjp` does, the others some rows, none a matrix."""
     y = softgrad.softmax(cases.numbers(2**18, "y")).astype(dtype)
     jacobian, v, matrix = SoftmaxJacobian(y), y.copy(), np.ones((len(y), 3), dtype)
-    assert peak(lambda: jacobian @ v) <= v.nbytes + 2**16
+    assert peak(lambda: jacobian @ v)[0] <= v.nbytes + 2**16
     # where the result takes the place of v, a thread has a row of scratch memory, or 1 MB
     with threads.at_most(1):
-        assert peak(lambda: jacobian @ matrix) <= matrix.nbytes + max(2**20, y.nbytes) + 2**16
+        assert peak(lambda: jacobian @ matrix)[0] <= matrix.nbytes + max(2**20, y.nbytes) + 2**16
     row = 8 * len(y)
     scratch = max(2**20, 3 * row)
     for function, rows in (
@@ -588,9 +620,9 @@ def test_memory(dtype):
         (jacobian.max_eigenvalue_bound, 5),
         (lambda: SoftmaxJacobian(y[:4096]).eigvalsh(), 4),
     ):
-        assert peak(function) <= rows * row + 2**16
+        assert peak(function)[0] <= rows * row + 2**16
     for product in (lambda: jacobian.solve(v), lambda: jacobian.sqrt() @ v, lambda: jacobian.sqrt().T @ v):
-        assert peak(product) <= 4 * row + scratch + 2**16
+        assert peak(product)[0] <= 4 * row + scratch + 2**16
 
 
 def test_it_says_what_it_is():

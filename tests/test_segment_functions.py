@@ -133,6 +133,11 @@ def test_segments_with_nothing_in_them():
         ({"offsets": [0, 4], "num_segments": 1}, TypeError, "num_segments is for segment_ids"),
         ({"segment_ids": [0, 1]}, ValueError, r"segment_ids has shape \(2,\).*shape \(4,\)"),
         ({"segment_ids": [0.0] * 4}, TypeError, "segment_ids has dtype float64"),
+        (
+            {"segment_ids": [0] * 4, "num_segments": 2.0},
+            TypeError,
+            "num_segments takes a whole number.*float",
+        ),
         ({"segment_ids": [0, 1, -1, 0]}, ValueError, "segment_ids go from -1 to 1"),
         ({"segment_ids": [0, 1, 2, 0], "num_segments": 2}, ValueError, "from 0 to num_segments - 1, 1"),
         ({"offsets": [0, 4], "where": np.ones(3, bool)}, ValueError, "where has shape"),
@@ -155,3 +160,45 @@ def test_ids_of_any_integers(dtype):
     assert_array_equal(y, [0.5, 0.5, 1])
     with pytest.raises(ValueError, match="num_segments=-1"):
         sg.segment_softmax(np.zeros(0), segment_ids=np.zeros(0, dtype), num_segments=-1)
+
+
+def test_a_number_is_a_segment_of_one():
+    for axis in (0, -1):
+        for x in (3.0, np.array(3.0)):
+            for cut in ({"offsets": [0, 0, 1]}, {"segment_ids": [0]}):
+                y = sg.segment_softmax(x, axis=axis, **cut)
+                assert type(y) is np.float64
+                assert y == 1
+            dx = sg.segment_softmax_vjp(1.0, x, [0, 1], axis=axis)
+            assert type(dx) is np.float64
+            assert dx == sg.segment_log_softmax(x, [0, 1], axis=axis) == 0
+        assert_array_equal(sg.segment_logsumexp(2.0, [0, 1, 1], axis=axis), [2, -np.inf])
+        assert sg.segment_logsumexp_vjp(2.0, [3.0, 4.0], [0, 1, 1], axis=axis) == 3
+        assert sg.segment_entropy_vjp(2.0, [1e308], [0, 1], axis=axis, scale=100) == 0
+        out = np.empty(())
+        assert sg.segment_softmax(3.0, [0, 1], axis=axis, out=out) is out
+        assert sg.segment_softmax_vjp(1.0, 3.0, [0, 1], axis=axis, out=out) is out
+    with pytest.raises(np.exceptions.AxisError):
+        sg.segment_softmax(2.0, [0, 1], axis=1)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "entropy"])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "dy"), [("float16", 3e4, 6e4), ("float32", 1e10, 1e30), ("float64", 1e10, 1e300)]
+)
+def test_gradients_where_scale_times_dy_overflows(name, dtype, scale, dy):
+    """But not that times p, as of whole rows."""
+    x = (
+        np.array([[0, -40], [-750, 0], [-720, 0], [0, 0], [0, -730]])
+        if dtype == "float64"
+        else np.array([[0, -40], [-90, 0], [-80, 0], [0, 0], [0, -85]])
+    )
+    x, dy = (x / scale).astype(dtype), np.array([[dy, 1], [0, 0], [-1, -dy]], dtype)
+    whole, offsets, order = getattr(sg, f"{name}_vjp"), [0, 3, 3, 5], [3, 0, 4, 1, 2]
+    parts = [(slice(*edges), dy[s]) for s, edges in enumerate(itertools.pairwise(offsets))]
+    expected = np.concatenate([whole(x[part], of, axis=0, scale=scale) for part, of in parts])
+    assert not np.isnan(expected).any()
+    vjp = getattr(sg, f"segment_{name}_vjp")
+    assert_array_equal(vjp(x, dy, offsets, scale=scale), expected)
+    ids = np.array([0, 0, 0, 2, 2])[order]
+    assert_array_equal(vjp(x[order], dy, segment_ids=ids, scale=scale), expected[order])

@@ -1,14 +1,13 @@
 """NumPy arrays: check the arguments, allocate the result, call the kernels on the CPU.
 
-`run` is the way to the kernels for every function here.  `softgrad.functional` documents the arguments, and
-`dispatch.Library` lists what it calls here.
+`softgrad.functional` documents the arguments, and `dispatch.Library` lists what it calls here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,40 +19,95 @@ from .specs import Kind, Map, Reduction
 # --- to the kernels and back --------------------------------------------------------------------------
 
 
-def run(
-    name: str,
-    arrays: Sequence[Array],
-    axes: tuple[int, ...],
-    where: Array | None = None,
-    scale: float = 1.0,
-    *,
-    fill: float = 0.0,
-    more: tuple[float, ...] = (),
-    offsets: Array | None = None,
-    like: int = -1,
-) -> None:
-    """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, the inputs first.
+class Cut(NamedTuple):
+    """Given in place of an axis: one that is cut into segments, as the public functions are told."""
 
-    That is the shape and dtype of array number `like`; another array may have one float64 for each row, with
-    axes of length 1.
-    """
-    if arrays[0].ndim == 0:  # counts as one number
-        arrays = [a.reshape(1) for a in arrays]
-        where = None if where is None else where.reshape(1)
-    shape = arrays[like].shape
-    call.run(
-        name,
-        checks.FLOATS[arrays[like].dtype][0],
-        shape,
-        [a.ctypes.data for a in arrays],
-        [strides_of(a, shape) for a in arrays],
-        axes,
-        None if where is None else (where.ctypes.data, where.strides),
-        scale,
-        fill,
-        more,
-        offsets,
-    )
+    offsets: Any
+    segment_ids: Any
+    num_segments: Any
+    axis: Any
+
+
+class Rows:
+    """The rows of an array: those along its axes, or the segments of one axis."""
+
+    def __init__(self, shape: tuple[int, ...], axis: Any) -> None:
+        self.whole = shape
+        self.offsets = self.order = None
+        if isinstance(axis, Cut):
+            cut, self.offsets, self.order = checks.segments(*axis, shape)
+            self.axes: tuple[int, ...] = (cut,)
+        else:
+            self.axes = checks.axes(axis, len(shape))
+
+    def numbers(self, keepdims: bool = True) -> tuple[int, ...]:
+        """The shape of one number for each row."""
+        if self.offsets is None:
+            return checks.reduced_shape(self.whole, self.axes, keepdims)
+        (cut,) = self.axes
+        return *self.whole[:cut], len(self.offsets) - 1, *self.whole[cut + 1 :]
+
+    def run(
+        self,
+        name: str,
+        arrays: Sequence[Array],
+        where: Array | None = None,
+        scale: float = 1.0,
+        *,
+        fill: float = 0.0,
+        more: tuple[float, ...] = (),
+        per_row: int | None = None,
+        masked: tuple[Any, ...] = (),
+    ) -> None:
+        """The operation `name` of `softgrad.cpu` on arrays of one shape and dtype, the inputs first.
+
+        Array number `per_row` has one float64 for each row instead.  The kernels of segments know no mask:
+        for them `masked` is what each array holds where it is masked.
+        """
+        given, mask = list(arrays), where
+        if self.offsets is not None:
+            name, mask, (axis,), step = f"segment_{name}", None, self.axes, 0
+            if where is not None:
+                for i, value in enumerate(masked[:-1]):  # None: it has one number for each row
+                    if value is not None:
+                        given[i] = np.where(where, given[i], given[i].dtype.type(value))
+            if self.order is not None:
+                given = [a if i == per_row else a.take(self.order, axis) for i, a in enumerate(given)]
+            if per_row is not None:  # the kernel is given the first number, and the way to the next
+                step = given[per_row].strides[axis] // 8
+                given[per_row] = given[per_row][(slice(None),) * axis + (slice(1),)]
+            more = (float(step),)
+        if not self.whole:  # a number counts as a row of one
+            given = [a.reshape(1) for a in given]
+        like = given[per_row == 0]
+        call.run(
+            name,
+            checks.FLOATS[like.dtype][0],
+            like.shape,
+            [a.ctypes.data for a in given],
+            [strides_of(a, like.shape) for a in given],
+            self.axes,
+            None if mask is None else (mask.ctypes.data, mask.strides or (0,)),
+            scale,
+            fill,
+            more,
+            self.offsets,
+        )
+        if self.offsets is None or per_row == len(arrays) - 1:
+            return
+        if self.order is not None:
+            np.moveaxis(arrays[-1], axis, 0)[self.order] = np.moveaxis(given[-1], axis, 0)
+        if where is not None:
+            np.copyto(arrays[-1], masked[-1], where=~where)
+
+    def spread(self, numbers: Array) -> Array:
+        """One number for each row, so that it broadcasts to the elements."""
+        if self.offsets is None:
+            return numbers
+        of_rows = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        if self.order is not None:
+            of_rows[self.order] = of_rows.copy()
+        return numbers.take(of_rows, self.axes[0]).reshape(self.whole)
 
 
 def strides_of(a: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,6 +116,13 @@ def strides_of(a: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     if a.shape == shape:
         return strides
     return tuple([step if n == size else 0 for step, n, size in zip(strides, a.shape, shape, strict=True)])
+
+
+def alike(axis: Any, where: Any, **values: Any) -> Any:
+    """The arrays, of one shape and dtype, their rows, and the mask."""
+    arrays = checks.alike(tuple(values), *values.values())
+    shape = arrays[0].shape
+    return *arrays, Rows(shape, axis), checks.mask(where, shape)
 
 
 def result_for(out: Any, like: Array, dtype: np.dtype[Any], **inputs: Array | None) -> Array:
@@ -76,12 +137,23 @@ def returned(result: Array, out: Array | None) -> Array:
     return result if result.ndim else result[()]
 
 
+def rounded(numbers: Array, dtype: np.dtype[Any]) -> Array:
+    """What a call returns of numbers in float64."""
+    with np.errstate(over="ignore"):
+        return returned(numbers.astype(dtype), None)
+
+
 def in_floats(x: Array, result: Array) -> Array:
     """`x` in the dtype of the result; integers are converted in its memory."""
     if x.dtype == result.dtype:
         return x
     np.copyto(result, x)
     return result
+
+
+def absent(scale: float) -> float:
+    """The logit that has no part, which the scale makes −inf."""
+    return -np.inf if scale >= 0 else np.inf
 
 
 # --- the maps -----------------------------------------------------------------------------------------
@@ -92,37 +164,41 @@ def entmax(alpha: Any) -> Map:
     return specs.entmax(checks.alpha(alpha))
 
 
+def takes_scales(map: Map, scale: Any, axis: Any) -> bool:
+    """Whether the rows have a scale each."""
+    return map is specs.SOFTMAX and np.ndim(scale) > 0 and not isinstance(axis, Cut)
+
+
 def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
-    if map is specs.SOFTMAX and np.ndim(scale):
+    if takes_scales(map, scale, axis):
         return scaled_softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
     x, dtype = checks.logits(x)
-    axes = checks.axes(axis, x.ndim)
+    rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, dtype)
     fill = checks.choice(empty)
     result = result_for(out, x, dtype, x=x, where=where)
-    if x.size == 0:
-        return returned(result, out)
     empty_rows = None
-    if empty == "raise" or (empty == "nan" and where is not None):
-        empty_rows = rows_of_nothing(x, axes, where, scale)
+    if x.size and (empty == "raise" or (empty == "nan" and where is not None)):
+        empty_rows = rows_of_nothing(x, rows, where, scale)
         if empty == "raise" and empty_rows.any():
             raise ValueError(checks.EMPTY_ROW)
-    x = in_floats(x, result)
-    run(map.forward, [x, result], axes, where, scale, fill=fill, more=map.more)
-    gate.remember(map.forward, (x, result))
+    arrays = in_floats(x, result), result
+    masked = absent(scale), map.absent
+    rows.run(map.forward, arrays, where, scale, fill=fill, more=map.more, masked=masked)
+    gate.remember(map.forward, arrays)
     if empty_rows is not None:  # the kernel writes 0 where it is masked; in such a row it is NaN
         np.copyto(result, fill, where=empty_rows)
     return returned(result, out)
 
 
-def rows_of_nothing(x: Array, axes: tuple[int, ...], where: Array | None, scale: float) -> Array:
+def rows_of_nothing(x: Array, rows: Rows, where: Array | None, scale: float) -> Array:
     """Where the rows of logits are all −inf, or masked; with axes of length 1."""
-    axis = axes if x.ndim else None
+    axis = rows.axes if x.ndim else None
     if x.dtype.kind in "iu":
         valid = np.ones_like(x, bool) if where is None else where
         return np.asarray(~valid.any(axis=axis, keepdims=True))
-    lowest, extreme = (np.inf, np.min) if scale < 0 else (-np.inf, np.max)
+    lowest, extreme = absent(scale), np.min if scale < 0 else np.max
     masked = {} if where is None else {"where": where}
     return np.asarray(extreme(x, axis=axis, keepdims=True, initial=lowest, **masked) == lowest)
 
@@ -131,15 +207,13 @@ def product(
     map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
 ) -> Array:
     """The vjp or the jvp; most maps have a symmetric J and one kernel for both."""
-    if map is specs.SOFTMAX and np.ndim(scale):
+    if takes_scales(map, scale, axis):
         return sink_product(kind, y, 0.0, v, None, axis=axis, where=where, scale=scale, out=out)[0]
     kernel, name = (map.vjp, "dy") if kind == "vjp" else (map.jvp, "dx")
-    y, v = checks.alike(("y", name), y, v)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
+    y, v, rows, where = alike(axis, where, **{"y": y, name: v})
     scale = checks.number(scale, y.dtype)
     result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
-    run(kernel, [y, v, result], axes, where, scale, more=map.more)
+    rows.run(kernel, [y, v, result], where, scale, more=map.more, masked=(map.absent, 0.0, 0.0))
     gate.remember(kernel, (y, v, result))
     return returned(result, out)
 
@@ -148,30 +222,25 @@ def double_backward(
     map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
     """`out` is for arrays known to fit: nothing of them is checked."""
-    y, dy, v = checks.alike(("y", "dy", "v"), y, dy, v)
-    axes = checks.axes(axis, y.ndim)
+    y, dy, v, rows, _ = alike(axis, None, y=y, dy=dy, v=v)
     scale = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
-    run(map.jvp, [y, v, grads[1]], axes, None, scale, more=map.more)
-    run(map.double_backward, [y, dy, v, grads[0]], axes, None, scale, more=map.more)
+    rows.run(map.jvp, [y, v, grads[1]], None, scale, more=map.more)
+    rows.run(map.double_backward, [y, dy, v, grads[0]], None, scale, more=map.more)
     return grads if y.ndim or out is not None else (grads[0][()], grads[1][()])
 
 
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
     """Σ dx·ψ for each row: with dx = J dy it is ⟨dy, ∂y/∂α⟩, since ∂y/∂α = J ψ (see `cpu.sparse.psi`)."""
     map = entmax(alpha)
-    y, dy = checks.alike(("y", "dy"), y, dy)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
+    y, dy, rows, where = alike(axis, where, y=y, dy=dy)
     dx = np.empty_like(y)
-    run(map.vjp, [y, dy, dx], axes, where, more=map.more)
+    rows.run(map.vjp, [y, dy, dx], where, more=map.more)
     if where is not None:
         y = np.where(where, y, np.zeros((), y.dtype))
-    total = np.zeros(checks.reduced_shape(y.shape, axes, True))
-    run("entmax_alpha_vjp", [y, dx, total], axes, more=(alpha,), like=0)
-    with np.errstate(over="ignore"):
-        total = total.astype(y.dtype)
-    return returned(total.reshape(checks.reduced_shape(y.shape, axes, False)), None)
+    total = np.zeros(rows.numbers())
+    rows.run("entmax_alpha_vjp", [y, dx, total], more=(alpha,), per_row=2)
+    return rounded(total.reshape(rows.numbers(keepdims=False)), y.dtype)
 
 
 # --- softmax with numbers of each row: a sink, a scale, a mean ------------------------------------------
@@ -180,40 +249,40 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array:
 def scaled_softmax(x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None) -> Array:
     """softmax with a scale for each row."""
     x, dtype = checks.logits(x)
-    axes = checks.axes(axis, x.ndim)
+    rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
-    scales = checks.scales(scale, checks.reduced_shape(x.shape, axes, True), dtype)
+    scales = checks.scales(scale, rows.numbers(), dtype)
     fill = checks.choice(empty)
     result = result_for(out, x, dtype, x=x, where=where)
     if x.size == 0:
         return returned(result, out)
     x, scales = with_positive_scales(in_floats(x, result), scales)
-    lost = None if empty == "zero" else rows_of_nothing(x, axes, where, 1.0)
-    if empty == "raise" and np.any(lost):
+    empty_rows = None if empty == "zero" else rows_of_nothing(x, rows, where, 1.0)
+    if empty == "raise" and np.any(empty_rows):
         raise ValueError(checks.EMPTY_ROW)
     y = result if x.dtype == result.dtype else np.empty_like(x)
-    run("softmax_scaled", [np.ascontiguousarray(scales), x, y], axes, where, fill=fill)
+    rows.run("softmax_scaled", [np.ascontiguousarray(scales), x, y], where, fill=fill, per_row=0)
     if y is not result:
         np.copyto(result, y, casting="unsafe")
-    if lost is not None:  # the kernel writes 0 where it is masked
-        np.copyto(result, fill, where=lost)
+    if empty_rows is not None:  # the kernel writes 0 where it is masked
+        np.copyto(result, fill, where=empty_rows)
     return returned(result, out)
 
 
 def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Array, Array]:
     x, dtype = checks.logits(x)
-    axes = checks.axes(axis, x.ndim)
+    rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
-    rows = checks.reduced_shape(x.shape, axes, True)
-    sinks = checks.per_row(sink, "sink", rows)
-    scales = checks.scales(scale, rows, dtype)
+    shape = rows.numbers()
+    sinks = checks.per_row(sink, "sink", shape)
+    scales = checks.scales(scale, shape, dtype)
     result = np.empty_like(x, dtype)
-    table = np.empty((*rows, 3))
+    table = np.empty((*shape, 3))
     table[..., 0], table[..., 2] = sinks, np.where(sinks < np.inf, sinks > -np.inf, np.nan)
     if x.size:
         x, table[..., 1] = with_positive_scales(in_floats(x, result), scales)
         y = result if x.dtype == result.dtype else np.empty_like(x)
-        run("sink_softmax", [table[..., 0], x, y], axes, where)
+        rows.run("sink_softmax", [table[..., 0], x, y], where, per_row=0)
         if y is not result:
             np.copyto(result, y, casting="unsafe")
     return returned(result, None), returned(table[..., 2].astype(dtype), None)
@@ -245,14 +314,12 @@ def sink_product(
 ) -> tuple[Array, Array]:
     """The vjp, or the jvp, of `sink_softmax`: for the logits, and for the sink."""
     name = "dy" if kind == "vjp" else "dx"
-    y, v = checks.alike(("y", name), y, v)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
-    rows = checks.reduced_shape(y.shape, axes, True)
-    scales = checks.scales(scale, rows, y.dtype)
-    table = np.empty((*rows, 4))
-    table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", rows)
-    table[..., 2] = checks.per_row(y_sink, "y_sink", rows)
+    y, v, rows, where = alike(axis, where, **{"y": y, name: v})
+    shape = rows.numbers()
+    scales = checks.scales(scale, shape, y.dtype)
+    table = np.empty((*shape, 4))
+    table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", shape)
+    table[..., 2] = checks.per_row(y_sink, "y_sink", shape)
     result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
     factors: Array = np.ones(())
     if kind == "jvp":  # scale·(v, v_sink/scale) is the tangent
@@ -263,184 +330,38 @@ def sink_product(
         scales = factors = np.where(tiny, 1.0, scales)
         table[..., 0] /= factors
     table[..., 1], table[..., 3] = scales, 0.0
-    if y.size:
-        run("sink_softmax_vjp", [table[..., 0], y, v, result], axes, where)
+    rows.run("sink_softmax_vjp", [table[..., 0], y, v, result], where, per_row=0)
     of_sink = (table[..., 3] * factors).astype(y.dtype)
     return returned(result, out), returned(of_sink, None)
 
 
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨x, J dy⟩ for each row."""
-    x, y, dy = checks.alike(("x", "y", "dy"), x, y, dy)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
-    wide = np.zeros(checks.reduced_shape(y.shape, axes, True))
-    run("softmax_scale_vjp", [x, y, dy, wide], axes, where, like=0)
-    with np.errstate(over="ignore"):
-        return returned(wide.astype(y.dtype), None)
+    x, y, dy, rows, where = alike(axis, where, x=x, y=y, dy=dy)
+    total = np.zeros(rows.numbers())
+    rows.run("softmax_scale_vjp", [x, y, dy, total], where, per_row=3)
+    return rounded(total, y.dtype)
 
 
 def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨y,dy⟩/⟨y,1⟩ of each row, in float64; 0 of an empty row."""
-    y, dy = checks.alike(("y", "dy"), y, dy)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
-    means = np.zeros(checks.reduced_shape(y.shape, axes, True))
-    run("softmax_mean", [y, dy, means], axes, where, like=0)
+    y, dy, rows, where = alike(axis, where, y=y, dy=dy)
+    means = np.zeros(rows.numbers())
+    rows.run("softmax_mean", [y, dy, means], where, per_row=2)
     return returned(means, None)
 
 
 def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any, out: Array | None) -> Array:
     """scale·y∘(dy − mean)."""
-    y, dy = checks.alike(("y", "dy"), y, dy)
-    axes = checks.axes(axis, y.ndim)
-    where = checks.mask(where, y.shape)
-    rows = checks.reduced_shape(y.shape, axes, True)
-    scales = checks.scales(scale, rows, y.dtype) if np.ndim(scale) else None
+    y, dy, rows, where = alike(axis, where, y=y, dy=dy)
+    scales = checks.scales(scale, rows.numbers(), y.dtype) if np.ndim(scale) else None
     factor = checks.number(scale, y.dtype) if scales is None else 1.0
-    means = checks.per_row(mean, "mean", rows)
+    means = checks.per_row(mean, "mean", rows.numbers())
     result = result_for(out, dy, y.dtype, y=y, dy=dy, where=where)
-    run("softmax_vjp_of_mean", [means, y, dy, result], axes, where, factor)
+    rows.run("softmax_vjp_of_mean", [means, y, dy, result], where, factor, per_row=0)
     if scales is not None:
         with np.errstate(all="ignore"):
             np.multiply(result, scales, out=result, casting="unsafe")
-    return returned(result, out)
-
-
-# --- segments -----------------------------------------------------------------------------------------
-
-
-class Segments:
-    """An axis that is cut into segments, as the public functions are given it."""
-
-    def __init__(self, shape: tuple[int, ...], offsets: Any, ids: Any, num_segments: Any, axis: Any) -> None:
-        self.axis, self.offsets, self.order = checks.segments(offsets, ids, num_segments, axis, shape)
-        self.reduced = (*shape[: self.axis], len(self.offsets) - 1, *shape[self.axis + 1 :])
-
-    def run(self, name: str, arrays: list[Array], scale: float, per_segment: int | None = None) -> None:
-        """The operation, which writes the last array.  Array number `per_segment` has one float64 for each
-        segment, the others the rows."""
-        reduces = per_segment == len(arrays) - 1
-        if not arrays[0 if reduces else -1].size:
-            return
-        given, step = list(arrays), 0
-        if self.order is not None:
-            given = [a if i == per_segment else a.take(self.order, self.axis) for i, a in enumerate(arrays)]
-        if per_segment is not None:  # the kernel is given the first number, and the way to the next
-            step = arrays[per_segment].strides[self.axis] // 8
-            given[per_segment] = arrays[per_segment][(slice(None),) * self.axis + (slice(1),)]
-        like, more = 0 if reduces else -1, (float(step),)
-        run(name, given, (self.axis,), None, scale, more=more, offsets=self.offsets, like=like)
-        if self.order is not None and not reduces:
-            np.moveaxis(arrays[-1], self.axis, 0)[self.order] = np.moveaxis(given[-1], self.axis, 0)
-
-
-def without(a: Array, where: Array | None, value: float) -> Array:
-    """`a` with a value where it is masked."""
-    return a if where is None else np.where(where, a, np.asarray(value, a.dtype))
-
-
-def segment_forward(
-    map: Map,
-    x: Any,
-    offsets: Any,
-    *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
-    where: Any,
-    scale: Any,
-    out: Array | None,
-) -> Array:
-    x, dtype = checks.logits(x)
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
-    where = checks.mask(where, x.shape)
-    scale = checks.number(scale, dtype)
-    result = result_for(out, x, dtype, x=x, where=where)
-    x = without(in_floats(x, result), where, -np.inf if scale >= 0 else np.inf)
-    segments.run(f"segment_{map.forward}", [x, result], scale)
-    if where is not None:
-        np.copyto(result, map.absent, where=~where)
-    return returned(result, out)
-
-
-def segment_product(
-    map: Map,
-    kind: Kind,
-    y: Any,
-    v: Any,
-    offsets: Any,
-    *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
-    where: Any,
-    scale: Any,
-    out: Array | None,
-) -> Array:
-    """The vjp, or the jvp."""
-    kernel, name = (map.vjp, "dy") if kind == "vjp" else (map.jvp, "dx")
-    y, v = checks.alike(("y", name), y, v)
-    segments = Segments(y.shape, offsets, segment_ids, num_segments, axis)
-    where = checks.mask(where, y.shape)
-    scale = checks.number(scale, y.dtype)
-    result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
-    segments.run(f"segment_{kernel}", [without(y, where, map.absent), without(v, where, 0.0), result], scale)
-    if where is not None:
-        np.copyto(result, 0.0, where=~where)
-    return returned(result, out)
-
-
-def segment_reduce(
-    reduction: Reduction,
-    x: Any,
-    offsets: Any,
-    *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
-    where: Any,
-    scale: Any,
-) -> Array:
-    x = checks.floating(x, "x")
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
-    where = checks.mask(where, x.shape)
-    scale = checks.number(scale, x.dtype)
-    wide = np.full(segments.reduced, reduction.of_nothing)
-    x = without(x, where, -np.inf if scale >= 0 else np.inf)
-    segments.run(f"segment_{reduction.name}", [x, wide], scale, per_segment=1)
-    with np.errstate(over="ignore"):
-        return returned(wide.astype(x.dtype), None)
-
-
-def segment_reduce_vjp(
-    reduction: Reduction,
-    x: Any,
-    dy: Any,
-    offsets: Any,
-    *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
-    where: Any,
-    scale: Any,
-    out: Array | None,
-) -> Array:
-    x, dy = checks.in_one_dtype([checks.floating(x, "x"), checks.floating(dy, "dy")])
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
-    where = checks.mask(where, x.shape)
-    scale = checks.number(scale, x.dtype)
-    if dy.shape != segments.reduced:
-        raise ValueError(
-            f"dy has shape {dy.shape}; it takes one number for each segment: give shape {segments.reduced}"
-        )
-    result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
-    with np.errstate(all="ignore"):
-        factors = np.asarray(dy.astype(np.float64) * scale)
-    x = without(x, where, -np.inf if scale >= 0 else np.inf)
-    segments.run(f"segment_{reduction.name}_vjp", [factors, x, result], scale, per_segment=0)
-    if where is not None:
-        np.copyto(result, 0.0, where=~where)
     return returned(result, out)
 
 
@@ -451,59 +372,67 @@ def reduce(
     reduction: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Array | None
 ) -> Array:
     x = checks.floating(x, "x")
-    axes = checks.axes(axis, x.ndim)
+    rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
-    shape = checks.reduced_shape(x.shape, axes, bool(keepdims))
+    shape = rows.numbers(bool(keepdims))
     if out is None:
         result = np.empty(shape, x.dtype)
     else:
         result = checks.target(out, shape, x.dtype, {"x": x, "where": where})
-    if x.size == 0:
-        result[...] = reduction.of_nothing
-        return returned(result, out)
-    wide = np.empty(checks.reduced_shape(x.shape, axes, True))
-    run(reduction.name, [x, wide], axes, where, scale, like=0)
+    numbers = np.full(rows.numbers(), reduction.of_nothing)
+    rows.run(reduction.name, [x, numbers], where, scale, per_row=1, masked=(absent(scale), None))
     with np.errstate(over="ignore"):
-        np.copyto(result, wide.reshape(shape), casting="unsafe")
+        np.copyto(result, numbers.reshape(shape), casting="unsafe")
     return returned(result, out)
 
 
 def reduce_vjp(
     reduction: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
 ) -> Array:
-    x, dy, axes = checks.with_rows(x, dy, axis)
+    x, dy = checks.in_one_dtype([checks.floating(x, "x"), checks.floating(dy, "dy")])
+    rows = Rows(x.shape, axis)
     where = checks.mask(where, x.shape)
     scale = checks.number(scale, x.dtype)
+    checks.for_each_row(dy, x.shape, rows.numbers(keepdims=False), rows.numbers())
     result = result_for(out, x, x.dtype, x=x, dy=dy, where=where)
-    if x.size:
-        kernel, factors = f"{reduction.name}_vjp", dy.astype(np.float64)
-        if scale != 1:
-            with np.errstate(all="ignore"):
-                factors = np.asarray(factors * scale)
-        if abs(scale) > 1 and not (np.abs(factors) <= checks.largest(x.dtype)).all():
-            reduce_vjp_beyond_range(kernel, x, dy, axes, where, scale, result)
-        else:
-            run(kernel, [factors, x, result], axes, where, scale)
+    wide = dy.reshape(rows.numbers()).astype(np.float64)
+    masked = None, absent(scale), 0.0
+    with np.errstate(all="ignore"):
+        factors = np.asarray(wide * scale)
+        if abs(scale) <= 1 or (np.abs(factors) <= checks.largest(x.dtype)).all():
+            rows.run(f"{reduction.name}_vjp", [factors, x, result], where, scale, per_row=0, masked=masked)
+            return returned(result, out)
+        # Where scale·dy overflows, scale·dy·p may not: a power of two is taken from the factor of each row.
+        # What is left of it is large enough for no product with a p to be subnormal.
+        (digits, power), (scale_digits, scale_power) = np.frexp(wide), math.frexp(scale)
+        power = power + scale_power
+        kept = np.minimum(power, 1000 if x.dtype.itemsize == 8 else 100)
+        factors = np.ldexp(digits * scale_digits, kept)
+        x = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+        dx = np.empty_like(x)
+        rows.run(f"{reduction.name}_vjp", [factors, x, dx], where, scale, per_row=0, masked=masked)
+        np.copyto(result, np.ldexp(dx, rows.spread(power - kept)), casting="unsafe")
     return returned(result, out)
 
 
-def reduce_vjp_beyond_range(
-    kernel: str, x: Array, dy: Array, axes: tuple[int, ...], where: Array | None, scale: float, result: Array
-) -> None:
-    """Where scale·dy overflows, scale·dy·p may not: a power of two is taken from the factor of each row.
+# --- segments -----------------------------------------------------------------------------------------
 
-    What is left of the factor is large enough for no product with a p to be subnormal.
-    """
-    digits, power = np.frexp(dy.astype(np.float64))
-    scale_digits, scale_power = math.frexp(scale)
-    power = power + scale_power
-    kept = np.minimum(power, 1000 if x.dtype.itemsize == 8 else 100)
-    x = x.astype(np.float32) if x.dtype.itemsize == 2 else x
-    dx = np.empty_like(x)
-    with np.errstate(all="ignore"):
-        run(kernel, [np.ldexp(digits * scale_digits, kept), x, dx], axes, where, scale)
-        np.copyto(result, np.ldexp(dx, power - kept), casting="unsafe")
+
+def in_segments(function: Callable[..., Array], **options: Any) -> Callable[..., Array]:
+    """A function of rows as one of segments, which takes their offsets after the arrays."""
+
+    def of_segments(*arguments: Any, segment_ids: Any, num_segments: Any, axis: Any, **others: Any) -> Array:
+        *arrays, offsets = arguments
+        return function(*arrays, axis=Cut(offsets, segment_ids, num_segments, axis), **options, **others)
+
+    return of_segments
+
+
+segment_forward = in_segments(forward, empty="zero")
+segment_product = in_segments(product)
+segment_reduce = in_segments(reduce, keepdims=True, out=None)
+segment_reduce_vjp = in_segments(reduce_vjp)
 
 
 # --- cross-entropy ------------------------------------------------------------------------------------
@@ -596,7 +525,7 @@ def losses_of_rows(
     table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
     arrays = [a for a in (x, weights, table[..., 0], gradient) if a is not None]
     name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    run(name, arrays, (axis,), more=numbers, like=0)
+    Rows(x.shape, axis).run(name, arrays, more=numbers, per_row=1 if weights is None else 2)
     top, others, distance, total = np.moveaxis(table.squeeze(axis), -1, 0)
     losses: Array = np.log1p(others)
     if weights is not None:

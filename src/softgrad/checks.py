@@ -176,25 +176,20 @@ def operand(value: Any, name: str, y: Array) -> Array:
     return result
 
 
-def with_rows(x: Any, dy: Any, axis: Any) -> tuple[Array, Array, tuple[int, ...]]:
-    """x and dy in one dtype, and the axes; dy has one element for each row of x, and axes of length 1."""
-    given, rows = floating(x, "x"), floating(dy, "dy")
-    reduced = axes(axis, given.ndim)
-    kept, short = reduced_shape(given.shape, reduced, True), reduced_shape(given.shape, reduced, False)
-    if rows.shape not in (kept, short):
+def for_each_row(dy: Array, shape: tuple[int, ...], *shapes: tuple[int, ...]) -> None:
+    """Refuse a dy of another shape than these, for rows, or segments, of x."""
+    if dy.shape not in shapes:
         raise ValueError(
-            f"dy has shape {rows.shape}; it takes one element for each row of x, of shape {given.shape}: "
-            f"give an array of shape {short} or {kept}"
+            f"dy has shape {dy.shape}; it takes one number for each row or segment of x, which has shape "
+            f"{shape}: give shape {' or '.join(map(str, dict.fromkeys(shapes)))}"
         )
-    given, rows = in_one_dtype([given, rows])
-    return given, rows.reshape(kept), reduced
 
 
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
     """What is left of a shape when the axes are reduced: without them, or with 1 in their place."""
     if keepdims:
-        return tuple(1 if d in axes else size for d, size in enumerate(shape))
-    return tuple(size for d, size in enumerate(shape) if d not in axes)
+        return tuple([1 if d in axes else size for d, size in enumerate(shape)])
+    return tuple([size for d, size in enumerate(shape) if d not in axes])
 
 
 # --- axes, segments and masks -------------------------------------------------------------------------
@@ -246,7 +241,7 @@ def segments(
 ) -> tuple[int, Array, Array | None]:
     """The axis that is cut into segments, the offsets, and the order that sorts its rows by segment (None:
     they are sorted)."""
-    cut = one_axis(axis, len(shape), "segments")
+    cut = 0 if not shape and axis == 0 else one_axis(axis, len(shape), "segments")  # a number is one row
     size = shape[cut] if shape else 1
     if are_numbered(given, ids, num_segments):
         return cut, *numbered_segments(ids, num_segments, size)
@@ -275,7 +270,7 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
         raise TypeError(f"segment_ids has dtype {numbers.dtype}; it takes whole numbers: give .astype(int)")
     numbers = numbers.astype(np.int64)
     most = int(numbers.max(initial=-1)) + 1
-    count = most if num_segments is None else operator.index(num_segments)
+    count = most if num_segments is None else whole(num_segments, "num_segments")
     if count < 0:
         raise ValueError(f"num_segments={count}: it takes how many segments there are, 0 or more")
     if numbers.size and (numbers.min() < 0 or most > count):
@@ -349,6 +344,14 @@ def real(value: Any, name: str) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def whole(value: Any, name: str) -> int:
+    """`value` as an int."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} takes a whole number or None, not {type(value).__name__}") from None
 
 
 def number(scale: Any, dtype: np.dtype[Any]) -> float:
@@ -498,13 +501,7 @@ def weights_or_classes(
     target: Array, shape: tuple[int, ...], axis: int, ignore_index: Any
 ) -> tuple[Array | None, Array, Array | None]:
     """What a target is: (weights, –, None), or (None, classes, which rows count; None if all do)."""
-    if ignore_index is not None:
-        try:
-            ignore_index = operator.index(ignore_index)
-        except TypeError:
-            raise TypeError(
-                f"ignore_index takes a whole number or None, not {type(ignore_index).__name__}"
-            ) from None
+    ignore_index = None if ignore_index is None else whole(ignore_index, "ignore_index")
     rows = shape[:axis] + shape[axis + 1 :]
     if target.dtype in FLOATS:
         if target.shape != shape:

@@ -10,127 +10,34 @@ import numpy as np
 
 from . import arrays, checks
 from .checks import Array
-from .specs import Kind, Map, Reduction
+from .specs import Map
 
 
 class Library(Protocol):
-    """The functions for the arrays of one library.
+    """The functions for the arrays of one library, such as `softgrad.arrays`, and what they return.
 
     They check their arguments, which `softgrad.functional` documents.  An array is one of that library where
     the types here say Array.
     """
 
-    def entmax(self, alpha: Any) -> Map: ...
-
-    def forward(
-        self, map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Array | None
-    ) -> Array: ...
-
-    def product(
-        self, map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
-    ) -> Array: ...
-
-    def double_backward(
-        self, map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any
-    ) -> tuple[Array, Array]: ...
-
-    def sink_softmax(
-        self, x: Any, sink: Any, *, axis: Any, where: Any, scale: Any
-    ) -> tuple[Array, Array]: ...
-
-    def sink_product(
-        self, kind: Kind, y: Any, y_sink: Any, v: Any, v_sink: Any, *, axis: Any, where: Any, scale: Any
-    ) -> tuple[Array, Array]: ...
-
-    def scale_vjp(self, x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array: ...
-
-    def mean(self, y: Any, dy: Any, *, axis: Any, where: Any) -> Array: ...
-
-    def vjp_of_mean(
-        self, y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
-    ) -> Array: ...
-
-    def alpha_vjp(self, y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Array: ...
-
-    def segment_forward(
-        self,
-        map: Map,
-        x: Any,
-        offsets: Any,
-        *,
-        segment_ids: Any,
-        num_segments: Any,
-        axis: Any,
-        where: Any,
-        scale: Any,
-        out: Array | None,
-    ) -> Array: ...
-
-    def segment_product(
-        self,
-        map: Map,
-        kind: Kind,
-        y: Any,
-        v: Any,
-        offsets: Any,
-        *,
-        segment_ids: Any,
-        num_segments: Any,
-        axis: Any,
-        where: Any,
-        scale: Any,
-        out: Array | None,
-    ) -> Array: ...
-
-    def segment_reduce(
-        self,
-        reduction: Reduction,
-        x: Any,
-        offsets: Any,
-        *,
-        segment_ids: Any,
-        num_segments: Any,
-        axis: Any,
-        where: Any,
-        scale: Any,
-    ) -> Array: ...
-
-    def segment_reduce_vjp(
-        self,
-        reduction: Reduction,
-        x: Any,
-        dy: Any,
-        offsets: Any,
-        *,
-        segment_ids: Any,
-        num_segments: Any,
-        axis: Any,
-        where: Any,
-        scale: Any,
-        out: Array | None,
-    ) -> Array: ...
-
-    def reduce(
-        self,
-        reduction: Reduction,
-        x: Any,
-        *,
-        axis: Any,
-        where: Any,
-        scale: Any,
-        keepdims: bool,
-        out: Array | None,
-    ) -> Array: ...
-
-    def reduce_vjp(
-        self, reduction: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
-    ) -> Array: ...
-
-    def cross_entropy(self, x: Any, target: Any, **options: Any) -> Any: ...
-
-    def cross_entropy_with_vjp(
-        self, x: Any, target: Any, *, out: Array | None, **options: Any
-    ) -> tuple[Any, Callable[..., Array]]: ...
+    entmax: Callable[..., Map]
+    forward: Callable[..., Array]
+    product: Callable[..., Array]
+    double_backward: Callable[..., tuple[Array, Array]]
+    alpha_vjp: Callable[..., Array]
+    sink_softmax: Callable[..., tuple[Array, Array]]
+    sink_product: Callable[..., tuple[Array, Array]]
+    scale_vjp: Callable[..., Array]
+    mean: Callable[..., Array]
+    vjp_of_mean: Callable[..., Array]
+    segment_forward: Callable[..., Array]
+    segment_product: Callable[..., Array]
+    segment_reduce: Callable[..., Array]
+    segment_reduce_vjp: Callable[..., Array]
+    reduce: Callable[..., Array]
+    reduce_vjp: Callable[..., Array]
+    cross_entropy: Callable[..., Any]
+    cross_entropy_with_vjp: Callable[..., tuple[Any, Callable[..., Array]]]
 
 
 def library(value: Any) -> Library:

@@ -7,42 +7,40 @@ Between the passes a layer keeps one array, and no copy of it: a map its y, whic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from . import arrays, checks
-from .checks import Array, Axis, Empty, Reduction
+from .checks import Array, Axis, Empty, Reduction, Where
 from .functional import cross_entropy_with_vjp
 from .specs import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 
 
+def options_of(layer: Any) -> dict[str, Any]:
+    """What a layer was made with."""
+    return {option.name: getattr(layer, option.name) for option in fields(layer) if option.init}
+
+
+@dataclass(eq=False, repr=False)
 class Layer:
     """A map with its options, and the y of its last `forward`."""
 
-    map: Map
-    parameters: tuple[str, ...] = ()  # the arguments that come before the axis
+    parameters: ClassVar[tuple[str, ...]] = ()  # the arguments that come before the axis
 
-    def __init__(
-        self,
-        axis: Axis = -1,
-        *,
-        where: npt.ArrayLike | None = None,
-        scale: float | npt.ArrayLike = 1.0,
-        empty: Empty = "zero",
-    ) -> None:
-        self.axis = axis
-        self.where = where
-        self.scale = scale
-        self.empty: Empty = empty
-        self.y: Array | None = None
+    axis: Axis = -1
+    _: KW_ONLY
+    where: Where = None
+    scale: float | npt.ArrayLike = 1.0
+    empty: Empty = "zero"
+    map: Map = field(init=False)
+    y: Array | None = field(default=None, init=False)
 
     def forward(self, x: npt.ArrayLike, *, out: Array | None = None) -> Array:
         """y for the logits `x`; see the function of the map."""
-        self.y = arrays.forward(
-            self.map, x, axis=self.axis, where=self.where, scale=self.scale, empty=self.empty, out=out
-        )
+        self.y = arrays.forward(self.map, x, **options_of(self), out=out)
         return self.y
 
     def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -57,16 +55,8 @@ class Layer:
             raise RuntimeError(
                 f"{self.map.layer}.backward was called before forward, which gives it the y it needs"
             )
-        return arrays.product(
-            self.map,
-            "vjp",
-            self.y,
-            dy,
-            axis=self.axis,
-            where=self.where,
-            scale=self.scale,
-            out=out,
-        )
+        options = {"axis": self.axis, "where": self.where, "scale": self.scale}
+        return arrays.product(self.map, "vjp", self.y, dy, **options, out=out)
 
     def __repr__(self) -> str:
         options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
@@ -97,6 +87,7 @@ class Softmax(Layer):
     map = SOFTMAX
 
 
+@dataclass(eq=False, repr=False)
 class SinkSoftmax:
     """Softmax with a sink as a layer: `forward` returns y, `backward` takes ∂L/∂y to ∂L/∂x and ∂L/∂sink.
 
@@ -116,21 +107,15 @@ class SinkSoftmax:
     (array([[ 0.0796, -0.0206, -0.0561]]), array([[-0.0028]]))
     """
 
-    def __init__(
-        self,
-        axis: Axis = -1,
-        *,
-        where: npt.ArrayLike | None = None,
-        scale: float | npt.ArrayLike = 1.0,
-    ) -> None:
-        self.axis = axis
-        self.where = where
-        self.scale = scale
-        self.y: tuple[Array, Array] | None = None
+    axis: Axis = -1
+    _: KW_ONLY
+    where: Where = None
+    scale: float | npt.ArrayLike = 1.0
+    y: tuple[Array, Array] | None = field(default=None, init=False)
 
     def forward(self, x: npt.ArrayLike, sink: npt.ArrayLike) -> Array:
         """y for the logits `x` and the sink; it keeps y and y_sink."""
-        self.y = arrays.sink_softmax(x, sink, axis=self.axis, where=self.where, scale=self.scale)
+        self.y = arrays.sink_softmax(x, sink, **options_of(self))
         return self.y[0]
 
     def backward(self, dy: npt.ArrayLike) -> tuple[Array, Array]:
@@ -143,10 +128,7 @@ class SinkSoftmax:
         """
         if self.y is None:
             raise RuntimeError("SinkSoftmax.backward was called before forward, which gives it its y")
-        y, y_sink = self.y
-        return arrays.sink_product(
-            "vjp", y, y_sink, dy, None, axis=self.axis, where=self.where, scale=self.scale
-        )
+        return arrays.sink_product("vjp", *self.y, dy, None, **options_of(self))
 
 
 class LogSoftmax(Layer):
@@ -228,7 +210,7 @@ class Entmax(Layer):
         alpha: float = 1.5,
         axis: Axis = -1,
         *,
-        where: npt.ArrayLike | None = None,
+        where: Where = None,
         scale: float = 1.0,
         empty: Empty = "zero",
     ) -> None:
@@ -237,6 +219,7 @@ class Entmax(Layer):
         self.map = entmax(self.alpha)
 
 
+@dataclass(eq=False)
 class CrossEntropy:
     """Cross-entropy as the last layer: `forward` gives the loss and computes ∂L/∂x, `backward` returns that.
 
@@ -255,23 +238,16 @@ class CrossEntropy:
     array([[ 0.09  ,  0.2447, -0.3348]])
     """
 
-    def __init__(
-        self,
-        axis: int = -1,
-        *,
-        label_smoothing: float = 0.0,
-        ignore_index: int | None = None,
-        reduction: Reduction = "mean",
-    ) -> None:
-        self.axis = axis
-        self.label_smoothing = label_smoothing
-        self.ignore_index = ignore_index
-        self.reduction: Reduction = reduction
-        self.vjp: Callable[..., Array] | None = None
+    axis: int = -1
+    _: KW_ONLY
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+    reduction: Reduction = "mean"
+    vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
 
     def forward(self, x: npt.ArrayLike, target: npt.ArrayLike, *, out: Array | None = None) -> Any:
         """The loss; the gradient is written into `out`, which may be `x` itself."""
-        loss, self.vjp = cross_entropy_with_vjp(x, target, **self.options(), out=out)
+        loss, self.vjp = cross_entropy_with_vjp(x, target, **options_of(self), out=out)
         return loss
 
     def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
@@ -285,14 +261,3 @@ class CrossEntropy:
         if self.vjp is None:
             raise RuntimeError("CrossEntropy.backward was called before forward, which finds the gradient")
         return self.vjp(dloss, out=out)
-
-    def options(self) -> dict[str, Any]:
-        return {
-            "axis": self.axis,
-            "label_smoothing": self.label_smoothing,
-            "ignore_index": self.ignore_index,
-            "reduction": self.reduction,
-        }
-
-    def __repr__(self) -> str:
-        return f"CrossEntropy({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"

@@ -35,34 +35,14 @@ class Map:
         return () if self.alpha is None else (float(self.alpha),)
 
 
-SOFTMAX = Map(
-    name="softmax",
-    layer="Softmax",
-    forward="softmax",
-    vjp="softmax_vjp",
-    jvp="softmax_vjp",
-    double_backward="softmax_double_backward",
-)
+def kernels(of: str, jvp: str = "vjp") -> tuple[str, str, str, str]:
+    """The four of a map; most have a symmetric J and one kernel for both products."""
+    return of, f"{of}_vjp", f"{of}_{jvp}", f"{of}_double_backward"
 
-LOG_SOFTMAX = Map(
-    name="log_softmax",
-    layer="LogSoftmax",
-    forward="log_softmax",
-    vjp="log_softmax_vjp",
-    jvp="log_softmax_jvp",
-    double_backward="log_softmax_double_backward",
-    absent=-math.inf,
-)
 
-SPARSEMAX = Map(
-    name="sparsemax",
-    layer="Sparsemax",
-    forward="entmax",
-    vjp="entmax_vjp",
-    jvp="entmax_vjp",
-    double_backward="entmax_double_backward",
-    alpha=2,
-)
+SOFTMAX = Map("softmax", "Softmax", *kernels("softmax"))
+LOG_SOFTMAX = Map("log_softmax", "LogSoftmax", *kernels("log_softmax", "jvp"), absent=-math.inf)
+SPARSEMAX = Map("sparsemax", "Sparsemax", *kernels("entmax"), alpha=2)
 
 
 @functools.lru_cache(maxsize=256)
@@ -70,16 +50,7 @@ def entmax(alpha: float = 1.5) -> Map:
     """The row of entmax for one alpha; for 1 and 2 that is softmax and sparsemax."""
     if alpha in (1.0, 2.0):
         return SOFTMAX if alpha == 1.0 else SPARSEMAX
-    return Map(
-        name="entmax",
-        layer="Entmax",
-        forward="entmax",
-        vjp="entmax_vjp",
-        jvp="entmax_vjp",
-        double_backward="entmax_double_backward",
-        alpha=alpha,
-        parameters=("alpha",),
-    )
+    return Map("entmax", "Entmax", *kernels("entmax"), alpha=alpha, parameters=("alpha",))
 
 
 MAPS = {row.name: row for row in [SOFTMAX, LOG_SOFTMAX, SPARSEMAX, entmax()]}

@@ -59,12 +59,7 @@ def cross_entropy(
     0.6198
     """
     return library(x).cross_entropy(
-        x,
-        target,
-        axis=axis,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        reduction=reduction,
+        x, target, axis=axis, label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction
     )
 
 

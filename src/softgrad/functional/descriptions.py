@@ -1,104 +1,86 @@
-"""What the docstrings of the public functions share: parameters, results and errors, each said once."""
+"""What the public functions share: their docstrings' sections, each said once, and `with_vjp`."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
+
+from ..checks import Array
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+P = ParamSpec("P")
+Both = tuple[Array, Callable[..., Array]]
+BOTH = "tuple[Array, Callable[..., Array]]"  # as it is written
 
 # of each parameter its type, and what it means
-PARAMETERS = {
-    "x": """
-array_like
+PARAMETERS_TEXT = """
+x : array_like
     Logits, of any shape and memory layout.  float16, bfloat16 (``ml_dtypes``), float32 and float64 are
-    computed and returned as what they are; integers become float64.  {infinite}""",
-    "y": """
-array_like
+    computed and returned as what they are; integers become float64.  {infinite}
+y : array_like
     What `{forward}` returned, which is all that has to be kept of the forward pass.  The options are those
-    that it was given.""",
-    "dy": """
-array_like
+    that it was given.
+dy : array_like
     The gradient of the loss with respect to {result}.  Where its dtype is another than that of `{kept}`,
-    both are converted to the one that NumPy promotes them to.  {not_finite}""",
-    "dx": """
-array_like
-    The tangent of x, of the shape of `y`.  For its dtype, NaN and inf see `{forward}_vjp`.""",
-    "v": """
-array_like
-    The gradient of the loss with respect to the result of `{forward}_vjp`, of the shape of `y`.""",
-    "alpha": """
-float
+    both are converted to the one that NumPy promotes them to.  {not_finite}
+dx : array_like
+    The tangent of x, of the shape of `y`.  For its dtype, NaN and inf see `{forward}_vjp`.
+v : array_like
+    The gradient of the loss with respect to the result of `{forward}_vjp`, of the shape of `y`.
+alpha : float
     At least 1.  1 is `softmax` and 2 is `sparsemax`, to the last bit; the larger it is, the fewer y are
-    not 0.""",
-    "offsets": """
-array_like of int, optional
+    not 0.
+offsets : array_like of int, optional
     Segment s is ``offsets[s]`` … ``offsets[s + 1] - 1`` along the axis.  These numbers, one more than
     there are segments, ascend from 0 to the size of the axis; two that are equal make an empty segment.
-    (The ``indptr`` of a sparse matrix in CSR format is of this form.)""",
-    "segment_ids": """
-array_like of int, optional
-    In place of `offsets` the number of the segment of each row, in any order.""",
-    "num_segments": """
-int, optional
-    With `segment_ids`: how many segments there are; without it the largest number and 1.""",
-    "target": """
-array_like
+    (The ``indptr`` of a sparse matrix in CSR format is of this form.)
+segment_ids : array_like of int, optional
+    In place of `offsets` the number of the segment of each row, in any order.
+num_segments : int, optional
+    With `segment_ids`: how many segments there are; without it the largest number and 1.
+target : array_like
     *Classes*: integers of any dtype from 0 to n − 1, of the shape of `x` without the axis.  Or *weights*:
-    floats of the shape of `x`, which need not sum to 1; dtypes are promoted as by NumPy.""",
-    "axis": """
-{axes}
-    {rows}""",
-    "label_smoothing": """
-float
-    ε, from 0 to 1.""",
-    "ignore_index": """
-int, optional
+    floats of the shape of `x`, which need not sum to 1; dtypes are promoted as by NumPy.
+axis : {axes}
+    {rows}
+label_smoothing : float
+    ε, from 0 to 1.
+ignore_index : int, optional
     The target of rows that do not count, in range or not: their loss is 0, whatever `x` holds there, and
-    the mean is that of the others.  For classes only.""",
-    "reduction": """
-{{"mean", "sum", "none"}}
-    The mean over the rows that count, their sum, or a loss for each row.""",
-    "where": """
-array_like of bool, optional
+    the mean is that of the others.  For classes only.
+reduction : {{"mean", "sum", "none"}}
+    The mean over the rows that count, their sum, or a loss for each row.
+where : array_like of bool, optional
     A mask that broadcasts to the shape of the arrays.  An entry that is False has no part, whatever they
-    hold there, NaN included{masked}.""",
-    "scale": """
-{scale}""",
-    "sink": """
-array_like
+    hold there, NaN included{masked}.
+scale : {scale}
+sink : array_like
     One more logit for each row, which takes part in the sum and is not returned.  It broadcasts to the
-    shape of `x` with the axis at length 1; `scale` does not multiply it.  0 is softmax1; −inf is no sink.""",
-    "y_sink": """
-array_like
-    What `sink_softmax` returned beside `y`.""",
-    "dy_sink": """
-array_like, optional
-    The gradient of the loss with respect to `y_sink`, if the loss depends on it.""",
-    "dx_sink": """
-array_like, optional
-    The tangent of the sink.""",
-    "mean": """
-array_like, optional
+    shape of `x` with the axis at length 1; `scale` does not multiply it.  0 is softmax1; −inf is no sink.
+y_sink : array_like
+    What `sink_softmax` returned beside `y`.
+dy_sink : array_like, optional
+    The gradient of the loss with respect to `y_sink`, if the loss depends on it.
+dx_sink : array_like, optional
+    The tangent of the sink.
+mean : array_like, optional
     The mean of `dy` to subtract, one number for each row with the axis at length 1, where `y` and `dy` are
     pieces of rows.  Without it ⟨y,dy⟩/⟨y,1⟩ of what is given.  With it each element is computed by itself,
-    exact for that mean, and 0 where y is.""",
-    "return_mean": """
-bool
-    Whether to return (dx, mean), the mean in float64 with the axis at length 1.""",
-    "empty": """
-{{"zero", "nan", "raise"}}
-    What a row gives that has nothing in it (all −inf, or all masked): {absent}, NaN, or a ValueError.""",
-    "keepdims": """
-bool
-    Whether the result keeps the reduced axes, with length 1.""",
-    "out": """
-numpy.ndarray, optional
+    exact for that mean, and 0 where y is.
+return_mean : bool
+    Whether to return (dx, mean), the mean in float64 with the axis at length 1.
+empty : {{"zero", "nan", "raise"}}
+    What a row gives that has nothing in it (all −inf, or all masked): {absent}, NaN, or a ValueError.
+keepdims : bool
+    Whether the result keeps the reduced axes, with length 1.
+out : numpy.ndarray, optional
     Where to write the result: any writeable array of its shape and dtype, strided or not{in_place}.  With
-    it, scratch memory is at most 1 MB a thread, or some rows (3 to 12) if those are longer.""",
-}
+    it, scratch memory is at most 1 MB a thread, or some rows (3 to 12) if those are longer.
+"""
+PARAMETERS = dict(re.findall(r"(?ms)^(\w+) : (.*?)(?=^\w|\Z)", PARAMETERS_TEXT))
 
 # by the end of the function's name, the first that fits
 RETURNS = {
@@ -169,7 +151,7 @@ def documented(forward: str, **words: str) -> Callable[[Function], Function]:
         text = inspect.cleandoc(function.__doc__)
         summary, *others = re.split(r"(?m)^(?=(?:Returns|Notes|Examples)\n--)", text)
         names = inspect.signature(function).parameters
-        parameters = "\n".join(entry(name, PARAMETERS[name].strip().format_map(words)) for name in names)
+        parameters = "\n".join(entry(name, PARAMETERS[name].format_map(words)) for name in names)
         if not others:
             others = [section("Examples", WITH_VJP_EXAMPLE.format_map(words))]
         if not others[0].startswith("Returns"):
@@ -191,3 +173,27 @@ def entry(name: str, text: str) -> str:
     kind, _, meaning = text.partition("\n")
     lines = re.sub(r"(.{1,106})(?: |$)", r"    \1\n", " ".join(meaning.split()))
     return f"{name} : {kind}\n{lines.rstrip()}"
+
+
+NOT_KEPT = "x", "empty", "keepdims", "out"  # what a forward takes and its vjp does not
+
+
+def with_vjp(
+    forward: Callable[P, Array], vjp: Callable[..., Array], *, keeps_x: bool = False
+) -> Callable[[Callable[[], None]], Callable[P, Both]]:
+    """Make of a name and a docstring the function that returns what `forward` does, and its vjp."""
+    signature = inspect.signature(forward)
+    names = tuple(signature.parameters)
+
+    def make(described: Callable[[], None]) -> Callable[P, Both]:
+        def both(*arguments: P.args, **options: P.kwargs) -> Both:
+            y = forward(*arguments, **options)
+            given = dict(zip(names, arguments, strict=False)) | options
+            kept = {name: value for name, value in given.items() if name not in NOT_KEPT}
+            return y, partial(vjp, given["x"] if keeps_x else y, **kept)
+
+        both.__annotations__ = forward.__annotations__ | {"return": Both}
+        vars(both)["__signature__"] = signature.replace(return_annotation=BOTH)
+        return wraps(described, assigned=("__module__", "__name__", "__qualname__", "__doc__"))(both)
+
+    return make

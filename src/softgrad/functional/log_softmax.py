@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from numpy.typing import ArrayLike
 
 from ..checks import Array, Axis, Empty, Out, Where
 from ..cpu import gate
 from ..dispatch import library
 from ..specs import LOG_SOFTMAX
-from .descriptions import documented
+from .descriptions import documented, with_vjp
 
 
 @documented("log_softmax", masked="; the result is −inf there", absent="−inf")
@@ -148,15 +145,6 @@ def log_softmax_double_backward(
 
 
 @documented("log_softmax", masked="; the result is −inf there", absent="−inf")
-def log_softmax_with_vjp(
-    x: ArrayLike,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float = 1.0,
-    empty: Empty = "zero",
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(log_softmax, log_softmax_vjp)
+def log_softmax_with_vjp() -> None:
     """log_softmax, and the function that takes ∂L/∂y to ∂L/∂x."""
-    y = log_softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
-    return y, partial(log_softmax_vjp, y, axis=axis, where=where, scale=scale)

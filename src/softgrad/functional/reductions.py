@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from numpy.typing import ArrayLike
 
 from ..checks import Array, Axis, Out, Where
 from ..dispatch import library
 from ..specs import ENTROPY, LOGSUMEXP
-from .descriptions import NO_PART, documented
+from .descriptions import NO_PART, documented, with_vjp
 
 # Words for the descriptions.
 FORWARD = {"masked": "", "in_place": ""}
@@ -87,15 +84,8 @@ def logsumexp_vjp(
 
 
 @documented("logsumexp", **FORWARD, infinite=INFINITE, kept="x", returned="result")
-def logsumexp_with_vjp(
-    x: ArrayLike,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float = 1.0,
-    keepdims: bool = False,
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(logsumexp, logsumexp_vjp, keeps_x=True)
+def logsumexp_with_vjp() -> None:
     """`logsumexp`, and the function that takes the gradient with respect to it to that with respect to x.
 
     Examples
@@ -105,8 +95,6 @@ def logsumexp_with_vjp(
     >>> vjp(1.0)
     array([0.5, 0.5, 0. ])
     """
-    result = logsumexp(x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
-    return result, partial(logsumexp_vjp, x, axis=axis, where=where, scale=scale)
 
 
 @documented("entropy", **FORWARD)
@@ -178,15 +166,8 @@ def entropy_vjp(
 
 
 @documented("entropy", **FORWARD, kept="x", returned="result")
-def entropy_with_vjp(
-    x: ArrayLike,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float = 1.0,
-    keepdims: bool = False,
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(entropy, entropy_vjp, keeps_x=True)
+def entropy_with_vjp() -> None:
     """`entropy`, and the function that takes the gradient with respect to it to that with respect to x.
 
     Examples
@@ -196,5 +177,3 @@ def entropy_with_vjp(
     >>> vjp(1.0).round(4)
     array([ 0.1966, -0.1966,  0.    ])
     """
-    result = entropy(x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
-    return result, partial(entropy_vjp, x, axis=axis, where=where, scale=scale)

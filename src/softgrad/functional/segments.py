@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -11,7 +9,7 @@ from numpy.typing import ArrayLike
 from ..checks import Array, Out, Where
 from ..dispatch import library
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
-from .descriptions import documented
+from .descriptions import documented, with_vjp
 
 WORDS = {"axes": "int", "rows": "The axis that is cut into segments, which are its rows."}
 Ids = ArrayLike | None
@@ -126,17 +124,8 @@ def segment_softmax_jvp(
 
 
 @documented("segment_softmax", **WORDS)
-def segment_softmax_with_vjp(
-    x: ArrayLike,
-    offsets: Ids = None,
-    *,
-    segment_ids: Ids = None,
-    num_segments: int | None = None,
-    axis: int = 0,
-    where: Where = None,
-    scale: float = 1.0,
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(segment_softmax, segment_softmax_vjp)
+def segment_softmax_with_vjp() -> None:
     """Softmax within segments, and the function that takes ∂L/∂y to ∂L/∂x.
 
     Notes
@@ -150,9 +139,6 @@ def segment_softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 1.0]))
     array([ 0.25, -0.25,  0.  ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
-    y = segment_softmax(x, offsets, scale=scale, out=out, **options)
-    return y, partial(segment_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
 
 @documented("segment_log_softmax", **WORDS)
@@ -252,17 +238,8 @@ def segment_log_softmax_jvp(
 
 
 @documented("segment_log_softmax", **WORDS)
-def segment_log_softmax_with_vjp(
-    x: ArrayLike,
-    offsets: Ids = None,
-    *,
-    segment_ids: Ids = None,
-    num_segments: int | None = None,
-    axis: int = 0,
-    where: Where = None,
-    scale: float = 1.0,
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(segment_log_softmax, segment_log_softmax_vjp)
+def segment_log_softmax_with_vjp() -> None:
     """log_softmax within segments, and the function that takes ∂L/∂y to ∂L/∂x.
 
     Notes
@@ -276,9 +253,6 @@ def segment_log_softmax_with_vjp(
     >>> vjp(np.array([1.0, 0.0, 1.0]))
     array([ 0.5, -0.5,  0. ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
-    y = segment_log_softmax(x, offsets, scale=scale, out=out, **options)
-    return y, partial(segment_log_softmax_vjp, y, offsets=offsets, scale=scale, **options)
 
 
 @documented("segment_logsumexp", **WORDS)
@@ -336,7 +310,7 @@ def segment_logsumexp_vjp(
 
     Notes
     -----
-    *Error*: as `logsumexp_vjp`, where scale·dy does not overflow.
+    *Error*: as `logsumexp_vjp`.
 
     Examples
     --------
@@ -403,7 +377,7 @@ def segment_entropy_vjp(
 
     Notes
     -----
-    *Error*: as `entropy_vjp`, where scale·dy does not overflow.
+    *Error*: as `entropy_vjp`.
 
     Examples
     --------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -12,7 +10,7 @@ from ..checks import Array, Axis, Empty, Out, Where
 from ..cpu import gate
 from ..dispatch import library
 from ..specs import SOFTMAX
-from .descriptions import documented
+from .descriptions import documented, with_vjp
 
 SCALES = """float, or array_like
     The factor of the logits; an array has one for each row, with the axis at length 1."""
@@ -189,15 +187,6 @@ def softmax_double_backward(
 
 
 @documented("softmax", scale=SCALES)
-def softmax_with_vjp(
-    x: ArrayLike,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float | ArrayLike = 1.0,
-    empty: Empty = "zero",
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(softmax, softmax_vjp)
+def softmax_with_vjp() -> None:
     """Softmax, and the function that takes ∂L/∂y to ∂L/∂x."""
-    y = softmax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
-    return y, partial(softmax_vjp, y, axis=axis, where=where, scale=scale)

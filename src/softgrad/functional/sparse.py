@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from numpy.typing import ArrayLike
 
 from .. import checks
 from ..checks import Array, Axis, Empty, Out, Where
 from ..dispatch import library
 from ..specs import SPARSEMAX
-from .descriptions import documented
+from .descriptions import documented, with_vjp
 
 
 @documented("sparsemax")
@@ -100,18 +97,9 @@ def sparsemax_double_backward(
 
 
 @documented("sparsemax")
-def sparsemax_with_vjp(
-    x: ArrayLike,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float = 1.0,
-    empty: Empty = "zero",
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(sparsemax, sparsemax_vjp)
+def sparsemax_with_vjp() -> None:
     """Sparsemax, and the function that takes ∂L/∂y to ∂L/∂x."""
-    y = sparsemax(x, axis=axis, where=where, scale=scale, empty=empty, out=out)
-    return y, partial(sparsemax_vjp, y, axis=axis, where=where, scale=scale)
 
 
 @documented("entmax")
@@ -255,19 +243,9 @@ def entmax_double_backward(
 
 
 @documented("entmax")
-def entmax_with_vjp(
-    x: ArrayLike,
-    alpha: float = 1.5,
-    *,
-    axis: Axis = -1,
-    where: Where = None,
-    scale: float = 1.0,
-    empty: Empty = "zero",
-    out: Out = None,
-) -> tuple[Array, Callable[..., Array]]:
+@with_vjp(entmax, entmax_vjp)
+def entmax_with_vjp() -> None:
     """Entmax, and the function that takes ∂L/∂y to ∂L/∂x."""
-    y = entmax(x, alpha, axis=axis, where=where, scale=scale, empty=empty, out=out)
-    return y, partial(entmax_vjp, y, alpha=alpha, axis=axis, where=where, scale=scale)
 
 
 @documented("entmax", masked="")
