@@ -89,14 +89,15 @@ def test_one_number_for_each_segment(dtype, name, columns):
     y = forward(x, OFFSETS, scale=SCALE)
     assert y.shape == (5, *x.shape[1:])
     assert y.dtype == x.dtype
-    assert_array_equal(y, by_hand(lambda a, axis: whole(a, axis=axis, scale=SCALE, keepdims=True), x))
+    expected = by_hand(lambda a, axis: whole(a, axis=axis, scale=SCALE, keepdims=True), x)
+    assert off_by(y, expected, axis=()) <= 2
     dy = np.random.default_rng(1).normal(size=y.shape).astype(dtype)
     dx = vjp(x, dy, OFFSETS, scale=SCALE)
     parts = [
         whole_vjp(x[b:e], dy[s : s + 1], axis=0, scale=SCALE)
         for s, (b, e) in enumerate(itertools.pairwise(OFFSETS))
     ]
-    assert_array_equal(dx, np.concatenate(parts))
+    assert off_by(dx, np.concatenate(parts), axis=0) <= 4
     order = (np.arange(len(x)) - OFFSETS[IDS]).argsort(kind="stable")
     shuffled = {"segment_ids": IDS[order], "scale": SCALE}
     assert_array_equal(forward(x[order], **shuffled), y)
