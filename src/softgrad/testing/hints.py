@@ -61,7 +61,7 @@ def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int
     if distance(results, exact) <= near:
         return ""
     for mutant in operation.mutants.values():
-        wrong = mutant.formula(*(a.astype(WIDE) for a in arguments), axis=-1)
+        wrong = mutant.formula(*(a.astype(WIDE) for a in arguments))
         wrong = wrong if isinstance(wrong, tuple) else (wrong,)
         if distance(wrong, exact) > 2 * near and distance(results, wrong) <= near:
             return mutant.message

@@ -129,7 +129,7 @@ def softmax_like(map: str) -> list[Operation]:
         lambda y, v: (oracle.vjp(y, v, alpha=alpha),),
         of_alpha(bounds.product_tight),
         of_alpha(bounds.product_sound),
-        mutants.FORMULAS if alpha == 1 else mutants.sparse_products(alpha),
+        mutants.PRODUCTS[map],
         derivative if alpha == 1 else None,
         terms=of_alpha(bounds.terms_of_product),
         tight_only=frozenset({"empty rows"}),
