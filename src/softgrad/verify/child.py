@@ -21,7 +21,7 @@ import numpy as np
 from .. import testing
 from ..testing.operations import Level, What
 from ..testing.options import CheckOptions, parse
-from ..testing.run import Code, findings
+from ..testing.run import findings
 from .target import Broken, Unusable, find
 
 
@@ -55,8 +55,8 @@ def verify(
     load = {"what": (what, "vjp"), "map": (map, "softmax"), "swapped": (swapped, False)}
     load["device"] = (device, "cpu")
     given = "".join(f", {name}={value!r}" for name, (value, usual) in load.items() if value != usual)
-    code = Code("softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})")
-    for finding in findings(what, function, parse(options), early=False, code=code):
+    code = "softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})"
+    for finding in findings(what, function, parse(options), code=code):
         send("finding", **dataclasses.asdict(finding))
     send("end")
 
