@@ -129,21 +129,25 @@ def numbers(row: Any) -> str:
 
 def reproduce(check: Check, case: Case, code: Code, row: int | None, seed: int) -> str:
     """Three lines of code that make the case again."""
-    options = {
-        "map": (case.operation.map, "softmax"),
-        "level": (case.level, "sound"),
-        "dtype": (case.dtype.name, None),
-        "n": (case.arguments[0].shape[-1], None),
-        "row": (row, None),
-        "axis": (case.axis, None),
-        "seed": (seed, 0),
-    }
-    given = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+    given = unusual(
+        map=(case.operation.map, "softmax"),
+        level=(case.level, "sound"),
+        dtype=(case.dtype.name, None),
+        n=(case.arguments[0].shape[-1], None),
+        row=(row, None),
+        axis=(case.axis, None),
+        seed=(seed, 0),
+    )
     return (
         f"import {code[0]}\n"
         f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}{given})\n"
         f"print(case.arguments, case.exact, case.verdict({code[1]}))"
     )
+
+
+def unusual(**options: tuple[Any, Any]) -> str:
+    """The arguments of a call, as code, that differ from the usual value."""
+    return "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
 
 
 def name_of(fn: Function) -> str:
