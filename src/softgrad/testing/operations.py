@@ -94,31 +94,6 @@ def derivative(y: Array, v: Array) -> Array:
         return oracle.softmax_jvp_by_complex_step(np.log(y.astype(np.float64)), v)
 
 
-def softmax_forward() -> Operation:
-    return Operation(
-        "softmax",
-        "forward",
-        logits,
-        lambda x: (oracle.softmax(x),),
-        bounds.softmax_tight,
-        bounds.softmax_sound,
-        mutants.SOFTMAXES,
-        ulps=errors.normal_ulps,
-    )
-
-
-def sparse_forward(map: str) -> Operation:
-    return Operation(
-        map,
-        "forward",
-        logits,
-        lambda x: (oracle.entmax(x, ALPHAS[map]),),
-        bounds.entmax_tight,
-        functools.partial(bounds.entmax_sound, alpha=ALPHAS[map]),
-        mutants.SPARSE,
-    )
-
-
 def softmax_like(map: str) -> list[Operation]:
     alpha = ALPHAS[map]
     of_alpha = functools.partial(functools.partial, alpha=alpha)
@@ -144,7 +119,16 @@ def softmax_like(map: str) -> list[Operation]:
         mutants.DOUBLE_BACKWARDS if alpha == 1 else {},
         terms=of_alpha(bounds.terms_of_both),
     )
-    forward = softmax_forward() if alpha == 1 else sparse_forward(map)
+    forward = Operation(
+        map,
+        "forward",
+        logits,
+        lambda x: (oracle.softmax(x) if alpha == 1 else oracle.entmax(x, alpha),),
+        bounds.softmax_tight if alpha == 1 else bounds.entmax_tight,
+        bounds.softmax_sound if alpha == 1 else of_alpha(bounds.entmax_sound),
+        mutants.SOFTMAXES if alpha == 1 else mutants.SPARSE,
+        ulps=errors.normal_ulps if alpha == 1 else None,
+    )
     return [forward, vjp, replace(vjp, what="jvp", same_as=vjp), double_backward]
 
 
