@@ -21,13 +21,11 @@ HARD = [
 
 
 def exact(value):
-    """A float or longdouble as mpmath's number of the same value."""
-    mantissa, exponent = np.frexp(np.longdouble(value))
-    upper = np.floor(np.ldexp(mantissa, 32))
-    lower = np.ldexp(np.ldexp(mantissa, 32) - upper, 64)
-    return mpmath.ldexp(mpmath.mpf(int(upper)), int(exponent) - 32) + mpmath.ldexp(
-        mpmath.mpf(int(lower)), int(exponent) - 96
-    )
+    """A float, longdouble or fraction as mpmath's number of the same value, to its precision."""
+    if not isinstance(value, Fraction):
+        value = np.longdouble(value)
+    above, below = value.as_integer_ratio()
+    return mpmath.mpf(above) / below
 
 
 def close(found, expected, bits):
@@ -169,23 +167,17 @@ def dense_double_backward(y, dy, v):
 
     w is y with the sum 1; J(w) dy is multiplied by Σy, a constant.
     """
-    y, dy, v = ([Fraction(float(a)) for a in values] for values in (y, dy, v))
-    n, total = len(y), sum(y)
-    w = [a / total for a in y]
-    jacobian = [[w[i] * ((i == j) - w[j]) for j in range(n)] for i in range(n)]
-    grad_dy = [total * sum(jacobian[i][j] * v[i] for i in range(n)) for j in range(n)]
-    grad_x = []
-    for k in range(n):
-        moved = [jacobian[i][k] for i in range(n)]  # ∂w/∂x_k
-        grad_x.append(
-            total
-            * sum(
-                v[i] * dy[j] * ((i == j) * moved[i] - moved[i] * w[j] - w[i] * moved[j])
-                for i in range(n)
-                for j in range(n)
-            )
-        )
-    return grad_x, grad_dy
+    y, dy, v = (np.array([Fraction(float(a)) for a in values], object) for values in (y, dy, v))
+
+    def jacobian(w, moved=None):
+        """J(w), or its derivative where w moves so."""
+        if moved is None:
+            return np.diag(w) - np.outer(w, w)
+        return np.diag(moved) - np.outer(moved, w) - np.outer(w, moved)
+
+    w = y / y.sum()
+    grad_x = [v @ jacobian(w, moved) @ dy for moved in jacobian(w)]
+    return y.sum() * np.array(grad_x), y.sum() * (v @ jacobian(w))
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -199,7 +191,7 @@ def test_double_backward_is_the_derivative_of_the_dense_jacobian(dtype):
         for place, values in zip(found, expected, strict=True):
             for a, b in zip(place[row], values, strict=True):
                 with mpmath.workprec(8000):
-                    assert close(a, mpmath.mpf(b.numerator) / b.denominator, 61)
+                    assert close(a, exact(b), 61)
 
 
 def test_ulps_are_those_of_the_dtype_at_the_exact_value():
@@ -241,25 +233,17 @@ def test_row_error_allows_half_the_smallest_subnormal():
 # --- softmax's contract, element by element ----------------------------------------------------------
 
 
-def in_fractions(y, dy):
-    """dx*, D and Σy by their definitions."""
-    y, dy = ([Fraction(float(a)) for a in values] for values in (y, dy))
-    total = sum(y)
-    mean = sum(a * b for a, b in zip(y, dy, strict=True)) / total
-    away = sum(a * abs(b - mean) for a, b in zip(y, dy, strict=True)) / total
-    return [a * (b - mean) for a, b in zip(y, dy, strict=True)], away, total
-
-
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
 def test_product_terms_are_those_of_the_contract(dtype):
+    """|dx*| + y·D, with dx* and D by their definitions in fractions."""
     y, dy = cases.weights(17, dtype), cases.gradients(17, dtype)
-    terms = errors.product_terms(y, oracle.vjp(y, dy))
-    for row in range(len(y)):
-        dx, away, _ = in_fractions(y[row], dy[row])
-        for found, one, weight in zip(terms[row], dx, y[row], strict=True):
-            due = abs(one) + Fraction(float(weight)) * away
-            with mpmath.workprec(4000):
-                assert close(found, mpmath.mpf(due.numerator) / due.denominator, 58)
+    for terms, *rows in zip(errors.product_terms(y, oracle.vjp(y, dy)), y, dy, strict=True):
+        w, d = (np.array([Fraction(float(a)) for a in row], object) for row in rows)
+        away = d - (w * d).sum() / w.sum()
+        due = abs(w * away) + w * (w * abs(away)).sum() / w.sum()
+        with mpmath.workprec(4000):
+            for found, one in zip(terms, due, strict=True):
+                assert close(found, exact(one), 58)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES, ids=str)
@@ -324,9 +308,10 @@ def test_product_error_along_any_axes(axis):
     dy = cases.numbers(24, "dy").reshape(2, 3, 4)
     dx, exact_rows = (y * dy).astype(np.float64), oracle.vjp(y, dy, axis)
     found = errors.product_error(dx, y, exact_rows, axis)
-    order = (1, 0, 2) if axis == (0, 2) else (1, 2, 0) if axis == 0 else (0, 1, 2)
-    kept = {0: (12, 2), (0, 2): (3, 8), None: (1, 24)}[axis]
-    flat = (a.transpose(order).reshape(kept) for a in (dx, y, exact_rows))
+    kept = [a for a in range(3) if axis is not None and a not in np.atleast_1d(axis)]
+    order = kept + [a for a in range(3) if a not in kept]
+    rows = int(np.prod([y.shape[a] for a in kept]))
+    flat = (a.transpose(order).reshape(rows, -1) for a in (dx, y, exact_rows))
     np.testing.assert_allclose(
         found.ravel().astype(float), errors.product_error(*flat).astype(float), rtol=1e-12
     )

@@ -19,6 +19,7 @@ from .errors import DType, info
 
 Pair = tuple[str, str]
 Rows = tuple[list[str], Array, Array, Array]
+Draw = Callable[[DType, int, int], Rows]  # of a dtype, a length and a seed
 
 DTYPES = list(FLOATS)
 
@@ -138,7 +139,7 @@ def hard(dtype: DType, n: int, seed: int) -> Rows:
     return [f"logits {a}, gradient {b}" for a, b in pairs(n)], x, u, np.roll(u, 7, axis=0)
 
 
-def plain(rows: int) -> Callable[[DType, int, int], Rows]:
+def plain(rows: int) -> Draw:
     return lambda dtype, n, seed: (["plain"] * rows, *alike(n, dtype, seed, rows))
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from . import cases, verdicts
 from .errors import DType
 from .operations import Arrays, Level, Operation
-from .verdicts import Case, Verdict
+from .verdicts import Case, Function, Verdict
 
 PRODUCTS = ("vjp", "jvp")
 BACKWARD = ("vjp", "jvp", "double-backward")
@@ -31,9 +29,9 @@ class Check:
     """A row of the table below."""
 
     name: str
-    rows: Callable[[DType, int, int], cases.Rows]
+    rows: cases.Draw
     lengths: tuple[int, ...]
-    judge: Callable[[Case, Callable[..., Any]], Verdict] = verdicts.within
+    judge: Callable[[Case, Function], Verdict | None] = verdicts.within
     of: tuple[str, ...] = ALL
     ndim: int = 2
     axis: bool = False  # whether it is made along each axis that is given, too
@@ -98,31 +96,16 @@ WHY = {
 
 @functools.lru_cache(maxsize=320)  # those of all checks of a function, in two dtypes: the next one finds them
 def drawn(
-    rows: Callable[[DType, int, int], cases.Rows],
-    count: int | None,
-    operation: Operation,
-    level: Level,
-    dtype: DType,
-    n: int,
-    seed: int,
-) -> tuple[tuple[str, ...], Arrays, Arrays, Arrays, Arrays | None]:
-    """The labels, the arguments, the exact results, the error allowed of each and its unit; `count` rows of
-    these are made of as many as there are, again and again."""
+    rows: cases.Draw, operation: Operation, level: Level, dtype: DType, n: int, seed: int
+) -> tuple[Arrays, Arrays, Arrays, tuple[str, ...], Arrays]:
+    """The arguments, the exact results, the error allowed of each, the labels, and the units of errors."""
     labels, x, u, v = rows(dtype, n, seed)
     with np.errstate(all="ignore"):
         arguments = operation.arguments(x, u, v)
         exact = operation.exact(*arguments)
         allowed = operation.allowed(level, arguments, exact)
-        beside = operation.terms(*arguments, *exact) if operation.terms and level == "tight" else None
-    if count is not None:
-        labels = list(itertools.islice(itertools.cycle(labels), count))
-        arguments, exact, allowed = (repeated(a, count) for a in (arguments, exact, allowed))
-        beside = beside and repeated(beside, count)
-    return tuple(labels), arguments, exact, allowed, beside
-
-
-def repeated(arrays: Arrays, count: int) -> Arrays:
-    return tuple(np.resize(a, (count, *a.shape[1:])) for a in arrays)
+        beside = operation.terms(*arguments, *exact) if operation.terms and level == "tight" else ()
+    return arguments, exact, allowed, tuple(labels), beside
 
 
 def case_of(
@@ -135,8 +118,9 @@ def case_of(
     seed: int = 0,
 ) -> Case:
     # found once for the checks that take the same rows, and for the functions that must give the same
-    count = cases.count_of(n) if check.rows is cases.many else None
-    labels, arguments, exact, allowed, beside = drawn(
-        check.rows, count, operation.same_as or operation, level, dtype, n, seed
-    )
-    return Case(operation, level, check.judge, arguments, exact, allowed, labels, axis, check.ndim, beside)
+    found = drawn(check.rows, operation.same_as or operation, level, dtype, n, seed)
+    arguments, exact, allowed, labels, beside = found
+    case = Case(operation, level, check.judge, arguments, exact, allowed, labels, axis, check.ndim, beside)
+    if check.rows is cases.many:
+        return case.take([row % len(labels) for row in range(cases.count_of(n))])
+    return case

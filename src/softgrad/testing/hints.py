@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checks import Array
 from . import cases
-from .errors import DType, eps, inner, norm
+from .errors import DType, eps, inner, norm, quotient
 from .mutants import OVERFLOWS
 from .operations import Arrays, Operation
 from .oracle import WIDE
@@ -25,14 +25,13 @@ RowFunction = Callable[..., Arrays]
 def hint(operation: Operation, fn: Function, dtype: DType, axis: int | None, seed: int) -> str:
     """One line on what is probably wrong; empty if nothing is known."""
 
+    options, place = ({}, -1) if axis is None else ({"axis": axis}, axis)
+
     def rows(*arguments: Array) -> Arrays:
         """The function's results in longdouble, for rows along the last axis."""
-        if axis is None:
-            output = fn(*(a.copy() for a in arguments))
-        else:
-            output = fn(*(np.moveaxis(a, -1, axis).copy() for a in arguments), axis=axis)
-        results = [np.asarray(a).astype(WIDE) for a in (output if isinstance(output, tuple) else (output,))]
-        return tuple(a if axis is None else np.moveaxis(a, axis, -1) for a in results)
+        output = fn(*(np.moveaxis(a, -1, place).copy() for a in arguments), **options)
+        results = output if isinstance(output, tuple) else (output,)
+        return tuple(np.moveaxis(np.asarray(a).astype(WIDE), place, -1) for a in results)
 
     for look in (known_formula, narrow_sum, no_maximum):
         try:
@@ -46,11 +45,8 @@ def hint(operation: Operation, fn: Function, dtype: DType, axis: int | None, see
 
 def distance(a: Arrays, b: Arrays) -> float:
     """Of the results that are farthest apart, relative to the larger one."""
-    each = []
-    for one, other in zip(a, b, strict=True):
-        size = max(norm(one.ravel()), norm(other.ravel()))
-        each.append(float(norm((one - other).ravel()) / size) if size else 0.0)
-    return max(each)
+    flat = [(one.ravel(), other.ravel()) for one, other in zip(a, b, strict=True)]
+    return max(float(quotient(norm(one - other), max(norm(one), norm(other)))) for one, other in flat)
 
 
 def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
@@ -61,16 +57,15 @@ def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int
     if distance(results, exact) <= near:
         return ""
     for mutant in operation.mutants.values():
-        wrong = mutant.formula(*(a.astype(WIDE) for a in arguments), axis=-1)
+        wrong = mutant.formula(*(a.astype(WIDE) for a in arguments))
         wrong = wrong if isinstance(wrong, tuple) else (wrong,)
         if distance(wrong, exact) > 2 * near and distance(results, wrong) <= near:
             return mutant.message
     # the right result times some number
     due, got = (np.concatenate([a.ravel() for a in arrays]) for arrays in (exact, results))
-    size = float(inner(due, due))
-    factor = float(inner(due, got)) / size if size else 0.0
+    factor = float(quotient(inner(due, got), inner(due, due)))
     multiple = tuple(factor * a for a in exact)
-    known = abs(factor - 1) > 2 * near and factor != 0 and distance(results, multiple) <= near
+    known = factor and abs(factor - 1) > 2 * near and distance(results, multiple) <= near
     return f"the right result times {factor:.3g}" if known else ""
 
 

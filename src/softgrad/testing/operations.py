@@ -16,6 +16,7 @@ from .mutants import Mutant
 What = Literal["forward", "vjp", "jvp", "double-backward"]
 Level = Literal["sound", "tight"]
 Arrays = tuple[Array, ...]
+ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,6 @@ class Operation:
 
     map: str
     what: What
-    # the arguments, made of logits and two gradients in the dtype that is tested
-    arguments: Callable[[Array, Array, Array], Arrays]
     exact: Callable[..., Arrays]  # the results in longdouble, of the arguments
     # of the arguments and exact results: the error that each result may have; a number for the norm of each
     # row, or one for each element, where `ulps` is given or softgrad's contract is such
@@ -42,6 +41,21 @@ class Operation:
     leaves_out: frozenset[str] = frozenset()  # checks of what is not true of it
     tight_only: frozenset[str] = frozenset()  # checks of what only softgrad's contract has
     same_as: Operation | None = None  # a function with the same results, of which the exact ones are shared
+
+    def arguments(self, x: Array, u: Array, v: Array) -> Arrays:
+        """What it is called with, of logits and two gradients: x; or y, rounded, and one gradient or two.
+
+        Of sparsemax and entmax y is that of x/4, so that the support has some elements.
+        """
+        if self.what == "forward":
+            return (x,)
+        if self.map == "log_softmax":
+            y = oracle.log_softmax(x)
+        elif self.map == "softmax":
+            y = oracle.softmax(x)
+        else:
+            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[self.map])
+        return (y.astype(x.dtype), u, v)[: 3 if self.what == "double-backward" else 2]
 
     def allowed(self, level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
         """How far off each result may be: of each element, or of the norm of each row."""
@@ -64,59 +78,12 @@ class Operation:
         return level == "tight" or check not in self.tight_only
 
 
-def logits(x: Array, u: Array, v: Array) -> Arrays:
-    return (x,)
-
-
-def y_and_gradients(map: str, count: int) -> Callable[[Array, Array, Array], Arrays]:
-    """y, rounded, and so many gradients; of sparsemax and entmax y is that of x/4, so that the support has
-    some elements."""
-
-    def arguments(x: Array, u: Array, v: Array) -> Arrays:
-        if map == "log_softmax":
-            y = oracle.log_softmax(x)
-        elif map == "softmax":
-            y = oracle.softmax(x)
-        else:
-            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[map])
-        return (y.astype(x.dtype), u, v)[: 1 + count]
-
-    return arguments
-
-
 # --- softmax, sparsemax and entmax ---------------------------------------------------------------------
-
-ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
 
 
 def derivative(y: Array, v: Array) -> Array:
     with np.errstate(divide="ignore"):
         return oracle.softmax_jvp_by_complex_step(np.log(y.astype(np.float64)), v)
-
-
-def softmax_forward() -> Operation:
-    return Operation(
-        "softmax",
-        "forward",
-        logits,
-        lambda x: (oracle.softmax(x),),
-        bounds.softmax_tight,
-        bounds.softmax_sound,
-        mutants.SOFTMAXES,
-        ulps=errors.normal_ulps,
-    )
-
-
-def sparse_forward(map: str) -> Operation:
-    return Operation(
-        map,
-        "forward",
-        logits,
-        lambda x: (oracle.entmax(x, ALPHAS[map]),),
-        bounds.entmax_tight,
-        functools.partial(bounds.entmax_sound, alpha=ALPHAS[map]),
-        mutants.SPARSE,
-    )
 
 
 def softmax_like(map: str) -> list[Operation]:
@@ -125,11 +92,10 @@ def softmax_like(map: str) -> list[Operation]:
     vjp = Operation(
         map,
         "vjp",
-        y_and_gradients(map, 1),
         lambda y, v: (oracle.vjp(y, v, alpha=alpha),),
         of_alpha(bounds.product_tight),
         of_alpha(bounds.product_sound),
-        mutants.FORMULAS if alpha == 1 else mutants.sparse_products(alpha),
+        mutants.PRODUCTS[map],
         derivative if alpha == 1 else None,
         terms=of_alpha(bounds.terms_of_product),
         tight_only=frozenset({"empty rows"}),
@@ -137,14 +103,21 @@ def softmax_like(map: str) -> list[Operation]:
     double_backward = Operation(
         map,
         "double-backward",
-        y_and_gradients(map, 2),
         of_alpha(oracle.double_backward),
         of_alpha(bounds.double_backward_tight),
         of_alpha(bounds.double_backward_sound),
         mutants.DOUBLE_BACKWARDS if alpha == 1 else {},
         terms=of_alpha(bounds.terms_of_both),
     )
-    forward = softmax_forward() if alpha == 1 else sparse_forward(map)
+    forward = Operation(
+        map,
+        "forward",
+        lambda x: (oracle.softmax(x) if alpha == 1 else oracle.entmax(x, alpha),),
+        bounds.softmax_tight if alpha == 1 else bounds.entmax_tight,
+        bounds.softmax_sound if alpha == 1 else of_alpha(bounds.entmax_sound),
+        mutants.SOFTMAXES if alpha == 1 else mutants.SPARSE,
+        ulps=errors.normal_ulps if alpha == 1 else None,
+    )
     return [forward, vjp, replace(vjp, what="jvp", same_as=vjp), double_backward]
 
 
@@ -170,7 +143,6 @@ of_log_softmax = functools.partial(
 LOG_SOFTMAX = [
     of_log_softmax(
         "forward",
-        logits,
         lambda x: (representable(x),),
         bounds.log_softmax_tight,
         bounds.log_softmax_sound,
@@ -181,7 +153,6 @@ LOG_SOFTMAX = [
     ),
     of_log_softmax(
         "vjp",
-        y_and_gradients("log_softmax", 1),
         lambda y, dy: (oracle.log_vjp(y, dy),),
         bounds.log_vjp_tight,
         bounds.log_vjp_sound,
@@ -193,7 +164,6 @@ LOG_SOFTMAX = [
     ),
     of_log_softmax(
         "jvp",
-        y_and_gradients("log_softmax", 1),
         lambda y, dx: (oracle.log_jvp(y, dx),),
         bounds.log_jvp_tight,
         bounds.log_jvp_sound,
@@ -205,7 +175,6 @@ LOG_SOFTMAX = [
     ),
     of_log_softmax(
         "double-backward",
-        y_and_gradients("log_softmax", 2),
         oracle.log_double_backward,
         bounds.log_double_backward_tight,
         bounds.log_double_backward_sound,

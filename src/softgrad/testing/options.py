@@ -50,14 +50,19 @@ def parse(args: CheckOptions) -> Options:
         raise ValueError(f"level {level!r} is not known: give 'sound' or 'tight'")
     if max_n is not None and operator.index(max_n) < 2:
         raise ValueError(f"max_n is {max_n}; a row of 1 element tells nothing: give 2 or more")
-    return Options(
-        map=args.get("map", "softmax"),
-        level=level,
-        dtypes=dtypes_of(args.get("dtypes", ("float32", "float64"))),
-        max_n=max_n,
-        axes=axes_of(args.get("axis")),
-        seed=args.get("seed", 0),
-    )
+    dtypes = tuple(map(dtype_of, several(args.get("dtypes", ("float32", "float64")))))
+    if not dtypes:
+        raise ValueError(f"no dtype was given: give some of {TAKEN}")
+    axis = args.get("axis")
+    axes = () if axis is None else tuple(map(operator.index, several(axis)))
+    if wrong := [a for a in axes if not -3 <= a < 3]:
+        raise ValueError(f"axis {wrong[0]} is not tested: arrays have two and three, -3 to 2")
+    return Options(args.get("map", "softmax"), level, dtypes, max_n, axes, args.get("seed", 0))
+
+
+def several(value: Any) -> Iterable[Any]:
+    """One value, or some, as some."""
+    return value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
@@ -72,21 +77,3 @@ def dtype_of(name: npt.DTypeLike) -> np.dtype[Any]:
             "float64 can't be judged here: numpy.longdouble is no wider than it on this platform"
         )
     return dtype
-
-
-def dtypes_of(dtypes: npt.DTypeLike | Iterable[npt.DTypeLike]) -> tuple[np.dtype[Any], ...]:
-    names: list[Any] = (
-        [dtypes] if isinstance(dtypes, str) or not isinstance(dtypes, Iterable) else list(dtypes)
-    )
-    if not names:
-        raise ValueError(f"no dtype was given: give some of {TAKEN}")
-    return tuple(map(dtype_of, names))
-
-
-def axes_of(axis: int | Sequence[int] | None) -> tuple[int, ...]:
-    if axis is None:
-        return ()
-    axes = tuple(map(operator.index, axis if isinstance(axis, Iterable) else [axis]))
-    if wrong := [a for a in axes if not -3 <= a < 3]:
-        raise ValueError(f"axis {wrong[0]} is not tested: arrays have two and three, -3 to 2")
-    return axes

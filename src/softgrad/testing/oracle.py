@@ -121,11 +121,9 @@ def product(s: Pair, v: Pair) -> Array:
 
 def weights(y: Array, alpha: float = 1) -> Pair:
     """s = y^(2−α) of the support: y, √y or 1."""
-    wide, zero = pair(y)
-    if alpha == 1:
-        return wide, zero
-    if alpha == 2:
-        return (wide > 0).astype(WIDE), zero
+    wide = y.astype(WIDE)
+    if alpha != 1.5:
+        return pair(wide if alpha == 1 else wide > 0)
     root = np.sqrt(wide)
     square, lost = two_product(root, root)
     return root, ((wide - square) - lost) / np.where(root == 0, 1, 2 * root)
@@ -161,10 +159,7 @@ def vjp(
     if where is not None:
         y, dy = (np.where(where, a, np.zeros((), a.dtype)) for a in map(np.asarray, (y, dy)))
 
-    def rows(y: Array, dy: Array) -> Array:
-        return product(weights(y, alpha), pair(dy))
-
-    dx: Array = along_rows(rows, y, dy, axis=axis)
+    dx: Array = along_rows(lambda y, dy: product(weights(y, alpha), pair(dy)), y, dy, axis=axis)
     return dx * WIDE(scale)
 
 
@@ -265,10 +260,8 @@ def log_vjp(y: Array, dy: Array, axis: Axis = -1, scale: float = 1.0, where: Any
 def log_jvp(y: Array, dx: Array, axis: Axis = -1, scale: float = 1.0, where: Any = None) -> Array:
     """scale·(dx − ⟨p,dx⟩/⟨p,1⟩), p = exp(y)."""
 
-    def rows(p: Array, d: Array) -> Array:
-        return centered(pair(p), pair(d))[0]
-
-    dy: Array = along_rows(rows, powers(y, where), valid_part(y, dx, where), axis=axis)
+    p, d = powers(y, where), valid_part(y, dx, where)
+    dy: Array = along_rows(lambda p, d: centered(pair(p), pair(d))[0], p, d, axis=axis)
     return valid_part(y, dy, where) * WIDE(scale)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .checks import CHECKS, Check, case_of
 from .hints import hint
-from .operations import Level, Operation, What, operation
+from .operations import Level, What, operation
 from .options import CheckOptions, Options, dtype_of, parse
 from .verdicts import Case, Function, Verdict
 
@@ -36,12 +36,8 @@ class Finding:
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
 
 
-@dataclass(frozen=True)
-class Code:
-    """How lines of code reach the function that is tested."""
-
-    modules: str  # to import
-    function: str  # an expression
+# the modules to import, and the function as an expression, for lines of code
+Code = tuple[str, str]
 
 
 def plan(what: What, options: Options) -> list[tuple[Check, int | None]]:
@@ -59,71 +55,54 @@ def plan(what: What, options: Options) -> list[tuple[Check, int | None]]:
     return checks
 
 
-def lengths_of(check: Check, max_n: int | None) -> Sequence[int]:
-    if max_n is None:
-        return check.lengths
-    return [n for n in check.lengths if n <= max_n] or [max_n]
-
-
 def name_with_axis(check: Check, axis: int | None) -> str:
     return check.name if axis is None else f"{check.name}, axis {axis}"
 
 
 def findings(
-    what: What, fn: Function, options: Options, early: bool, code: Code | None = None
+    what: What, fn: Function, options: Options, early: bool = False, code: Code | None = None
 ) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
     if not callable(fn):
         raise TypeError(f"a function is tested, not a {type(fn).__name__}")
-    row, checks = operation(options.map, what), plan(what, options)
+    tested, seed = operation(options.map, what), options.seed
     for dtype in options.dtypes:
-        for check, axis in checks:
+        for check, axis in plan(what, options):
+            longest = options.max_n or check.lengths[-1]
+            lengths = [n for n in check.lengths if n <= longest] or [longest]
+            drawn = (case_of(check, tested, options.level, dtype, n, axis, seed) for n in lengths)
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                yield finding(check, row, fn, options, dtype, axis, early, code or code_of(fn))
+                yield finding(check, drawn, fn, seed, early, code or ("softgrad.testing", name_of(fn)))
 
 
-def finding(
-    check: Check,
-    row: Operation,
-    fn: Function,
-    options: Options,
-    dtype: np.dtype[Any],
-    axis: int | None,
-    early: bool,
-    code: Code,
-) -> Finding:
-    worst = size = math.nan
-    failed: tuple[Case, Verdict] | None = None
-    for n in lengths_of(check, options.max_n):
-        case = case_of(check, row, options.level, dtype, n, axis, options.seed)
+def finding(check: Check, drawn: Iterable[Case], fn: Function, seed: int, early: bool, code: Code) -> Finding:
+    """The finding of cases of one check, the shortest rows first."""
+    worst = eps = math.nan
+    failed: list[tuple[Case, Verdict]] = []
+    for case in drawn:
         verdict = case.verdict(fn)
-        worst, size = float(np.fmax(worst, verdict.worst)), float(np.fmax(size, verdict.eps))
-        if not verdict.passed and failed is None:
-            failed = case, verdict
+        worst, eps = float(np.fmax(worst, verdict.worst)), float(np.fmax(eps, verdict.eps))
+        if not verdict.passed:
+            failed.append((case, verdict))
             if early:
                 break
-    name = name_with_axis(check, axis)
-    if failed is None:
-        return Finding(name, check.why, dtype.name, True, worst, size)
-    case, verdict = failed
-    at = verdict.row
-    if at is not None:
-        alone = case.only(at).verdict(fn)
+    result = Finding(name_with_axis(check, case.axis), check.why, case.dtype.name, not failed, worst, eps)
+    if not failed:
+        return result
+    case, verdict = failed[0]
+    row = verdict.row
+    if row is not None:
+        alone = case.only(row).verdict(fn)
         if alone.passed:  # it takes the other rows
-            at = None
+            row = None
         else:
-            case, verdict = case.only(at), alone
-    return Finding(
-        name,
-        check.why,
-        dtype.name,
-        False,
-        worst,
-        size,
-        describe(case, verdict, fn, at),
-        reproduce(check, case, code, at, options.seed),
-        hint(row, fn, dtype, axis, options.seed),
+            case, verdict = case.only(row), alone
+    return replace(
+        result,
+        case=describe(case, verdict, fn, row),
+        reproduce=reproduce(check, case, code, row, seed),
+        hint=hint(case.operation, fn, case.dtype, case.axis, seed),
     )
 
 
@@ -150,25 +129,25 @@ def numbers(row: Any) -> str:
 
 def reproduce(check: Check, case: Case, code: Code, row: int | None, seed: int) -> str:
     """Three lines of code that make the case again."""
-    options = {
-        "map": (case.operation.map, "softmax"),
-        "level": (case.level, "sound"),
-        "dtype": (case.dtype.name, None),
-        "n": (case.arguments[0].shape[-1], None),
-        "row": (row, None),
-        "axis": (case.axis, None),
-        "seed": (seed, 0),
-    }
-    given = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+    given = unusual(
+        map=(case.operation.map, "softmax"),
+        level=(case.level, "sound"),
+        dtype=(case.dtype.name, None),
+        n=(case.arguments[0].shape[-1], None),
+        row=(row, None),
+        axis=(case.axis, None),
+        seed=(seed, 0),
+    )
     return (
-        f"import {code.modules}\n"
+        f"import {code[0]}\n"
         f"case = softgrad.testing.again({case.operation.what!r}, {check.name!r}{given})\n"
-        f"print(case.arguments, case.exact, case.verdict({code.function}))"
+        f"print(case.arguments, case.exact, case.verdict({code[1]}))"
     )
 
 
-def code_of(fn: Function) -> Code:
-    return Code("softgrad.testing", name_of(fn))
+def unusual(**options: tuple[Any, Any]) -> str:
+    """The arguments of a call, as code, that differ from the usual value."""
+    return "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
 
 
 def name_of(fn: Function) -> str:
@@ -229,7 +208,7 @@ def run(
     `report` is called with each finding as it is made.
     """
     results = []
-    for one in findings(what, fn, parse(options), early=False):
+    for one in findings(what, fn, parse(options)):
         results.append(one)
         if report:
             report(one)

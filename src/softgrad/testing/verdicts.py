@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,12 @@ Function = Callable[..., Any]
 HERE = Path(__file__).parent
 
 
-class UnfitError(Exception):
-    """A result that can't be compared: no array, or not of the right shape."""
+class Wrong(Exception):
+    """A result is wrong, whatever its numbers are: the message, and the row if it is one row's."""
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,14 @@ class Case:
 
     operation: Operation
     level: Level
-    judge: Callable[[Case, Function], Verdict]
+    judge: Callable[[Case, Function], Verdict | None]  # None: nothing is measured, and all is well
     arguments: Arrays
     exact: Arrays
     allowed: Arrays
     labels: tuple[str, ...]
     axis: int | None = None  # None: the function is called without one
     ndim: int = 2
-    beside: Arrays | None = None  # the units of tight errors: see `Operation.terms`
+    beside: Arrays = ()  # the units of tight errors: see `Operation.terms`
 
     @property
     def dtype(self) -> DType:
@@ -62,26 +66,20 @@ class Case:
     def verdict(self, fn: Function) -> Verdict:
         """Call `fn` and judge its results, or that it raises."""
         try:
-            return self.judge(self, fn)
-        except UnfitError as error:
-            return Verdict(False, message=str(error))
+            return self.judge(self, fn) or Verdict(True)
+        except Wrong as error:
+            return Verdict(False, row=error.row, message=str(error))
         except Exception as error:
             return Verdict(False, message=f"it raises {traceback_of(error)}")
 
+    def take(self, rows: Sequence[int]) -> Case:
+        """The case of these rows."""
+        names = "arguments", "exact", "allowed", "beside"
+        arrays: dict[str, Any] = {name: tuple(a[rows] for a in getattr(self, name)) for name in names}
+        return replace(self, labels=tuple(self.labels[row] for row in rows), **arrays)
+
     def only(self, row: int) -> Case:
-        """The case of one row."""
-
-        def part(arrays: Arrays) -> Arrays:
-            return tuple(a[row : row + 1] for a in arrays)
-
-        return replace(
-            self,
-            arguments=part(self.arguments),
-            exact=part(self.exact),
-            allowed=part(self.allowed),
-            beside=self.beside and part(self.beside),
-            labels=(self.labels[row],),
-        )
+        return self.take([row])
 
     def norm_allowed(self) -> Array:
         """The error that the norm of each row of the first result may have."""
@@ -107,12 +105,12 @@ class Case:
         several = isinstance(output, tuple | list) and len(self.exact) > 1
         results = tuple(output) if several else (output,)
         if len(results) != len(self.exact):
-            raise UnfitError(f"{len(self.exact)} arrays are due; it gave {len(results)}")
+            raise Wrong(f"{len(self.exact)} arrays are due; it gave {len(results)}")
         for result in results:
             if not isinstance(result, np.ndarray):
-                raise UnfitError(f"a NumPy array is due; it gave a {type(result).__name__}")
+                raise Wrong(f"a NumPy array is due; it gave a {type(result).__name__}")
             if result.shape != arguments[0].shape:
-                raise UnfitError(f"for arrays of shape {arguments[0].shape} it gave one of {result.shape}")
+                raise Wrong(f"for arrays of shape {arguments[0].shape} it gave one of {result.shape}")
         return results
 
     def results(self, fn: Function) -> Arrays:
@@ -132,44 +130,42 @@ def traceback_of(error: Exception) -> str:
 # --- by numbers ----------------------------------------------------------------------------------------
 
 
-def errors(case: Case, results: Arrays) -> tuple[Array, Array]:
-    """The worst error of each row, in units of what is allowed, and in the unit that errors are shown in."""
-    of_each = [errors_of(case, i, result.astype(case.dtype)) for i, result in enumerate(results)]
-    ratios, sizes = zip(*of_each, strict=True)
-    return np.max(ratios, axis=0), np.max(sizes, axis=0)
-
-
-def errors_of(case: Case, i: int, result: Array) -> tuple[Array, Array]:
-    """The same of one result."""
+def errors(case: Case, i: int, result: Array) -> tuple[Array, Array]:
+    """The worst error of each row of a result, in units of what is allowed, and in the unit that errors are
+    shown in (0 where what is allowed has no size)."""
     exact, allowed = case.exact[i], case.allowed[i]
     error = np.where(result == exact, 0, np.abs(result.astype(WIDE) - exact))
-    half = smallest(case.dtype) / 2
-    if allowed.ndim < exact.ndim:
-        error = norm(np.maximum(error - half, 0))
-        whole = norm(exact)
-        size = np.where(whole == 0, 0, error / np.where(whole == 0, 1, whole) / eps(case.dtype))
-    elif case.operation.ulps is not None:
+    if allowed.ndim < exact.ndim:  # of norms
+        allowed, beside = allowed[..., None], norm(exact)[..., None]
+        error = over = norm(np.maximum(error - smallest(case.dtype) / 2, 0))[..., None]
+    else:
+        error = np.where(allowed == np.inf, 0, error)
+        over = np.maximum(error - smallest(case.dtype) / 2, 0)
+        beside = case.beside[i] if case.beside else np.zeros_like(error)
+    ratio = worst_ratio(np.where(allowed == np.inf, 0, error), allowed, -1)
+    if case.operation.ulps is not None:
         size = case.operation.ulps(result, exact).max(axis=-1)
     else:
-        assert case.beside is not None
-        error = np.where(allowed == np.inf, 0, error)
-        beside = case.beside[i] * eps(case.dtype)  # 0 where dx* is: the error has no size there
-        size = worst_ratio(np.where((error <= half) | (beside == 0), 0, error - half), beside, -1)
-    ratio = np.where(error == 0, 0, error / np.where(allowed == 0, np.finfo(WIDE).tiny, allowed))
-    ratio = np.where(allowed == np.inf, 0, np.where(np.isnan(ratio), np.inf, ratio))
-    ratio = ratio.max(axis=-1) if allowed.ndim == exact.ndim else ratio
+        size = worst_ratio(np.where(beside == 0, 0, over), beside * eps(case.dtype), -1)
     return ratio, np.where(ratio == 0, 0, np.where(np.isnan(size), np.inf, size))
+
+
+def worst_of(ratios: Array, sizes: Array | float = math.nan) -> Verdict:
+    """The verdict on the errors of each row, in units of what is allowed."""
+    ratios = np.where(np.isnan(ratios), np.inf, ratios)
+    row = int(np.argmax(ratios))
+    return Verdict(bool(ratios[row] <= 1), float(ratios[row]), float(np.max(sizes)), row)
+
+
+def compared(case: Case, results: Arrays) -> Verdict:
+    of_each = [errors(case, i, result.astype(case.dtype)) for i, result in enumerate(results)]
+    ratios, sizes = (np.max(values, axis=0) for values in zip(*of_each, strict=True))
+    return worst_of(ratios, sizes)
 
 
 def within(case: Case, fn: Function) -> Verdict:
     """Each row is within what is allowed."""
     return compared(case, case.results(fn))
-
-
-def compared(case: Case, results: Arrays) -> Verdict:
-    ratios, sizes = errors(case, results)
-    row = int(np.argmax(ratios))
-    return Verdict(bool(ratios[row] <= 1), float(ratios[row]), float(sizes.max()), row)
 
 
 def absent_where_masked(case: Case, fn: Function) -> Verdict:
@@ -181,7 +177,7 @@ def absent_where_masked(case: Case, fn: Function) -> Verdict:
         left = (gone & (result != due)).any(axis=-1)
         if left.any():
             where = "a logit of −inf" if forward else f"an entry whose y is {case.operation.absent:g}"
-            return Verdict(False, row=int(np.argmax(left)), message=f"not exactly {due:g} at {where}")
+            raise Wrong(f"not exactly {due:g} at {where}", int(np.argmax(left)))
     return compared(case, results)
 
 
@@ -238,54 +234,42 @@ def sums_to_one(case: Case, fn: Function) -> Verdict:
     return worst_of(np.abs(result.astype(WIDE).sum(axis=-1) - 1) / (slack + n * smallest(case.dtype)))
 
 
-def worst_of(ratio: Array) -> Verdict:
-    ratio = np.where(np.isnan(ratio), np.inf, ratio)
-    row = int(np.argmax(ratio))
-    return Verdict(bool(ratio[row] <= 1), float(ratio[row]), row=row)
-
-
 # --- yes or no -----------------------------------------------------------------------------------------
 
 
-def passed_unless(message: str) -> Verdict:
-    return Verdict(not message, message=message)
-
-
-def dtype_kept(case: Case, fn: Function) -> Verdict:
+def dtype_kept(case: Case, fn: Function) -> None:
     """The shape is looked at in `Case.call`."""
     dtypes = {r.dtype for r in case.results(fn)}
-    wrong = f"{case.dtype} in, {', '.join(map(str, dtypes))} out"
-    return passed_unless("" if dtypes == {case.dtype} else wrong)
+    if dtypes != {case.dtype}:
+        raise Wrong(f"{case.dtype} in, {', '.join(map(str, dtypes))} out")
 
 
-def inputs_unchanged(case: Case, fn: Function) -> Verdict:
+def inputs_unchanged(case: Case, fn: Function) -> None:
     for lay in (np.ascontiguousarray, np.asfortranarray):
         arguments = [lay(case.shaped(a)) for a in case.arguments]
         before = [a.tobytes() for a in arguments]
         case.call(fn, *arguments)
-        changed = [a.tobytes() != b for a, b in zip(arguments, before, strict=True)]
-        if any(changed):
-            which = " and ".join(str(i + 1) for i, one in enumerate(changed) if one)
-            return passed_unless(f"argument {which} is written to")
-    return passed_unless("")
+        changed = [str(i + 1) for i, a in enumerate(arguments) if a.tobytes() != before[i]]
+        if changed:
+            raise Wrong(f"argument {' and '.join(changed)} is written to")
 
 
-def same_twice(case: Case, fn: Function) -> Verdict:
+def same_twice(case: Case, fn: Function) -> None:
     first, second = ([r.tobytes() for r in case.results(fn)] for _ in range(2))
-    return passed_unless("" if first == second else "the second call gives other bits than the first")
+    if first != second:
+        raise Wrong("the second call gives other bits than the first")
 
 
-def no_aliasing(case: Case, fn: Function) -> Verdict:
+def no_aliasing(case: Case, fn: Function) -> None:
     arguments = [case.shaped(a) for a in case.arguments]
     results = case.call(fn, *arguments)
     if any(np.shares_memory(r, a) for r in results for a in arguments):
-        return passed_unless("the result is memory of an argument")
+        raise Wrong("the result is memory of an argument")
     before = [r.tobytes() for r in results]
     for shift in range(1, 5):
         case.call(fn, *(case.shaped(np.roll(a, shift, axis=0)) for a in case.arguments))
         if [r.tobytes() for r in results] != before:
-            return passed_unless("the result of one call is overwritten by a later one")
-    return passed_unless("")
+            raise Wrong("the result of one call is overwritten by a later one")
 
 
 def read_only(case: Case, fn: Function) -> Verdict:
@@ -298,7 +282,7 @@ def broadcast(case: Case, fn: Function) -> Verdict:
     return compared(case, case.call(fn, y.copy(), *(np.broadcast_to(a[:1], a.shape) for a in others)))
 
 
-def nan_kept(case: Case, fn: Function) -> Verdict:
+def nan_kept(case: Case, fn: Function) -> None:
     """NaN is seen in its row, if that depends on it, and in no other row."""
     expected = case.results(fn)
     for i in range(len(case.arguments)):
@@ -309,10 +293,9 @@ def nan_kept(case: Case, fn: Function) -> Verdict:
         for result, without in zip(case.call(fn, *arguments), expected, strict=True):
             used = i == 0 or not np.array_equal(result[1], without[1], equal_nan=True)
             if used and not np.isnan(result[1].astype(np.float64)).any():
-                return passed_unless(f"NaN in argument {i + 1} is not seen in its row")
+                raise Wrong(f"NaN in argument {i + 1} is not seen in its row")
             if not np.isfinite(np.delete(result, 1, axis=0).astype(np.float64)).all():
-                return passed_unless(f"NaN in one row of argument {i + 1} makes other rows NaN")
-    return passed_unless("")
+                raise Wrong(f"NaN in one row of argument {i + 1} makes other rows NaN")
 
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
@@ -325,7 +308,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 def any_layout(case: Case, fn: Function) -> Verdict:
     """Each layout of all arguments, and of each alone."""
-    worst = passed_unless("")
+    worst = Verdict(True)
     every = range(len(case.arguments))
     for name, layout in LAYOUTS.items():
         for chosen in (tuple(every), *((i,) for i in every if len(every) > 1)):

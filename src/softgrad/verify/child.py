@@ -19,46 +19,44 @@ from typing import Any
 import numpy as np
 
 from .. import testing
-from ..testing.operations import Level, What
-from ..testing.options import CheckOptions, parse
-from ..testing.run import Code, findings
+from ..testing.options import parse
+from ..testing.run import findings, unusual
+from .run import Settings, failure
 from .target import Broken, Unusable, find
 
 
-def verify(
-    text: str,
-    *,
-    map: str,
-    what: What,
-    level: Level,
-    dtypes: list[str],
-    max_n: int | None,
-    device: str | None,
-    seed: int,
-    swapped: bool,
-    send: Callable[..., None],
-) -> None:
-    target = find(text, map, what, swapped)
-    function, arrays, device = target.on_numpy(what, device)
-    longest = min((n for n in (max_n, target.max_n) if n is not None), default=None)
-    options: CheckOptions = {
-        "map": map,
-        "level": level,
-        "dtypes": dtypes,
-        "axis": 0 if target.convention.axis else None,  # along −1 it is called without
+def verify(text: str, settings: Settings, send: Callable[..., None]) -> None:
+    what: Any = settings.what
+    target = find(text, settings.map, what, settings.swapped)
+    function, arrays, device = target.on_numpy(what, settings.device)
+    peer = target.peer
+    longest = min((n for n in (settings.max_n, peer.max_n) if n is not None), default=None)
+    options: Any = {
+        "map": settings.map,
+        "level": settings.level,
+        "dtypes": settings.dtypes,
+        "axis": 0 if target.axis else None,  # along −1 it is called without
         "max_n": longest,
-        "seed": seed,
+        "seed": settings.seed,
     }
-    planned = testing.planned(what, **options)
-    about = {"about": target.about, "package": target.package}
-    send("begin", arrays=arrays, device=device, max_n=longest, planned=planned, **about)
-    load = {"what": (what, "vjp"), "map": (map, "softmax"), "swapped": (swapped, False)}
-    load["device"] = (device, "cpu")
-    given = "".join(f", {name}={value!r}" for name, (value, usual) in load.items() if value != usual)
-    code = Code("softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})")
-    for finding in findings(what, function, parse(options), early=False, code=code):
+    send(
+        "begin",
+        about=peer.about,
+        package=peer.package,
+        arrays=arrays,
+        device=device,
+        max_n=longest,
+        planned=testing.planned(what, **options),
+    )
+    given = unusual(
+        what=(what, "vjp"),
+        map=(settings.map, "softmax"),
+        swapped=(settings.swapped, False),
+        device=(device, "cpu"),
+    )
+    code = "softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})"
+    for finding in findings(what, function, parse(options), code=code):
         send("finding", **dataclasses.asdict(finding))
-    send("end")
 
 
 def end_with(parent: int) -> None:
@@ -80,9 +78,12 @@ def main() -> None:
     def send(kind: str, **content: Any) -> None:
         print(json.dumps({"kind": kind, **content}), file=messages, flush=True)
 
+    job = json.loads(sys.argv[1])
     try:
-        verify(**json.loads(sys.argv[1]), send=send)
+        verify(job.pop("text"), Settings(**job), send)
     except (Unusable, ValueError) as error:  # ValueError: the checks say what they cannot do here
         send("unusable", text=str(error))
     except Broken as error:
-        send("broken", text=str(error))
+        why = "a module that cannot be imported has no function to check"
+        send("finding", **dataclasses.asdict(failure("import", why, str(error))))
+    send("end")

@@ -65,10 +65,9 @@ def library_of(function: Function, arguments: int, module: ModuleType | None) ->
     return next((name for name in reversed(imported) if name in known), "numpy")
 
 
-def array_type(library: str) -> type:
+def array_type(library: str) -> Any:
     name = {"numpy": "ndarray", "torch": "Tensor", "jax": "Array"}[library]
-    result: type = getattr(importlib.import_module(library), name)
-    return result
+    return getattr(importlib.import_module(library), name)
 
 
 # --- each library: to its arrays, and back -------------------------------------------------------------

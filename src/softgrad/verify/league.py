@@ -23,11 +23,6 @@ class Row:
     sound: Verdict
     tight: Verdict | None
 
-    @property
-    def broken(self) -> Verdict | None:
-        """At which level it fails first."""
-        return next((v for v in (self.sound, self.tight) if v is not None and not v.passed), None)
-
 
 def play(maps: Sequence[str], whats: Sequence[str], settings: Settings, bar: Bar) -> list[Row]:
     """Verify each of `games`, some at once; `bar` has a phase for each."""
@@ -97,33 +92,27 @@ def table(rows: Sequence[Row], dtypes: Sequence[str]) -> str:
     heads = ["implementation", "sound", "tight", *(f"{dtype}, {unit}" for dtype in dtypes), "what breaks it"]
     lines = [heads, ["---", ":-:", ":-:", *("---:" for _ in dtypes), "---"]]
     for row in rows:
-        tight = row.tight is not None and row.tight.passed
-        lines.append(
-            [
-                row.name,
-                "✓" if row.sound.passed else "✗",
-                "✓" if tight else "✗",
-                *(worst(row, dtype) for dtype in dtypes),
-                "" if row.broken is None else breaks(row.broken),
-            ]
-        )
+        marks = ["✓" if v is not None and v.passed else "✗" for v in (row.sound, row.tight)]
+        lines.append([row.name, *marks, *(worst(row, dtype) for dtype in dtypes), breaks(row)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def worst(row: Row, dtype: str) -> str:
     """The largest error of all checks at level sound: at tight softmax's has another unit."""
-    errors = [f.eps for f in row.sound.findings if f.dtype == dtype]
-    return report.number(max((error for error in errors if not math.isnan(error)), default=math.nan)) or "–"
+    errors = [f.eps for f in row.sound.findings if f.dtype == dtype and not math.isnan(f.eps)]
+    return report.number(max(errors, default=math.nan)) or "–"
 
 
-def breaks(verdict: Verdict) -> str:
+def breaks(row: Row) -> str:
     """In one cell: what it is, if that is known, and which checks fail, with the first failing case."""
-    first = verdict.failures[0]
-    failing = list(dict.fromkeys(finding.check.partition(", axis")[0] for finding in verdict.failures))
+    failures = row.sound.failures or (row.tight.failures if row.tight is not None else [])
+    if not failures:
+        return ""
+    first = failures[0]
+    failing = ", ".join(dict.fromkeys(finding.check.partition(", axis")[0] for finding in failures))
     case = first.hint or first.case.partition("\n")[0]
-    return f"{', '.join(failing)} ({case if first.dtype in case else f'{first.dtype}: {case}'})".replace(
-        "|", "\\|"
-    )
+    case = case if first.dtype in case else f"{first.dtype}: {case}"
+    return f"{failing} ({case})".replace("|", "\\|")
 
 
 def about() -> str:

@@ -33,8 +33,8 @@ class Peer:
 
     about: str
     functions: dict[tuple[str, str], Loader]  # by map and what; a call imports the library
-    module: str = "softgrad"
     package: str = "softgrad"  # as pip knows it
+    module: str = ""  # what is imported of it, where that has another name
     arrays: str = "numpy"
     lacks: str = ""  # why what is not in `functions` is not
     max_n: int | None = None
@@ -53,7 +53,7 @@ def version(peer: Peer) -> str:
 
 def why_not(peer: Peer) -> str:
     """Why a peer can't run here; "" if it can."""
-    if importlib.util.find_spec(peer.module) is None:
+    if importlib.util.find_spec(peer.module or peer.package) is None:
         return f"not installed: pip install {peer.package}"
     if peer.device == "cuda" and not importlib.import_module("torch").cuda.is_available():
         return "needs a CUDA device, and PyTorch finds none"
@@ -70,23 +70,20 @@ def attribute(module: str, name: str) -> Function:
 # --- softgrad, and the formulas on NumPy --------------------------------------------------------------
 
 
+def name_of(map: str, what: str) -> str:
+    return map if what == "forward" else f"{map}_{what.replace('-', '_')}"
+
+
 def softgrad_function(map: str, what: str) -> Function:
-    return attribute("softgrad", map if what == "forward" else f"{map}_{what.replace('-', '_')}")
+    return attribute("softgrad", name_of(map, what))
 
 
-DERIVATIVES = {"vjp": "vjp", "jvp": "vjp", "double-backward": "double_backward"}
-FORMULAS = {
-    "softmax": {"forward": "softmax", **DERIVATIVES},
-    "log_softmax": {"forward": "log_softmax", **DERIVATIVES, "jvp": "jvp"},
-    "sparsemax": {"forward": "sparsemax", "vjp": "vjp", "jvp": "vjp"},
-    "entmax": {"forward": "entmax", "vjp": "vjp", "jvp": "vjp"},
-}
-
-
-def formula(map: str, name: str, xp: str = "numpy") -> Function:
+def formula(map: str, what: str, xp: str = "numpy") -> Function:
     """A function of softgrad.formulas, in the namespace `xp`."""
+    if what == "jvp" and map != "log_softmax":
+        what = "vjp"  # their Jacobians are symmetric
     parameters = {"alpha": ALPHA} if map == "entmax" else {}
-    function = attribute("softgrad.formulas", name if name == map else f"{map}_{name}")
+    function = attribute("softgrad.formulas", name_of(map, what))
     return functools.partial(function, **parameters, xp=importlib.import_module(xp))
 
 
@@ -102,19 +99,6 @@ def torch_vjp(map: str) -> Function:
     """The function that autograd calls; its last argument is the result's dtype."""
     backward = attribute("torch", f"_{map}_backward_data")
     return lambda y, dy, dim=-1: backward(dy, y, dim, y.dtype)
-
-
-def torch_double_backward(map: str) -> Function:
-    """The gradients of ⟨v, vjp(y, dy)⟩ by autograd: for dy at once, and for x from that for y."""
-    torch, vjp = importlib.import_module("torch"), torch_vjp(map)
-
-    def double_backward(y: Any, dy: Any, v: Any, dim: int = -1) -> Any:
-        y, dy = (a.detach().requires_grad_() for a in (y, dy))
-        dx = vjp(y, dy, dim=dim)
-        through_y, grad_dy = torch.autograd.grad(dx, (y, dy), v, materialize_grads=True)
-        return vjp(y.detach(), through_y, dim=dim), grad_dy
-
-    return double_backward
 
 
 def compiled(loader: Callable[[str], Function]) -> Callable[[str], Function]:
@@ -214,12 +198,12 @@ def jax_forward(map: str) -> Function:
     return lambda x, axis=-1: jitted(x, axis=axis)
 
 
-def jax_formula(what: str) -> Callable[[str], Function]:
-    return lambda map: jit(formula(map, FORMULAS[map][what], "jax.numpy"))
+def jax_formula(map: str, what: str) -> Function:
+    return jit(formula(map, what, "jax.numpy"))
 
 
 def jax_double_backward(map: str) -> Function:
-    """As `torch_double_backward`, by `jax.vjp`."""
+    """The gradients of ⟨v, vjp(y, dy)⟩ by `jax.vjp`: for dy at once, and for x from that for y."""
     jax, vjp = importlib.import_module("jax"), formula(map, "vjp", "jax.numpy")
 
     def double_backward(y: Any, dy: Any, v: Any) -> Any:
@@ -234,35 +218,33 @@ def jax_double_backward(map: str) -> Function:
 
 def each(maps: Sequence[str], **loaders: Callable[[str], Function]) -> dict[tuple[str, str], Loader]:
     """The functions of each map: `loaders` are named after what they load, and take the map."""
-    return {
-        (map, name.replace("_", "-")): functools.partial(load, map)
-        for map in maps
-        for name, load in loaders.items()
-    }
+    named = {name.replace("_", "-"): load for name, load in loaders.items()}
+    return {(map, what): functools.partial(load, map) for map in maps for what, load in named.items()}
 
 
-BOTH = "softmax", "log_softmax"
+def any_of(
+    load: Callable[[str, str], Function], maps: Sequence[str], *whats: str
+) -> dict[tuple[str, str], Loader]:
+    """The same of a loader that takes the map and what."""
+    return {(map, what): functools.partial(load, map, what) for map in maps for what in whats}
+
+
+BOTH, SPARSE = ("softmax", "log_softmax"), ("sparsemax", "entmax")
 
 PEERS = {
     "softgrad": Peer(
         "the functions of this library",
-        {(map, what): functools.partial(softgrad_function, map, what) for map in MAPS for what in WHATS},
+        any_of(softgrad_function, list(MAPS), *WHATS),
     ),
     "numpy": Peer(
         "the closed form, written out in NumPy",
-        {
-            (map, what): functools.partial(formula, map, name)
-            for map, names in FORMULAS.items()
-            for what, name in names.items()
-        },
-        "numpy",
+        any_of(formula, BOTH, *WHATS) | any_of(formula, SPARSE, "vjp", "forward", "jvp"),
         "numpy",
         lacks="it is not written out",
     ),
     "jacobian": Peer(
         "the dense Jacobian and a product, in NumPy",
         {("softmax", what): lambda: formula("softmax", "vjp_by_jacobian") for what in ("vjp", "jvp")},
-        "numpy",
         "numpy",
         lacks="it is the product of softmax's Jacobian and a vector",
         max_n=512,
@@ -271,13 +253,16 @@ PEERS = {
         "scipy.special",
         each(BOTH, forward=functools.partial(attribute, "scipy.special")),
         "scipy",
-        "scipy",
         lacks="SciPy has softmax and log_softmax, and no derivative of them",
     ),
     "torch": Peer(
         "torch.softmax, and what autograd calls: torch._softmax_backward_data (log_softmax alike)",
-        each(BOTH, forward=torch_forward, vjp=torch_vjp, double_backward=torch_double_backward),
-        "torch",
+        each(
+            BOTH,
+            forward=torch_forward,
+            vjp=torch_vjp,
+            double_backward=lambda map: twice_through_autograd(torch_forward(map)),
+        ),
         "torch",
         arrays="torch",
         lacks="PyTorch has softmax and log_softmax, and its forward mode starts from the logits",
@@ -286,21 +271,14 @@ PEERS = {
         "what torch.compile makes of the functions of `torch`",
         each(BOTH, forward=compiled(torch_forward), vjp=compiled(torch_vjp)),
         "torch",
-        "torch",
         arrays="torch",
         lacks="PyTorch has softmax and log_softmax, their double backward by autograd, which is not compiled",
         compiler=True,
     ),
     "jax": Peer(
         "jax.nn.softmax, and the closed form under jax.jit, since JAX's own vjp starts from the logits",
-        each(
-            BOTH,
-            forward=jax_forward,
-            vjp=jax_formula("vjp"),
-            jvp=jax_formula("jvp"),
-            double_backward=jax_double_backward,
-        ),
-        "jax",
+        each(BOTH, forward=jax_forward, double_backward=jax_double_backward)
+        | any_of(jax_formula, BOTH, "vjp", "jvp"),
         "jax",
         arrays="jax",
         lacks="JAX has softmax and log_softmax",
@@ -308,12 +286,11 @@ PEERS = {
     "entmax": Peer(
         "entmax.sparsemax and entmax.entmax15, their backward through autograd on the y that is given",
         each(
-            ("sparsemax", "entmax"),
+            SPARSE,
             forward=entmax,
             vjp=lambda map: through_autograd(entmax(map)),
             double_backward=lambda map: twice_through_autograd(entmax(map)),
         ),
-        "entmax",
         "entmax",
         arrays="torch",
         lacks="entmax has sparsemax and entmax, and no forward mode",
@@ -321,8 +298,8 @@ PEERS = {
     "liger": Peer(
         "the Triton kernels of Liger-Kernel, through autograd on the y that is given",
         each(("softmax", "sparsemax"), forward=liger, vjp=lambda map: rows_through_autograd(liger(map))),
-        "liger_kernel",
         "liger-kernel",
+        "liger_kernel",
         arrays="torch",
         lacks="Liger has softmax and sparsemax, forward and vjp",
         device="cuda",
@@ -330,8 +307,8 @@ PEERS = {
     "quack": Peer(
         "the CuTe kernels of QuACK, through autograd on the y that is given",
         each(("softmax",), forward=quack, vjp=lambda map: rows_through_autograd(quack(map))),
-        "quack",
         "quack-kernels",
+        "quack",
         arrays="torch",
         lacks="QuACK has softmax and its vjp",
         device="cuda",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from rich.console import ConsoleRenderable
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..commands import report
@@ -18,6 +19,7 @@ from . import peers
 from .run import Verdict
 
 SHOWN = 3  # failing checks that the terminal shows
+TITLE: Any = {"title_style": "bold", "title_justify": "left"}
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
@@ -68,10 +70,6 @@ def explained(verdict: Verdict) -> list[Finding]:
     return list(seen.values())
 
 
-def hints(verdict: Verdict) -> list[str]:
-    return list(dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint))
-
-
 # --- built once ---------------------------------------------------------------------------------------
 
 
@@ -97,7 +95,8 @@ def parts(verdict: Verdict, whole: bool) -> list[ConsoleRenderable]:
     if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
         end = "\n".join(verdict.printed.splitlines()[-10:])
         lines.append(Text.assemble("\nIt printed (the end of it):\n", (end, "dim")))
-    lines += [Text(f"\nProbably: {hint}", "bold") for hint in hints(verdict)]
+    hints = dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint)
+    lines += [Text(f"\nProbably: {hint}", "bold") for hint in hints]
     lines.append(Text(f"\n{outcome(verdict)}", "bold red" if verdict.failures else "bold green"))
     if whole:
         machine = ", ".join(f"{name} {value}" for name, value in verdict.environment.items())
@@ -107,19 +106,14 @@ def parts(verdict: Verdict, whole: bool) -> list[ConsoleRenderable]:
 
 def table(verdict: Verdict, whole: bool) -> Table:
     dtypes = verdict.settings.dtypes
-    result = Table(title=escape(title(verdict)), title_style="bold", title_justify="left")
-    result.add_column("check")
-    for dtype in dtypes:
-        result.add_column(dtype, justify="right", no_wrap=True)
+    columns = [Column(dtype, justify="right", no_wrap=True) for dtype in dtypes]
     if whole:
-        result.add_column("why it matters", style="dim")
-    by_check: dict[str, dict[str, Finding]] = {}
-    for finding in verdict.findings:
-        by_check.setdefault(finding.check, {})[finding.dtype] = finding
-    for check, of_dtypes in by_check.items():
-        why = [escape(next(iter(of_dtypes.values())).why)] if whole else []
-        cells = [cell(of_dtypes.get(dtype, of_dtypes.get(""))) for dtype in dtypes]
-        result.add_row(escape(check), *cells, *why)
+        columns.append(Column("why it matters", style="dim"))
+    result = Table("check", *columns, title=escape(title(verdict)), **TITLE)
+    found = {(finding.check, finding.dtype): finding for finding in verdict.findings}
+    for check, why in {finding.check: finding.why for finding in verdict.findings}.items():
+        cells = [cell(found.get((check, dtype), found.get((check, "")))) for dtype in dtypes]
+        result.add_row(escape(check), *cells, *[escape(why)] * whole)
     return result
 
 
@@ -142,10 +136,8 @@ def as_json(verdict: Verdict) -> str:
 
 
 def listing() -> Table:
-    result = Table(title="Built-in names", title_style="bold", title_justify="left")
-    result.add_column("name", no_wrap=True)
-    result.add_column("version", no_wrap=True)
-    result.add_column("functions, by map")
+    columns = [Column(name, no_wrap=True) for name in ("name", "version")]
+    result = Table(*columns, "functions, by map", title="Built-in names", **TITLE)
     for name, peer in peers.PEERS.items():
         reason = peers.why_not(peer)
         maps = {map: [what for what in peers.WHATS if (map, what) in peer.functions] for map in MAPS}

@@ -82,44 +82,37 @@ def run(
     """Verify a target; `seen` is called with the share that is done, and the next check."""
     verdict = Verdict(target, settings)
     planned: list[list[str]] = []
-    last, packages = "", ["numpy"]
+    kind, packages = "", ["numpy"]
     with tempfile.TemporaryFile() as printed:
-        process = start(target, settings, printed)
-        try:
-            for last, content in messages(process.stdout):
-                if last == "unusable":
-                    raise Unusable(content["text"])
-                if last == "broken":
-                    why = "a module that cannot be imported has no function to check"
-                    verdict.findings.append(failure("import", why, without_our_frames(content["text"])))
-                if last == "begin":
-                    verdict.about, verdict.arrays = content["about"], content["arrays"]
-                    resolved = {name: content[name] for name in ("device", "max_n")}
-                    verdict.settings = dataclasses.replace(settings, **resolved)
-                    packages += [name for name in (verdict.arrays, content["package"]) if name]
-                    planned = content["planned"]
-                    seen(0, " ".join(planned[0]))
-                if last == "finding":
-                    content["case"] = without_our_frames(content["case"])
-                    verdict.findings.append(Finding(**content))
-                    done = len(verdict.findings)
-                    seen(done / len(planned), " ".join(planned[done]) if done < len(planned) else "")
-                if last in ("broken", "end"):
-                    break
-            else:
-                process.wait()  # for how it ends
-        finally:
-            process.kill()
-            for pipe in (process.stdout, process.stdin):
-                if pipe is not None:
-                    pipe.close()
-            code = process.wait()
+        with start(target, settings, printed) as process:
+            try:
+                for kind, content in messages(process.stdout):
+                    if kind == "unusable":
+                        raise Unusable(content["text"])
+                    if kind == "end":
+                        break
+                    if kind == "begin":
+                        planned = content["planned"]
+                        verdict.about, verdict.arrays = content["about"], content["arrays"]
+                        packages += [name for name in (verdict.arrays, content["package"]) if name]
+                        resolved = {name: content[name] for name in ("device", "max_n")}
+                        verdict.settings = dataclasses.replace(settings, **resolved)
+                    if kind == "finding":
+                        content["case"] = without_our_frames(content["case"])
+                        verdict.findings.append(Finding(**content))
+                    if planned:
+                        done = len(verdict.findings)
+                        seen(done / len(planned), " ".join([*planned, [""]][done]))
+                else:
+                    process.wait()  # for how it ends
+            finally:
+                process.kill()
         printed.seek(0)
         verdict.printed = without_our_frames(printed.read().decode(errors="replace"))[-PRINTED:]
-    if last not in ("broken", "end"):
+    if kind != "end":
         check, dtype = planned[len(verdict.findings)] if planned else ("", "")
         where = f" in the check {check}, {dtype}" if planned else ""
-        case = f"{how_it_ended(code, where)}\n{verdict.printed}".rstrip()
+        case = f"{how_it_ended(process.returncode, where)}\n{verdict.printed}".rstrip()
         why = "it took the process with it in which the checks ran"
         verdict.findings.append(failure("crash", why, case, dtype))
     verdict.environment = machine.environment(*packages)

@@ -1,8 +1,7 @@
 """A target: the function that is meant, how it is called, and the same as a function of NumPy arrays.
 
 *Find*: ``package.module:function``, ``path/to/file.py:function`` or a built-in name leads to a function.
-*Call*: the order of its arguments and the name of its axis; what takes its arguments in another way (a layer,
-a row at a time) gets its `Convention` here.  *Convert*: its arrays, in convert.py.
+*Call*: the order of its arguments and the name of its axis.  *Convert*: its arrays, in convert.py.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 from . import convert, peers
 from .convert import Unusable as Unusable
-from .peers import Function
+from .peers import Function, Peer
 
 ARGUMENTS = {
     "forward": ("x",),
@@ -36,44 +35,19 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True)
-class Convention:
-    """How a function takes its arguments."""
-
-    swapped: bool = False  # dy comes first
-    axis: str | None = None  # the name of its axis
-
-    def adapt(self, function: Function) -> Function:
-        """The function as the checks call it: y first, the axis as `axis`."""
-
-        def called(*args: Any, axis: int = -1) -> Any:
-            if self.swapped:
-                args = (args[1], args[0], *args[2:])
-            options = {self.axis: axis} if self.axis else {}  # always given: its default may be another
-            try:
-                return function(*args, **options)
-            except SystemExit as error:
-                ended = RuntimeError(f"the function ended the program by {error!r}")
-                raise ended.with_traceback(error.__traceback__) from None
-
-        return called
-
-
-@dataclass(frozen=True)
 class Target:
-    function: Function  # as it was found
-    convention: Convention
-    arrays: str | None = None  # "numpy", "torch" or "jax"; None is still to be found out
-    about: str = ""
-    device: str = "cpu"
-    max_n: int | None = None
-    package: str = ""
-    module: ModuleType | None = None  # that it was found in
+    """A function as the checks call it, y first and its axis as `axis`, and where it was found."""
+
+    function: Function
+    axis: str | None  # the name of its axis
+    peer: Peer
+    module: ModuleType | None
 
     def on_numpy(self, what: str, device: str | None = None) -> tuple[Function, str, str]:
         """The function on NumPy arrays, the library of its own arrays, and their device."""
-        function, device = self.convention.adapt(self.function), device or self.device
-        arrays = self.arrays or convert.library_of(function, len(ARGUMENTS[what]), self.module)
-        return convert.on_numpy(function, arrays, device), arrays, device
+        device = device or self.peer.device
+        arrays = self.peer.arrays or convert.library_of(self.function, len(ARGUMENTS[what]), self.module)
+        return convert.on_numpy(self.function, arrays, device), arrays, device
 
 
 def load(
@@ -117,29 +91,36 @@ def find(text: str, map: str, what: str, swapped: bool = False) -> Target:
     """The target that is meant.  Its module is imported, and what that prints or does is its own affair."""
     if ":" in text:
         place, _, name = text.rpartition(":")
-        module = import_module(place)
+        peer, module = Peer("", {}, package="", arrays=""), import_module(place)
         function = function_in(module, name, text)
-        return Target(function, Convention(swapped, axis_of(function, text, ARGUMENTS[what])), module=module)
-    if text not in peers.PEERS and "." in text:
+    else:
+        peer, module = named(text), None
+        function = function_of(peer, text, map, what)
+    axis = axis_of(function, text, ARGUMENTS[what])
+    return Target(adapted(function, swapped, axis), axis, peer, module)
+
+
+def named(text: str) -> Peer:
+    if text in peers.PEERS:
+        return peers.PEERS[text]
+    if "." in text:
         raise Unusable(f"{text} names no function; give {text}:NAME")
-    if text not in peers.PEERS:
-        raise Unusable(
-            f"there is no built-in {text}; there are {', '.join(peers.PEERS)}; "
-            "or give package.module:function or path/to/file.py:function"
-        )
-    peer = peers.PEERS[text]
+    raise Unusable(
+        f"there is no built-in {text}; there are {', '.join(peers.PEERS)}; "
+        "or give package.module:function or path/to/file.py:function"
+    )
+
+
+def function_of(peer: Peer, text: str, map: str, what: str) -> Function:
     if (map, what) not in peer.functions:
         raise Unusable(f"{text} has no {what} of {map}: {peer.lacks}")
     if reason := peers.why_not(peer):
         raise Unusable(f"{text} is {reason}" if reason.startswith("not") else f"{text} {reason}")
     try:
-        function = peer.functions[map, what]()
+        return peer.functions[map, what]()
     except Exception as error:
-        raise Unusable(
-            f"{text} {peers.version(peer)} is installed, but: {type(error).__name__}: {error}"
-        ) from None
-    convention = Convention(swapped, axis_of(function, text, ARGUMENTS[what]))
-    return Target(function, convention, peer.arrays, peer.about, peer.device, peer.max_n, peer.package)
+        reason = f"{type(error).__name__}: {error}"
+        raise Unusable(f"{text} {peers.version(peer)} is installed, but: {reason}") from None
 
 
 def import_module(place: str) -> ModuleType:
@@ -158,11 +139,9 @@ def import_module(place: str) -> ModuleType:
         if not by_file and (place == missing or place.startswith(f"{missing}.")):
             raise Unusable(f"there is no module {missing}, neither installed nor in {Path.cwd()}") from None
         raise Unusable(f"{place} imports {missing}, which is not installed") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ImportError) and "no known parent package" in str(error):
             raise Unusable(f"{place} imports from its package; give it as package.module:function") from None
-        raise Broken(traceback.format_exc()) from None
-    except SystemExit:
         raise Broken(traceback.format_exc()) from None
 
 
@@ -200,11 +179,27 @@ def function_in(module: ModuleType, name: str, text: str) -> Function:
     if inspect.isclass(function) or not callable(function):
         kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
         raise Unusable(f"{text} is {kind}, not a function; {offered}")
-    callable_: Function = function
-    return callable_
+    result: Function = function
+    return result
 
 
 # --- call ----------------------------------------------------------------------------------------------
+
+
+def adapted(function: Function, swapped: bool, name: str | None) -> Function:
+    """The function as the checks call it: y first, though it takes dy first, and the axis of that name."""
+
+    def called(*args: Any, axis: int = -1) -> Any:
+        if swapped:
+            args = (args[1], args[0], *args[2:])
+        try:
+            # the axis is always given: its default may be another
+            return function(*args, **({name: axis} if name else {}))
+        except SystemExit as error:
+            ended = RuntimeError(f"the function ended the program by {error!r}")
+            raise ended.with_traceback(error.__traceback__) from None
+
+    return called
 
 
 def axis_of(function: Function, text: str, arguments: tuple[str, ...]) -> str | None:
