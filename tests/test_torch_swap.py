@@ -246,12 +246,41 @@ def test_the_attention_of_transformers():
     assert other.config._attn_implementation == "eager"
 
 
-def test_attention_with_sinks_is_refused():
+def test_attention_with_sinks():
+    """gpt-oss beside the eager attention of transformers, with padding and a sliding window."""
+    from transformers import GptOssConfig, GptOssModel
+
+    st.register_attention()
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "head_dim": 4, "vocab_size": 20, "sliding_window": 3}
+    heads = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 2,
+        "num_local_experts": 2,
+    }
+    torch.manual_seed(0)
+    model = GptOssModel(GptOssConfig(**sizes, **heads, num_experts_per_tok=1, attn_implementation="eager"))
+    for layer in model.layers:
+        torch.nn.init.normal_(layer.self_attn.sinks)
+    tokens = torch.arange(12).reshape(2, 6)
+    padding = torch.tensor([[1] * 6, [0, 0, 1, 1, 1, 1]])
+    results = []
+    for name in ("eager", "softgrad"):
+        model.set_attn_implementation(name)
+        model.zero_grad()
+        states = model(input_ids=tokens, attention_mask=padding).last_hidden_state[padding.bool()]
+        (states * torch.linspace(-1, 1, states.numel()).reshape(states.shape)).sum().backward()
+        results.append([states.detach(), *[layer.self_attn.sinks.grad.clone() for layer in model.layers]])
+    ran = softgrad.explain(lambda: model(input_ids=tokens))
+    assert [s.kernel for s in ran] == ["sink_softmax"] * 2
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert off_by(found, expected, None) <= 16
+
+
+def test_attention_of_grouped_heads():
     from softgrad.torch.patch import attention
 
     q = numbers(1, 2, 3, 4)
-    with pytest.raises(NotImplementedError, match="sinks"):
-        attention(torch.nn.Identity(), q, q, q, None, s_aux=torch.zeros(2))
     grouped, _ = attention(torch.nn.Identity(), q, q[:, :1], q[:, :1], None, softcap=5.0)
     assert grouped.shape == (1, 3, 2, 4)
 

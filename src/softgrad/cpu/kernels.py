@@ -258,8 +258,8 @@ LET_GO = [  # of the GIL, and take it again
 def table(name: str, dtype: str) -> Any:
     """What a gate has to know of an operation; a kernel that nothing has asked for is 0 there."""
     operation, narrow = OPERATIONS[name], dtype in ("float16", "bfloat16")
-    none = operation.columns_room(0, 0, narrow)
-    room, each = max(operation.rows_room(1, narrow), none), operation.columns_room(1, 1, narrow) - none
+    room = max(operation.rows_room(0, narrow), operation.columns_room(0, 0, narrow))
+    each = operation.rows_room(1, narrow) - operation.rows_room(0, narrow)
     fields = 0, 0, room, each, threads.alone.ctypes.data, *LET_GO
     return TABLES.setdefault((name, dtype), np.array(fields, np.int64))
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .. import arrays, checks, formulas, specs, threads
 from ..checks import Array
 from ..cpu import call
 from ..specs import Map, Reduction
 from . import composites, fast_path
-from .private import overlaps_itself
-from .tensors import array, numpy_dtype, wide
+from .private import is_bare, is_plain_storage, no_derivative, overlaps_itself
+from .tensors import array, as_tensor, in_words_of_torch, numpy_dtype, wide
 
 Dims = tuple[int, ...]
 
@@ -79,6 +80,40 @@ def with_torch_threads(function: Any) -> Any:
             return function(*arguments, **options)
 
     return limited
+
+
+# --- functions of NumPy arrays ------------------------------------------------------------------------
+
+
+def are_memory(*values: Any) -> bool:
+    """Whether the kernels may be given these tensors."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return (
+        not is_compiling()
+        and is_bare()
+        and is_plain_storage(*tensors)
+        and all(tensor.is_cpu for tensor in tensors)
+    )
+
+
+def take_kernels(*values: Any) -> bool:
+    """Whether they may, and no derivative is to follow."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return are_memory(*tensors) and no_derivative(tensors, range(len(tensors)))
+
+
+@with_torch_threads
+def by_kernels(function: Any, *values: Any, **options: Any) -> Any:
+    """A function of `softgrad.arrays` on tensors."""
+    options = {name: as_array(value) for name, value in options.items()}
+    result = in_words_of_torch(lambda: function(*map(as_array, values), **options))
+    return tuple(map(as_tensor, result)) if isinstance(result, tuple) else as_tensor(result)
+
+
+def as_array(value: Any) -> Any:
+    if isinstance(value, arrays.Cut):
+        return arrays.Cut(*map(as_array, value))
+    return array(value) if isinstance(value, Tensor) else value
 
 
 # --- CUDA --------------------------------------------------------------------------------------------

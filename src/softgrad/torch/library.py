@@ -17,7 +17,7 @@ from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import OPS, REDUCTION_OPS
 from .private import is_plain_storage
 from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
-from .sinks import mean, scale_vjp, sink_product, sink_softmax, vjp_of_mean
+from .sinks import mean, scale_vjp, scaled_softmax, sink_product, sink_softmax, vjp_of_mean
 from .tensors import check_out, check_tensor, dims_of, mask, multiply, promote, scale_of
 
 __all__ = [  # and those here
@@ -70,6 +70,10 @@ def checked_forward(
     dims, alpha = dims_of(dim, x.ndim), (spec.alpha, alpha_tensor) if spec.parameters else ()
     y: Tensor
     if isinstance(scale, Tensor):
+        if spec is SOFTMAX:
+            of_rows = scaled_softmax(x, scale, dims, where, empty)
+            if of_rows is not None:
+                return of_rows if out is None else check_out(out, of_rows, x, scale).copy_(of_rows)
         z = multiply(x, scale, where)
         y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
     else:

@@ -86,8 +86,8 @@ def register_attention(name: str = "softgrad", *, empty: Empty = "zero") -> None
     -----
     It is ``attn_implementation="eager"`` with `softmax` and boolean masks: a masked entry has weight 0 and
     gradient 0, whatever it holds.  The model itself calls it, so it holds in every thread, where activation
-    checkpoints compute a layer again, and under ``torch.compile``.  Attention with sinks (``s_aux``) is
-    refused.
+    checkpoints compute a layer again, and under ``torch.compile``.  Models with attention sinks (gpt-oss)
+    give them as ``s_aux``; a row that is masked whole is then 0.
 
     Examples
     --------
@@ -123,8 +123,6 @@ def attention(
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """What `transformers` calls: the result, with the heads behind the tokens, and the weights."""
-    if s_aux is not None:
-        raise NotImplementedError("softgrad has no attention with sinks (s_aux): take another implementation")
     groups = query.shape[1] // key.shape[1]
     if groups > 1:  # several heads of queries have one of keys
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -136,7 +134,10 @@ def attention(
         where = attention_mask[..., : key.shape[-2]]
     elif attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]]
-    weights = functions.softmax(scores, where=where, empty=empty)
+    if s_aux is None:
+        weights = functions.softmax(scores, where=where, empty=empty)
+    else:  # a sink for each head; no row is empty beside it
+        weights = functions.softmax(scores, where=where, sink=s_aux.reshape(1, -1, 1, 1))
     weights = functional.dropout(weights, dropout, module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 

@@ -1,4 +1,7 @@
-"""Segments for tensors: softmax as an operator, the other functions of PyTorch's operations, in float64."""
+"""Segments for tensors: softmax as an operator, the other functions by the kernels on memory of the CPU.
+
+Elsewhere, and for further derivatives, they are made of PyTorch's operations, in float64.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import checks, threads
+from .. import arrays, checks, threads
+from ..arrays import Cut
 from ..checks import Array
 from ..specs import Map, Reduction
-from .backend import check_overlap, run, with_torch_threads
+from .backend import are_memory, by_kernels, check_overlap, run, take_kernels, with_torch_threads
 from .define import define, like_first
 from .private import detach, primals, with_forward_mode
 from .tensors import (
@@ -43,7 +47,7 @@ def trailing(tensor: Tensor, like: Tensor, dim: int) -> Tensor:
     return (tensor.movedim(0, dim) if like.ndim else tensor.reshape(())).to(like.dtype)
 
 
-class Cut:
+class Sums:
     """n numbers cut into segments: the segment of each, and sums over segments, along the first dim."""
 
     def __init__(self, offsets: Tensor, n: int) -> None:
@@ -71,7 +75,7 @@ class Cut:
 
 
 def softmax_by_scatter(x: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
-    z, cut = leading(x, dim), Cut(offsets, x.shape[dim] if x.ndim else 1)
+    z, cut = leading(x, dim), Sums(offsets, x.shape[dim] if x.ndim else 1)
     z = torch.where(z == (-math.inf if scale >= 0 else math.inf), -math.inf, z * scale)
     top = cut.top(z)
     e = torch.exp(z - torch.where(top == -math.inf, 0.0, top))
@@ -82,7 +86,7 @@ def softmax_by_scatter(x: Tensor, offsets: Tensor, dim: int, scale: float) -> Te
 def vjp_by_scatter(y: Tensor, v: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
     """scale·y·(v − its mean), with the mean taken off three times, as in composites.py; 0 in a segment
     without weight, whatever v holds there."""
-    p, u, cut = leading(y, dim), leading(v, dim), Cut(offsets, y.shape[dim] if y.ndim else 1)
+    p, u, cut = leading(y, dim), leading(v, dim), Sums(offsets, y.shape[dim] if y.ndim else 1)
     weight = cut.total(p)
     u, weight = torch.where(weight == 0, 0.0, u), torch.where(weight == 0, 1.0, weight)
     u = u - detach(cut.total(p * u) / weight)
@@ -192,11 +196,11 @@ class Segments:
             tensor = tensor.index_select(self.dim, self.order.argsort())
         return tensor if self.where is None else tensor.masked_fill(~self.where, masked)
 
-    def cut(self, tensor: Tensor) -> tuple[Tensor, Cut]:
+    def cut(self, tensor: Tensor) -> tuple[Tensor, Sums]:
         """The dim of the segments in front, in float64, and its segments."""
         n = tensor.shape[self.dim] if tensor.ndim else 1
         checks.offsets(as_numbers(self.offsets), n)
-        return leading(tensor, self.dim).double(), Cut(self.offsets, n)
+        return leading(tensor, self.dim).double(), Sums(self.offsets, n)
 
 
 def as_numbers(tensor: Tensor) -> Array:
@@ -219,7 +223,7 @@ def absent_for(scale: float) -> float:
     return -math.inf if scale >= 0 else math.inf
 
 
-def log_weights(x: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Tensor, Tensor, Cut]:
+def log_weights(x: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Tensor, Tensor, Sums]:
     """(log_softmax, softmax, logsumexp of each segment, the cut), in float64, the dim in front."""
     z, cut = segments.cut(segments.sort(x, absent_for(scale)))
     absent = z == absent_for(scale)
@@ -235,6 +239,35 @@ def log_weights(x: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Te
     return log_p, torch.where(absent, 0.0, log_p.exp()), logs + tops, cut
 
 
+class OfSegments(Function):
+    """log_softmax, of which the result is saved, logsumexp or the entropy, of which x is; by the kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, spec: Any, x: Tensor, cut: Cut, where: Tensor | None, scale: float) -> Tensor:
+        options: dict[str, Any] = {"axis": cut, "where": where, "scale": scale, "out": None}
+        is_map = isinstance(spec, Map)
+        if is_map:
+            result: Tensor = by_kernels(arrays.forward, spec, x, **options, empty="zero")
+        else:
+            result = by_kernels(arrays.reduce, spec, x, **options, keepdims=True)
+        ctx.save_for_backward(result if is_map else x, where)
+        ctx.options = spec, cut, scale
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        (saved, where), (spec, cut, scale) = ctx.saved_tensors, ctx.options
+        options = {**cut._asdict(), "where": where, "scale": scale, "out": None}
+        if isinstance(spec, Map):
+            dx = segment_product(spec, "vjp", saved, dy, **options)
+        else:
+            dx = segment_reduce_vjp(spec, saved, dy, **options)
+        return None, dx, None, None, None
+
+
+on_memory = super(Function, OfSegments).apply
+
+
 def segment_forward(
     spec: Map,
     x: Any,
@@ -248,6 +281,9 @@ def segment_forward(
     out: Any,
 ) -> Tensor:
     x = check_tensor(x, "x")
+    if spec.name != "softmax" and are_memory(x, offsets, segment_ids, where):
+        y = on_memory(spec, x, Cut(offsets, segment_ids, num_segments, axis), where, scale)
+        return y if out is None else check_out(out, y, x).copy_(y)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     if spec.name == "softmax":
         y = SOFTMAX(segments.sort(x, absent_for(factor)), segments.offsets, segments.dim, factor)
@@ -273,6 +309,12 @@ def segment_product(
 ) -> Tensor:
     """The vjp or the jvp."""
     y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
+    if spec.name != "softmax" and take_kernels(y, v, offsets, segment_ids, where, out):
+        cut = Cut(offsets, segment_ids, num_segments, axis)
+        found: Tensor = by_kernels(
+            arrays.product, spec, kind, y, v, axis=cut, where=where, scale=scale, out=None
+        )
+        return found if out is None else check_out(out, found, y, v).copy_(found)
     factor, segments = scale_of(scale, y), Segments(y, offsets, segment_ids, num_segments, axis, where)
     p, u = segments.sort(y, spec.absent), segments.sort(v, 0.0)
     if spec.name == "softmax":
@@ -311,6 +353,9 @@ def segment_reduce(
     scale: Any,
 ) -> Tensor:
     x = check_tensor(x, "x")
+    if are_memory(x, offsets, segment_ids, where):
+        numbers: Tensor = on_memory(spec, x, Cut(offsets, segment_ids, num_segments, axis), where, scale)
+        return numbers
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     log_p, p, result, cut = log_weights(x, segments, factor)
     if spec.of_entropy:
@@ -332,6 +377,12 @@ def segment_reduce_vjp(
     out: Any,
 ) -> Tensor:
     x, dy = check_tensor(x, "x"), check_tensor(dy, "dy")
+    if take_kernels(x, dy, offsets, segment_ids, where, out):
+        cut = Cut(offsets, segment_ids, num_segments, axis)
+        found: Tensor = by_kernels(
+            arrays.reduce_vjp, spec, x, dy, axis=cut, where=where, scale=scale, out=None
+        )
+        return found if out is None else check_out(out, found, x, dy).copy_(found)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     log_p, slope, result, cut = log_weights(x, segments, factor)
     shape = tuple(result.movedim(0, segments.dim).shape)

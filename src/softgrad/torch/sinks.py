@@ -1,7 +1,8 @@
-"""softmax with numbers of each row for tensors: a sink, and a mean from elsewhere.
+"""softmax with numbers of each row for tensors: a sink, a scale, and a mean from elsewhere.
 
-A row with a sink is a row with one more element, so the operations of softmax do all of it, with every
-derivative and on every device; the sink is put behind the others and taken off again.
+On memory of the CPU the kernels do it.  For everything else (further derivatives, transforms, other devices)
+a row with a sink is a row with one more element, which the operations of softmax know all of; the sink is put
+behind the others and taken off again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from .backend import from_rows, kept_shape, to_rows
+from .. import arrays
+from .backend import are_memory, by_kernels, from_rows, kept_shape, take_kernels, to_rows
 from .ops import OPS
 from .tensors import (
     check_out,
@@ -58,10 +61,72 @@ def split(rows: Tensor, like: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
     return one, rows[..., -1].contiguous().reshape(kept_shape(like, dims))
 
 
+class SoftmaxOfRows(Function):
+    """y, and y_sink if there is a sink; saved are they, the scale, and x if that has a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, sink: Tensor | None, scale: Tensor, dims: Dims, where: Tensor | None, empty: str
+    ) -> Any:
+        options = {"axis": dims, "where": where, "scale": scale}
+        if sink is None:
+            y, y_sink = by_kernels(arrays.scaled_softmax, x, **options, empty=empty, out=None), None
+        else:
+            y, y_sink = by_kernels(arrays.sink_softmax, x, sink, **options)
+        ctx.save_for_backward(y, y_sink, scale, x if ctx.needs_input_grad[2] else None)
+        ctx.options = dims, where is not None
+        return y if sink is None else (y, y_sink)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any, dy_sink: Any = None) -> Any:
+        (y, y_sink, scale, x), (dims, masked) = ctx.saved_tensors, ctx.options
+        options = {"axis": dims, "where": y != 0 if masked else None}
+        dx, dsink = sink_product(
+            "vjp", y, 0.0 if y_sink is None else y_sink, dy, dy_sink, scale=scale, **options
+        )
+        dscale = None
+        if x is not None and y_sink is None:
+            dscale = scale_vjp(x, y, dy, **options)
+        elif x is not None:
+            unscaled, _ = sink_product("vjp", y, y_sink, dy, dy_sink, scale=1.0, **options)
+            terms = x.double().masked_fill(y == 0, 0.0) * unscaled
+            dscale = to_rows(terms, dims).sum(-1).reshape(kept_shape(y, dims))
+        dscale = None if dscale is None else dscale.to(scale.dtype)
+        return dx, None if y_sink is None else dsink, dscale, None, None, None
+
+
+softmax_of_rows = super(Function, SoftmaxOfRows).apply
+
+
+def scale_of_rows(scale: Any, x: Tensor, dims: Dims) -> Tensor | None:
+    """The scale of each row; None if it is not one number a row, or none that a kernel takes as it is."""
+    shape = kept_shape(x, dims)
+    scale = scale if isinstance(scale, Tensor) else torch.tensor(scale, dtype=torch.float64)
+    if not scale.is_floating_point() or scale.ndim > len(shape):
+        return None
+    if any(size not in (1, row) for size, row in zip(scale.shape[::-1], shape[::-1], strict=False)):
+        return None
+    return scale.expand(shape)
+
+
+def scaled_softmax(x: Tensor, scale: Tensor, dims: Dims, where: Tensor | None, empty: str) -> Tensor | None:
+    """softmax with a scale for each row, by the kernels; None if they can't."""
+    scales = scale_of_rows(scale, x, dims) if are_memory(x, scale, where) else None
+    if scales is None:
+        return None
+    y: Tensor = softmax_of_rows(x, None, scales, dims, where, empty)
+    return y
+
+
 def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Tensor, Tensor]:
     x = check_tensor(x, "x")
     dims, where = dims_of(axis, x.ndim), None if where is None else mask(where, x)
     sink = per_row(sink, "sink", x, dims)
+    if are_memory(x, sink, where, scale):
+        scales = scale_of_rows(scale if isinstance(scale, Tensor) else scale_of(scale, x), x, dims)
+        if scales is not None:
+            y, y_sink = softmax_of_rows(x, sink, scales, dims, where, "zero")
+            return y, y_sink
     z, behind = scaled(x, where, scale), None
     if where is not None:
         behind = extended(where, torch.ones_like(sink, dtype=torch.bool), dims)
@@ -89,6 +154,10 @@ def sink_product(
     y_sink = per_row(y_sink, "y_sink", y, dims)
     v_sink = per_row(0.0 if v_sink is None else v_sink, f"{name}_sink", y, dims)
     factor = wide(scale) if isinstance(scale, Tensor) else scale_of(scale, y)
+    if take_kernels(y, y_sink, v, v_sink, where, scale) and scale_of_rows(factor, y, dims) is not None:
+        options = {"axis": dims, "where": where, "scale": factor}
+        found: tuple[Tensor, Tensor] = by_kernels(arrays.sink_product, kind, y, y_sink, v, v_sink, **options)
+        return found
     if where is not None:
         y, v = y.masked_fill(~where, 0.0), v.masked_fill(~where, 0.0)
     if kind == "jvp" and not (isinstance(factor, float) and factor == 1):
@@ -103,6 +172,9 @@ def sink_product(
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
     x, y, dy = promote(("x", "y", "dy"), x, y, dy)
     dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    if take_kernels(x, y, dy, where):
+        found: Tensor = by_kernels(arrays.scale_vjp, x, y, dy, axis=dims, where=where)
+        return found
     dx = OPS["softmax"].vjp(y.double(), dy.double(), dims, where, 1.0)
     there = y > 0 if where is None else (y > 0) & where
     logits = to_rows(x.double().masked_fill(~there, -torch.inf), dims)
@@ -113,6 +185,9 @@ def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
 def mean(y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
     y, dy = promote(("y", "dy"), y, dy)
     dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    if take_kernels(y, dy, where):
+        means: Tensor = by_kernels(arrays.mean, y, dy, axis=dims, where=where)
+        return means
     if where is not None:
         y, dy = y.masked_fill(~where, 0.0), dy.masked_fill(~where, 0.0)
     p, u = to_rows(y.double(), dims), to_rows(dy.double(), dims)

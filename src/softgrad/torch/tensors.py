@@ -24,6 +24,14 @@ def array(tensor: Tensor) -> Array:
     return tensor.numpy(force=True)
 
 
+def as_tensor(value: Any) -> Tensor:
+    """The tensor of the same memory as an array's, or of a NumPy scalar."""
+    value = np.asarray(value)
+    if value.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """In the dtype that formulas are computed in: 16-bit types in float32."""
     return tensor.float() if tensor.dtype.itemsize == 2 else tensor
