@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import types
 import xml.etree.ElementTree
 
@@ -327,6 +328,21 @@ def test_plots_are_written(written, tmp_path):
     png = tmp_path / "bench.png"
     assert small("--op", "softmax", "--plot", png).exit_code == 0
     assert png.read_bytes().startswith(b"\x89PNG")
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@installed("matplotlib")
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium to open the page in")
+def test_a_browser_opens_the_page(written, tmp_path):
+    """Without network; what it makes of the page still holds the tables and plots."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0"]
+    command += [f"--user-data-dir={tmp_path}", "--dump-dom", written[0]["html"].as_uri()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("<svg") == 2
+    assert done.stdout.count("<pre>") == 2
 
 
 # --- what cannot be ----------------------------------------------------------------------------------

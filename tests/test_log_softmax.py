@@ -16,6 +16,7 @@ from softgrad import (
     log_softmax_double_backward,
     log_softmax_jvp,
     log_softmax_vjp,
+    segment_log_softmax_vjp,
     softmax,
 )
 from softgrad.testing import bounds, cases, errors, mutants, oracle
@@ -359,3 +360,19 @@ def test_rows_without_weight_beside_a_nan(n):
     assert not dx[1].any()
     assert np.isnan(dx[2]).all()
     assert np.array_equal(dx[[0, 3]], log_softmax_vjp(y[[0, 3]], np.ones((2, n), np.float32)))
+
+
+@each_dtype
+def test_an_empty_row_has_gradient_0_whatever_dy_holds(dtype):
+    """As a row, a column and a segment; a row that has something in it is NaN beside a NaN."""
+    y, dy = np.full((3, 20), -np.inf), np.ones((3, 20))
+    y[2, 1:], dy[1, 3], dy[2, 0] = np.log(1 / 19), np.nan, np.nan
+    y, dy = y.astype(dtype), dy.astype(dtype)
+    for dx in (
+        log_softmax_vjp(y, dy),
+        log_softmax_vjp(y.T.copy(), dy.T.copy(), axis=0).T,
+        segment_log_softmax_vjp(y.ravel(), dy.ravel(), [0, 20, 40, 60]).reshape(3, 20),
+        log_softmax_jvp(y, dy),
+    ):
+        assert (dx[:2] == 0).all()
+        assert np.isnan(dx[2].astype(float)).all()

@@ -222,6 +222,8 @@ def double_backward(
     map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
     """`out` is for arrays known to fit: nothing of them is checked."""
+    if takes_scales(map, scale, axis):
+        return sink_double_backward(y, 0.0, dy, None, v, None, axis=axis, where=None, scale=scale)[::2]
     y, dy, v, rows, _ = alike(axis, None, y=y, dy=dy, v=v)
     scale = checks.number(scale, y.dtype)
     grads = (np.empty_like(y), np.empty_like(y)) if out is None else out
@@ -333,6 +335,40 @@ def sink_product(
     rows.run("sink_softmax_vjp", [table[..., 0], y, v, result], where, per_row=0)
     of_sink = (table[..., 3] * factors).astype(y.dtype)
     return returned(result, out), returned(of_sink, None)
+
+
+def sink_double_backward(
+    y: Any, y_sink: Any, dy: Any, dy_sink: Any, v: Any, v_sink: Any, *, axis: Any, where: Any, scale: Any
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of ⟨v, dx⟩ + ⟨v_sink, dsink⟩ for the logits, the sink, dy and dy_sink.
+
+    Rows are copied, each followed by its sink, for the double backward of softmax.
+    """
+    y, dy, v, rows, where = alike(axis, where, y=y, dy=dy, v=v)
+    shape, n = rows.numbers(), len(rows.axes)
+    scales = checks.scales(scale, shape, y.dtype)
+    last, wide = tuple(range(-n, 0)), np.promote_types(y.dtype, np.float32)
+
+    def extended(a: Array, of_sink: Any, name: str, factor: Any = 1.0) -> Array:
+        numbers = checks.per_row(0.0 if of_sink is None else of_sink, name, shape)
+        a = np.multiply(a, factor, dtype=wide, casting="unsafe")
+        a = a if where is None else np.where(where, a, wide.type(0))
+        parts = [np.moveaxis(np.atleast_1d(part), rows.axes, last) for part in (a, numbers)]
+        whole = [part.reshape(*part.shape[:-n], -1) if n else part[..., None] for part in parts]
+        return np.concatenate(whole, axis=-1, dtype=wide, casting="unsafe")
+
+    def split(whole: Array, factor: Any) -> list[Array]:
+        sizes = [y.shape[axis] for axis in rows.axes]
+        elements = whole[..., :-1].reshape(*whole.shape[:-1], *sizes)
+        elements = np.moveaxis(elements, last, rows.axes).reshape(y.shape) * factor
+        return [rounded(elements, y.dtype), rounded(whole[..., -1].reshape(shape), y.dtype)]
+
+    with np.errstate(all="ignore"):
+        p, d = extended(y, y_sink, "y_sink"), extended(dy, dy_sink, "dy_sink")
+        w = extended(v, v_sink, "v_sink", scales)
+        of_x, of_dy = double_backward(specs.SOFTMAX, p, d, w, axis=-1, scale=1.0)
+        (grad_x, grad_sink), (grad_dy, grad_dy_sink) = split(of_x, scales), split(of_dy, 1.0)
+    return grad_x, grad_sink, grad_dy, grad_dy_sink
 
 
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:

@@ -27,6 +27,7 @@ class Library(Protocol):
     alpha_vjp: Callable[..., Array]
     sink_softmax: Callable[..., tuple[Array, Array]]
     sink_product: Callable[..., tuple[Array, Array]]
+    sink_double_backward: Callable[..., tuple[Array, Array, Array, Array]]
     scale_vjp: Callable[..., Array]
     mean: Callable[..., Array]
     vjp_of_mean: Callable[..., Array]

@@ -10,8 +10,8 @@ from .drive import NARROW, SMALL
 from .intrinsics import ask, call, pointer_to
 from .vjp import TILE
 
-# the addresses of the kernels; how much scratch memory they take, and how much more for an element of a row; where it is
-# said how large an array one thread does; and the functions that let go of the GIL and take it again
+# the addresses of the kernels; how much scratch memory they take, and how much more for an element of a row;
+# where it is said how large an array one thread does; the functions that let go of the GIL and take it again
 ROWS, COLUMNS, ROOM, BYTES, ALONE, LEAVE, ENTER = range(7)
 LONG = 1 << 14  # elements: a call that takes microseconds keeps the GIL
 

@@ -42,6 +42,7 @@ __all__ = [
     "segment_softmax_vjp",
     "segment_softmax_with_vjp",
     "sink_softmax",
+    "sink_softmax_double_backward",
     "sink_softmax_jvp",
     "sink_softmax_vjp",
     "softmax",

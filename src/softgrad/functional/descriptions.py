@@ -66,6 +66,8 @@ dy_sink : array_like, optional
     The gradient of the loss with respect to `y_sink`, if the loss depends on it.
 dx_sink : array_like, optional
     The tangent of the sink.
+v_sink : array_like, optional
+    The gradient of the loss with respect to the dsink of `{forward}_vjp`, if the loss depends on it.
 mean : array_like, optional
     The mean of `dy` to subtract, one number for each row with the axis at length 1, where `y` and `dy` are
     pieces of rows.  Without it ⟨y,dy⟩/⟨y,1⟩ of what is given.  With it each element is computed by itself,

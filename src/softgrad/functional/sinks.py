@@ -124,6 +124,49 @@ def sink_softmax_jvp(
     return library(y).sink_product("jvp", y, y_sink, dx, dx_sink, axis=axis, where=where, scale=scale)
 
 
+@documented("sink_softmax", scale=SCALES)
+def sink_softmax_double_backward(
+    y: ArrayLike,
+    y_sink: ArrayLike,
+    dy: ArrayLike,
+    dy_sink: ArrayLike | None,
+    v: ArrayLike,
+    v_sink: ArrayLike | None,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    scale: float | ArrayLike = 1.0,
+) -> tuple[Array, Array, Array, Array]:
+    r"""The gradients of ⟨v, dx⟩ + ⟨v_sink, dsink⟩, dx and dsink being those of `sink_softmax_vjp`.
+
+    With J of the rows of n + 1 elements, w = (s·v, v_sink), and m as in `sink_softmax_vjp`:
+
+    .. math:: grad_{dy} = J w, \quad grad_x = s\, J\bigl((w - m(w)) \circ (dy - m(dy))\bigr)
+
+    Returns
+    -------
+    grad_x, grad_sink, grad_dy, grad_dy_sink : numpy.ndarray
+        Of the shapes of `y` and of one number for each row, with the axis at length 1.
+
+    Notes
+    -----
+    *Error*: that of `softmax_double_backward` for rows with one more element.
+
+    *Memory*: copies of the arrays, in float32 or float64.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> y, y_sink = softgrad.sink_softmax(np.array([1.0, 2.0]), 0.0)
+    >>> dy, v = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    >>> grads = softgrad.sink_softmax_double_backward(y, y_sink, dy, None, v, None)
+    >>> [grad.round(4) for grad in grads]
+    [array([-0.0831,  0.0538]), array([0.0293]), array([-0.1628,  0.2227]), array([-0.0599])]
+    """
+    arguments = y, y_sink, dy, dy_sink, v, v_sink
+    return library(y).sink_double_backward(*arguments, axis=axis, where=where, scale=scale)
+
+
 @documented("softmax")
 def softmax_scale_vjp(
     x: ArrayLike, y: ArrayLike, dy: ArrayLike, *, axis: Axis = -1, where: Where = None

@@ -149,9 +149,9 @@ def softmax_jvp(
     return library(y).product(SOFTMAX, "jvp", y, dx, axis=axis, where=where, scale=scale, out=out)
 
 
-@documented("softmax")
+@documented("softmax", scale=SCALES)
 def softmax_double_backward(
-    y: ArrayLike, dy: ArrayLike, v: ArrayLike, *, axis: Axis = -1, scale: float = 1.0
+    y: ArrayLike, dy: ArrayLike, v: ArrayLike, *, axis: Axis = -1, scale: float | ArrayLike = 1.0
 ) -> tuple[Array, Array]:
     r"""The gradients of ⟨v, `softmax_vjp` (y, dy)⟩ with respect to x and dy.
 

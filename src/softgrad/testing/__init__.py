@@ -11,13 +11,15 @@ Any function of NumPy arrays can be asked about, without a test framework.  In p
 
 `check_vjp`, `check_forward`, `check_jvp` and `check_double_backward` raise an AssertionError at the first
 check that fails.  `run` goes through all that `planned` names and gives a `Finding` for each; `again` makes
-the case of one again.
+the case of one again.  `with_sink` and `in_segments` make functions of sinks, and of segments, functions of
+rows, which are checked like any other.
 
 To read on: oracle.py (exact results), errors.py (their units), bounds.py (how far off a function may be),
 operations.py (the table of what is tested); checks.py (the table of checks), cases.py (their rows),
 verdicts.py, options.py and run.py; mutants.py and hints.py (what is probably wrong).
 """
 
+from .adapters import in_segments, with_sink
 from .assertions import check_double_backward, check_forward, check_jvp, check_vjp
 from .run import Finding, again, planned, run
 
@@ -28,6 +30,8 @@ __all__ = [
     "check_forward",
     "check_jvp",
     "check_vjp",
+    "in_segments",
     "planned",
     "run",
+    "with_sink",
 ]

@@ -17,7 +17,15 @@ from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import OPS, REDUCTION_OPS
 from .private import is_plain_storage
 from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
-from .sinks import mean, scale_vjp, scaled_softmax, sink_product, sink_softmax, vjp_of_mean
+from .sinks import (
+    mean,
+    scale_vjp,
+    scaled_softmax,
+    sink_double_backward,
+    sink_product,
+    sink_softmax,
+    vjp_of_mean,
+)
 from .tensors import check_out, check_tensor, dims_of, mask, multiply, promote, scale_of
 
 __all__ = [  # and those here
@@ -29,6 +37,7 @@ __all__ = [  # and those here
     "segment_product",
     "segment_reduce",
     "segment_reduce_vjp",
+    "sink_double_backward",
     "sink_product",
     "sink_softmax",
     "vjp_of_mean",
@@ -104,6 +113,11 @@ def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scal
 
 
 def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(scale, Tensor) and spec is SOFTMAX:
+        of_x, _, of_dy, _ = sink_double_backward(
+            y, 0.0, dy, None, v, None, axis=axis, where=None, scale=scale
+        )
+        return of_x, of_dy
     y, dy, v = promote(("y", "dy", "v"), y, dy, v)
     options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
     grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)

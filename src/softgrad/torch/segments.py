@@ -310,9 +310,9 @@ def segment_product(
     """The vjp or the jvp."""
     y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
     if spec.name != "softmax" and take_kernels(y, v, offsets, segment_ids, where, out):
-        cut = Cut(offsets, segment_ids, num_segments, axis)
+        along = Cut(offsets, segment_ids, num_segments, axis)
         found: Tensor = by_kernels(
-            arrays.product, spec, kind, y, v, axis=cut, where=where, scale=scale, out=None
+            arrays.product, spec, kind, y, v, axis=along, where=where, scale=scale, out=None
         )
         return found if out is None else check_out(out, found, y, v).copy_(found)
     factor, segments = scale_of(scale, y), Segments(y, offsets, segment_ids, num_segments, axis, where)
@@ -378,9 +378,9 @@ def segment_reduce_vjp(
 ) -> Tensor:
     x, dy = check_tensor(x, "x"), check_tensor(dy, "dy")
     if take_kernels(x, dy, offsets, segment_ids, where, out):
-        cut = Cut(offsets, segment_ids, num_segments, axis)
+        along = Cut(offsets, segment_ids, num_segments, axis)
         found: Tensor = by_kernels(
-            arrays.reduce_vjp, spec, x, dy, axis=cut, where=where, scale=scale, out=None
+            arrays.reduce_vjp, spec, x, dy, axis=along, where=where, scale=scale, out=None
         )
         return found if out is None else check_out(out, found, x, dy).copy_(found)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)

@@ -169,6 +169,23 @@ def sink_product(
     return one.to(y.dtype), of_sink.to(y.dtype)
 
 
+def sink_double_backward(
+    y: Any, y_sink: Any, dy: Any, dy_sink: Any, v: Any, v_sink: Any, *, axis: Any, where: Any, scale: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    y, dy, v = promote(("y", "dy", "v"), y, dy, v)
+    dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
+    factor = wide(scale) if isinstance(scale, Tensor) else scale_of(scale, y)
+    whole = []
+    for tensor, of_sink, name in ((y, y_sink, "y_sink"), (dy, dy_sink, "dy_sink"), (v, v_sink, "v_sink")):
+        a = wide(tensor) if where is None else wide(tensor).masked_fill(~where, 0.0)
+        number = per_row(0.0 if of_sink is None else of_sink, name, y, dims)
+        whole.append(extended(a * factor if tensor is v else a, number.to(a.dtype), dims))
+    of_x, of_dy = OPS["softmax"].double_backward(*whole, (-1,), 1.0)
+    (grad_x, grad_sink), (grad_dy, of_dy_sink) = (split(part, wide(y), dims) for part in (of_x, of_dy))
+    kind = y.dtype
+    return (grad_x * factor).to(kind), grad_sink.to(kind), grad_dy.to(kind), of_dy_sink.to(kind)
+
+
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Tensor:
     x, y, dy = promote(("x", "y", "dy"), x, y, dy)
     dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
