@@ -31,7 +31,7 @@ ARITHMETIC = re.compile(r" f(?:add|sub|mul|div) ")
 SCALED = re.compile(r" f(?:mul|div) ")  # beside it, numbers are added to the sums of their rows or columns
 # one by one: the elements of a support, the rows that failed a test, the numbers of a row
 COLLECT = {"entmax", "entmax_vjp", "entmax_alpha_vjp", "softmax_vjp", "cross_entropy"}
-COLLECT |= {"sink_softmax", "sink_softmax_vjp"}
+COLLECT |= {"sink_softmax", "sink_softmax_vjp", "softmax_scale_vjp"}
 UNROLLED = re.compile(r"\.(?:prol|epil)\b")  # what unrolling leaves over
 
 

@@ -135,6 +135,10 @@ COMPILED = {
     "logsumexp": lambda x: st.logsumexp(x, (0, 1)),
     "entropy": lambda x: st.entropy(x, 0, True),
     "segments": lambda x: st.segment_softmax(x, OFFSETS),
+    "log_softmax of segments": lambda x: st.segment_log_softmax(x, OFFSETS),
+    "logsumexp of segments": lambda x: st.segment_logsumexp(x, OFFSETS),
+    "entropy of segments": lambda x: st.segment_entropy(x, OFFSETS),
+    "sinks": lambda x: st.softmax(x, sink=x[0, 0]),
     "cross_entropy": lambda x: st.cross_entropy(x, CLASSES),
     "a module": lambda x: st.Softmax(-1)(x, x > 0),
     "vjp": lambda x: st.softmax_vjp(x.sigmoid(), x),
@@ -142,6 +146,19 @@ COMPILED = {
     "vmap": lambda x: torch.vmap(st.softmax)(x),
     "a gradient within": lambda x: torch.func.grad(lambda x: st.softmax(x).sin().sum())(x),
 }
+
+
+def same(name, found, expected):
+    """Some functions are kernels, but PyTorch's operations where they are compiled."""
+    others = (
+        "a learnt scale",
+        "sinks",
+        "log_softmax of segments",
+        "logsumexp of segments",
+        "entropy of segments",
+    )
+    whole = tuple(range(found.ndim))
+    return off_by(found, expected, whole) <= 16 if name in others else torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -153,10 +170,10 @@ def test_compiled_whole_with_dynamic_shapes(name):
     for n in (6, 9):
         x = numbers(4, n).requires_grad_()
         found, expected = compiled(x), function(x)
-        assert torch.equal(found, expected)
+        assert same(name, found, expected)
         dy = numbers(*expected.shape, seed=1)
         (dx,), (right,) = (torch.autograd.grad(y, x, dy) for y in (found, expected))
-        assert torch.equal(dx, right)
+        assert same(name, dx, right)
 
 
 @pytest.mark.parametrize("name", [name for name in COMPILED if name != "a gradient within"])
@@ -164,7 +181,8 @@ def test_compiled_whole_where_no_gradient_is_wanted(name):
     torch._dynamo.reset()
     x, function = numbers(4, 6), COMPILED[name]
     with torch.no_grad():
-        assert torch.equal(torch.compile(function, backend="aot_eager", fullgraph=True)(x), function(x))
+        found = torch.compile(function, backend="aot_eager", fullgraph=True)(x)
+        assert same(name, found, function(x))
 
 
 def test_compiled_where_operators_have_to_say_that_they_may_be():

@@ -179,7 +179,7 @@ def vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers
 
 
 def vjp_room(n: int, narrow: bool) -> int:
-    return 24 * (n + 1) + vjp.rows_room(n, narrow)
+    return 32 * vjp.MANY + 24 * (n + 1) + vjp.rows_room(n, narrow)
 
 
 def mean_rows(y, dy, mean, _, y_step, dy_step, step, __, n, count, numbers, room):

@@ -103,6 +103,9 @@ def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbe
     a, b = pointer_to(room, 0.0), pointer_to(room + 8 * MANY, 0.0)
     mean, size = pointer_to(room + 16 * MANY, zero(y)), pointer_to(room + 24 * MANY, zero(y))
     left = pointer_to(room + 32 * MANY, int64(0))
+    # of the sinks, and the scales
+    y_sink, dy_sink = pointer_to(room + 40 * MANY, 0.0), pointer_to(room + 48 * MANY, 0.0)
+    dsink, scales = pointer_to(room + 56 * MANY, 0.0), pointer_to(room + 64 * MANY, 0.0)
     length = n * bytes_of(y)
     many = min(uint64(MANY), uint64(BYTES) // length)
     many = max(many, min(uint64(4), uint64(2 * BYTES) // length), uint64(1))
@@ -121,14 +124,16 @@ def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbe
         if table is not None:
             for j in range(some):
                 of_row = after(table, (first + j) * step)
-                a[j] += of_row[Y_SINK] * of_row[DY_SINK]
-                b[j] += of_row[Y_SINK]
+                y_sink[j], dy_sink[j], scales[j] = of_row[Y_SINK], of_row[DY_SINK], of_row[SCALE]
+            for j in range(some):
+                a[j] += y_sink[j] * dy_sink[j]
+                b[j] += y_sink[j]
         for j in range(some):
             mean[j] = choose(b[j] == 0, T(0), T(a[j] / b[j]))
         for j in range(some):
             at_y, at_dy, at_dx = (first + j) * y_step, (first + j) * dy_step, (first + j) * dx_step
             if table is not None:
-                scale = T(table[(first + j) * step + SCALE])
+                scale = T(scales[j])
             if n <= uint64(BLOCK):
                 a[j], size[j] = write(y, dy, dx, at_y, at_dy, at_dx, uint64(0), n, mean[j], None, scale, unit)
             else:
@@ -140,11 +145,9 @@ def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbe
                     size[j] += s
         for j in range(some):
             if table is not None:
-                of_row = after(table, (first + j) * step)
-                scale = T(of_row[SCALE])
-                c, s = of_sink(of_row, mean[j], T(0))
-                a[j] += c
-                size[j] += s
+                scale, dsink[j] = T(scales[j]), y_sink[j] * (dy_sink[j] - mean[j])
+                a[j] += dsink[j]
+                size[j] += T(abs(dsink[j] * scales[j]))
             size[j] = T(0) if is_done(a[j] * scale, size[j]) else T(1)
         failed = 0
         for j in range(some):
@@ -156,9 +159,8 @@ def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbe
             r = T(a[j] / b[j])
             rest = spread = 0.0
             if table is not None:
-                of_row = after(table, (first + j) * step)
-                scale = T(of_row[SCALE])
-                rest, spread = of_sink(of_row, mean[j], r)
+                scale, dsink[j] = T(scales[j]), y_sink[j] * ((dy_sink[j] - mean[j]) - r)
+                rest, spread = dsink[j], abs(dsink[j] * scales[j])
             for k in range(uint64(0), n, uint64(BLOCK)):
                 stop = min(k + uint64(BLOCK), n)
                 c, s = write(y, dy, dx, at_y, at_dy, at_dx, k, stop, mean[j], r, scale, unit)
@@ -169,29 +171,27 @@ def write_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbe
             if table is None:
                 careful(y, dy, dx, at_y, at_dy, at_dx, one, one, one, n, b[j], scale)
             else:
-                careful_with_sink(of_row, y, dy, dx, at_y, at_dy, at_dx, n, b[j], room + 40 * MANY)
+                copy = room + 72 * MANY
+                sink = y_sink[j], dy_sink[j], scales[j]
+                dsink[j] = careful_with_sink(sink, y, dy, dx, at_y, at_dy, at_dx, n, b[j], copy)
+        if table is not None:
+            for j in range(some):
+                table[(first + j) * step + DSINK] = dsink[j]
 
 
 @helper
-def of_sink(of_row, m, r):
-    """What is left of the mean m + r in the sink, and |scale·dsink|; dsink is written."""
-    of_row[DSINK] = of_row[Y_SINK] * ((of_row[DY_SINK] - m) - r)
-    return of_row[DSINK], type(m)(abs(of_row[DSINK] * of_row[SCALE]))
-
-
-@helper
-def careful_with_sink(of_row, y, dy, dx, at_y, at_dy, at_dx, n, b, room):
-    """The row is copied, followed by its sink."""
-    T = type(zero(y))
+def careful_with_sink(sink, y, dy, dx, at_y, at_dy, at_dx, n, b, room):
+    """The row is copied, followed by its sink, of which dx is returned."""
+    T, (y_sink, dy_sink, scale) = type(zero(y)), sink
     s, d = pointer_to(room, zero(y)), pointer_to(room + 8 * int64(n + uint64(1)), zero(y))
     found, one = pointer_to(room + 16 * int64(n + uint64(1)), zero(y)), uint64(1)
     for i in range(n):
         s[i], d[i] = load(y, at_y + i), load(dy, at_dy + i)
-    s[n], d[n] = T(of_row[Y_SINK]), T(of_row[DY_SINK])
+    s[n], d[n] = T(y_sink), T(dy_sink)
     careful(s, d, found, uint64(0), uint64(0), uint64(0), one, one, one, n + one, b, T(1))
     for i in range(n):
-        store(dx, at_dx + i, found[i] * T(of_row[SCALE]))
-    of_row[DSINK] = np.float64(found[n])
+        store(dx, at_dx + i, found[i] * T(scale))
+    return np.float64(found[n])
 
 
 @helper

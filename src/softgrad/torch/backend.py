@@ -185,13 +185,16 @@ def to_rows(tensor: Tensor, dims: Dims) -> Tensor:
     """The dims last, as one."""
     if tensor.ndim == 0 or not dims:
         return tensor.unsqueeze(-1)
-    return tensor.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims))
+    moved = tensor.movedim(dims, tuple(range(-len(dims), 0)))
+    kept = moved.ndim - len(dims)
+    return moved.reshape(*moved.shape[:kept], math.prod(moved.shape[kept:]))
 
 
 def from_rows(rows: Tensor, like: Tensor, dims: Dims) -> Tensor:
     if like.ndim == 0 or not dims:
         return rows.squeeze(-1)
-    return rows.unflatten(-1, [like.shape[d] for d in dims]).movedim(tuple(range(-len(dims), 0)), dims)
+    rows = rows.reshape(*rows.shape[:-1], *[like.shape[d] for d in dims])
+    return rows.movedim(tuple(range(-len(dims), 0)), dims)
 
 
 def scaled_logits(x: Tensor, dims: Dims, where: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
