@@ -9,7 +9,15 @@ from contract import off_by
 from numpy.testing import assert_array_equal
 
 import softgrad
-from softgrad import sink_softmax, sink_softmax_jvp, sink_softmax_vjp, softmax, softmax_scale_vjp, softmax_vjp
+from softgrad import (
+    sink_softmax,
+    sink_softmax_jvp,
+    sink_softmax_vjp,
+    softmax,
+    softmax_jvp,
+    softmax_scale_vjp,
+    softmax_vjp,
+)
 from softgrad.testing import oracle
 
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
@@ -166,6 +174,20 @@ def test_scales_of_any_sign_and_size():
     for row in (1, 2):
         np.testing.assert_allclose(y[row], softmax(x[row], scale=float(scale[row, 0])), rtol=1e-15)
     np.testing.assert_allclose(y[3], softmax(np.array([1.0, -1.0, 0.0])), rtol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-50, 1e-45, 1e-40, 0.0])
+def test_scales_that_no_float32_holds(size):
+    """Not dx either, but for a dy that is large."""
+    y, dy = np.array([[0.5, 0.5]], np.float32), np.array([[1e30, -1e30]], np.float32)
+    expected = np.array([[0.5, -0.5]]) * size * 1e30
+    for found in (
+        softmax_vjp(y, dy, scale=np.array([[size]])),
+        softmax_jvp(y, dy, scale=np.array([[size]])),
+        sink_softmax_vjp(y, 0.0, dy, scale=size)[0],
+    ):
+        assert found.dtype == np.float32
+        assert off_by(found, expected.astype(np.float32)) <= 8
 
 
 def test_a_temperature_for_each_row():

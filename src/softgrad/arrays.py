@@ -332,8 +332,14 @@ def sink_product(
         scales = factors = np.where(tiny, 1.0, scales)
         table[..., 0] /= factors
     table[..., 1], table[..., 3] = scales, 0.0
-    rows.run("sink_softmax_vjp", [table[..., 0], y, v, result], where, per_row=0)
-    of_sink = (table[..., 3] * factors).astype(y.dtype)
+    wide = result
+    if y.dtype.itemsize < 8 and ((scales != 0) & (np.abs(scales) < 2.0**-120)).any():
+        y, v = (a.astype(np.float64) for a in (y, v))  # no float32 holds such a scale
+        wide = np.empty_like(y)
+    rows.run("sink_softmax_vjp", [table[..., 0], y, v, wide], where, per_row=0)
+    if wide is not result:
+        np.copyto(result, wide, casting="same_kind")
+    of_sink = (table[..., 3] * factors).astype(result.dtype)
     return returned(result, out), returned(of_sink, None)
 
 

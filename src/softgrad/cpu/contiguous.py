@@ -35,6 +35,14 @@ def done(shape, axis, item, a, b, c, scale, single, table):
         return False
     if table[ROWS if inner == 1 else COLUMNS] == 0:
         return False
+    out = b if c == 0 else c
+    in_place = out == a or (c != 0 and out == b)  # the kernel writes elsewhere, and that is copied
+    if in_place and size > LONG:
+        return False
+    copy = np.empty(size * item // 2 if in_place else 1, np.uint16)
+    if in_place:
+        elsewhere = int64(copy.ctypes.data)
+        b, c = (elsewhere, c) if c == 0 else (b, elsewhere)
     memory = np.empty(9 + (table[ROOM] + table[BYTES] * n) // 8, np.float64)
     rounded = np.float64(np.float32(scale)) if single else scale
     memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0
@@ -55,6 +63,10 @@ def done(shape, axis, item, a, b, c, scale, single, table):
     if size > LONG:
         call(table[ENTER], state)
     memory[0] = 0.0  # until here it is not given back
+    if in_place:
+        target = pointer_to(out, np.uint16(0))
+        for i in range(size * item // 2):
+            target[i] = copy[i]
     return True
 
 
@@ -70,9 +82,9 @@ def is_contiguous(x):
 
 
 def two(x, y, axis, scale, table):
-    """From x to y, of one shape and in other memory."""
+    """From x to y, of one shape, in the same memory or in other."""
     a, b = int64(x.ctypes.data), int64(y.ctypes.data)
-    if x.shape != y.shape or not is_contiguous(x) or abs(b - a) < x.size * x.itemsize:
+    if x.shape != y.shape or not is_contiguous(x) or 0 < abs(b - a) < x.size * x.itemsize:
         return False
     return done(x.shape, axis, x.itemsize, a, b, int64(0), scale, x.itemsize < 8, table)
 
@@ -81,7 +93,7 @@ def three(y, dy, dx, axis, scale, table):
     """From y and dy to dx."""
     a, b, c = int64(y.ctypes.data), int64(dy.ctypes.data), int64(dx.ctypes.data)
     size = y.size * y.itemsize
-    if y.shape != dy.shape or y.shape != dx.shape or abs(c - a) < size or abs(c - b) < size:
+    if y.shape != dy.shape or y.shape != dx.shape or 0 < abs(c - a) < size or 0 < abs(c - b) < size:
         return False
     if not is_contiguous(y) or not is_contiguous(dy):
         return False
