@@ -17,7 +17,7 @@ MASK = np.ones(1, bool)
 
 
 def moved(values, source, target, found):
-    """By `memory.move`."""
+    """By `gather.move`."""
     move, mask, n = MOVE(kernels.move(source, target)), (MASK.ctypes.data, 0, 0), values.size
     move(values.ctypes.data, n, 1, *mask, found.ctypes.data, n, 1, 1, n, 1.0, np.nan, 0.0)
     return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softgrad.testing import again, cases, errors, mutants, oracle
-from softgrad.testing.checks import CHECKS
+from softgrad.testing.properties import CHECKS
 
 # With one element every gradient is 0, and so are most wrong ones.
 LENGTHS = (2, 3, 5, 16, 17, 33, 100, 257, 1000)

@@ -50,7 +50,7 @@ def library(value: Any) -> Library:
     if type(value) is not np.ndarray:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(value, torch.Tensor):
-            from .torch import library as of_torch
+            from .torch import calls as of_torch
 
             return cast(Library, of_torch)
         if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in checks.ON_DEVICE:

@@ -26,7 +26,7 @@ try:
     import torch
     from torch.utils.dlpack import from_dlpack
 
-    from .torch import library as of_torch
+    from .torch import calls as of_torch
 except ImportError as error:
     raise ImportError(NEEDED.format(f"could not be imported ({error})")) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import threads
-from . import by_formulas, machine, team
+from . import fallback, machine, workers
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # of an element
 TRUE = np.ones(1, np.bool_)
@@ -102,7 +102,7 @@ def run(
         return
     if machine.lacks(dtype):
         threads.ran("formulas", name)
-        by_formulas.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more, offsets)
+        fallback.run(name, dtype, shape, addresses, strides, axes, where, scale, nothing, more, offsets)
         return
     kernels, plan = loaded()
     operation, double, ways = kernels.OPERATIONS[name], dtype == "float64", threads.threads_for(elements)
@@ -131,7 +131,7 @@ def run(
     ways = min(ways, units)
     threads.ran("numba", name, ways)
     given = way.address, values.buffer_info()[0], *addresses, *missing, mask, *of_segments
-    team.run(driver, given, memory, units, ways)
+    workers.run(driver, given, memory, units, ways)
 
 
 BLOCK = 1 << 14  # about how many elements of segments, with all columns side by side, are done at a time
@@ -158,7 +158,7 @@ def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> N
     n = p.shape[-1]
     if machine.lacks("float64"):
         threads.ran("formulas", "eigenvalues")
-        by_formulas.eigenvalues(p, found)
+        fallback.eigenvalues(p, found)
         return
     kernels, _ = loaded()
     lanes = kernels.secular.LANES
@@ -169,5 +169,5 @@ def eigenvalues(p: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> N
     ways = min(threads.threads_for(p.size * n), gaps)
     threads.ran("numba", "eigenvalues", ways)
     given = rows.ctypes.data, result.ctypes.data, n, rows.shape[1], lanes
-    team.run(kernels.work("eigenvalues"), given, 3 * lanes, gaps, ways)
+    workers.run(kernels.work("eigenvalues"), given, 3 * lanes, gaps, ways)
     found[...] = result[:, :n].reshape(p.shape)

@@ -54,7 +54,7 @@ def drive(given, memory, start, stop):
     `given` are the addresses of the plan, of the numbers, of up to four arrays and of the mask; `memory` is
     scratch.
 
-    `numbers` are for the kernel; from 3 on they are what `memory.move` takes: a factor of the last array that
+    `numbers` are for the kernel; from 3 on they are what `gather.move` takes: a factor of the last array that
     is read, what counts as absent, and what stands in for it in each array.
     """
     given = pointer_to(given, int64(0))

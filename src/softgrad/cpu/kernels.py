@@ -20,17 +20,17 @@ from . import (
     double_backward,
     drive,
     entmax,
+    gather,
     log_products,
     log_softmax,
-    memory,
-    per_row,
     reductions,
     secular,
     segments,
-    serve,
+    sinks,
     softmax,
     sparse,
     vjp,
+    worker_loop,
 )
 from .drive import MOST
 from .intrinsics import BFLOAT16, FLOAT16
@@ -127,15 +127,15 @@ OPERATIONS = {
         2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
     ),
     "sink_softmax": Operation(
-        *(2, per_row.softmax_rows, per_row.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
+        *(2, sinks.softmax_rows, sinks.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
     ),
-    "sink_softmax_vjp": Operation(3, per_row.vjp_rows, per_row.vjp_room, per_row=(0,)),
+    "sink_softmax_vjp": Operation(3, sinks.vjp_rows, sinks.vjp_room, per_row=(0,)),
     "softmax_scaled": Operation(
-        *(2, per_row.scaled_rows, per_row.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
+        *(2, sinks.scaled_rows, sinks.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)
     ),
-    "softmax_mean": Operation(2, per_row.mean_rows, no_room, per_row=(2,)),
-    "softmax_vjp_of_mean": Operation(3, per_row.vjp_of_mean_rows, no_room, per_row=(0,)),
-    "softmax_scale_vjp": Operation(3, per_row.scale_vjp_rows, per_row.scale_vjp_room, per_row=(3,)),
+    "softmax_mean": Operation(2, sinks.mean_rows, no_room, per_row=(2,)),
+    "softmax_vjp_of_mean": Operation(3, sinks.vjp_of_mean_rows, no_room, per_row=(0,)),
+    "softmax_scale_vjp": Operation(3, sinks.scale_vjp_rows, sinks.scale_vjp_room, per_row=(3,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),
@@ -278,9 +278,9 @@ WORK: dict[str, Callable[..., None]] = {  # functions of integers
     "drive": drive.drive,
     "drive segments": segments.drive,
     "eigenvalues": secular.eigenvalues,
-    "serve": serve.serve,
-    "begin": serve.begin,
-    "wait": serve.wait,
+    "serve": worker_loop.serve,
+    "begin": worker_loop.begin,
+    "wait": worker_loop.wait,
 }
 
 
@@ -291,12 +291,12 @@ def work(name: str) -> int:
 
 
 def move(source: str, target: str) -> int:
-    """The address of `memory.move` between two types of element."""
+    """The address of `gather.move` between two types of element."""
     places = [kind for array in (ARRAY[source], MASK, ARRAY[target]) for kind in (array, int64, int64)]
-    return compiled(memory.move, *places, int64, int64, *[types.float64] * 3)
+    return compiled(gather.move, *places, int64, int64, *[types.float64] * 3)
 
 
 def agree(dtype: str) -> int:
-    """The address of `memory.agree`."""
+    """The address of `gather.agree`."""
     places = ARRAY[dtype], int64, ARRAY[dtype], int64, MASK, int64, int64
-    return compiled(memory.agree, *places, int64, int64, types.CPointer(int64))
+    return compiled(gather.agree, *places, int64, int64, types.CPointer(int64))

@@ -1,4 +1,4 @@
-"""What the kernels need of Python and of the processor; without it `by_formulas.py` does the work."""
+"""What the kernels need of Python and of the processor; without it `fallback.py` does the work."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ the case of one again.  `with_sink` and `in_segments` make functions of sinks, a
 rows, which are checked like any other.
 
 To read on: oracle.py (exact results), errors.py (their units), bounds.py (how far off a function may be),
-operations.py (the table of what is tested); checks.py (the table of checks), cases.py (their rows),
+operations.py (the table of what is tested); properties.py (the table of checks), cases.py (their rows),
 verdicts.py, options.py and run.py; mutants.py and hints.py (what is probably wrong).
 """
 

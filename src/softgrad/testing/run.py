@@ -12,10 +12,10 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from .checks import CHECKS, Check, case_of
 from .hints import hint
 from .operations import Level, What, operation
 from .options import CheckOptions, Options, dtype_of, parse
+from .properties import CHECKS, Check, case_of
 from .verdicts import Case, Function, Verdict
 
 SHOWN = 4  # numbers of a row that are shown

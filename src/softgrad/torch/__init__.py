@@ -1,6 +1,6 @@
 """softgrad for PyTorch: the maps and their derivatives on tensors, of every order and in both modes.
 
-A call runs from functions.py (the signatures) to library.py (the checks), ops.py (autograd; define.py has
+A call runs from functions.py (the signatures) to calls.py (the checks), ops.py (autograd; register.py has
 registered operators and transforms), backend.py (memory) and the kernels; of a small contiguous tensor from
 functions.py to fast_path.py.  composites.py has the derivatives of derivatives, losses.py, segments.py and
 sinks.py have all of theirs, private.py has the private parts of PyTorch.

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..specs import MAPS, SOFTMAX, Map
-from . import library
+from . import calls
 
 DOC = """{what}
 
@@ -53,7 +53,7 @@ def product(spec: Map, kind: str) -> Callable[..., Tensor]:
         scale: float = 1.0,
         out: Tensor | None = None,
     ) -> Tensor:
-        return library.product(spec, kind, y, v, axis=dim, where=where, scale=scale, out=out)
+        return calls.product(spec, kind, y, v, axis=dim, where=where, scale=scale, out=out)
 
     def of_alpha(
         y: Tensor,
@@ -66,7 +66,7 @@ def product(spec: Map, kind: str) -> Callable[..., Tensor]:
         out: Tensor | None = None,
     ) -> Tensor:
         options = {"axis": dim, "where": where, "scale": scale, "out": out}
-        return library.product(library.entmax(alpha), kind, y, v, **options)
+        return calls.product(calls.entmax(alpha), kind, y, v, **options)
 
     if kind == "vjp":
         what = f"∂L/∂x of ``y = {spec.name}(x)``, given y and ∂L/∂y."
@@ -82,12 +82,12 @@ def double_backward(spec: Map) -> Callable[..., tuple[Tensor, Tensor]]:
     def function(
         y: Tensor, dy: Tensor, v: Tensor, dim: Any = -1, *, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        return library.double_backward(spec, y, dy, v, axis=dim, scale=scale)
+        return calls.double_backward(spec, y, dy, v, axis=dim, scale=scale)
 
     def of_alpha(
         y: Tensor, dy: Tensor, v: Tensor, alpha: float = 1.5, dim: Any = -1, *, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        return library.double_backward(library.entmax(alpha), y, dy, v, axis=dim, scale=scale)
+        return calls.double_backward(calls.entmax(alpha), y, dy, v, axis=dim, scale=scale)
 
     what = f"(grad_x, grad_dy): the gradients of ⟨v, `{spec.name}_vjp` (y, dy)⟩ with respect to x and dy."
     given = "The result of the map, ∂L/∂y, and the gradient with respect to the vjp"
@@ -111,4 +111,4 @@ def segment_softmax_vjp(
 ) -> Tensor:
     """∂L/∂x of ``y = segment_softmax(x, offsets)``, given y and ∂L/∂y: as `softgrad.segment_softmax_vjp`."""
     segments: dict[str, Any] = {"segment_ids": None, "num_segments": None, "where": None}
-    return library.segment_product(SOFTMAX, "vjp", y, dy, offsets, axis=dim, scale=scale, out=out, **segments)
+    return calls.segment_product(SOFTMAX, "vjp", y, dy, offsets, axis=dim, scale=scale, out=out, **segments)

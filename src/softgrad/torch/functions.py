@@ -12,7 +12,7 @@ from torch.fx import Proxy
 from .. import specs
 from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import library, ops
+from . import calls, ops
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
@@ -63,7 +63,7 @@ def forward(
             globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha
         )
     x = convert(input, dtype)
-    return library.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
+    return calls.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
 def softmax(
@@ -244,7 +244,7 @@ def entmax(
             )
         alpha = alpha.reshape(()) if alpha.ndim else alpha
         return forward(ENTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy, alpha)
-    return forward(library.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
+    return forward(calls.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
 def logsumexp(
@@ -273,7 +273,7 @@ def logsumexp(
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
         return create_node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
     x = convert(input, dtype)
-    return library.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    return calls.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def entropy(
@@ -301,7 +301,7 @@ def entropy(
         options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
         return create_node(entropy, input, dim=dim, keepdim=keepdim, **options)
     x = convert(input, dtype)
-    return library.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
+    return calls.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
 def cross_entropy(
@@ -347,7 +347,7 @@ def cross_entropy(
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
     if isinstance(input, Proxy):
         return create_node(cross_entropy, input, target=target, dim=dim, **options)
-    return library.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
+    return calls.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
 
 
 def sink_softmax(
@@ -380,7 +380,7 @@ def sink_softmax(
     """
     if isinstance(input, Proxy):
         return create_node(sink_softmax, input, sink=sink, dim=dim, dtype=dtype, where=where, scale=scale)
-    return library.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
+    return calls.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
 
 
 def segment_softmax(
@@ -409,7 +409,7 @@ def segment_softmax(
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
     if isinstance(input, Proxy):
         return create_node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
-    return library.segment_forward(SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
+    return calls.segment_forward(SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
 
 
 def segment_log_softmax(
@@ -438,7 +438,7 @@ def segment_log_softmax(
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
     if isinstance(input, Proxy):
         return create_node(segment_log_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
-    return library.segment_forward(LOG_SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
+    return calls.segment_forward(LOG_SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
 
 
 def segment_logsumexp(
@@ -467,7 +467,7 @@ def segment_logsumexp(
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
     if isinstance(input, Proxy):
         return create_node(segment_logsumexp, input, offsets=offsets, dim=dim, dtype=dtype, **options)
-    return library.segment_reduce(LOGSUMEXP, convert(input, dtype), offsets, axis=dim, **options)
+    return calls.segment_reduce(LOGSUMEXP, convert(input, dtype), offsets, axis=dim, **options)
 
 
 def segment_entropy(
@@ -496,4 +496,4 @@ def segment_entropy(
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
     if isinstance(input, Proxy):
         return create_node(segment_entropy, input, offsets=offsets, dim=dim, dtype=dtype, **options)
-    return library.segment_reduce(ENTROPY, convert(input, dtype), offsets, axis=dim, **options)
+    return calls.segment_reduce(ENTROPY, convert(input, dtype), offsets, axis=dim, **options)

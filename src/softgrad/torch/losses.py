@@ -17,7 +17,6 @@ from torch.autograd import Function
 
 from .. import checks, threads
 from .backend import run, with_torch_threads
-from .define import define
 from .ops import OPS
 from .private import (
     forward_mode,
@@ -27,6 +26,7 @@ from .private import (
     transforms_active,
     with_forward_mode,
 )
+from .register import define
 from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, one_dim, promote, wide
 
 # --- on memory ---------------------------------------------------------------------------------------

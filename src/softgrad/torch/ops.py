@@ -19,7 +19,6 @@ from .. import threads
 from ..specs import LOG_SOFTMAX, MAPS, REDUCTIONS, SOFTMAX, Map, Reduction
 from . import backend, composites, fast_path
 from .composites import psi
-from .define import Operation, define, like_first
 from .fast_path import Layout, is_contiguous
 from .private import (
     forward_mode,
@@ -30,6 +29,7 @@ from .private import (
     transforms_active,
     with_forward_mode,
 )
+from .register import Operation, define, like_first
 from .tensors import sum_keepdims, wide
 
 # --- the maps ----------------------------------------------------------------------------------------

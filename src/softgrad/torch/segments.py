@@ -19,8 +19,8 @@ from ..arrays import Cut
 from ..checks import Array
 from ..specs import Map, Reduction
 from .backend import are_memory, by_kernels, check_overlap, run, take_kernels, with_torch_threads
-from .define import define, like_first
 from .private import detach, primals, with_forward_mode
+from .register import define, like_first
 from .tensors import (
     array,
     check_out,

@@ -172,7 +172,7 @@ def of_rows(
     scale: float,
     nothing: float,
 ) -> None:
-    """What per_row.py has, with its table of each row."""
+    """What sinks.py has, with its table of each row."""
     last = tuple(range(-len(axes), 0))
     table_at = {"softmax_mean": 2, "softmax_scale_vjp": 3}.get(name, 0)
     numbers = {"sink_softmax": 3, "sink_softmax_vjp": 4}.get(name, 1)

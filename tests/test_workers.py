@@ -1,4 +1,4 @@
-"""The threads of `cpu/team.py`, with functions of Python in place of the compiled ones."""
+"""The threads of `cpu/workers.py`, with functions of Python in place of the compiled ones."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ import processes
 import pytest
 
 import softgrad
-from softgrad.cpu import team
+from softgrad.cpu import workers
 
 softgrad.softmax(np.zeros((2, 2)))  # or the interrupts would meet the import of Numba
 FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
@@ -19,7 +19,7 @@ FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 def run(function, units, ways, given=(0,)):
     """``function(given, memory, start, stop)`` for parts of range(units)."""
     made = FUNCTION(function)
-    team.run(ctypes.cast(made, ctypes.c_void_p).value, given, 8, units, ways)
+    workers.run(ctypes.cast(made, ctypes.c_void_p).value, given, 8, units, ways)
 
 
 @pytest.mark.parametrize(("units", "ways"), [(10, 1), (10, 2), (10, 3), (7, 7), (8, 3), (4, 1)])
@@ -55,7 +55,7 @@ def test_parts_are_done_at_the_same_time():
     assert threading.get_ident() in threads
 
 
-@pytest.mark.skipif(team.processor() is None, reason="threads can't be sent to other processors here")
+@pytest.mark.skipif(workers.processor() is None, reason="threads can't be sent to other processors here")
 def test_a_thread_that_woke_may_run_wherever_the_others_may():
     """It is woken on another processor than the caller's, and then free to go."""
     allowed, whole = os.sched_getaffinity(0), []
@@ -64,7 +64,7 @@ def test_a_thread_that_woke_may_run_wherever_the_others_may():
         run(lambda *given, seen=seen: seen.append(os.sched_getaffinity(0)), 2, 2)
         whole.append(all(each == allowed for each in seen))
         time.sleep(0.01)  # until it sleeps
-    assert team.team.workers[0].allowed == allowed
+    assert workers.team.workers[0].allowed == allowed
     assert any(whole[1:])  # in one of them it may have been about to sleep
 
 
@@ -103,7 +103,7 @@ SETUP = """
     import ctypes, sys, threading, time
     import numpy as np
     import softgrad
-    from softgrad.cpu import team
+    from softgrad.cpu import workers
 
     softgrad.softmax(np.zeros((2, 2)))
     FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
@@ -112,7 +112,7 @@ SETUP = """
     def run(function, units, ways):
         compiled = FUNCTION(function)
         kept.append(compiled)
-        team.run(ctypes.cast(compiled, ctypes.c_void_p).value, (0,), 8, units, ways)
+        workers.run(ctypes.cast(compiled, ctypes.c_void_p).value, (0,), 8, units, ways)
 
     def parts(units, ways):
         found = []
@@ -134,7 +134,7 @@ def test_interrupts_at_every_point():
     at_work, left = [], 0
 
     def interrupted(frame, event, _):
-        if frame.f_code.co_filename != team.__file__:
+        if frame.f_code.co_filename != workers.__file__:
             return None
         frame.f_trace_opcodes = True
         last = None

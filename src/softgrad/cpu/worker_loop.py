@@ -1,4 +1,4 @@
-"""What a thread does for `team.py` without the GIL: it looks for work, does it, and looks again.
+"""What a thread does for `workers.py` without the GIL: it looks for work, does it, and looks again.
 
 A *box* holds the work: its state, the address of a compiled function, and the four numbers that this takes.
 """

@@ -23,7 +23,7 @@ import numpy as np
 from .. import threads
 
 LOOKS = 1 << 7  # each of some 0.4 µs
-READY = 1  # as in serve.py, which would load Numba
+READY = 1  # as in worker_loop.py, which would load Numba
 
 prototype: Any = functools.cache(lambda count: ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count))
 
@@ -55,7 +55,7 @@ def function(address: int) -> Callable[[int, int, int, int], None]:
 
 
 class Worker:
-    """A thread and its box (see serve.py)."""
+    """A thread and its box (see worker_loop.py)."""
 
     def __init__(self) -> None:
         with threads.first_use:
