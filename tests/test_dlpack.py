@@ -75,7 +75,8 @@ def arguments(name):
         return (x, dy[:2].copy(), np.array([0, 1, 4])), rows
     if name.startswith("sink_softmax"):
         y, y_sink = softgrad.sink_softmax(x, rows[..., None])
-        return ((x, rows[..., None]) if name == "sink_softmax" else (y, y_sink, dy)), rows
+        given = {"sink_softmax": (x, rows[..., None])}.get(name, (y, y_sink, dy))
+        return (*given, y_sink, v, y_sink) if name.endswith("double_backward") else given, rows
     if name == "softmax_scale_vjp":
         return (x, softgrad.softmax(x), dy), rows
     y = np.log(softgrad.softmax(x)) if name.startswith("log") else softgrad.softmax(x)

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 import softgrad
 from softgrad import (
     sink_softmax,
+    sink_softmax_double_backward,
     sink_softmax_jvp,
     sink_softmax_vjp,
     softmax,
@@ -344,3 +345,53 @@ def test_a_given_mean_in_rows_without_weight():
     dx, mean = softmax_vjp([0.0, 0.0], [np.nan, 1.0], return_mean=True)
     assert_array_equal(dx, [0, 0])
     assert_array_equal(mean, [0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0, 1e-50, 1e-30, np.zeros((1, 1))])
+def test_the_gradient_of_a_sink_knows_of_no_scale(scale):
+    """Beside a scale of 0 what was left of the mean passed for nothing."""
+    y, dy = np.array([[1e-10, 2e-10, 3e-10]], np.float32), np.array([[1, 2, 3]], np.float32)
+    _, dsink = sink_softmax_vjp(y, np.float32(1), dy, 1000.0, scale=scale)
+    rows = [Fraction(float(a)) for a in y[0]]
+    total = sum(rows) + 1
+    mean = (sum(a * b for a, b in zip(rows, (1, 2, 3), strict=True)) + 1000) / total
+    assert off_by(dsink, np.array([[float(1000 - mean)]], np.float32)) <= 8
+
+
+def test_a_tangent_beside_that_of_the_sink():
+    """scale·dx and dx_sink are nearly the same; the sink has the weight."""
+    y, one, sink = np.array([[1e-20]], np.float32), np.array([[1]], np.float32), np.float32(0.1)
+    dy, _ = sink_softmax_jvp(y, 1.0, one, sink, scale=0.1)
+    expected = np.array([[float(y[0, 0]) * (0.1 - float(sink))]], np.float32)
+    assert off_by(dy, expected) <= 8
+    assert off_by(sink_softmax_double_backward(y, 1.0, 0 * y, None, one, sink, scale=0.1)[2], expected) <= 8
+
+
+def test_tiny_scales_of_a_tangent():
+    y, dx = np.array([0.5, 0.5], np.float32), np.array([1000, 1000.0001], np.float32)
+    found = softmax_jvp(y, dx, scale=np.array([1e-30]))
+    assert off_by(found, softmax_jvp(y, dx, scale=1e-30)) <= 8
+
+
+def test_a_given_mean_is_rounded_once():
+    for y, dy, mean, scale in (
+        ([[1e-4, 1]], [[1e-4, 0]], 0.0, 1000.0),
+        ([[0.5, 0.5]], [[6e4, 0]], -1e5, 0.1),
+    ):
+        y, dy = np.array(y, np.float16), np.array(dy, np.float16)
+        found = softmax_vjp(y, dy, mean=mean, scale=np.array([[scale]]))
+        assert_array_equal(found, softmax_vjp(y, dy, mean=mean, scale=scale))
+    y, dy = np.array([[0.5, 0.5]], np.float32), np.array([[3e38, -3e38]], np.float32)
+    found = softmax_vjp(y, dy, mean=-3e38, scale=1e-2)[0, 0]
+    assert abs(found / 3e36 - 1) < 1e-6
+
+
+def test_the_double_backward_of_nothing_and_of_numbers():
+    nothing, number = np.zeros((0, 3)), np.float64(0.5)
+    shapes = [
+        g.shape for g in sink_softmax_double_backward(nothing, np.ones((0, 1)), nothing, None, nothing, None)
+    ]
+    assert shapes == [(0, 3), (0, 1)] * 2
+    found = sink_softmax_double_backward(number, 0.5, number, None, number, None)
+    assert [float(g) for g in found] == [0.0, 0.0, 0.125, -0.125]
+    assert_array_equal(softmax(np.ones((2, 3)), scale=np.array(2.0)), softmax(np.ones((2, 3)), scale=2.0))

@@ -214,3 +214,96 @@ def test_out_beside_a_mean_is_checked():
     assert softgrad.softmax_vjp(y, dy, mean=torch.zeros(2, 1), out=out) is out
     with pytest.raises(ValueError, match="out has shape"):
         softgrad.softmax_vjp(y, dy, mean=torch.zeros(2, 1), out=torch.empty(4, 2, 3, dtype=torch.float64))
+
+
+# --- what callers bring --------------------------------------------------------------------------------
+
+EACH = {
+    "softmax": st.softmax,
+    "log_softmax": st.log_softmax,
+    "entmax": st.entmax,
+    "segments": lambda x: st.segment_softmax(x, torch.tensor([0, 2, len(x)])),
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("unpack", [torch.Tensor.double, torch.Tensor.half, lambda t: t[:1, :1].contiguous()])
+@pytest.mark.parametrize("n", [4, 700])
+def test_hooks_that_change_what_was_saved(name, unpack, n):
+    """It was read as what it had been: beyond its end."""
+    x = torch.randn(n, n, requires_grad=True)
+    for _ in range(2):  # the second takes the fast path
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: unpack(t) if t.ndim > 1 else t):
+            y = EACH[name](x)
+        with pytest.raises((RuntimeError, ValueError), match=r"dtype|shape|size of the"):
+            y[:, 0].sum().backward()
+
+
+@pytest.mark.parametrize("name", [*EACH, "sinks", "entropy of segments"])
+def test_tensors_whose_storage_was_freed(name):
+    functions = EACH | {
+        "sinks": lambda x: st.softmax(x, sink=0.0),
+        "entropy of segments": lambda x: st.segment_entropy(x, [0, 4]),
+    }
+    functions[name](torch.randn(4, 4))
+    x = torch.randn(4, 4)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="no memory"):
+        functions[name](x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        st.softmax,
+        lambda x: st.softmax(x, where=torch.ones(4, dtype=torch.bool)),
+        lambda x: st.softmax(x, scale=torch.tensor(1.0)),
+        lambda x: st.softmax(x, sink=-torch.inf),
+        lambda x: st.log_softmax(x).exp(),
+        lambda x: st.entmax(x, 1.0),
+        lambda x: st.segment_softmax(x, [0, 4]),
+    ],
+)
+def test_the_graph_of_batched_gradients(function):
+    """A penalty on the Jacobian had no gradient."""
+    x = numbers(4)
+    found, expected = [], []
+    for one, results in ((function, found), (lambda x: torch.softmax(x, -1), expected)):
+        (g,) = torch.autograd.grad(one(x), x, torch.eye(4).double(), is_grads_batched=True, create_graph=True)
+        results += torch.autograd.grad((g**2).sum(), x)
+    close(found[0], expected[0])
+
+
+def test_offsets_that_change_before_the_backward():
+    offsets = torch.tensor([0, 2, 4])
+    y = st.segment_logsumexp(numbers(4), offsets)
+    offsets[1] = 3
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_operators_ask_for_one_shape():
+    y = torch.rand(3, 4)
+    for dy in (torch.rand(2, 4), torch.rand(4), torch.rand(3, 1)):
+        with pytest.raises(RuntimeError, match="shape"):
+            torch.ops.softgrad.softmax_vjp(y, dy, [-1])
+
+
+def test_numbers_and_arrays_beside_tensors():
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    assert torch.equal(st.softmax(x, sink=np.float32(0)), st.softmax(x, sink=0.0))
+    assert torch.equal(
+        st.softmax(x, scale=torch.tensor([[2], [1]])), st.softmax(x, scale=torch.tensor([[2.0], [1.0]]))
+    )
+    with pytest.raises(TypeError, match=r"give torch.as_tensor\(sink\)"):
+        st.softmax(x, sink=True)
+    with pytest.raises(TypeError, match=r"give torch.as_tensor\(scale\)"):
+        st.softmax(x, scale=np.ones((2, 1)))
+    scale = torch.tensor([[torch.nan], [1.0]])
+    for one in (scale, scale.expand(2, 2).contiguous()):
+        y = st.softmax(x, scale=one)
+        assert y[0].isnan().all()
+        close(y[1:], st.softmax(x[1:]))
+    y, dy = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([1.0, 2.0, torch.inf])
+    assert softgrad.softmax_vjp(y, dy, mean=1.5).tolist() == [-0.25, 0.25, 0.0]
+    assert st.softmax(x.requires_grad_()).grad_fn.name() == "SoftmaxBackward"

@@ -321,26 +321,29 @@ def sink_product(
     scales = checks.scales(scale, shape, y.dtype)
     table = np.empty((*shape, 4))
     table[..., 0] = 0.0 if v_sink is None else checks.per_row(v_sink, f"{name}_sink", shape)
-    table[..., 2] = checks.per_row(y_sink, "y_sink", shape)
+    table[..., 2], table[..., 3] = checks.per_row(y_sink, "y_sink", shape), 0.0
     result = result_for(out, v, y.dtype, **{"y": y, name: v, "where": where})
-    factors: Array = np.ones(())
-    if kind == "jvp":  # scale·(v, v_sink/scale) is the tangent
-        tiny = np.abs(scales) < 2.0**-60
-        if tiny.any():
-            with np.errstate(all="ignore"):
-                v = np.where(tiny, v * scales, v).astype(y.dtype)
-        scales = factors = np.where(tiny, 1.0, scales)
-        table[..., 0] /= factors
-    table[..., 1], table[..., 3] = scales, 0.0
+    # The kernel multiplies by the scale of a row.  The sink has none, so beside its tangent scale·v is made
+    # first, in float64; and a small scale is multiplied in afterwards, for without it a row is tested.
+    of_v, of_x, of_sink = np.ones(()), np.ones(()), np.ones(())
+    if kind == "jvp" and v_sink is not None:
+        of_v, scales = scales, np.ones(())
+    elif kind == "jvp":
+        of_sink = scales
+    if (np.abs(scales) < 2.0**-60).any():
+        small = np.abs(scales) < 2.0**-60
+        of_x, scales = np.where(small, scales, 1.0), np.where(small, 1.0, scales)
+    table[..., 1] = scales
     wide = result
-    if y.dtype.itemsize < 8 and ((scales != 0) & (np.abs(scales) < 2.0**-120)).any():
-        y, v = (a.astype(np.float64) for a in (y, v))  # no float32 holds such a scale
+    if not (of_v == 1).all() or not (of_x == 1).all():
+        with np.errstate(all="ignore"):
+            y, v = y.astype(np.float64), v.astype(np.float64) * of_v
         wide = np.empty_like(y)
     rows.run("sink_softmax_vjp", [table[..., 0], y, v, wide], where, per_row=0)
-    if wide is not result:
-        np.copyto(result, wide, casting="same_kind")
-    of_sink = (table[..., 3] * factors).astype(result.dtype)
-    return returned(result, out), returned(of_sink, None)
+    with np.errstate(all="ignore"):
+        if wide is not result:
+            np.copyto(result, wide * of_x, casting="unsafe")
+        return returned(result, out), rounded(table[..., 3] * of_sink, result.dtype)
 
 
 def sink_double_backward(
@@ -348,26 +351,29 @@ def sink_double_backward(
 ) -> tuple[Array, Array, Array, Array]:
     """The gradients of ⟨v, dx⟩ + ⟨v_sink, dsink⟩ for the logits, the sink, dy and dy_sink.
 
-    Rows are copied, each followed by its sink, for the double backward of softmax.
+    Rows are copied, each followed by its sink, for the double backward of softmax; in float64 if there is a
+    scale, which the sink does not have.
     """
     y, dy, v, rows, where = alike(axis, where, y=y, dy=dy, v=v)
-    shape, n = rows.numbers(), len(rows.axes)
+    shape, axes = rows.numbers(), rows.axes if y.ndim else (0,)
     scales = checks.scales(scale, shape, y.dtype)
-    last, wide = tuple(range(-n, 0)), np.promote_types(y.dtype, np.float32)
+    wide = np.dtype(np.float64) if (scales != 1).any() else np.promote_types(y.dtype, np.float32)
+    last, n = tuple(range(-len(axes), 0)), math.prod(y.shape[axis] for axis in rows.axes) if y.ndim else 1
 
     def extended(a: Array, of_sink: Any, name: str, factor: Any = 1.0) -> Array:
         numbers = checks.per_row(0.0 if of_sink is None else of_sink, name, shape)
         a = np.multiply(a, factor, dtype=wide, casting="unsafe")
         a = a if where is None else np.where(where, a, wide.type(0))
-        parts = [np.moveaxis(np.atleast_1d(part), rows.axes, last) for part in (a, numbers)]
-        whole = [part.reshape(*part.shape[:-n], -1) if n else part[..., None] for part in parts]
+        parts = [np.moveaxis(np.atleast_1d(part), axes, last) for part in (a, numbers)]
+        kept = parts[0].shape[: parts[0].ndim - len(axes)]
+        whole = [part.reshape(*kept, size) for part, size in zip(parts, (n, 1), strict=True)]
         return np.concatenate(whole, axis=-1, dtype=wide, casting="unsafe")
 
     def split(whole: Array, factor: Any) -> list[Array]:
-        sizes = [y.shape[axis] for axis in rows.axes]
-        elements = whole[..., :-1].reshape(*whole.shape[:-1], *sizes)
-        elements = np.moveaxis(elements, last, rows.axes).reshape(y.shape) * factor
-        return [rounded(elements, y.dtype), rounded(whole[..., -1].reshape(shape), y.dtype)]
+        sizes = [y.shape[axis] for axis in axes] if y.ndim else [1]
+        elements = np.moveaxis(whole[..., :-1].reshape(*whole.shape[:-1], *sizes), last, axes)
+        parts = elements.reshape(y.shape) * factor, whole[..., -1].reshape(shape)
+        return [rounded(np.asarray(part), y.dtype) for part in parts]
 
     with np.errstate(all="ignore"):
         p, d = extended(y, y_sink, "y_sink"), extended(dy, dy_sink, "dy_sink")
@@ -400,10 +406,14 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
     factor = checks.number(scale, y.dtype) if scales is None else 1.0
     means = checks.per_row(mean, "mean", rows.numbers())
     result = result_for(out, dy, y.dtype, y=y, dy=dy, where=where)
-    rows.run("softmax_vjp_of_mean", [means, y, dy, result], where, factor, per_row=0)
-    if scales is not None:
-        with np.errstate(all="ignore"):
-            np.multiply(result, scales, out=result, casting="unsafe")
+    if scales is None:
+        rows.run("softmax_vjp_of_mean", [means, y, dy, result], where, factor, per_row=0)
+        return returned(result, out)
+    y, dy = y.astype(np.float64), dy.astype(np.float64)  # rounded once, after the scale
+    wide = np.empty_like(y)
+    rows.run("softmax_vjp_of_mean", [means, y, dy, wide], where, per_row=0)
+    with np.errstate(all="ignore"):
+        np.multiply(wide, scales, out=result, casting="unsafe")
     return returned(result, out)
 
 

@@ -338,6 +338,8 @@ def mask(where: Any, shape: tuple[int, ...]) -> Array | None:
 
 def real(value: Any, name: str) -> float:
     """`value` as a float; one that is beyond all floats is inf."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if not isinstance(value, NUMBERS) or value is True:
         raise TypeError(f"{name} takes a real number, not {type(value).__name__}")
     try:

@@ -206,7 +206,9 @@ def vjp_of_mean_rows(mean, y, dy, dx, step, y_step, dy_step, dx_step, n, count, 
         rest = T(whole - np.float64(m))
         for i in range(uint64(n)):
             d, w = (load(dy, at_dy + i) - m) - rest, load(y, at_y + i)
-            v = choose(abs(d * scale) < T(np.inf), d * scale * w, d * w * scale)
+            half = (load(dy, at_dy + i) * T(0.5) - m * T(0.5)) - rest * T(0.5)  # where d overflows
+            v = choose(abs(d) < T(np.inf), d * w * scale, half * scale * w * T(2))
+            v = choose(abs(d * scale) < T(np.inf), d * scale * w, v)
             store(dx, at_dx + i, choose(w == T(0), T(0), v))
 
 

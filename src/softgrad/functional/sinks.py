@@ -106,6 +106,8 @@ def sink_softmax_jvp(
         m = \frac{\sum_k y_k\, s\, dx_k + y_{sink}\, dx_{sink}}{\sum_k y_k + y_{sink}}, \quad
         dy_i = y_i (s\, dx_i - m), \quad dy_{sink} = y_{sink} (dx_{sink} - m)
 
+    With a `dx_sink`, s·dx is computed first, in float64.
+
     Returns
     -------
     dy : numpy.ndarray

@@ -25,6 +25,7 @@ from .private import is_bare, is_plain_storage, no_derivative, overlaps_itself
 from .tensors import array, as_tensor, in_words_of_torch, numpy_dtype, wide
 
 Dims = tuple[int, ...]
+NO_MEMORY = "a tensor has no memory: its storage was freed, and has to be filled again first"
 
 
 # --- the CPU -----------------------------------------------------------------------------------------
@@ -48,6 +49,7 @@ def run(
     """
     like = tensors[shaped]
     shape = tuple(like.shape) or (1,)
+    check_memory(tensors, like, dims)
     call.run(
         name,
         numpy_dtype(like.dtype).name,
@@ -61,6 +63,20 @@ def run(
         more,
         offsets,
     )
+
+
+def check_memory(tensors: tuple[Tensor, ...], like: Tensor, dims: Dims) -> None:
+    """Refuse what the caller of an operator, or a hook of saved tensors, may bring, and freed storages."""
+    kept = torch.Size(kept_shape(like, dims))
+    for tensor in tensors:
+        per_row = tensor.dtype is torch.float64 and tensor.shape == kept
+        if not per_row and (tensor.dtype is not like.dtype or tensor.shape != like.shape):
+            raise RuntimeError(
+                f"a tensor has shape {tuple(tensor.shape)} and dtype {tensor.dtype}, another "
+                f"{tuple(like.shape)} and {like.dtype}; an operation takes the same"
+            )
+        if not tensor.data_ptr() and tensor.numel():
+            raise RuntimeError(NO_MEMORY)
 
 
 def strides_for(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,7 +129,11 @@ def by_kernels(function: Any, *values: Any, **options: Any) -> Any:
 def as_array(value: Any) -> Any:
     if isinstance(value, arrays.Cut):
         return arrays.Cut(*map(as_array, value))
-    return array(value) if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        if not value.data_ptr() and value.numel():
+            raise RuntimeError(NO_MEMORY)
+        return array(value)
+    return value
 
 
 # --- CUDA --------------------------------------------------------------------------------------------

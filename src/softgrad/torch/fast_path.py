@@ -58,7 +58,7 @@ def layout(kernel: str, x: Any, dim: Any, scale: Any) -> Layout | None:
 def run(kernel: str, rows: Layout, x: Tensor, v: Tensor | None = None) -> Tensor | None:
     """The result of a kernel for contiguous tensors that nothing traces; None for a call of the long way."""
     known = KNOWN.get((kernel, x.dtype))
-    if known is None:
+    if known is None or (v is not None and (v.dtype is not x.dtype or v.shape != x.shape)):
         return None
     function, table = known
     result = torch.empty_like(x)

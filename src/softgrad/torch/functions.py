@@ -95,12 +95,13 @@ def softmax(
         Broadcasts to the shape of `input`.  What is False is not there: y is 0 and the gradient is 0,
         whatever `input` or the gradient of y hold there, NaN included.
     scale : float or torch.Tensor
-        A finite number; or a tensor that broadcasts to `input`, and gets its gradient.
+        A finite number; or a tensor that broadcasts to `input`, and gets its gradient.  (NaN or inf in it
+        makes its row NaN.)
     empty : {"zero", "nan", "raise"}
         What a row gives that has nothing in it (all −inf, or all masked).
     sink : float or torch.Tensor, optional
-        One more logit for each row, which is not returned: y of `sink_softmax`.  Without `out`, `empty` and
-        `reuse_dy`.
+        One more logit for each row, which is not returned: y of `sink_softmax`.  Without `out` and `empty`;
+        `reuse_dy` makes no difference.
     reuse_dy : bool
         Whether the backward may write ∂L/∂x into the memory of ∂L/∂y.  For large tensors that spares one
         of their size.  It is right where nothing else needs ∂L/∂y: y is used once, by an operation whose
@@ -131,9 +132,9 @@ def softmax(
     C·eps·(\|dx_i\| + y_i·D), where D is the average distance of ∂L/∂y from its mean, and C = 8 (float64: 16).
 
     *Memory*: y, which is all that is saved for the backward.  The mask is not: what was masked is where y is
-    0.  (An entry whose y is 0 by underflow beside a mask counts as masked too.)  With a `scale` that is a
-    tensor, ``scale * x`` is computed first, and x is saved; 16-bit types are then computed in float32, and
-    saved as that.
+    0.  (An entry whose y is 0 by underflow beside a mask counts as masked too.)  With a `scale` for each row,
+    x too, if the scale has a gradient.  With one for each element ``scale * x`` is computed first, and x is
+    saved; 16-bit types are then computed in float32, and saved as that.
 
     Examples
     --------
@@ -425,8 +426,8 @@ def segment_log_softmax(
 ) -> Tensor:
     """log_softmax of ``scale * input`` within each of the segments that a dim is cut into.
 
-    Its arguments are those of `segment_softmax`.  It is finite where the logarithm of that is −inf.
-    Computed in float64 by PyTorch's operations, which autograd follows.
+    Its arguments are those of `segment_softmax`.  It is finite where the logarithm of that is −inf.  Saved
+    for the backward are y and `offsets`.
 
     Examples
     --------
@@ -454,8 +455,8 @@ def segment_logsumexp(
 ) -> Tensor:
     """log Σ exp(scale·input) of each segment: as `softgrad.segment_logsumexp`.
 
-    Its arguments are those of `segment_softmax`.  Computed in float64 by PyTorch's operations, which autograd
-    follows; the gradient of an empty segment is 0.
+    Its arguments are those of `segment_softmax`.  Saved for the backward is `input`, which is no new memory.
+    The gradient of an empty segment is 0.
 
     Examples
     --------
@@ -483,8 +484,8 @@ def segment_entropy(
 ) -> Tensor:
     """The entropy of softmax of ``scale * input`` in each segment: as `softgrad.segment_entropy`.
 
-    Its arguments are those of `segment_softmax`.  Computed in float64 by PyTorch's operations, which autograd
-    follows; no underflow makes the gradient NaN.
+    Its arguments are those of `segment_softmax`.  Saved for the backward is `input`, which is no new memory.
+    No underflow makes the gradient NaN.
 
     Examples
     --------

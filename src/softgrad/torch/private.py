@@ -55,6 +55,11 @@ def is_traced() -> bool:
     return _len_torch_dispatch_stack() > 0 or _get_tracing_state() is not None or transforms_active()
 
 
+def is_batched(*arguments: Any) -> bool:
+    """Whether autograd has batched one of them."""
+    return any(isinstance(a, Tensor) and is_legacy_batchedtensor(a) for a in arguments)
+
+
 def is_bare() -> bool:
     """Whether nothing looks on, forward mode neither."""
     return not (

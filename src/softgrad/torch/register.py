@@ -18,6 +18,7 @@ from .. import checks
 from .private import (
     TRANSFORMS_KEY,
     forward_mode,
+    is_batched,
     is_plain_storage,
     no_derivative,
     primals,
@@ -114,11 +115,13 @@ def composite_under_autograd(
 ) -> Operation:
     """`apply` of a derivative, or where its rule would call `torch.func` the composite itself.
 
-    `torch.func.jvp` can't be called in forward mode, and both take longer than a small composite.
+    `torch.func.jvp` can't be called in forward mode, and both take longer than a small composite.  Of tensors
+    that autograd has batched a Function loses the graph.
     """
 
     def under_autograd(*arguments: Any) -> Any:
-        if (backward is None or forward_mode()) and not no_derivative(arguments, differentiable):
+        direct = backward is None or forward_mode() or is_batched(*arguments)
+        if direct and not no_derivative(arguments, differentiable):
             return composite(*arguments)
         return apply(*arguments)
 

@@ -252,13 +252,14 @@ class OfSegments(Function):
             result: Tensor = by_kernels(arrays.forward, spec, x, **options, empty="zero")
         else:
             result = by_kernels(arrays.reduce, spec, x, **options, keepdims=True)
-        ctx.save_for_backward(result if is_map else x, where)
+        indices = [value if isinstance(value, Tensor) else None for value in cut]
+        ctx.save_for_backward(result if is_map else x, where, *indices)  # so that a change of them is noticed
         ctx.options = spec, cut, scale
         return result
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:
-        (saved, where), (spec, cut, scale) = ctx.saved_tensors, ctx.options
+        (saved, where, *_), (spec, cut, scale) = ctx.saved_tensors, ctx.options
         options = {**cut._asdict(), "where": where, "scale": scale, "out": None}
         if isinstance(spec, Map):
             dx = segment_product(spec, "vjp", saved, dy, **options)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .. import arrays
+from .. import arrays, checks
 from .backend import are_memory, by_kernels, from_rows, kept_shape, take_kernels, to_rows
 from .ops import OPS
 from .tensors import (
@@ -36,10 +37,13 @@ def per_row(value: Any, name: str, like: Tensor, dims: Dims) -> Tensor:
     if isinstance(value, Tensor):
         check_same_device(like, "the tensor", value, name)
         number = check_tensor(value, name)
-    elif isinstance(value, (int, float)):
+    elif isinstance(value, (int, float, np.number)) and value is not True and value is not False:
         number = torch.as_tensor(float(value), dtype=torch.float64, device=like.device)
     else:
-        raise TypeError(f"{name} is a {type(value).__name__}; it takes a number or a tensor")
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; with tensors it takes a number or a tensor: give "
+            f"torch.as_tensor({name})"
+        )
     shape = kept_shape(like, dims)
     try:
         return number.expand(shape)
@@ -105,6 +109,8 @@ def scale_of_rows(scale: Any, x: Tensor, dims: Dims) -> Tensor | None:
     if not scale.is_floating_point() or scale.ndim > len(shape):
         return None
     if any(size not in (1, row) for size, row in zip(scale.shape[::-1], shape[::-1], strict=False)):
+        return None
+    if not (scale.abs() <= checks.LARGEST_32).all():  # NaN, which PyTorch's operations spread
         return None
     return scale.expand(shape)
 
@@ -220,6 +226,9 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
     dims, where = dims_of(axis, y.ndim), None if where is None else mask(where, y)
     means = per_row(mean, "mean", y.double(), dims)
     factor = scale if isinstance(scale, Tensor) else scale_of(scale, y)
-    dx = ((dy.double() - means) * y.double() * factor).to(y.dtype)
+    if take_kernels(y, dy, mean, scale, where, out) and not isinstance(scale, Tensor):
+        dx = by_kernels(arrays.vjp_of_mean, y, dy, means, axis=dims, where=where, scale=factor, out=None)
+        return dx if out is None else check_out(out, dx, y, dy, mean).copy_(dx)
+    dx = torch.where(y == 0, 0.0, (dy.double() - means) * y.double() * factor).to(y.dtype)
     dx = dx if where is None else dx.masked_fill(~where, 0.0)
     return dx if out is None else check_out(out, dx, y, dy, mean, scale).copy_(dx)

@@ -128,6 +128,8 @@ def in_words_of_torch(check: Any, *arguments: Any) -> Any:
 def scale_of(scale: Any, x: Tensor) -> float:
     if type(scale) in (float, int) and -checks.LARGEST_32 <= scale <= checks.LARGEST_32:
         return float(scale)
+    if isinstance(scale, list | np.ndarray) and np.ndim(scale):
+        raise TypeError(f"scale is a {type(scale).__name__}; with tensors give torch.as_tensor(scale)")
     return checks.number(scale, numpy_dtype(x.dtype))
 
 
@@ -137,8 +139,7 @@ def multiply(x: Tensor, scale: Tensor, where: Tensor | None) -> Tensor:
     What is masked, or −inf, is 0 in the product, so that it is nothing in the gradient of the scale (where
     0·NaN would be NaN), and put back behind it.
     """
-    if scale.dtype not in FLOATS:
-        raise TypeError(f"scale has dtype {scale.dtype}; it takes a number, or a tensor of floats")
+    scale = check_tensor(scale, "scale")
     try:
         factor = scale.expand(x.shape)
     except RuntimeError:
