@@ -38,11 +38,12 @@ test-compat: $(OLDEST)/ready ## tests with the oldest NumPy, Numba and ml_dtypes
 	$(OLDEST)/bin/python -m pytest -q -n $(JOBS) $(COMPATIBLE) \
 	  --deselect tests/test_log_softmax.py::test_the_formulas_are_right # NumPy 2.0's exp has more than an ulp
 
-check: $(VENV)/dev ## lint, format, types, and which way the imports run
+check: $(VENV)/dev ## lint, format, types, which way the imports run, and how long files are
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/file_sizes.py
 
 bench: $(VENV)/dev ## all libraries side by side: a table here, plots and a page in build/bench, in five minutes
 	@mkdir -p build/bench
