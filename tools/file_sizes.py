@@ -17,7 +17,7 @@ REASONS = {
     "kernels.py": "the old name of softgrad.gpu, for one release",
     "torch/backend.py": "the CPU, CUDA and the formulas behind one function for each operation",
     "torch/functions.py": "the public functions; half of it is docstrings",
-    "torch/segments.py": "four functions and their derivatives, with the formulas for devices without kernels",
+    "torch/segments.py": "four functions and their derivatives, by kernels and by formulas",
 }
 
 
