@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from . import calls, ops
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
@@ -34,9 +36,16 @@ def is_autocast(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def create_node(function: Callable[..., Any], input: Proxy, **options: Any) -> Any:
-    """The call as a node of the graph that `torch.fx` traces."""
-    return input.tracer.create_proxy("call_function", function, (input,), options)
+def traceable(function: Function) -> Function:
+    """`function`, whose calls `torch.fx` may trace: each is a node of the graph."""
+
+    @functools.wraps(function)
+    def call(input: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(input, Proxy):
+            return input.tracer.create_proxy("call_function", call, (input, *arguments), options)
+        return function(input, *arguments, **options)
+
+    return cast(Function, call)
 
 
 def forward(
@@ -57,11 +66,11 @@ def forward(
         if y is not None:
             return y
     if isinstance(input, Proxy):
-        options: dict[str, Any] = {"where": where, "scale": scale, "empty": empty, "out": out}
-        alpha = {"alpha": spec.alpha if alpha_tensor is None else alpha_tensor} if spec.parameters else {}
-        return create_node(
-            globals()[spec.name], input, dim=dim, dtype=dtype, reuse_dy=reuse_dy, **options, **alpha
-        )
+        options = {"dtype": dtype, "where": where, "scale": scale, "empty": empty, "out": out, "dim": dim}
+        if spec.parameters:
+            options["alpha"] = spec.alpha if alpha_tensor is None else alpha_tensor
+        node = input.tracer.create_proxy
+        return node("call_function", globals()[spec.name], (input,), options | {"reuse_dy": reuse_dy})
     x = convert(input, dtype)
     return calls.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
@@ -248,6 +257,7 @@ def entmax(
     return forward(calls.entmax(alpha), input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
+@traceable
 def logsumexp(
     input: Tensor,
     dim: Dim = -1,
@@ -270,13 +280,11 @@ def logsumexp(
     >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
     tensor([  0.6931, 100.6931])
     """
-    if isinstance(input, Proxy):
-        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
-        return create_node(logsumexp, input, dim=dim, keepdim=keepdim, **options)
     x = convert(input, dtype)
     return calls.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
+@traceable
 def entropy(
     input: Tensor,
     dim: Dim = -1,
@@ -298,13 +306,11 @@ def entropy(
     >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
     tensor([0.6931, 0.0000])
     """
-    if isinstance(input, Proxy):
-        options = {"dtype": dtype, "where": where, "scale": scale, "out": out}
-        return create_node(entropy, input, dim=dim, keepdim=keepdim, **options)
     x = convert(input, dtype)
     return calls.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
+@traceable
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -346,11 +352,10 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    if isinstance(input, Proxy):
-        return create_node(cross_entropy, input, target=target, dim=dim, **options)
     return calls.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
 
 
+@traceable
 def sink_softmax(
     input: Tensor,
     sink: float | Tensor,
@@ -379,11 +384,10 @@ def sink_softmax(
     >>> torch.autograd.grad(y[:, 0].sum(), sink)
     (tensor([-0.0220]),)
     """
-    if isinstance(input, Proxy):
-        return create_node(sink_softmax, input, sink=sink, dim=dim, dtype=dtype, where=where, scale=scale)
     return calls.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
 
 
+@traceable
 def segment_softmax(
     input: Tensor,
     offsets: Tensor | None = None,
@@ -408,11 +412,10 @@ def segment_softmax(
     tensor([0.5000, 0.5000, 1.0000])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
-    if isinstance(input, Proxy):
-        return create_node(segment_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return calls.segment_forward(SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
 
 
+@traceable
 def segment_log_softmax(
     input: Tensor,
     offsets: Tensor | None = None,
@@ -437,11 +440,10 @@ def segment_log_softmax(
     tensor([   0., -200.,    0.])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
-    if isinstance(input, Proxy):
-        return create_node(segment_log_softmax, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return calls.segment_forward(LOG_SOFTMAX, convert(input, dtype), offsets, axis=dim, out=None, **options)
 
 
+@traceable
 def segment_logsumexp(
     input: Tensor,
     offsets: Tensor | None = None,
@@ -466,11 +468,10 @@ def segment_logsumexp(
     tensor([0.6931, 5.0000,   -inf])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
-    if isinstance(input, Proxy):
-        return create_node(segment_logsumexp, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return calls.segment_reduce(LOGSUMEXP, convert(input, dtype), offsets, axis=dim, **options)
 
 
+@traceable
 def segment_entropy(
     input: Tensor,
     offsets: Tensor | None = None,
@@ -495,6 +496,4 @@ def segment_entropy(
     tensor([0.6931, 0.0000])
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
-    if isinstance(input, Proxy):
-        return create_node(segment_entropy, input, offsets=offsets, dim=dim, dtype=dtype, **options)
     return calls.segment_reduce(ENTROPY, convert(input, dtype), offsets, axis=dim, **options)
