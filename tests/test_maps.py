@@ -14,7 +14,7 @@ import pytest
 import softgrad
 from softgrad import testing
 from softgrad.specs import MAPS, REDUCTIONS
-from softgrad.testing import again, cases, checks, errors, oracle, verdicts
+from softgrad.testing import again, cases, errors, oracle, properties, verdicts
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SHAPE = 6, 5, 9
@@ -189,7 +189,7 @@ def test_long_rows(dtype, name, what):
             verdict = replace(case, axis=axis).verdict(function_of(name, what))
             assert verdict.passed, (n, axis, verdict)
     if what in ("forward", "double-backward"):
-        checks.drawn.cache_clear()  # some of these are large; of a vjp they are a jvp's as well
+        properties.drawn.cache_clear()  # some of these are large; of a vjp they are a jvp's as well
 
 
 # axes, and the shape of an array of 12 rows along them, or of one

@@ -20,10 +20,10 @@ from softgrad.testing import (
     check_forward,
     check_jvp,
     check_vjp,
-    checks,
     errors,
     mutants,
     planned,
+    properties,
     run,
 )
 from softgrad.verify import load
@@ -327,9 +327,9 @@ def test_a_right_vjp_passes(name):
 def test_the_next_function_is_tested_on_cases_that_are_there():
     """The exact results take most of the time."""
     check_vjp(plain)
-    before = checks.drawn.cache_info().misses
+    before = properties.drawn.cache_info().misses
     check_vjp(closed_form)
-    assert checks.drawn.cache_info().misses == before
+    assert properties.drawn.cache_info().misses == before
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
