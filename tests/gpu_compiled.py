@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import triton
@@ -57,46 +58,72 @@ class Driver:
 
 # A tile that fits into registers but for some bytes; of the others a few bytes of addresses may be spilt.
 HELD_BARELY = "tensor<1x32768xf32"
-# name: (rows, n), one for each size of the tables
-SHAPES = {
-    "softmax": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 16384), (10**4, 32768), (64, 262144)],
-    "log_softmax": [(10**4, 4096)],
-    "softmax_vjp": [(10**5, 64), (10**5, 1000), (10**4, 4096), (10**4, 8192), (10**4, 16384), (64, 262144)],
-    "log_softmax_vjp": [(10**4, 4096), (64, 262144)],
-    "log_softmax_jvp": [(10**4, 2048)],
-    "sparsemax": [(10**4, 8192)],
-    "entmax": [(10**4, 4096)],
-    "entmax_vjp": [(10**4, 4096)],
-    "softmax_double_backward": [(10**4, 4096)],
-    "entmax_double_backward": [(10**4, 2048)],
-}
-STEEP = 3.0  # an α beyond 2
 READ = {"vjp": 2, "jvp": 2, "backward": 3}
-KERNELS = [
-    kernel
-    for module in (rows, long, sparse)
-    for kernel in vars(module).values()
-    if isinstance(kernel, triton.JITFunction) and kernel.__module__ == module.__name__
+BOTH = torch.float32, torch.bfloat16
+SINGLE, DOUBLE = (torch.float32,), (torch.float64,)
+STEEP = {"alpha": 3.0}  # beyond 2
+FEW = 64  # lines: too few to fill the chip, so that each is cut into parts
+
+# A row for each size of the tables in launch.py, and each way through the kernels: lines, n, the registers
+# that a thread takes at most (a multiprocessor has 65,536: with 128 it holds 16 warps), dtypes, options.
+Row = tuple[str, int, int, int, tuple[torch.dtype, ...], dict[str, Any]]
+TABLE: list[Row] = [
+    ("softmax", 10**5, 64, 40, BOTH, {}),
+    ("softmax", 10**5, 1000, 40, BOTH, {}),
+    ("softmax", 10**4, 4096, 48, BOTH, {}),
+    ("softmax", 10**4, 16384, 96, BOTH, {}),
+    ("softmax", 10**4, 32768, 128, BOTH, {}),
+    ("softmax", FEW, 262144, 104, BOTH, {}),
+    ("log_softmax", 10**4, 4096, 80, SINGLE, {}),
+    ("softmax_vjp", 10**5, 64, 56, BOTH, {}),
+    ("softmax_vjp", 10**5, 1000, 56, BOTH, {}),
+    ("softmax_vjp", 10**4, 4096, 64, BOTH, {}),
+    ("softmax_vjp", 10**4, 8192, 120, BOTH, {}),
+    ("softmax_vjp", 10**4, 16384, 120, BOTH, {}),
+    ("softmax_vjp", FEW, 262144, 112, BOTH, {}),
+    ("softmax_vjp", 128, 10**4, 80, SINGLE, {"axis": 0}),
+    ("log_softmax_vjp", 10**4, 4096, 64, SINGLE, {}),
+    ("log_softmax_vjp", FEW, 262144, 160, SINGLE, {}),
+    ("log_softmax_jvp", 10**4, 2048, 72, SINGLE, {}),
+    ("sparsemax", 10**4, 8192, 104, SINGLE, {}),
+    ("entmax", 10**4, 4096, 112, SINGLE, {}),
+    ("entmax", 128, 10**4, 200, SINGLE, STEEP),
+    ("entmax_vjp", 10**4, 4096, 64, SINGLE, {}),
+    ("softmax_double_backward", 10**4, 4096, 96, SINGLE, {}),
+    ("entmax_double_backward", 10**4, 2048, 64, SINGLE, {}),
 ]
+# and these for one architecture, since they take the longest
+MORE: list[Row] = [
+    ("softmax", 10**4, 4096, 152, DOUBLE, {"scale": 0.3}),
+    ("softmax_vjp", 10**4, 4096, 128, DOUBLE, {}),
+    ("entmax", 128, 2048, 216, SINGLE, STEEP),
+    ("softmax_double_backward", FEW, 262144, 160, SINGLE, {"strided": True}),
+    ("log_softmax_double_backward", FEW, 262144, 104, SINGLE, {}),
+    ("entmax_double_backward", FEW, 262144, 112, SINGLE, {}),
+]
+KERNELS = rows.softmax, rows.product, rows.double_backward, long.softmax, long.product, sparse.entmax
 
 
-def call(name, shape, dtype, *more, **options):
+def call(name, shape, dtype, strided=False, **options):
     count = READ.get(name.rpartition("_")[2], 1)
     given = [torch.empty(shape, dtype=dtype, device="meta") for _ in range(count)]
-    if options.pop("strided", False):
+    if strided:
         given[-1] = torch.empty(*shape, 2, dtype=dtype, device="meta")[..., 0]
-    getattr(gpu, name)(*given, *more, **options)
+    getattr(gpu, name)(*given, **options)
 
 
 def compiled():
-    """What the kernels were compiled to, one by one."""
-    for kernel in KERNELS:
-        if 0 in kernel.device_caches:
-            for made in kernel.device_caches[0][0].values():
-                yield kernel, made
+    """The kernels, and what they were compiled to."""
+    return [
+        (kernel, made)
+        for kernel in KERNELS
+        if 0 in kernel.device_caches
+        for made in kernel.device_caches[0][0].values()
+    ]
 
 
-def look(kernel, made, architecture):
+def look(made, architecture):
+    """Registers, bytes that are spilt, and whether there are loads of 16 bytes."""
     ptx = made.asm["ptx"]
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
@@ -106,34 +133,31 @@ def look(kernel, made, architecture):
         told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spilt = int(re.search(r"(\d+) bytes spill stores", told)[1])
     registers = int(re.search(r"Used (\d+) registers", told)[1])
-    wide = "ld.global.v4.b32" in ptx or "ld.global.v2.b64" in ptx
-    print(f"  {kernel.__name__}: {made.metadata.num_warps} warps, {registers} registers, {spilt} bytes spilt")
-    assert spilt <= (64 if HELD_BARELY in made.asm["ttir"] else 16)
-    assert wide, "loads of less than 16 bytes"
+    return registers, spilt, "ld.global.v4.b32" in ptx or "ld.global.v2.b64" in ptx
 
 
 def main(architecture):
     driver.set_active(Driver(architecture))
     functions.on = lambda tensor: contextlib.nullcontext()
     launch.processors = lambda device: 132
-    for name, shapes in SHAPES.items():
-        for shape in shapes:
-            call(name, shape, torch.float32)
-            if architecture == 90 and name in ("softmax", "softmax_vjp"):
-                call(name, shape, torch.bfloat16)
-    call("softmax_vjp", (128, 10**4), torch.float32, axis=0)
-    call("entmax", (128, 10**4), torch.float32, STEEP)
-    if architecture == 90:
-        call("softmax", (10**4, 4096), torch.float64, scale=0.3)
-        call("softmax_vjp", (10**4, 4096), torch.float64)
-        call("entmax", (128, 2048), torch.float32, STEEP)
-        call("softmax_double_backward", (64, 262144), torch.float32, strided=True)
-        call("log_softmax_double_backward", (64, 262144), torch.float32)
-        call("entmax_double_backward", (64, 262144), torch.float32)
-    found = list(compiled())
-    for kernel, made in found:
-        look(kernel, made, architecture)
-    print(len(found), "kernels compiled by Triton", triton.__version__)
+    seen, used = set(), set()
+    for name, count, n, most, dtypes, options in [*TABLE, *(MORE if architecture == 90 else [])]:
+        for dtype in dtypes[: 2 if architecture == 90 else 1]:
+            call(name, (count, n), dtype, **options)
+            for kernel, made in compiled():
+                if id(made) in seen:
+                    continue
+                seen.add(id(made))
+                used.add(kernel)
+                registers, spilt, wide = look(made, architecture)
+                print(
+                    f"  {name} {rows} × {n} {dtype}: {made.metadata.num_warps} warps, {registers} registers"
+                )
+                assert registers <= most, f"more than {most} registers"
+                assert spilt <= (64 if HELD_BARELY in made.asm["ttir"] else 16), f"{spilt} bytes are spilt"
+                assert wide, "loads of less than 16 bytes"
+    assert used == set(KERNELS), "a kernel is in no row of the table"
+    print(len(seen), "kernels compiled by Triton", triton.__version__)
 
 
 if __name__ == "__main__":

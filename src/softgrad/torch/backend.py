@@ -134,13 +134,16 @@ def triton_runs_on(device: torch.device) -> bool:
 
 
 def triton(device: torch.device, spec: Map, kernel: str) -> Any:
-    """The functions that launch the kernels; None on a device without, where the formulas do the work."""
+    """The functions that launch the kernels; None on a device without, where the formulas do the work.
+
+    A Triton that is too old is an ImportError, which says what to do.
+    """
     if not triton_runs_on(device):
         threads.ran("formulas", spec.name)
         return None
-    threads.ran("triton", kernel)
     from ..gpu import functions
 
+    threads.ran("triton", kernel)
     return functions
 
 
