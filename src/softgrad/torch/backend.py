@@ -233,7 +233,11 @@ def forward_by_formulas(
 
 
 def spec_for(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Map:
-    """The map for one alpha: entmax has one for each.  A tensor on a GPU is waited for."""
+    """The map for one alpha: entmax has one for each.
+
+    A tensor on a GPU is waited for: an alpha of 1 or below is an error, and each of 1, 1.5, 2 and the range
+    beyond 2 has its own kernel.
+    """
     if alpha_tensor is not None:
         alpha = checks.alpha(alpha_tensor.item())
     return spec if alpha is None else specs.entmax(alpha)
