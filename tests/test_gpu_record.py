@@ -1,5 +1,7 @@
 """benchmarks/gpu_record.py without a GPU: all of it in Triton's interpreter, and what goes wrong is seen."""
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import json
@@ -80,6 +82,25 @@ def test_a_run_that_was_cut_off_goes_on(record, tmp_path):
     assert "another GPU" in run("--dry", path).stderr
 
 
+def test_the_page(record, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    readme = importlib.import_module("readme")
+    run = json.loads(record.read_text())
+    assert readme.gpu({}) == readme.gpu_line({}) == readme.NO_GPU
+    assert "54 of 54 checks" in readme.gpu_line({"gpu": run})
+    page = readme.gpu({"gpu": run})
+    assert "Failed: none. Not timed: none." in page
+    assert "| 20 µs / a launch's time in Python | ≥ 1 |" in page
+    assert "### `entmax_vjp`, bfloat16\n\n| rows × n | softgrad |\n" in page
+    assert "softmax_vjp, float32: share of a copy's speed" in readme.picture(run).decode()
+    for answer in run["answers"]:  # with less, the page is still there
+        answer["passed"] = False
+        for one in answer.pop("records", [])[:1]:
+            answer["records"] = [one | {"limit_ratio": None, "left_out": "not sound"}]
+    assert "Not timed: softgrad: not sound." in readme.gpu({"gpu": run | {"left": ["launch"]}})
+    assert "pass 0 of 54 checks" in readme.gpu_line({"gpu": run})
+
+
 def test_without_a_gpu_nothing_is_written(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is one")
@@ -118,6 +139,41 @@ def test_what_is_wrong_is_seen(module, monkeypatch, change, passed, differ):
     monkeypatch.setattr("softgrad.gpu.softmax", lambda x, axis: change(st.softmax(x, axis)))
     answer = module.check("softmax", "float32", "17", "plain")
     assert (answer["passed"], answer["differ"]) == (passed, differ)
+
+
+def test_what_is_asked_of_cuda(module, monkeypatch):
+    """With stand-ins for its streams, graphs and events: what a GPU would run, runs."""
+    log = []
+
+    class Thing(contextlib.nullcontext):
+        def __init__(self, *arguments, **options):
+            pass
+
+        def __exit__(self, *exception):
+            pass
+
+        def __getattr__(self, name):
+            return functools.partial(stand_in, name)
+
+    def stand_in(name, *arguments, **options):
+        log.append(name)
+        return 4.0 if name == "elapsed_time" else Thing()
+
+    for name in ("Stream", "CUDAGraph", "Event"):
+        monkeypatch.setattr(torch.cuda, name, Thing)
+    for name in ("stream", "graph", "current_stream", "synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, functools.partial(stand_in, name))
+    monkeypatch.setattr("softgrad.gpu.softmax", lambda x, axis=-1: st.softmax(x, axis))
+    monkeypatch.setattr(module, "DRY", False)
+    ways = {"on a stream": module.on_a_stream, "in a graph": module.in_a_graph}
+    monkeypatch.setattr(module, "WAYS", module.WAYS | ways)
+    answer = module.freed(module.check)("softmax", "float32", "17", "plain")
+    assert (answer["passed"], answer["differ"], log[-1]) == (True, [], "empty_cache")
+    measured = module.replay(torch.clone, [(torch.ones(3),), (torch.ones(3),)])()
+    assert measured == 0.002
+    assert log[-4:] == ["replay", "record", "synchronize", "elapsed_time"]
+    (one, *_) = module.measure("softmax", "float32", "3", "16", "-")["records"]
+    assert one["limit_ratio"]["median"] == 1
 
 
 @pytest.mark.parametrize("n", [33, 65536])
