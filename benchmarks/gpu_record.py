@@ -42,6 +42,7 @@ import torch
 import workers
 
 import softgrad
+import softgrad.torch as st
 from softgrad.bench import timing
 from softgrad.bench.cases import ARRAYS, OPS, Case
 from softgrad.bench.compare import Record, message
@@ -64,7 +65,6 @@ REST = "log_softmax", "log_softmax_vjp", "entmax", "entmax_vjp"  # that are time
 OTHERS = tuple(op for op, (map, what) in OPS.items() if what != "jvp" or MAPS[map].jvp != MAPS[map].vjp)
 CHECKED = tuple(dict.fromkeys((*MAIN, *OTHERS)))
 OPTIONS = "mask", "offset", "saturated", "strided", "columns", "few", "functions", "sink"
-
 
 DRY = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if DRY else "cuda"
@@ -112,7 +112,10 @@ def jobs() -> dict[str, list[str]]:
     rest = itertools.product(REST, TIMED, compiled, ["-"])
     return {
         "copy": [f"copy {size}" for size in COPIES],
-        "check": [f"check {op} {dtype} {n} {option}" for op, dtype, n, option in (*plain, *options)],
+        "check": [
+            *(f"autograd {name}" for name in FUNCTIONS_OF_TORCH),
+            *(f"check {op} {dtype} {n} {option}" for op, dtype, n, option in (*plain, *options)),
+        ],
         "sanitize": ["sanitize"],
         "time": [f"time {op} {dtype} {rows} {n} {more}" for op, dtype, (rows, n), more in timed],
         "rest": ["launch", *(f"time {op} {dtype} {rows} {n} -" for op, dtype, (rows, n), _ in rest)],
@@ -239,6 +242,52 @@ if not DRY:
     WAYS["on a stream"] = on_a_stream
 if not DRY and "PYTORCH_NO_CUDA_MEMORY_CACHING" not in os.environ:  # which leaves no memory for graphs
     WAYS["in a graph"] = in_a_graph
+
+
+def segments_by_torch(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([torch.softmax(part, 0) for part in x.split([1, 4, 2])])
+
+
+# Functions of x, of shape (7, 5), and of one number a row, and what PyTorch has in their place
+FUNCTIONS_OF_TORCH: dict[str, tuple[Call, Call]] = {
+    "masked": (
+        lambda x, a: st.softmax(x, where=x > -1, scale=0.7),
+        lambda x, a: torch.softmax((x * 0.7).masked_fill(x <= -1, -torch.inf), -1),
+    ),
+    "compiled": (
+        lambda x, a: torch.compile(st.softmax, fullgraph=True)(x),
+        lambda x, a: torch.softmax(x, -1),
+    ),
+    "sink": (
+        lambda x, a: st.sink_softmax(x, a)[0],
+        lambda x, a: torch.softmax(torch.cat([x, a], -1), -1)[:, :-1],
+    ),
+    "segments": (
+        lambda x, a: st.segment_softmax(x, torch.tensor([0, 1, 5, 7], device=x.device)),
+        lambda x, a: segments_by_torch(x),
+    ),
+    "loss": (
+        lambda x, a: st.cross_entropy(x, x.argmin(-1), reduction="none"),
+        lambda x, a: torch.nn.functional.cross_entropy(x, x.argmin(-1), reduction="none"),
+    ),
+    # an alpha that is learnt, with the gradient 0 if it is a number
+    "alpha": (lambda x, a: st.entmax(x, a[0] * 0 + 1.7), lambda x, a: st.entmax(x, 1.7)),
+}
+
+
+def autograd(name: str) -> Json:
+    """A function of softgrad.torch, and its gradients, beside PyTorch's, in float64."""
+    torch.manual_seed(0)
+    leaves = [torch.randn(7, n, dtype=torch.float64, device=DEVICE, requires_grad=True) for n in (5, 1)]
+    results = []
+    for function in FUNCTIONS_OF_TORCH[name]:
+        y = function(*leaves)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=y.device).reshape(y.shape)
+        grads = torch.autograd.grad(y, leaves, weights, materialize_grads=True)
+        results.append([y.detach(), *grads])
+    pairs = list(zip(*results, strict=True))
+    return {"passed": all(bool((a - b).abs().max() <= 1e-12 * b.abs().max()) for a, b in pairs)}
+
 
 SANITIZED = (
     "check softmax float32 1000 plain",
@@ -426,7 +475,8 @@ def freed(function: Callable[..., Json]) -> Callable[..., Json]:
 
 
 FUNCTIONS = {
-    "copy": copy, "check": check, "sanitize": sanitize, "warm": warm, "time": measure, "launch": launch,
+    "copy": copy, "autograd": autograd, "check": check, "sanitize": sanitize,
+    "warm": warm, "time": measure, "launch": launch,
 }  # fmt: skip
 
 

@@ -141,6 +141,13 @@ def test_what_is_wrong_is_seen(module, monkeypatch, change, passed, differ):
     assert (answer["passed"], answer["differ"]) == (passed, differ)
 
 
+def test_a_wrong_gradient_is_seen(module):
+    assert module.autograd("sink")["passed"]
+    right, reference = module.FUNCTIONS_OF_TORCH["sink"]
+    module.FUNCTIONS_OF_TORCH["sink"] = lambda x, a: right(x, a * 1.001), reference
+    assert not module.autograd("sink")["passed"]
+
+
 def test_what_is_asked_of_cuda(module, monkeypatch):
     """With stand-ins for its streams, graphs and events: what a GPU would run, runs."""
     log = []

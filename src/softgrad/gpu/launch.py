@@ -31,8 +31,8 @@ def check_version(found: str) -> None:
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST:
         raise ImportError(
             f"Triton {found} is installed; the kernels for CUDA tensors take 3.6 or later, which PyTorch "
-            f"2.11 and later bring: pip install --upgrade torch, or uninstall triton, and PyTorch's operations "
-            f"compute the formulas instead"
+            f"2.11 and later bring: pip install --upgrade torch, or uninstall triton, and PyTorch's "
+            f"operations compute the formulas instead"
         )
 
 
