@@ -54,6 +54,7 @@ def test_the_whole_of_it(record):
     checks = [a for a in content["answers"] if a["job"].startswith("check")]
     assert len(checks) > 40
     assert all(a["passed"] and a["differ"] == [] for a in checks)
+    assert all(a["passed"] for a in content["answers"] if a["job"].startswith("autograd"))
     assert {a["job"].split()[-1] for a in checks} >= {"plain", "mask", "columns", "functions", "sink"}
     assert {a["job"].split()[0] for a in content["answers"]} == {
         "copy",
