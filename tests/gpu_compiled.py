@@ -1,50 +1,61 @@
 """What test_gpu.py runs in a process of its own: python gpu_compiled.py 90 | 80.
 
-The kernels are compiled for a GPU that is not there, by a driver for Triton that loads and launches nothing:
-what came out is looked at, and what would be launched.
+The kernels are compiled for a GPU that is not there, and what came out is looked at.  Then Triton's own
+launcher launches them, by a library of CUDA's driver that does nothing: so their arguments can be passed.
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import driver as nvidia
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 
 from softgrad import gpu
 from softgrad.gpu import functions, launch, long, rows, sparse
 
+LIBRARY = """
+#include <stddef.h>
+int launches;
+int cuPointerGetAttribute(size_t *data, int attribute, size_t pointer) { *data = pointer; return 0; }
+int cuCtxGetCurrent(size_t *context) { *context = 1; return 0; }
+int cuLaunchKernelEx(void *config, void *function, void **parameters, void **extra) { launches++; return 0; }
+"""
 
-class Launcher:
-    """What Triton calls to launch a kernel."""
 
-    def __init__(self, source, metadata):
-        pass
-
-    def __call__(self, *launch):
-        pass
+def without_a_gpu(folder):
+    """Build the library of CUDA's driver that Triton will find, and return how to ask for its launches."""
+    source = "".join(file.read_text() for file in Path(nvidia.__file__).parent.glob("driver.*"))
+    names = set(re.findall(r"\bcu[A-Z]\w+(?=\()", source)) - set(re.findall(r"cu\w+", LIBRARY))
+    text = LIBRARY + "".join(f"int {name}() {{ return 0; }}\n" for name in sorted(names))
+    path = folder / "libcuda.so.1"
+    shared = ["-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", "-o", path]
+    subprocess.run([os.environ.get("CC", "cc"), "-x", "c", "-", *shared], input=text, text=True, check=True)
+    os.environ["TRITON_LIBCUDA_PATH"] = str(folder)
+    return ctypes.c_int.in_dll(ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL), "launches")
 
 
 class Driver:
     """Of an H100, or an A100."""
 
-    launcher_cls = Launcher
-    utils = SimpleNamespace(
-        get_device_properties=lambda device: {"max_shared_mem": 160 * 1024},
-        load_binary=lambda name, binary, shared, device: (object(), object(), 0, 0, 1024),
-        unload_module=lambda module: None,
-    )
+    launcher_cls = nvidia.CudaLauncher
 
     def __init__(self, architecture):
         self.target = GPUTarget("cuda", architecture, 32)
+        self.utils = nvidia.CudaUtils()
+        self.utils.get_device_properties = lambda device: {"max_shared_mem": 160 * 1024}
+        self.utils.load_binary = lambda name, binary, shared, device: (1, 1, 0, 0, 1024)
+        self.utils.unload_module = lambda module: None
 
     def get_current_target(self):
         return self.target
@@ -136,14 +147,17 @@ def look(made, architecture):
     return registers, spilt, "ld.global.v4.b32" in ptx or "ld.global.v2.b64" in ptx
 
 
-def main(architecture):
+def main(architecture, folder):
+    launches = without_a_gpu(folder)
     driver.set_active(Driver(architecture))
     functions.on = lambda tensor: contextlib.nullcontext()
     launch.processors = lambda device: 132
     seen, used = set(), set()
     for name, count, n, most, dtypes, options in [*TABLE, *(MORE if architecture == 90 else [])]:
         for dtype in dtypes[: 2 if architecture == 90 else 1]:
+            before = launches.value
             call(name, (count, n), dtype, **options)
+            assert launches.value > before, f"{name} is not launched"
             for kernel, made in compiled():
                 if id(made) in seen:
                     continue
@@ -151,7 +165,7 @@ def main(architecture):
                 used.add(kernel)
                 registers, spilt, wide = look(made, architecture)
                 print(
-                    f"  {name} {rows} × {n} {dtype}: {made.metadata.num_warps} warps, {registers} registers"
+                    f"  {name} {count} × {n} {dtype}: {made.metadata.num_warps} warps, {registers} registers"
                 )
                 assert registers <= most, f"more than {most} registers"
                 assert spilt <= (64 if HELD_BARELY in made.asm["ttir"] else 16), f"{spilt} bytes are spilt"
@@ -161,4 +175,5 @@ def main(architecture):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        main(int(sys.argv[1]), Path(folder))
