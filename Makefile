@@ -20,6 +20,8 @@ TORCH := torch==2.13.0
 # An environment of its own, and the tests that need neither PyTorch nor Dask
 OLDEST := build/oldest
 COMPATIBLE := $(addprefix tests/test_,vjp.py jvp.py forward.py log_softmax.py entropy.py segments.py layout.py)
+# A folder with the oldest Triton that compiles the kernels for GPUs, that of PyTorch 2.11
+OLDEST_TRITON := build/triton36
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-compat check bench grid readme docs clean
@@ -34,9 +36,10 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-compat: $(OLDEST)/ready ## tests with the oldest NumPy, Numba and ml_dtypes that pyproject.toml allows, without PyTorch
+test-compat: $(OLDEST)/ready $(OLDEST_TRITON)/ready $(VENV)/dev ## tests with the oldest NumPy, Numba and ml_dtypes that pyproject.toml allows, without PyTorch; kernels by the oldest Triton
 	$(OLDEST)/bin/python -m pytest -q -n $(JOBS) $(COMPATIBLE) \
 	  --deselect tests/test_log_softmax.py::test_the_formulas_are_right # NumPy 2.0's exp has more than an ulp
+	OLDEST_TRITON=$(OLDEST_TRITON) $(BIN)/python -m pytest -q -rs -n $(JOBS) tests/test_gpu.py -k oldest
 
 check: $(VENV)/dev ## lint, format, types, which way the imports run, and how long files are
 	$(BIN)/ruff check .
@@ -89,3 +92,9 @@ $(OLDEST)/ready: pyproject.toml
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -e . \
 	  'numpy==2.0.*' 'numba==0.62.*' 'ml_dtypes==0.5.0' scipy pytest pytest-xdist hypothesis mpmath
 	@touch $@
+
+# Without it the tests are skipped: there is no Triton but for Linux, and a registry may be out of reach.
+$(OLDEST_TRITON)/ready: pyproject.toml | $(BIN)/pip
+	@mkdir -p $(@D)
+	@$(PIP) --upgrade --no-deps --target $(@D) 'triton==3.6.*' && touch $@ || \
+	  echo "Triton 3.6 could not be installed into $(@D): what needs it is skipped"

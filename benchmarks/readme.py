@@ -1,4 +1,4 @@
-"""Write the figures of README.md, docs/benchmarks.md and docs/torch.md from the runs in results/.
+"""Write the figures of README.md and docs/ from the runs in results/.
 
 No figure is copied by hand: the text between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by
 the block of that name.
@@ -23,10 +23,10 @@ from typing import Any
 from bounds import bounds, of_part, ratio, shape_of
 
 from softgrad.bench.report import library
-from softgrad.commands.units import SECONDS, with_unit
+from softgrad.commands.units import BYTES, SECONDS, with_unit
 
 HERE = Path(__file__).parent
-FILES = "README.md", "docs/benchmarks.md", "docs/torch.md"
+FILES = "README.md", "docs/benchmarks.md", "docs/torch.md", "docs/gpu.md"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
@@ -206,6 +206,139 @@ def ratios(cells: list[Json]) -> str:
     return f"{mean}, from {ends}; above 1 in {sum(c['ratio'] > 1 for c in cells)} of {len(cells)}"
 
 
+# --- results/gpu.json -----------------------------------------------------------------------------------
+
+NO_GPU = (
+    "No GPU has been available so far: the tests interpret and compile the Triton kernels for CUDA tensors, "
+    "which **have never run on a GPU**.\n"
+)
+
+
+def gpu_line(runs: Runs) -> str:
+    if "gpu" not in runs:
+        return NO_GPU
+    run = runs["gpu"]
+    shares = [r["limit_ratio"]["median"] for r in gpu_records(run, "softgrad", OPS, run["fill"])]
+    text = f"The Triton kernels pass {passed(run)} on {run['environment']['gpu']}"
+    if shares:
+        mean = short(geometric_mean(shares))
+        text += f"; softmax and its vjp reach {mean} of a device copy's speed, the geometric mean over n"
+    return f"{text}: [docs/gpu.md](docs/gpu.md).\n"
+
+
+def gpu(runs: Runs) -> str:
+    """What gpu_record.py was told, in docs/gpu.md."""
+    if "gpu" not in runs:
+        return NO_GPU
+    run = runs["gpu"]
+    about, answers = run["environment"], {a["job"]: a for a in run["answers"]}
+    copies = ", ".join(
+        f"{a['bytes_per_second'] / 1e12:.3g} TB/s for {with_unit(int(job.split()[1]), BYTES)}"
+        for job, a in answers.items()
+        if job.startswith("copy")
+    )
+    failed = [f"`{job}`" for job, a in answers.items() if "error" in a or a.get("passed") is False]
+    records = [r for a in run["answers"] for r in a.get("records", [])]
+    untimed = {f"{library(r['implementation'])}: {r['left_out']}": None for r in records if r["left_out"]}
+    sanitizer = answers.get("sanitize", {"left_out": "for want of time"})
+    return "\n".join(
+        [
+            f"Measured on {about['date']} on {about['gpu']}: softgrad {about['softgrad']}, Python "
+            f"{about['python']}, PyTorch {about['torch']}, Triton {about['triton']}. "
+            f"A device copy reaches {copies}, read and written.\n",
+            f"{passed(run)} pass; {len(run['left'])} jobs are left for want of time. compute-sanitizer: "
+            f"{sanitizer.get('left_out', 'it ran')}. Failed: {', '.join(failed) or 'none'}. "
+            f"Not timed: {'; '.join(untimed) or 'none'}.\n",
+            gpu_bounds(run),
+            "![Share of a copy's speed against n](gpu.svg)\n",
+            "## Share of a device copy's speed\n",
+            *gpu_tables(gpu_records(run)),
+        ]
+    )
+
+
+def gpu_tables(records: list[Json]) -> list[str]:
+    """The share of a copy's speed: a table for each function and dtype, a column for each implementation."""
+    tables: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for r in records:
+        lines = tables.setdefault((r["op"], r["dtype"]), {})
+        lines.setdefault(sizes_of(r), {})[r["implementation"]] = f"{r['limit_ratio']['median']:.2f}"
+    text = []
+    for (op, dtype), lines in tables.items():
+        names = dict.fromkeys(name for line in lines.values() for name in line)
+        cells = ([size, *(line.get(name, "–") for name in names)] for size, line in lines.items())
+        text.append(f"### `{op}`, {dtype}\n\n{table(['rows × n', *map(library, names)], cells)}")
+    return text
+
+
+def passed(run: Json) -> str:
+    checks = [a for a in run["answers"] if a["job"].startswith("check")]
+    return f"{sum(bool(a.get('passed')) for a in checks)} of {len(checks)} checks"
+
+
+def gpu_records(
+    run: Json, implementation: str | None = None, ops: Iterable[str] = (), size: int = 0
+) -> list[Json]:
+    """The timed records: of an implementation, of functions, of arrays of so many elements."""
+    return [
+        r
+        for a in run["answers"]
+        for r in a.get("records", [])
+        if r["limit_ratio"]
+        and implementation in (None, r["implementation"])
+        and (not ops or r["op"] in ops)
+        and size in (0, math.prod(r["shape"]))
+    ]
+
+
+def gpu_bounds(run: Json) -> str:
+    """What is asked for, and the worst that was measured."""
+
+    def shares(low: int, high: int, ops: Iterable[str] = OPS) -> list[float]:
+        own = gpu_records(run, "softgrad", ops, run["fill"])
+        return [r["limit_ratio"]["median"] for r in own if low <= r["shape"][1] <= high]
+
+    def times(*names: str, op: str = "", shape: list[int] | None = None) -> list[float]:
+        others = [r for name in names for r in gpu_records(run, name, [op] if op else OPS)]
+        return [r["ratio"]["median"] for r in others if r["ratio"] and shape in (None, r["shape"])]
+
+    launches = [a["seconds"]["median"] for a in run["answers"] if a["job"] == "launch" and "seconds" in a]
+    compilers = times("torch.compile", "liger", "quack")
+    asked = [
+        ("share of a copy, n from 1,024 to 16,384", 0.9, shares(1024, 16384)),
+        ("share of a copy, n from 64 to 32,768", 0.8, shares(64, 32768)),
+        ("`softmax` of longer rows, which are read twice", 0.6, shares(65536, 1 << 30, OPS[:1])),
+        ("`softmax_vjp` of longer rows", 0.54, shares(65536, 1 << 30, OPS[1:])),
+        ("PyTorch's time / softgrad's, `softmax_vjp`", 1.5, times("torch", op="softmax_vjp")),
+        ("PyTorch's time / softgrad's, 8 × 262144", 2.0, times("torch", shape=[8, 262144])),
+        ("torch.compile's, Liger's, QuACK's time / softgrad's", 1.0, compilers),
+        ("20 µs / a launch's time in Python", 1.0, [20e-6 / seconds for seconds in launches]),
+    ]
+    lines = [
+        [name, f"≥ {bound:g}", f"{min(found):.3g}", "yes" if min(found) >= bound else "**no**"]
+        for name, bound, found in asked
+        if found
+    ]
+    return table(["", "asked", "worst", "met"], lines)
+
+
+def picture(run: Json) -> bytes:
+    """The share of a copy's speed that each reaches on arrays that fill the chip, against n."""
+    from matplotlib.figure import Figure
+
+    from softgrad.bench import plot
+
+    drawn = Figure((13, 8), layout="constrained")
+    panels = drawn.subplots(2, 2).flat
+    for axes, (dtype, op) in zip(panels, itertools.product(("bfloat16", "float32"), OPS), strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for r in sorted(gpu_records(run, None, [op], run["fill"]), key=lambda r: r["shape"][1]):
+            if r["dtype"] == dtype:
+                lines.setdefault(r["implementation"], []).append((r["shape"][1], r["limit_ratio"]["median"]))
+        plot.panel(axes, lines, f"{op}, {dtype}: share of a copy's speed", (("", 1.0),))
+    return plot.save(drawn, "svg")
+
+
 BLOCKS: dict[str, Callable[[Runs], str]] = {
     "machine": lambda runs: machine_of(runs["grid"]),
     "exactness": exactness,
@@ -215,6 +348,8 @@ BLOCKS: dict[str, Callable[[Runs], str]] = {
     "grid": grid,
     "bounds": bounds_table,
     "torch_speed": torch_speed,
+    "gpu": gpu,
+    "gpu_line": gpu_line,
 }
 
 
@@ -233,6 +368,8 @@ def main() -> None:
             sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
         if not check:
             path.write_text(new, encoding="utf-8")
+    if "gpu" in runs and not check:
+        (HERE.parent / "docs" / "gpu.svg").write_bytes(picture(runs["gpu"]))
 
 
 if __name__ == "__main__":

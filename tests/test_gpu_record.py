@@ -1,11 +1,12 @@
-"""Of benchmarks/gpu.py what needs no GPU: what is timed, what is told right from wrong, and the picture."""
+"""benchmarks/gpu_record.py without a GPU: all of it in Triton's interpreter, and what goes wrong is seen."""
 
 import contextlib
-import dataclasses
+import functools
 import importlib
 import importlib.util
 import json
-import signal
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,163 +16,213 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import softgrad.torch as st  # noqa: E402
-from softgrad.bench.compare import Record  # noqa: E402
-from softgrad.bench.timing import Spread  # noqa: E402
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPT = BENCHMARKS / "gpu_record.py"
+
+
+def run(*arguments):
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    path = tmp_path_factory.mktemp("record") / "gpu.json"
+    done = run("--dry", path)
+    assert done.returncode == 0, done.stderr
+    return path
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    for name in ("gpu", "records"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("gpu")
+def module(monkeypatch):
+    """The script, as it is where Triton interprets its kernels; these are none of Triton's here."""
+    importlib.import_module("softgrad.gpu")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.delitem(sys.modules, "gpu_record", raising=False)
+    yield importlib.import_module("gpu_record")
+    torch.use_deterministic_algorithms(False)
 
 
-def test_every_shape_of_the_record(bench):
-    shapes = {(c.op, c.dtype, c.shape) for c in bench.cases()}
-    for dtype in ("bfloat16", "float32"):
-        for op in ("softmax", "softmax_vjp"):
-            assert {(op, dtype, (2**28 // n, n)) for n in [2**k for k in range(5, 19)]} < shapes
-            assert {(op, dtype, (rows, 262144)) for rows in (1, 8, 64)} < shapes
-    assert {op for op, _, _ in shapes} >= {"log_softmax_vjp", "sparsemax", "entmax_double_backward"}
+def test_the_whole_of_it(record):
+    content = json.loads(record.read_text())
+    assert content["left"] == []
+    checks = [a for a in content["answers"] if a["job"].startswith("check")]
+    assert len(checks) > 40
+    assert all(a["passed"] and a["differ"] == [] for a in checks)
+    assert all(a["passed"] for a in content["answers"] if a["job"].startswith("autograd"))
+    assert {a["job"].split()[-1] for a in checks} >= {"plain", "mask", "columns", "functions", "sink"}
+    kinds = {a["job"].split()[0] for a in content["answers"]}
+    assert kinds == {"copy", "autograd", "check", "sanitize", "time", "launch"}
+    (timed,) = (a for a in content["answers"] if a["job"] == "time softmax_vjp float32 32 16 torch.compile")
+    shares = {r["implementation"]: r["limit_ratio"]["median"] for r in timed["records"]}
+    assert shares.keys() == {"softgrad", "torch", "torch.compile"}
+    assert all(share > 0 for share in shares.values())
 
 
-def test_what_is_asked_for_most_comes_first(bench):
-    found = list(bench.cases())
-    assert len({(c.op, c.dtype, c.shape) for c in found}) == len(found)
-    first = 2 * 2 * len(bench.FIRST)
-    assert first <= 20
-    assert {(c.op, c.dtype) for c in found[:first]} == {
-        (op, dtype) for op in ("softmax", "softmax_vjp") for dtype in ("bfloat16", "float32")
-    }
-    ops = [c.op for c in found]
-    assert {"softmax", "softmax_vjp"}.isdisjoint(ops[ops.index("log_softmax") :])
+def test_a_run_that_was_cut_off_goes_on(record, tmp_path):
+    whole, path = json.loads(record.read_text()), tmp_path / "a.json"
+    *kept, failed = [a for a in whole["answers"] if a["job"] != "launch"]
+    path.write_text(json.dumps(whole | {"answers": [*kept, {"job": failed["job"], "error": "a fault"}]}))
+    done = run("--dry", path)
+    told = [line.partition(":")[0] for line in done.stdout.splitlines() if ": {" in line]
+    assert [job for job in told if not job.startswith("warm")] == ["launch", failed["job"]]
+    again = json.loads(path.read_text())
+    assert sorted(a["job"] for a in again["answers"]) == sorted(a["job"] for a in whole["answers"])
+    assert again["left"] == []
+    path.write_text(json.dumps(whole | {"environment": whole["environment"] | {"gpu": "another"}}))
+    assert "another GPU" in run("--dry", path).stderr
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("op", ["softmax", "softmax_vjp", "log_softmax_jvp", "entmax_double_backward"])
-def test_what_is_wrong_is_not_timed(bench, dtype, op):
-    assert_told_from_wrong(bench, bench.Case(op, (10, 33), -1, dtype, threads=1, device="cuda"))
+def test_the_page(record, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    readme = importlib.import_module("readme")
+    run = json.loads(record.read_text())
+    assert readme.gpu({}) == readme.gpu_line({}) == readme.NO_GPU
+    assert "54 of 54 checks" in readme.gpu_line({"gpu": run})
+    page = readme.gpu({"gpu": run})
+    assert "Failed: none. Not timed: none." in page
+    assert "| 20 µs / a launch's time in Python | ≥ 1 |" in page
+    assert "### `entmax_vjp`, bfloat16\n\n| rows × n | softgrad |\n" in page
+    assert "softmax_vjp, float32: share of a copy's speed" in readme.picture(run).decode()
+    for answer in run["answers"]:  # with less, the page is still there
+        answer["passed"] = False
+        for one in answer.pop("records", [])[:1]:
+            answer["records"] = [one | {"limit_ratio": None, "left_out": "not sound"}]
+    assert "Not timed: softgrad: not sound." in readme.gpu({"gpu": run | {"left": ["launch"]}})
+    assert "pass 0 of 54 checks" in readme.gpu_line({"gpu": run})
 
 
-@pytest.mark.parametrize("n", [16384, 65536])
-def test_of_long_rows_some_are_looked_at(bench, n):
-    assert_told_from_wrong(bench, bench.Case("softmax_vjp", (10, n), -1, "float32", threads=1, device="cuda"))
-
-
-def assert_told_from_wrong(bench, case):
-    function, y = getattr(st, case.op), case.what != "forward"
-    count, dtype = bench.ARRAYS[case.what][0], bench.DTYPES[case.dtype]
-    torch.manual_seed(0)
-    given = tuple(torch.randn(case.shape, dtype=dtype) for _ in range(count))
-    given = (getattr(st, case.map)(given[0]), *given[1:]) if y else given
-    result = function(*given)
-    judged = bench.verdict(case, given, result)
-    assert judged.passed
-    assert judged.eps < 4
-    wrong = result[0] if isinstance(result, tuple) else result
-    wrong[0] *= 2
-    assert not bench.verdict(case, given, result).passed
-
-
-def test_the_picture(bench):
-    def spread(median):
-        return Spread(*[median] * len(Spread.__dataclass_fields__))
-
-    found = [
-        dataclasses.asdict(
-            Record(
-                "softmax", (2**28 // n, n), -1, "float32", 1, "cuda", name, "new", limit_ratio=spread(share)
-            )
-        )
-        for n in (64, 4096)
-        for name, share in (("softgrad", 0.9), ("torch", 0.6), ("quack", 0.8), ("liger", 0.5))
-    ]
-    drawn = bench.picture(found).decode()
-    assert drawn.lstrip().startswith("<?xml")
-    assert "softmax, float32: speed beside a copy" in drawn
-    assert drawn.count("QuACK") >= 1
-
-
-@pytest.fixture
-def on_a_gpu(bench, monkeypatch, tmp_path):
-    """Results of three cases, by a GPU that is not there."""
-    cases = list(bench.cases())[:3]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "one that is not there")
-    monkeypatch.setattr(bench, "cases", lambda: iter(cases))
-    monkeypatch.setattr(bench, "launch", dict)
-    path, plot = tmp_path / "a.json", tmp_path / "a.svg"
-    monkeypatch.setattr(sys, "argv", ["gpu.py", str(path), str(plot)])
-    handler = signal.getsignal(signal.SIGALRM)
-    yield cases, path, plot
-    signal.signal(signal.SIGALRM, handler)
-
-
-def result(case):
-    return [Record(**dataclasses.asdict(case), implementation="softgrad", into="new")]
-
-
-def shapes(path):
-    return [tuple(r["shape"]) for r in json.loads(path.read_text())["records"]]
-
-
-def test_a_run_that_was_cut_off_goes_on(bench, on_a_gpu, monkeypatch):
-    cases, path, plot = on_a_gpu
-    measured = []
-
-    def records(case, absent):
-        measured.append(case)
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        return result(case)
-
-    monkeypatch.setattr(bench, "records", records)
-    with pytest.raises(KeyboardInterrupt):
-        bench.main()
-    assert len(shapes(path)) == 2
-    bench.main()
-    assert measured == [*cases, cases[2]]
-    assert shapes(path) == [c.shape for c in cases]
-    assert plot.exists()
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "another")
-    with pytest.raises(SystemExit, match="another machine"):
-        bench.main()
-
-
-def test_a_run_ends_with_what_it_has_when_its_time_is_over(bench, on_a_gpu, monkeypatch, capsys):
-    """In the middle of a case, too, though what a peer raises is caught there."""
-    cases, path, plot = on_a_gpu
-
-    def records(case, absent):
-        if case == cases[1]:
-            with contextlib.suppress(Exception):
-                time.sleep(600)
-        return result(case)
-
-    monkeypatch.setattr(bench, "records", records)
-    monkeypatch.setattr(bench, "SECONDS", 0.5)
-    bench.main()
-    assert shapes(path) == [cases[0].shape]
-    assert json.loads(path.read_text())["left_out"] == [c.name for c in cases[1:]]
-    assert plot.exists()
-    printed = capsys.readouterr().out
-    assert "2 cases" in printed
-    assert all(c.name in printed for c in cases[1:])
-    monkeypatch.setattr(bench, "records", lambda case, absent: result(case))
-    monkeypatch.setattr(bench, "SECONDS", 600)
-    bench.main()
-    assert shapes(path) == [c.shape for c in cases]
-    assert json.loads(path.read_text())["left_out"] == []
-    assert "Left out" not in capsys.readouterr().out
-
-
-def test_without_a_gpu_nothing_is_written(bench, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "a.json"), str(tmp_path / "a.svg")])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="no CUDA device"):
-        bench.main()
+def test_without_a_gpu_nothing_is_written(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert "no CUDA device" in run(tmp_path / "a.json").stderr
     assert not list(tmp_path.iterdir())
+
+
+def other_rows(y):
+    y = y.clone()
+    y[-1] = y[0]
+    return y
+
+
+class Flickering:
+    """Other bits in each call, all of them right."""
+
+    calls = 0
+
+    def __call__(self, y):
+        self.calls += 1
+        return torch.where(y == y.amax(), torch.nextafter(y, y + self.calls % 2), y)
+
+
+@pytest.mark.parametrize(
+    ("change", "passed", "differ"),
+    [
+        (lambda y: y, True, []),
+        (lambda y: y * 1.00001, False, []),
+        (lambda y: torch.empty_like(y), False, []),  # not written, which was right by chance
+        (other_rows, False, ["rows", "again"]),
+        (Flickering(), False, ["again"]),
+    ],
+    ids=["right", "wrong", "unwritten", "another row", "flickering"],
+)
+def test_what_is_wrong_is_seen(module, monkeypatch, change, passed, differ):
+    monkeypatch.setattr("softgrad.gpu.softmax", lambda x, axis: change(st.softmax(x, axis)))
+    answer = module.check("softmax", "float32", "17", "plain")
+    assert (answer["passed"], answer["differ"]) == (passed, differ)
+
+
+def test_a_wrong_gradient_is_seen(module):
+    assert module.autograd("sink")["passed"]
+    right, reference = module.FUNCTIONS_OF_TORCH["sink"]
+    module.FUNCTIONS_OF_TORCH["sink"] = lambda x, a: right(x, a * 1.001), reference
+    assert not module.autograd("sink")["passed"]
+
+
+def test_what_is_asked_of_cuda(module, monkeypatch):
+    """With stand-ins for its streams, graphs and events: what a GPU would run, runs."""
+    log = []
+
+    class Thing(contextlib.nullcontext):
+        def __init__(self, *arguments, **options):
+            pass
+
+        def __exit__(self, *exception):
+            pass
+
+        def __getattr__(self, name):
+            return functools.partial(stand_in, name)
+
+    def stand_in(name, *arguments, **options):
+        log.append(name)
+        return 4.0 if name == "elapsed_time" else Thing()
+
+    for name in ("Stream", "CUDAGraph", "Event"):
+        monkeypatch.setattr(torch.cuda, name, Thing)
+    for name in ("stream", "graph", "current_stream", "synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, functools.partial(stand_in, name))
+    monkeypatch.setattr("softgrad.gpu.softmax", lambda x, axis=-1: st.softmax(x, axis))
+    monkeypatch.setattr(module, "DRY", False)
+    ways = {"on a stream": module.on_a_stream, "in a graph": module.in_a_graph}
+    monkeypatch.setattr(module, "WAYS", module.WAYS | ways)
+    answer = module.freed(module.check)("softmax", "float32", "17", "plain")
+    assert (answer["passed"], answer["differ"], log[-1]) == (True, [], "empty_cache")
+    measured = module.replay(torch.clone, [(torch.ones(3),), (torch.ones(3),)])()
+    assert measured == 0.002
+    assert log[-4:] == ["replay", "record", "synchronize", "elapsed_time"]
+    (one, *_) = module.measure("softmax", "float32", "3", "16", "-")["records"]
+    assert one["limit_ratio"]["median"] == 1
+
+
+@pytest.mark.parametrize("n", [33, 65536])
+@pytest.mark.parametrize("op", ["softmax", "log_softmax_vjp", "entmax_double_backward"])
+def test_what_is_wrong_is_not_timed(module, monkeypatch, op, n):
+    for name in ("log_softmax", "entmax"):
+        monkeypatch.setattr(f"softgrad.gpu.{name}", getattr(st, name))
+    for factor, told in ((1, ""), (2, "not sound")):
+
+        def call(*tensors, factor=factor):
+            found = getattr(st, op)(*tensors)
+            return tuple(t * factor for t in found) if isinstance(found, tuple) else found * factor
+
+        monkeypatch.setattr(f"softgrad.gpu.{op}", call)
+        (record,) = (r for r in module.measure(op, "float32", "3", str(n), "-")["records"][:1])
+        assert record["left_out"].startswith(told)
+        assert (record["seconds"] is None) == (factor == 2)
+
+
+# --- the workers ---------------------------------------------------------------------------------------
+
+SERVER = """
+import os, sys, time
+sys.path.insert(0, {path!r})
+import workers
+def die(): print("words of a library"); os._exit(3)
+def hang(): time.sleep(600)
+def add(a, b): return {{"sum": int(a) + int(b)}}
+def fail(): 1 / 0
+workers.serve({{"add": add, "die": die, "fail": fail, "hang": hang}})
+"""
+
+
+def test_what_happens_to_jobs(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    server = tmp_path / "server.py"
+    server.write_text(SERVER.format(path=str(BENCHMARKS)))
+    answers, start = {}, time.monotonic()
+    jobs = ["add 1 2", "die", "fail", "add 3 4", "hang", "add 5 6"]
+    importlib.import_module("workers").run(
+        [sys.executable, server], jobs, start + 5, 1, lambda job, answer: answers.update({job: answer})
+    )
+    assert time.monotonic() - start < 20
+    assert answers["add 1 2"]["sum"] == 3
+    assert "ended with 3" in answers["die"]["error"]
+    assert "words of a library" in answers["die"]["error"]
+    assert "ZeroDivisionError" in answers["fail"]["error"]
+    assert answers["add 3 4"]["sum"] == 7
+    assert answers.keys() == set(jobs[:4])

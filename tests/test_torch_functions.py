@@ -1,5 +1,6 @@
 """The functions on tensors: what they give, on which path, what they save, and what they refuse."""
 
+import importlib
 import itertools
 import math
 import subprocess
@@ -375,6 +376,25 @@ def test_where_the_kernels_for_gpus_run(monkeypatch, lacks):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: oldest)
     device = torch.device("meta" if lacks == "a device of CUDA" else "cuda")
     assert backend.triton_runs_on.__wrapped__(device) == (lacks == "nothing")
+
+
+def test_a_triton_that_is_too_old_is_told_at_the_forward(monkeypatch):
+    triton = pytest.importorskip("triton")
+    launch = importlib.import_module("softgrad.gpu.launch")
+    for found in ("3.6.0", "3.10.0+git1", "4.0"):
+        launch.check_version(found)
+    x = torch.empty(2, 3, device="meta")  # of which a kernel could not be launched
+    monkeypatch.setattr(backend, "triton_runs_on", lambda device: True)
+    for name in [name for name in sys.modules if name.startswith("softgrad.gpu")]:
+        monkeypatch.delitem(sys.modules, name)
+    for found in ("3.5.1", "2.3.0"):
+        monkeypatch.setattr(triton, "__version__", found)
+        for call in (
+            lambda: backend.forward(MAPS["softmax"], x, (-1,), None, 1.0, "zero"),
+            lambda: backend.product(MAPS["entmax"], "vjp", x, x, (-1,), None, 1.0, 1.5),
+        ):
+            with pytest.raises(ImportError, match=rf"Triton {found} .* take 3.6 or later.*pip install"):
+                softgrad.explain(call)
 
 
 def test_out():

@@ -5,10 +5,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from contract import off_by  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import softgrad  # noqa: E402
 import softgrad.torch as st  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
+from softgrad.torch import segments  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -21,6 +23,54 @@ def numbers(*shape, seed=0):
 
 
 # --- registered operators ----------------------------------------------------------------------------
+
+WAITING = {"entmax", "entmax_vjp", "entmax_jvp", "segment_softmax", "segment_softmax_vjp"}
+
+
+def test_tags():
+    """PyTorch may trace every operator, and record all in a CUDA graph but those for which the host waits."""
+    tags = {name: getattr(torch.ops.softgrad, name).default.tags for name, _ in operators()}
+    assert all(torch.Tag.pt2_compliant_tag in found for found in tags.values())
+    assert {name for name, found in tags.items() if torch.Tag.cudagraph_unsafe in found} == WAITING
+
+
+class Count(TorchDispatchMode):
+    """How many operations PyTorch runs."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.number += 1
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, offsets: segments.softmax_by_scatter(x, offsets, 0, 1.0),
+        lambda x, offsets: segments.vjp_by_scatter(x, x, offsets, 0, 1.0),
+        lambda x, offsets: segments.log_weights(x, segments.Segments(x, offsets, None, None, 0, None), 1.0),
+        lambda x, offsets: segments.log_product(
+            "jvp", x, x, segments.Segments(x, offsets, None, None, 0, None), 1.0
+        ),
+    ],
+    ids=["softmax", "vjp", "log_softmax", "log_softmax_jvp"],
+)
+def test_no_loop_over_segments(call):
+    """Which would launch kernels for each on a GPU."""
+    counts = []
+    for number in (2, 200):
+        with Count() as count:
+            call(numbers(1000, 3), torch.linspace(0, 1000, number + 1).long())
+        counts.append(count.number)
+    assert counts[0] == counts[1]
+
+
+def test_explain_tells_of_the_formulas_of_segments():
+    x = numbers(6).requires_grad_()
+    y = st.segment_logsumexp(x, torch.tensor([0, 2, 6]))
+    (ran,) = softgrad.explain(torch.autograd.grad, y.sum(), x, create_graph=True)
+    assert (ran.by, ran.kernel) == ("formulas", "segments")
 
 
 def operators():

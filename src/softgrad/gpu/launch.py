@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +17,26 @@ from typing import Any
 
 import numpy as np
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
 from .elements import Array, Form, Shape
+
+OLDEST = (3, 6)  # Triton that compiles every kernel; `make test-compat` sees to it
+
+
+def check_version(found: str) -> None:
+    """Refuse a Triton whose compiler would fail later, in its own words."""
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST:
+        raise ImportError(
+            f"Triton {found} is installed; the kernels for CUDA tensors take 3.6 or later, which PyTorch "
+            f"2.11 and later bring: pip install --upgrade torch, or uninstall triton, and PyTorch's "
+            f"operations compute the formulas instead"
+        )
+
+
+check_version(triton.__version__)
 
 # Elements that a program holds, by their size: of a thread 255 registers at most, of one of 512 threads 128.
 HELD = {2: 16384, 4: 16384, 8: 4096}

@@ -154,13 +154,16 @@ def triton_runs_on(device: torch.device) -> bool:
 
 
 def triton(device: torch.device, spec: Map, kernel: str) -> Any:
-    """The functions that launch the kernels; None on a device without, where the formulas do the work."""
+    """The functions that launch the kernels; None on a device without, where the formulas do the work.
+
+    A Triton that is too old is an ImportError, which says what to do.
+    """
     if not triton_runs_on(device):
         threads.ran("formulas", spec.name)
         return None
-    threads.ran("triton", kernel)
     from ..gpu import functions
 
+    threads.ran("triton", kernel)
     return functions
 
 
@@ -250,7 +253,11 @@ def forward_by_formulas(
 
 
 def spec_for(spec: Map, alpha: float | None = None, alpha_tensor: Tensor | None = None) -> Map:
-    """The map for one alpha: entmax has one for each.  A tensor on a GPU is waited for."""
+    """The map for one alpha: entmax has one for each.
+
+    A tensor on a GPU is waited for: an alpha of 1 or below is an error, and each of 1, 1.5, 2 and the range
+    beyond 2 has its own kernel.
+    """
     if alpha_tensor is not None:
         alpha = checks.alpha(alpha_tensor.item())
     return spec if alpha is None else specs.entmax(alpha)

@@ -127,7 +127,7 @@ def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
     """The gradient of entmax with respect to alpha: Σ dx·ψ for each row, with dx = J dy and ∂y/∂α = J ψ."""
     dx = product(entmax(alpha), "vjp", y, dy, axis=axis, where=where, scale=1.0, out=None)
-    terms = dx.double() * psi(y, torch.tensor(alpha, dtype=torch.float64, device=dx.device))
+    terms = dx.double() * psi(y, torch.full((), alpha, dtype=torch.float64, device=dx.device))
     if where is not None:
         terms = torch.where(where, terms, 0.0)
     dims = dims_of(axis, dx.ndim)

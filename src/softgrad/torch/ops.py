@@ -132,6 +132,7 @@ def fast_rule(spec: Map, vjp: Operation) -> Any:
 def define_map(spec: Map) -> MapOps:
     options = "int[] dim=[-1], Tensor? where=None, float scale=1.0"
     alpha = ", float alpha=1.5, Tensor? learnt=None" if spec.parameters else ""
+    waits = bool(spec.parameters)  # for an alpha that is learnt
 
     def define_product(kind: str) -> Operation:
         v = "dy" if kind == "vjp" else "dx"
@@ -147,12 +148,14 @@ def define_map(spec: Map) -> MapOps:
             *(2, functools.partial(backend.product, spec, kind), like_first),
             composite=functools.partial(composites.product, spec, kind),
             backward=backward,
+            waits=waits,
         )
 
     products = {kind: define_product(kind) for kind in ("vjp", "jvp")}
     forward = define(
         f'{spec.name}(Tensor x, {options}, str empty="zero"{alpha}, bool reuse_dy=False) -> Tensor',
         *(1, functools.partial(backend.forward, spec), like_first, map_rule(spec, **products)),
+        waits=waits,
     )
     double_backward = define(
         f"{spec.name}_double_backward(Tensor y, Tensor dy, Tensor v, int[] dim=[-1], float scale=1.0"

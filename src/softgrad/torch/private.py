@@ -1,4 +1,7 @@
-"""The private parts of PyTorch that softgrad.torch uses, each with its purpose.  Tested with PyTorch 2.13."""
+"""The private parts of PyTorch that softgrad.torch uses, each with its purpose.
+
+Tested with PyTorch 2.11 and 2.13.
+"""
 
 from __future__ import annotations
 

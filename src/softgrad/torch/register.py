@@ -44,6 +44,7 @@ def define(
     *,
     composite: Operation | None = None,
     backward: Operation | None = None,
+    waits: bool = False,
 ) -> Operation:
     """Register an operator, and return the function to call in its place.  All take the schema's arguments.
 
@@ -61,8 +62,12 @@ def define(
         differentiates.
     backward : callable, optional
         The backward of that, if it has a shorter one: see `derivative_rule`.
+    waits : bool
+        Whether the host has to read numbers from a GPU: then no CUDA graph can hold the operator, and
+        torch.compile cuts its graphs there.
     """
-    library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.cudagraph_unsafe)
+    library.define(schema, tags=tags if waits else tags[:1])
     name = schema.partition("(")[0]
     operator = getattr(torch.ops.softgrad, name).default
     parameters = operator._schema.arguments

@@ -157,11 +157,13 @@ class SegmentSoftmax(Function):
 SOFTMAX = define(
     "segment_softmax(Tensor x, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     *(2, softmax_on_memory, like_first, SegmentSoftmax),
+    waits=True,
 )
 VJP = define(
     "segment_softmax_vjp(Tensor y, Tensor dy, Tensor offsets, int dim=-1, float scale=1.0) -> Tensor",
     *(3, vjp_on_memory, like_first),
     composite=vjp_by_scatter,
+    waits=True,
 )
 
 
@@ -201,6 +203,7 @@ class Segments:
         """The dim of the segments in front, in float64, and its segments."""
         n = tensor.shape[self.dim] if tensor.ndim else 1
         if not is_compiling():
+            threads.ran("formulas", "segments")
             checks.offsets(as_numbers(self.offsets), n)
         return leading(tensor, self.dim).double(), Sums(self.offsets, n)
 

@@ -38,7 +38,7 @@ def per_row(value: Any, name: str, like: Tensor, dims: Dims) -> Tensor:
         check_same_device(like, "the tensor", value, name)
         number = check_tensor(value, name)
     elif isinstance(value, (int, float, np.number)) and value is not True and value is not False:
-        number = torch.as_tensor(float(value), dtype=torch.float64, device=like.device)
+        number = torch.full((), float(value), dtype=torch.float64, device=like.device)
     else:
         raise TypeError(
             f"{name} is a {type(value).__name__}; with tensors it takes a number or a tensor: give "
@@ -148,7 +148,7 @@ def scaled(x: Tensor, where: Tensor | None, scale: Any) -> Tensor:
     factor = scale_of(scale, x)
     if factor == 1:
         return wide(x)
-    return multiply(x.double(), torch.tensor(factor, dtype=torch.float64, device=x.device), where)
+    return multiply(x.double(), torch.full((), factor, dtype=torch.float64, device=x.device), where)
 
 
 def sink_product(
