@@ -37,9 +37,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pool
 import records as written
 import torch
-import workers
 
 import softgrad
 import softgrad.torch as st
@@ -516,7 +516,7 @@ def record(path: Path) -> Json:
     todo["warm"] = [job.replace("time", "warm", 1) for job in timed if job.startswith("time")]
     for stage, (seconds, processes) in STAGES.items():
         end += seconds
-        workers.run([sys.executable, __file__, "--worker"], todo[stage], end, processes, keep)
+        pool.run([sys.executable, __file__, "--worker"], todo[stage], end, processes, keep)
     content["left"] = list(itertools.chain(*left().values()))
     write_whole(path, written.as_text(content).encode())
     return content
@@ -531,7 +531,7 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        return workers.serve({name: freed(function) for name, function in FUNCTIONS.items()})
+        return pool.serve({name: freed(function) for name, function in FUNCTIONS.items()})
     if given.path is None:
         parser.error("give the file to write, such as benchmarks/results/gpu.json")
     if given.dry and not DRY:  # Triton asks when it is imported

@@ -201,12 +201,12 @@ def test_what_is_wrong_is_not_timed(module, monkeypatch, op, n):
 SERVER = """
 import os, sys, time
 sys.path.insert(0, {path!r})
-import workers
+import pool
 def die(): print("words of a library"); os._exit(3)
 def hang(): time.sleep(600)
 def add(a, b): return {{"sum": int(a) + int(b)}}
 def fail(): 1 / 0
-workers.serve({{"add": add, "die": die, "fail": fail, "hang": hang}})
+pool.serve({{"add": add, "die": die, "fail": fail, "hang": hang}})
 """
 
 
@@ -216,7 +216,7 @@ def test_what_happens_to_jobs(monkeypatch, tmp_path):
     server.write_text(SERVER.format(path=str(BENCHMARKS)))
     answers, start = {}, time.monotonic()
     jobs = ["add 1 2", "die", "fail", "add 3 4", "hang", "add 5 6"]
-    importlib.import_module("workers").run(
+    importlib.import_module("pool").run(
         [sys.executable, server], jobs, start + 5, 1, lambda job, answer: answers.update({job: answer})
     )
     assert time.monotonic() - start < 20
