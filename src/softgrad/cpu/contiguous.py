@@ -6,12 +6,13 @@ Numba sees to dtype, layout, alignment and who may write.  What else does not fi
 import numpy as np
 from numba import int64, njit
 
-from .drive import NARROW, SMALL
+from .drive import BUDGET, NARROW, SMALL
 from .intrinsics import ask, call, pointer_to
+from .softmax import KEPT
 from .vjp import TILE
 
-# the addresses of the kernels; how much scratch memory they take, and how much more for an element of a row;
-# where it is said how large an array one thread does; the functions that let go of the GIL and take it again
+# the addresses of the kernels; how much scratch memory they take, and how much more for an element of a row,
+# or column; where it is said how large an array one thread does; functions to let go of the GIL and to take it
 ROWS, COLUMNS, ROOM, BYTES, ALONE, LEAVE, ENTER = range(7)
 LONG = 1 << 14  # elements: a call that takes microseconds keeps the GIL
 
@@ -43,7 +44,11 @@ def done(shape, axis, item, a, b, c, scale, single, table):
     if in_place:
         elsewhere = int64(copy.ctypes.data)
         b, c = (elsewhere, c) if c == 0 else (b, elsewhere)
-    memory = np.empty(9 + (table[ROOM] + table[BYTES] * n) // 8, np.float64)
+    width, each = 1, table[BYTES] * n
+    if inner > 1:
+        each = each if n <= KEPT else 0
+        width = min(TILE, inner) if each == 0 else max(1, min(TILE, inner, BUDGET // each))
+    memory = np.empty(9 + (table[ROOM] + each * width) // 8, np.float64)
     rounded = np.float64(np.float32(scale)) if single else scale
     memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0
     numbers = int64(memory.ctypes.data)
@@ -54,8 +59,8 @@ def done(shape, axis, item, a, b, c, scale, single, table):
         call(table[ROWS], a, b, c, none, n, n, n, n, n, outer, numbers, room)
     else:
         for i in range(outer):
-            for first in range(0, inner, TILE):
-                at, count = (i * n * inner + first) * item, min(TILE, inner - first)
+            for first in range(0, inner, width):
+                at, count = (i * n * inner + first) * item, min(width, inner - first)
                 call(
                     *(table[COLUMNS], a + at, b + at, c + at, none),
                     *(inner, inner, inner, inner, n, count, numbers, room),

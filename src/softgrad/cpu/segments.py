@@ -333,7 +333,7 @@ def softmax_rows_room(n: int, narrow: bool) -> int:
 
 
 def softmax_columns_room(n: int, width: int, narrow: bool) -> int:
-    return OWN + softmax.columns_room(n, width, narrow)
+    return OWN + softmax.columns_room(min(n, softmax.KEPT), width, narrow)  # n is that of the longest
 
 
 def vjp_rows_room(n: int, narrow: bool) -> int:

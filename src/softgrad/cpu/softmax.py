@@ -2,8 +2,8 @@
 
 x − max is rounded, and so is its product with the scale: what they lose is carried into the exponential, but
 not for 16-bit types, whose results it does not change.  The powers of a row are kept until their sum is
-known: in y, or in scratch memory where y is of a 16-bit type.  Those of 16-bit columns are computed again: a
-tile of long ones would not fit.
+known: in y, or in scratch memory where y is of a 16-bit type.  Those of long 16-bit columns are computed
+again, since a tile of them would not fit.
 """
 
 import numpy as np
@@ -21,6 +21,7 @@ DOWN = 16  # the same of a column, which is not cut into lanes
 LONG = 4096
 SHORT = 48  # of rows up to this long the exponential is taken as if they were one
 RAGGED = 320  # and of rows up to this long that are no whole vectors
+KEPT = 1024  # 16-bit columns of up to so many elements keep their powers
 CHUNK = 2048  # elements of rows that are done at once
 # What stands where in scratch memory, in sections: of each row, or column, the sum of its powers in two
 # parts, the largest x, and three other numbers; two sections for what is used on the way; powers.
@@ -250,16 +251,22 @@ def columns(x, y, _, __, x_step, y_step, ___, ____, n, width, numbers, room):
     scale, low, nothing = T(numbers[0]), T(numbers[1]), T(numbers[2])
     narrow = is_narrow(y)
     high, more = section(room, HIGH, nothing), section(room, MORE, nothing)
-    narrow, top, e = is_narrow(y), section(room, TOP, nothing), pointer_to(address_of(y), nothing)
-    if narrow:
+    narrow, top = is_narrow(y), section(room, TOP, nothing)
+    e = section(room, POWERS, nothing) if narrow else pointer_to(address_of(y), nothing)
+    e_step = width if narrow else y_step
+    if narrow and n > uint64(KEPT):
         column_sums(x, None, x_step, x_step, n, width, scale, low, narrow, room)
-    else:
-        column_sums(x, e, x_step, y_step, n, width, scale, low, narrow, room)
+        inverses(room, width, nothing)
+        for i in range(n):
+            for c in range(width):
+                p = power_of(load(x, i * x_step + c), top[c], scale, low, narrow)
+                store(y, i * y_step + c, fma(p, high[c], p * more[c]))
+        return
+    column_sums(x, e, x_step, e_step, n, width, scale, low, narrow, room)
     inverses(room, width, nothing)
     for i in range(n):
         for c in range(width):
-            at_x, at_e = i * x_step + c, i * y_step + c
-            p = power_of(load(x, at_x), top[c], scale, low, narrow) if narrow else e[at_e]
+            p = e[i * e_step + c]
             store(y, i * y_step + c, fma(p, high[c], p * more[c]))
 
 
@@ -268,4 +275,4 @@ def rows_room(n: int, narrow: bool) -> int:
 
 
 def columns_room(n: int, width: int, narrow: bool) -> int:
-    return POWERS * SECTION
+    return POWERS * SECTION + (4 * n * width if narrow and n <= KEPT else 0)
