@@ -12,7 +12,7 @@ from .softmax import KEPT
 from .vjp import TILE
 
 # the addresses of the kernels; how much scratch memory they take, and how much more for an element of a row,
-# or column; where it is said how large an array one thread does; functions to let go of the GIL and to take it
+# or column; where it is said how large an array one thread does; functions to release and to take the GIL
 ROWS, COLUMNS, ROOM, BYTES, ALONE, LEAVE, ENTER = range(7)
 LONG = 1 << 14  # elements: a call that takes microseconds keeps the GIL
 
