@@ -1,6 +1,5 @@
 """softgrad's own contract, asserted of one case; and how far off anything else is."""
 
-import gc
 import tracemalloc
 
 import numpy as np
@@ -52,7 +51,6 @@ def as_array(value):
 def peak(function, *arguments, **options):
     """Bytes that were allocated at once, at most, in the second of two calls; and its result."""
     function(*arguments, **options)
-    gc.collect()
     tracemalloc.start()
     try:
         result = function(*arguments, **options)

@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import processes
 import pytest
+from contract import peak
 
 import softgrad
 from softgrad import Softmax, softmax, softmax_double_backward, softmax_vjp, softmax_with_vjp
@@ -26,17 +27,6 @@ def one_thread():
     softgrad.set_num_threads(1)
     yield
     softgrad.set_num_threads(before)
-
-
-def peak(function, *arguments, **options):
-    """Bytes that were allocated at once, at most, in the second of two calls; and what it returned."""
-    function(*arguments, **options)
-    gc.collect()
-    tracemalloc.start()
-    result = function(*arguments, **options)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return most, result
 
 
 def array():
