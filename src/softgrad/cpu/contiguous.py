@@ -40,19 +40,18 @@ def done(shape, axis, item, a, b, c, scale, single, table):
     in_place = out == a or (c != 0 and out == b)  # the kernel writes elsewhere, and that is copied
     if in_place and size > LONG:
         return False
-    copy = np.empty(size * item // 2 if in_place else 1, np.uint16)
-    if in_place:
-        elsewhere = int64(copy.ctypes.data)
-        b, c = (elsewhere, c) if c == 0 else (b, elsewhere)
     width, each = 1, table[BYTES] * n
     if inner > 1:
         each = each if n <= KEPT else 0
         width = min(TILE, inner) if each == 0 else max(1, min(TILE, inner, BUDGET // each))
-    memory = np.empty(9 + (table[ROOM] + each * width) // 8, np.float64)
+    copy = (size * item + 63) // 64 * 8 if in_place else 0  # float64s
+    memory = np.empty(9 + copy + (table[ROOM] + each * width) // 8, np.float64)
     rounded = np.float64(np.float32(scale)) if single else scale
     memory[0], memory[1], memory[2] = rounded, scale - rounded, 0.0
     numbers = int64(memory.ctypes.data)
-    none, room, state = int64(0), numbers + 64, int64(0)
+    none, room, state = int64(0), numbers + 64 + 8 * copy, int64(0)
+    if in_place:
+        b, c = (numbers + 64, c) if c == 0 else (b, numbers + 64)
     if size > LONG:
         state = ask(table[LEAVE])
     if inner == 1:
@@ -67,11 +66,11 @@ def done(shape, axis, item, a, b, c, scale, single, table):
                 )
     if size > LONG:
         call(table[ENTER], state)
-    memory[0] = 0.0  # until here it is not given back
     if in_place:
-        target = pointer_to(out, np.uint16(0))
+        source, target = pointer_to(numbers + 64, np.uint16(0)), pointer_to(out, np.uint16(0))
         for i in range(size * item // 2):
-            target[i] = copy[i]
+            target[i] = source[i]
+    memory[0] = 0.0  # until here it is not given back
     return True
 
 
