@@ -46,9 +46,7 @@ from .softmax import (
 )
 from .vjp import SECTION, centred, two_sum
 
-# what a row has in the table: of softmax and of its product
-SINK, SCALE, Y_SINK = range(3)
-DY_SINK, _, _, DSINK = range(4)
+SINK, SCALE, Y_SINK = range(3)  # what a row has in the table of softmax; vjp.py has that of the product
 
 helper = njit(nogil=True, error_model="numpy")
 forced = njit(nogil=True, error_model="numpy", forceinline=True)  # else no loop is cut into lanes

@@ -26,7 +26,7 @@ from .sinks import (
     sink_softmax,
     vjp_of_mean,
 )
-from .tensors import check_out, check_tensor, dims_of, mask, multiply, promote, scale_of
+from .tensors import check_out, check_tensor, dims_of, into, mask, multiply, promote, scale_of
 
 __all__ = [  # and those here
     "cross_entropy",
@@ -82,12 +82,12 @@ def checked_forward(
         if spec is SOFTMAX:
             of_rows = scaled_softmax(x, scale, dims, where, empty)
             if of_rows is not None:
-                return of_rows if out is None else check_out(out, of_rows, x, scale).copy_(of_rows)
+                return into(out, of_rows, x, scale)
         z = multiply(x, scale, where)
         y = OPS[spec.name].forward(z, dims, where, 1.0, empty, *alpha, reuse_dy).to(x.dtype)
     else:
         y = OPS[spec.name].forward(x, dims, where, scale_of(scale, x), empty, *alpha, reuse_dy)
-    return y if out is None else check_out(out, y, x, alpha_tensor, scale).copy_(y)
+    return into(out, y, x, alpha_tensor, scale)
 
 
 def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
@@ -99,7 +99,7 @@ def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scal
     y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
     if isinstance(scale, Tensor) and spec is SOFTMAX:
         dx, _ = sink_product(kind, y, 0.0, v, None, axis=axis, where=where, scale=scale)
-        return dx if out is None else check_out(out, dx, y, v, scale).copy_(dx)
+        return into(out, dx, y, v, scale)
     where = None if where is None else mask(where, y)
     options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
     operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
@@ -144,7 +144,7 @@ def reduce(spec: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdi
         result = REDUCTION_OPS[spec.name].forward(x, dims, where, scale_of(scale, x))
     if not keepdims and x.ndim:
         result = result.squeeze(dims)
-    return result if out is None else check_out(out, result, x, scale).copy_(result)
+    return into(out, result, x, scale)
 
 
 def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:

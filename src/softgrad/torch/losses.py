@@ -27,7 +27,7 @@ from .private import (
     with_forward_mode,
 )
 from .register import define
-from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, one_dim, promote, wide
+from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, into, one_dim, promote, wide
 
 # --- on memory ---------------------------------------------------------------------------------------
 
@@ -255,6 +255,6 @@ def cross_entropy_with_vjp(
             factor = factor if counted is None else torch.where(counted, factor, 0.0)
             factor = factor.unsqueeze(dim)
         dx = (gradient.double() * factor).to(gradient.dtype)
-        return dx if out is None else check_out(out, dx).copy_(dx)
+        return into(out, dx)
 
     return loss, pullback

@@ -27,6 +27,7 @@ from .tensors import (
     check_same_device,
     check_tensor,
     in_words_of_torch,
+    into,
     mask,
     one_dim,
     promote,
@@ -289,14 +290,14 @@ def segment_forward(
     x = check_tensor(x, "x")
     if spec.name != "softmax" and are_memory(x, offsets, segment_ids, where):
         y = on_memory(spec, x, Cut(offsets, segment_ids, num_segments, axis), where, scale)
-        return y if out is None else check_out(out, y, x).copy_(y)
+        return into(out, y, x)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     if spec.name == "softmax":
         y = SOFTMAX(segments.sort(x, absent_for(factor)), segments.offsets, segments.dim, factor)
     else:
         y = trailing(log_weights(x, segments, factor)[0], x, segments.dim)
     y = segments.restore(y, spec.absent)
-    return y if out is None else check_out(out, y, x).copy_(y)
+    return into(out, y, x)
 
 
 def segment_product(
@@ -320,7 +321,7 @@ def segment_product(
         found: Tensor = by_kernels(
             arrays.product, spec, kind, y, v, axis=along, where=where, scale=scale, out=None
         )
-        return found if out is None else check_out(out, found, y, v).copy_(found)
+        return into(out, found, y, v)
     factor, segments = scale_of(scale, y), Segments(y, offsets, segment_ids, num_segments, axis, where)
     p, u = segments.sort(y, spec.absent), segments.sort(v, 0.0)
     if spec.name == "softmax":
@@ -331,7 +332,7 @@ def segment_product(
     else:
         result = log_product(kind, p, u, segments, factor)
     result = segments.restore(result, 0.0)
-    return result if out is None else check_out(out, result, y, v).copy_(result)
+    return into(out, result, y, v)
 
 
 def log_product(kind: str, y: Tensor, v: Tensor, segments: Segments, scale: float) -> Tensor:
@@ -388,7 +389,7 @@ def segment_reduce_vjp(
         found: Tensor = by_kernels(
             arrays.reduce_vjp, spec, x, dy, axis=along, where=where, scale=scale, out=None
         )
-        return found if out is None else check_out(out, found, x, dy).copy_(found)
+        return into(out, found, x, dy)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     log_p, slope, result, cut = log_weights(x, segments, factor)
     shape = tuple(result.movedim(0, segments.dim).shape)
@@ -401,4 +402,4 @@ def segment_reduce_vjp(
         slope = -p * cut.centre(p, log_p, torch.where(p == 0, 1.0, cut.total(p)))
     dx = factor * slope * dy.double().movedim(segments.dim, 0).index_select(0, cut.segment)
     dx = segments.restore(trailing(dx, x, segments.dim), 0.0)
-    return dx if out is None else check_out(out, dx, x, dy).copy_(dx)
+    return into(out, dx, x, dy)

@@ -18,10 +18,10 @@ from .. import arrays, checks
 from .backend import are_memory, by_kernels, from_rows, kept_shape, take_kernels, to_rows
 from .ops import OPS
 from .tensors import (
-    check_out,
     check_same_device,
     check_tensor,
     dims_of,
+    into,
     mask,
     multiply,
     promote,
@@ -228,7 +228,7 @@ def vjp_of_mean(y: Any, dy: Any, mean: Any, *, axis: Any, where: Any, scale: Any
     factor = scale if isinstance(scale, Tensor) else scale_of(scale, y)
     if take_kernels(y, dy, mean, scale, where, out) and not isinstance(scale, Tensor):
         dx = by_kernels(arrays.vjp_of_mean, y, dy, means, axis=dims, where=where, scale=factor, out=None)
-        return dx if out is None else check_out(out, dx, y, dy, mean).copy_(dx)
+        return into(out, dx, y, dy, mean)
     dx = torch.where(y == 0, 0.0, (dy.double() - means) * y.double() * factor).to(y.dtype)
     dx = dx if where is None else dx.masked_fill(~where, 0.0)
-    return dx if out is None else check_out(out, dx, y, dy, mean, scale).copy_(dx)
+    return into(out, dx, y, dy, mean, scale)

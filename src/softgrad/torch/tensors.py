@@ -185,6 +185,11 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16 if dtype is torch.bfloat16 else str(dtype).removeprefix("torch."))
 
 
+def into(out: Any, result: Tensor, *inputs: Any) -> Tensor:
+    """The result, in `out` if that was given and can be written to."""
+    return result if out is None else check_out(out, result, *inputs).copy_(result)
+
+
 def check_out(out: Any, like: Tensor, *inputs: Any) -> Tensor:
     """`out`, if it can be written to; what autograd must follow it can't be."""
     if not isinstance(out, Tensor):
