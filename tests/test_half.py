@@ -6,7 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import softgrad
 from softgrad.cpu import kernels, machine
+from softgrad.testing import errors, oracle
 
 if machine.lacks("float16"):
     pytest.skip("no conversions on this machine", allow_module_level=True)
@@ -50,3 +52,12 @@ def test_every_number_and_every_rounding(dtype):
     found = rounded(values, dtype)
     assert np.array_equal(found.astype(np.float32), expected.astype(np.float32), equal_nan=True)
     assert np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("n", [1024, 1025, 3000])
+def test_long_columns(dtype, n):
+    """From 1025 elements on their powers are computed again; small arrays by the gate, and the long way."""
+    x = np.random.default_rng(0).normal(size=(n, 40)).astype(np.dtype(dtype))
+    for view in (x[:, :9].copy(), x[:, ::2]):
+        assert errors.ulps(softgrad.softmax(view, axis=0), oracle.softmax(view, 0)).max() <= 0.51
