@@ -5,6 +5,7 @@ import itertools
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing, threads  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import errors, operations, oracle  # noqa: E402
-from softgrad.torch import backend, composites, fast_path, losses, segments, tensors  # noqa: E402
+from softgrad.torch import backend, composites, losses, ops, segments, tensors  # noqa: E402
 from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -528,11 +529,7 @@ def test_small_contiguous_tensors_take_the_fast_path(dtype):
             same_bits(y, tensors.array(getattr(st, name)(x, **options)))
             same_bits(dx, tensors.array(vjp(y, dy, **options)))
         assert len(watched) == (0 if 0 in shape else 2)
-        kernel = MAPS[name].forward
-        rows = fast_path.layout(kernel, x, dim, scale)
-        results = [None, None]
-        if rows is not None:
-            results = [fast_path.run(kernel, rows, x), fast_path.run(f"{name}_vjp", rows, y, dy)]
+        results = [ops.fast_forward(name, x, dim, scale), ops.fast_vjp(name, y, dy, dim, scale)]
         assert [result is not None for result in results] == [fast, fast], (name, shape)
         for result, right in zip(results, (y, dx), strict=True):
             assert result is None or torch.equal(result, right)
@@ -542,7 +539,7 @@ def test_small_contiguous_tensors_take_the_fast_path(dtype):
         same_bits(y_z.detach(), tensors.array(y))
         same_bits(torch.autograd.grad(y_z, z, dy)[0], tensors.array(dx))
         if x.ndim > 1 and min(shape[-2:]) > 1:
-            assert fast_path.layout(kernel, x.mT, dim, scale) is None
+            assert ops.fast_forward(name, x.mT, dim, scale) is None
 
 
 def test_what_is_refused_is_refused_beside_the_fast_path_too():
@@ -554,6 +551,11 @@ def test_what_is_refused_is_refused_beside_the_fast_path_too():
             st.softmax(x, scale=scale)
     with pytest.raises(TypeError, match="complex64"):
         st.softmax(torch.zeros(4, 4, dtype=torch.complex64, requires_grad=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's
+        sparse = torch.eye(4).to_sparse_csr()
+    with pytest.raises(TypeError, match="sparse_csr"):
+        st.softmax(sparse)
     with pytest.raises(IndexError):
         st.softmax(x, 2)
     for dim, scale in ((0, -1.0), (-2, 1e-30), (1, 0.0)):

@@ -8,7 +8,6 @@ import operator
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -28,9 +27,10 @@ class _Here(threading.local):
 
 _here = _Here()
 seen: list[tuple[str, str, int]] | None = None  # what `watched` collects
-shortcuts: list[dict[Any, Any]] = []  # tables of calls that bypass the record; `watched` empties them
 _number: int | None = None
-alone = np.array([SHARED])  # below so many elements a call is done by one thread; compiled code reads it
+# Below so many elements a call is done by one thread, past most checks and the record.  Compiled code reads
+# it; it is 0 while `watched` is on.
+alone = np.array([SHARED])
 
 
 def _from_environment() -> int:
@@ -102,7 +102,11 @@ def set_num_threads(number: int) -> None:
 def _set(number: int) -> None:
     global _number
     _number = number
-    alone[0] = SHARED if number > 1 else 1 << 62
+    _set_alone()
+
+
+def _set_alone() -> None:
+    alone[0] = 0 if seen is not None else SHARED if _number != 1 else 1 << 62
 
 
 @contextlib.contextmanager
@@ -120,26 +124,18 @@ def watched() -> Iterator[list[tuple[str, str, int]]]:
     """The kernels that run meanwhile: by what, their names, and on how many threads."""
     global seen
     before, seen = seen, []
-    hidden = [dict(shortcut) for shortcut in shortcuts]
-    for shortcut in shortcuts:
-        shortcut.clear()
+    _set_alone()
     try:
         yield seen
     finally:
         seen = before
-        for shortcut, entries in zip(shortcuts, hidden, strict=True):
-            shortcut.update(entries)
+        _set_alone()
 
 
 def ran(by: str, name: str, number: int = 1) -> None:
     """Add to the record, if `watched` is on."""
     if seen is not None:
         seen.append((by, name, number))
-
-
-def watching() -> bool:
-    """Whether `watched` is on."""
-    return seen is not None
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,7 +18,6 @@ from . import machine
 Known = dict[Any, tuple[Any, int, Any]]
 KNOWN: dict[str, Known] = {name: {} for name in ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")}
 SOFTMAX, SOFTMAX_VJP, LOG_SOFTMAX, LOG_SOFTMAX_VJP = KNOWN.values()
-threads.shortcuts.extend(KNOWN.values())
 opened: set[tuple[str, Any, int]] = set()  # with the number of axes
 
 
@@ -67,7 +66,7 @@ def product(known: Known, y: Any, dy: Any, axis: Any, scale: Any, out: Any) -> A
 def remember(name: str, arrays: tuple[Array, ...]) -> None:
     """Open the gate for such arrays, if the operation has one."""
     dtype, ndim = arrays[0].dtype, arrays[0].ndim
-    if name not in KNOWN or (name, dtype, ndim) in opened or ndim == 0 or threads.watching():
+    if name not in KNOWN or (name, dtype, ndim) in opened or ndim == 0:
         return
     with threads.first_use:
         opened.add((name, dtype, ndim))

@@ -276,7 +276,7 @@ def forward_on_cpu(
     if empty == "nan" and where is not None:  # the kernel writes 0 to what is masked, in empty rows too
         nothing = scaled_logits(x, dims, where, scale)[1].all(-1, keepdim=True)
         y.masked_fill_(from_rows(nothing.expand(to_rows(x, dims).shape), x, dims), math.nan)
-    fast_path.remember(spec.forward, x.dtype)
+    fast_path.remember(spec.name, x.dtype)
 
 
 def forward(
@@ -342,7 +342,7 @@ def product_on_gpu(
 def product_on_cpu(kernel: str, tensors: tuple[Tensor, ...], *arguments: Any) -> None:
     dims, where, scale, more = arguments
     run(kernel, tensors, dims, where, scale, more=more)
-    fast_path.remember(kernel, tensors[0].dtype)
+    fast_path.remember(kernel.removesuffix("_vjp"), tensors[0].dtype)
 
 
 def check_overlap(out: Tensor, names: tuple[str, ...], *inputs: Tensor | None) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from .. import checks, specs
 from ..specs import SOFTMAX, Map, Reduction
-from . import backend, ops
+from . import backend
 from .composites import psi
 from .losses import cross_entropy, cross_entropy_with_vjp
-from .ops import OPS, REDUCTION_OPS
+from .ops import FAST, OPS, REDUCTION_OPS, fast_vjp, reduction_vjp
 from .private import is_plain_storage
 from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
 from .sinks import (
@@ -92,8 +92,8 @@ def checked_forward(
 
 def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Tensor:
     """The product with the Jacobian, for kind "vjp" or "jvp"."""
-    if where is None and out is None:
-        dx = ops.fast_product(spec.vjp if kind == "vjp" else spec.jvp, y, v, axis, scale)
+    if where is None and out is None and spec.name in FAST and (kind == "vjp" or spec.jvp == spec.vjp):
+        dx = fast_vjp(spec.name, y, v, axis, scale)
         if dx is not None:
             return dx
     y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
@@ -163,4 +163,4 @@ def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale
     if out is None:
         result: Tensor = REDUCTION_OPS[spec.name].vjp(x, dy, *options)
         return result
-    return ops.reduction_vjp(spec, x, dy, *options, out=check_out(out, x, x, dy))
+    return reduction_vjp(spec, x, dy, *options, out=check_out(out, x, x, dy))

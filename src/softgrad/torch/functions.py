@@ -13,7 +13,8 @@ from torch.fx import Proxy
 from .. import specs
 from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import calls, ops
+from . import calls
+from .ops import fast_forward
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
@@ -61,10 +62,6 @@ def forward(
     alpha_tensor: Tensor | None = None,
 ) -> Any:
     """What the functions of the maps have in common."""
-    if where is None and dtype is None and out is None and empty == "zero" and not reuse_dy:
-        y = ops.fast_forward(spec, input, dim, scale)
-        if y is not None:
-            return y
     if isinstance(input, Proxy):
         options = {"dtype": dtype, "where": where, "scale": scale, "empty": empty, "out": out, "dim": dim}
         if spec.parameters:
@@ -162,6 +159,10 @@ def softmax(
         if out is not None or empty != "zero":
             raise TypeError("softmax takes no out and no empty beside a sink: leave them out")
         return sink_softmax(input, sink, dim, dtype, where=where, scale=scale)[0]
+    if where is None and dtype is None and out is None and empty == "zero" and not reuse_dy:
+        y = fast_forward("softmax", input, dim, scale)
+        if y is not None:
+            return y
     return forward(SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 
@@ -187,6 +188,10 @@ def log_softmax(
     >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
     tensor([-0.6931, -0.6931,    -inf])
     """
+    if where is None and dtype is None and out is None and empty == "zero" and not reuse_dy:
+        y = fast_forward("log_softmax", input, dim, scale)
+        if y is not None:
+            return y
     return forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, out, reuse_dy)
 
 

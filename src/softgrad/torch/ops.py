@@ -11,7 +11,7 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 from torch.autograd import Function
 from torch.compiler import is_compiling
 
@@ -19,8 +19,9 @@ from .. import threads
 from ..specs import LOG_SOFTMAX, MAPS, REDUCTIONS, SOFTMAX, Map, Reduction
 from . import backend, composites, fast_path
 from .composites import psi
-from .fast_path import Layout, is_contiguous
+from .fast_path import PLANS, Plan, is_contiguous, new_plan
 from .private import (
+    PLAIN,
     forward_mode,
     is_bare,
     is_plain_storage,
@@ -109,21 +110,24 @@ def fast_rule(spec: Map, vjp: Operation) -> Any:
 
     class FastRule(Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor, options: tuple[Layout, int]) -> Tensor:
-            rows, dim = ctx.options = options
-            y = fast_path.run(spec.forward, rows, x)
+        def forward(ctx: Any, x: Tensor, plan: Plan) -> Tensor:
+            ctx.plan = plan
+            y = fast_path.forward(plan, x)
             if y is None:
-                y = backend.forward(spec, x, (dim,), None, rows[-1], "zero")
+                *_, dim, scale = plan
+                y = backend.forward(spec, x, (dim,), None, scale, "zero")
             ctx.save_for_backward(y)
             return y
 
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
-            (y,), (rows, dim) = ctx.saved_tensors, ctx.options
-            dx = None
-            if is_bare() and not torch.is_grad_enabled() and is_contiguous(y) and is_contiguous(dy):
-                dx = fast_path.run(spec.vjp, rows, y, dy)
-            return vjp(y, dy, (dim,), None, rows[-1]) if dx is None else dx, None
+            (y,), plan = ctx.saved_tensors, ctx.plan
+            if is_bare() and not is_grad_enabled():
+                dx = fast_path.vjp(plan, y, dy)
+                if dx is not None:
+                    return dx, None
+            *_, dim, scale = plan
+            return vjp(y, dy, (dim,), None, scale), None
 
     metaclass: Any = type(FastRule)
     return super(Function, metaclass(spec.layer, (FastRule,), {})).apply  # the name that `grad_fn` shows
@@ -171,29 +175,31 @@ OPS = {spec.name: define_map(spec) for spec in MAPS.values()}
 FAST = {spec.name: fast_rule(spec, OPS[spec.name].vjp) for spec in (SOFTMAX, LOG_SOFTMAX)}
 
 
-def fast_forward(spec: Map, x: Any, dim: Any, scale: Any) -> Tensor | None:
-    """The result by the fast path; None if there is more to the call."""
-    if is_compiling() or spec.name not in FAST or not is_bare():
+def fast_forward(name: str, x: Any, dim: Any, scale: Any) -> Tensor | None:
+    """y of a map by the fast path; None if there is more to the call."""
+    if is_compiling() or type(x) not in PLAIN or type(dim) is not int or type(scale) is not float:
         return None
-    rows = fast_path.layout(spec.forward, x, dim, scale)
-    if rows is None:
+    key = name, x.dtype, x.shape, dim, scale
+    plan = PLANS.get(key) or new_plan(*key)
+    if plan is None or not is_bare() or not is_contiguous(x):
         return None
-    if x.requires_grad and torch.is_grad_enabled():
-        y: Tensor = FAST[spec.name](x, (rows, dim - x.ndim if dim >= 0 else dim))
+    if x.requires_grad and is_grad_enabled():
+        y: Tensor = FAST[name](x, plan)
         return y
-    return fast_path.run(spec.forward, rows, x)
+    return fast_path.forward(plan, x)
 
 
-def fast_product(kernel: str, y: Any, v: Any, dim: Any, scale: Any) -> Tensor | None:
-    """The same of a product that no derivative is wanted of."""
-    if is_compiling() or not is_bare() or not is_contiguous(v):
+def fast_vjp(name: str, y: Any, dy: Any, dim: Any, scale: Any) -> Tensor | None:
+    """The same of a vjp that no derivative is wanted of."""
+    if is_compiling() or type(y) not in PLAIN or type(dim) is not int or type(scale) is not float:
         return None
-    rows = fast_path.layout(kernel, y, dim, scale)
-    if rows is None:
+    key = name, y.dtype, y.shape, dim, scale
+    plan = PLANS.get(key) or new_plan(*key)
+    if plan is None or type(dy) not in PLAIN or not is_bare():
         return None
-    if torch.is_grad_enabled() and (y.requires_grad or v.requires_grad):
+    if is_grad_enabled() and (y.requires_grad or dy.requires_grad):
         return None
-    return fast_path.run(kernel, rows, y, v)
+    return fast_path.vjp(plan, y, dy)
 
 
 def define_decomposition(spec: Map) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._C import _are_functorch_transforms_active as transforms_active
 
 # Whether a mode (FakeTensorMode, make_fx, a user's) wants to see operators, and whether torch.jit traces.
-from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 # What `autograd.grad(is_grads_batched=True)` makes: a Tensor by its type, without memory of its own.
 from torch._C._functorch import is_legacy_batchedtensor
@@ -55,7 +55,7 @@ def is_plain_storage(*tensors: Tensor) -> bool:
 
 def is_traced() -> bool:
     """Whether a mode, torch.jit or a transform wants to see operators."""
-    return _len_torch_dispatch_stack() > 0 or _get_tracing_state() is not None or transforms_active()
+    return _len_torch_dispatch_stack() > 0 or _is_tracing() or transforms_active()
 
 
 def is_batched(*arguments: Any) -> bool:
@@ -66,10 +66,7 @@ def is_batched(*arguments: Any) -> bool:
 def is_bare() -> bool:
     """Whether nothing looks on, forward mode neither."""
     return not (
-        _len_torch_dispatch_stack()
-        or transforms_active()
-        or forward_ad._current_level >= 0
-        or _get_tracing_state() is not None
+        _len_torch_dispatch_stack() or transforms_active() or forward_ad._current_level >= 0 or _is_tracing()
     )
 
 
