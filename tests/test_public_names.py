@@ -9,6 +9,7 @@ import pytest
 import softgrad
 from softgrad import functional
 
+TWICE = "segment_ids=None, num_segments=None, axis=0, scale=1.0"
 SEGMENTS = "segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0, out=None"
 FUNCTIONS = (
     """
@@ -34,12 +35,14 @@ logsumexp_with_vjp(x, *, axis=-1, where=None, scale=1.0, keepdims=False, out=Non
 segment_entropy(x, offsets=None, *, segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0)
 segment_entropy_vjp(x, dy, offsets=None, *, {SEGMENTS})
 segment_log_softmax(x, offsets=None, *, {SEGMENTS})
+segment_log_softmax_double_backward(y, dy, v, offsets=None, *, {TWICE})
 segment_log_softmax_jvp(y, dx, offsets=None, *, {SEGMENTS})
 segment_log_softmax_vjp(y, dy, offsets=None, *, {SEGMENTS})
 segment_log_softmax_with_vjp(x, offsets=None, *, {SEGMENTS})
 segment_logsumexp(x, offsets=None, *, segment_ids=None, num_segments=None, axis=0, where=None, scale=1.0)
 segment_logsumexp_vjp(x, dy, offsets=None, *, {SEGMENTS})
 segment_softmax(x, offsets=None, *, {SEGMENTS})
+segment_softmax_double_backward(y, dy, v, offsets=None, *, {TWICE})
 segment_softmax_jvp(y, dx, offsets=None, *, {SEGMENTS})
 segment_softmax_vjp(y, dy, offsets=None, *, {SEGMENTS})
 segment_softmax_with_vjp(x, offsets=None, *, {SEGMENTS})
@@ -59,6 +62,7 @@ sparsemax_jvp(y, dx, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_vjp(y, dy, *, axis=-1, where=None, scale=1.0, out=None)
 sparsemax_with_vjp(x, *, axis=-1, where=None, scale=1.0, empty='zero', out=None)
 """.replace("{SEGMENTS}", SEGMENTS)
+    .replace("{TWICE}", TWICE)
     .replace("{OUT}", "out=None")
     .strip()
     .splitlines()
@@ -68,6 +72,8 @@ OTHERS = """
 CrossEntropy(axis=-1, *, label_smoothing=0.0, ignore_index=None, reduction='mean')
 Entmax(alpha=1.5, axis=-1, *, where=None, scale=1.0, empty='zero')
 LogSoftmax(axis=-1, *, where=None, scale=1.0, empty='zero')
+SegmentLogSoftmax(axis=0, *, scale=1.0)
+SegmentSoftmax(axis=0, *, scale=1.0)
 SinkSoftmax(axis=-1, *, where=None, scale=1.0)
 Softmax(axis=-1, *, where=None, scale=1.0, empty='zero')
 SoftmaxJacobian(y, *, axis=-1)

@@ -45,7 +45,7 @@ def test_scales(what, dtype):
 
 @each_dtype
 @pytest.mark.parametrize("map", ["softmax", "log_softmax"])
-@pytest.mark.parametrize("what", ["", "_vjp", "_jvp"])
+@each_check
 def test_segments(what, map, dtype):
     holds(what, testing.in_segments(getattr(softgrad, f"segment_{map}{what}")), dtype, map)
 
@@ -66,6 +66,22 @@ def of_tensors(function, dim_name="axis"):
 @each_check
 def test_sinks_of_tensors(what, dtype):
     holds(what, testing.with_sink(of_tensors(getattr(softgrad, f"sink_softmax{what}"))), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("map", ["softmax", "log_softmax"])
+def test_segments_of_tensors_that_have_derivatives(map, dtype):
+    """Second derivatives, by PyTorch's operations."""
+    torch = pytest.importorskip("torch")
+
+    def of_arrays(*arrays, axis):
+        *tensors, offsets = [torch.from_numpy(a.copy()) for a in arrays]
+        grads = getattr(softgrad, f"segment_{map}_double_backward")(
+            tensors[0].requires_grad_(), *tensors[1:], offsets, axis=axis
+        )
+        return tuple(grad.detach().numpy() for grad in grads)
+
+    holds("_double_backward", testing.in_segments(of_arrays), dtype, map)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

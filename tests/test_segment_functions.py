@@ -59,6 +59,39 @@ def test_ids_in_any_order(name, columns):
     assert_array_equal(pullback(dy[order]), vjp(y, dy[order], segment_ids=IDS[order]))
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("columns", [0, 1, 24, 33])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_second_derivatives(dtype, columns, name):
+    """grad_x has the bits of the whole rows', grad_dy those of the jvp; for ids in any order too."""
+    x, dy, v = (logits(dtype, columns, seed) for seed in range(3))
+    dy, v = (np.where(np.isfinite(a), a, 0) for a in (dy, v))
+    y = getattr(sg, f"segment_{name}")(x, OFFSETS)
+    twice, whole = (getattr(sg, f"{prefix}{name}_double_backward") for prefix in ("segment_", ""))
+    grad_x, grad_dy = twice(y, dy, v, OFFSETS, scale=SCALE)
+    assert_array_equal(grad_x, by_hand(lambda *a, axis: whole(*a, axis=axis, scale=SCALE)[0], y, dy, v))
+    assert_array_equal(grad_dy, getattr(sg, f"segment_{name}_jvp")(y, v, OFFSETS, scale=SCALE))
+    order = (np.arange(len(x)) - OFFSETS[IDS]).argsort(kind="stable")
+    grads = twice(y[order], dy[order], v[order], segment_ids=IDS[order], scale=SCALE)
+    for grad, right in zip(grads, (grad_x, grad_dy), strict=True):
+        assert_array_equal(grad, right[order])
+
+
+@pytest.mark.parametrize("layer", [sg.SegmentSoftmax, sg.SegmentLogSoftmax])
+def test_the_layers(layer):
+    x, dy = np.random.default_rng(0).normal(size=(2, 3, 5))
+    name, where = layer.map.name, np.array([True, True, False, True, True])
+    layer = layer(axis=1, scale=SCALE)
+    with pytest.raises(RuntimeError, match="before forward"):
+        layer.backward(dy)
+    for cut in ({"offsets": [0, 2, 5]}, {"segment_ids": [1, 0, 1, 0, 1], "num_segments": 3}):
+        options = {**cut, "axis": 1, "where": where, "scale": SCALE}
+        y = getattr(sg, f"segment_{name}")(x, **options)
+        assert_array_equal(layer.forward(x, **cut, where=where), y)
+        assert_array_equal(layer.backward(dy), getattr(sg, f"segment_{name}_vjp")(y, dy, **options))
+    assert repr(layer) == f"{type(layer).__name__}(axis=1, scale=1.5)"
+
+
 @pytest.mark.parametrize("scale", [1.0, -2.0, 0.0])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_what_is_masked_has_no_part(name, scale):
@@ -140,6 +173,10 @@ def test_segments_with_nothing_in_them():
             "num_segments takes a whole number.*float",
         ),
         ({"segment_ids": [0, 1, -1, 0]}, ValueError, "segment_ids go from -1 to 1"),
+        (
+            {"segment_ids": np.full(4, 1 << 63, np.uint64), "num_segments": 1},
+            *(ValueError, f"segment_ids go from {1 << 63} to {1 << 63};"),
+        ),
         ({"segment_ids": [0, 1, 2, 0], "num_segments": 2}, ValueError, "from 0 to num_segments - 1, 1"),
         ({"offsets": [0, 4], "where": np.ones(3, bool)}, ValueError, "where has shape"),
     ],

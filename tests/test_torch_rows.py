@@ -141,6 +141,20 @@ def test_segments(name, by, masked):
     if "softmax" in name:
         jvp = getattr(softgrad, f"segment_{name}_jvp")
         close(jvp(y.detach(), dy, **options), jvp(y.detach().numpy(), dy.numpy(), **of_arrays))
+        if not masked:
+            v = numbers(*y.shape, seed=2).detach()
+            twice = getattr(softgrad, f"segment_{name}_double_backward")
+            del options["where"], of_arrays["where"]
+            grads = twice(y.detach(), dy, v, **options)
+            for tensors in (grads, twice(y, dy, v, **options)):  # by the kernels, by PyTorch's operations
+                expected = twice(y.detach().numpy(), dy.numpy(), v.numpy(), **of_arrays)
+                for grad, right in zip(tensors, expected, strict=True):
+                    close(grad, right)
+            # the derivative by autograd of ⟨v, vjp(y(x), dy)⟩
+            dy = dy.clone().requires_grad_()
+            total = (vjp(function(x, **options), dy, **options) * v).sum()
+            for grad, right in zip(torch.autograd.grad(total, (x, dy)), grads, strict=True):
+                close(grad, right)
 
 
 @pytest.mark.parametrize("name", ["log_softmax", "logsumexp", "entropy"])

@@ -7,7 +7,16 @@ from . import functional
 from .explain import explain
 from .functional import *  # noqa: F403
 from .jacobian import SoftmaxJacobian, softmax_jacobian
-from .layers import CrossEntropy, Entmax, LogSoftmax, SinkSoftmax, Softmax, Sparsemax
+from .layers import (
+    CrossEntropy,
+    Entmax,
+    LogSoftmax,
+    SegmentLogSoftmax,
+    SegmentSoftmax,
+    SinkSoftmax,
+    Softmax,
+    Sparsemax,
+)
 from .threads import get_num_threads, set_num_threads
 
 
@@ -24,6 +33,8 @@ __all__ = [
     "CrossEntropy",
     "Entmax",
     "LogSoftmax",
+    "SegmentLogSoftmax",
+    "SegmentSoftmax",
     "SinkSoftmax",
     "Softmax",
     "SoftmaxJacobian",

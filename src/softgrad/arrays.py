@@ -471,10 +471,10 @@ def reduce_vjp(
 # --- segments -----------------------------------------------------------------------------------------
 
 
-def in_segments(function: Callable[..., Array], **options: Any) -> Callable[..., Array]:
+def in_segments(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """A function of rows as one of segments, which takes their offsets after the arrays."""
 
-    def of_segments(*arguments: Any, segment_ids: Any, num_segments: Any, axis: Any, **others: Any) -> Array:
+    def of_segments(*arguments: Any, segment_ids: Any, num_segments: Any, axis: Any, **others: Any) -> Any:
         *arrays, offsets = arguments
         return function(*arrays, axis=Cut(offsets, segment_ids, num_segments, axis), **options, **others)
 
@@ -483,6 +483,7 @@ def in_segments(function: Callable[..., Array], **options: Any) -> Callable[...,
 
 segment_forward = in_segments(forward, empty="zero")
 segment_product = in_segments(product)
+segment_double_backward = in_segments(double_backward)
 segment_reduce = in_segments(reduce, keepdims=True, out=None)
 segment_reduce_vjp = in_segments(reduce_vjp)
 

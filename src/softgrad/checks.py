@@ -268,17 +268,16 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
         )
     if numbers.size and numbers.dtype.kind not in "iu":
         raise TypeError(f"segment_ids has dtype {numbers.dtype}; it takes whole numbers: give .astype(int)")
-    numbers = numbers.astype(np.int64)
-    most = int(numbers.max(initial=-1)) + 1
+    least, most = (int(numbers.min()), int(numbers.max()) + 1) if numbers.size else (0, 0)
     count = most if num_segments is None else whole(num_segments, "num_segments")
     if count < 0:
         raise ValueError(f"num_segments={count}: it takes how many segments there are, 0 or more")
-    if numbers.size and (numbers.min() < 0 or most > count):
+    if least < 0 or most > count:
         raise ValueError(
-            f"segment_ids go from {numbers.min()} to {most - 1}; they must go from 0 to num_segments - 1, "
+            f"segment_ids go from {least} to {most - 1}; they must go from 0 to num_segments - 1, "
             f"{count - 1}: number the segments from 0 and give how many there are"
         )
-    order = None
+    numbers, order = numbers.astype(np.int64), None
     if (numbers[1:] < numbers[:-1]).any():
         order = numbers.argsort(kind="stable")
         numbers = numbers[order]

@@ -33,6 +33,7 @@ class Library(Protocol):
     vjp_of_mean: Callable[..., Array]
     segment_forward: Callable[..., Array]
     segment_product: Callable[..., Array]
+    segment_double_backward: Callable[..., tuple[Array, Array]]
     segment_reduce: Callable[..., Array]
     segment_reduce_vjp: Callable[..., Array]
     reduce: Callable[..., Array]

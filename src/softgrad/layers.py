@@ -131,6 +131,82 @@ class SinkSoftmax:
         return arrays.sink_product("vjp", *self.y, dy, None, **options_of(self))
 
 
+@dataclass(eq=False)
+class SegmentSoftmax:
+    """Softmax within segments as a layer: `forward` returns y and keeps it, `backward` gives ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, scale
+        As for `softgrad.segment_softmax`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.SegmentSoftmax()
+    >>> layer.forward(np.array([1.0, 1.0, 5.0]), [0, 2, 3])
+    array([0.5, 0.5, 1. ])
+    >>> layer.backward(np.array([1.0, 0.0, 1.0]))
+    array([ 0.25, -0.25,  0.  ])
+    """
+
+    map: ClassVar[Map] = SOFTMAX
+
+    axis: int = 0
+    _: KW_ONLY
+    scale: float = 1.0
+    last: tuple[Array, Any, dict[str, Any]] | None = field(default=None, init=False, repr=False)
+
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        offsets: npt.ArrayLike | None = None,
+        *,
+        segment_ids: npt.ArrayLike | None = None,
+        num_segments: int | None = None,
+        where: Where = None,
+        out: Array | None = None,
+    ) -> Array:
+        """y for the logits `x` and their segments; it keeps y, the segments and the mask."""
+        options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where}
+        options |= options_of(self)
+        y: Array = arrays.segment_forward(self.map, x, offsets, **options, out=out)
+        self.last = y, offsets, options
+        return y
+
+    def backward(self, dy: npt.ArrayLike, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`; see the vjp of the map.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        if self.last is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward was called before forward, which gives it the y it needs"
+            )
+        y, offsets, options = self.last
+        dx: Array = arrays.segment_product(self.map, "vjp", y, dy, offsets, **options, out=out)
+        return dx
+
+
+class SegmentLogSoftmax(SegmentSoftmax):
+    """log_softmax within segments as a layer: the arguments are those of `SegmentSoftmax`.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.SegmentLogSoftmax()
+    >>> layer.forward(np.array([0.0, -2000.0, 1.0]), [0, 2, 3])
+    array([    0., -2000.,     0.])
+    >>> layer.backward(np.array([0.0, 1.0, 1.0]))
+    array([-1.,  1.,  0.])
+    """
+
+    map = LOG_SOFTMAX
+
+
 class LogSoftmax(Layer):
     """log_softmax as a layer: `forward` returns y and keeps it, `backward` takes ∂L/∂y to ∂L/∂x.
 

@@ -161,6 +161,15 @@ OPERATIONS = {
     "segment_log_softmax_jvp": Operation(
         2, segments.maps_rows, log_products.weights_room, fill=(ABSENT,), part="log_softmax_jvp"
     ),
+    "segment_softmax_double_backward": Operation(
+        3, segments.maps_rows, vjp.rows_room, part="softmax_double_backward"
+    ),
+    "segment_log_softmax_double_backward": Operation(
+        3,
+        *(segments.maps_rows, log_products.weights_room),
+        fill=(ABSENT,),
+        part="log_softmax_double_backward",
+    ),
     "segment_logsumexp": Operation(
         *(1, segments.reduce_rows, softmax.rows_room, segments.reduce_columns, softmax.columns_room),
         fill=(ABSENT,),

@@ -276,56 +276,59 @@ def vjp_columns(y, dy, dx, _, y_step, dy_step, dx_step, __, n, width, numbers, r
 
 
 @helper
-def each(a, b, c, a_step, b_step, c_step, a_next, b_next, c_next, width, numbers, room):
+def each(a, b, c, d, a_step, b_step, c_step, d_step, a_next, b_next, c_next, width, numbers, room):
     """All segments by the kernel of whole rows, or columns.
 
-    In an array the elements of a segment are `next` bytes apart; 0 for an array of one number for each.
+    In an array the elements of a segment are `next` bytes apart, in d as in c; 0 for an array of one number
+    for each.
     """
     offsets, segments, _ = cuts(numbers)
     more = pointer_to(address_of(numbers), int64(0))
     whole, first, apart = more[WHOLE], more[FIRST], 8 * int64(numbers[NEXT])
-    a, b, c = address_of(a), address_of(b), address_of(c)
+    a, b, c, d = address_of(a), address_of(b), address_of(c), address_of(d)
     for s in range(segments):
         at, n, number = offsets[s] - offsets[0], offsets[s + 1] - offsets[s], (first + s) * apart
-        here = a + choose(a_next == 0, number, at * a_next)
-        there, beyond = b + choose(b_next == 0, number, at * b_next), c + at * c_next
+        of_a = a + choose(a_next == 0, number, at * a_next)
+        of_b = b + choose(b_next == 0, number, at * b_next)
         if n > 0:
             call(
-                *(whole, here, there, beyond, int64(0), a_step, b_step, c_step, int64(0)),
+                *(whole, of_a, of_b, c + at * c_next, d + at * c_next, a_step, b_step, c_step, d_step),
                 *(n, width, address_of(numbers), room),
             )
 
 
-def maps_rows(a, b, c, _, a_step, b_step, c_step, __, n, count, numbers, room):
+def maps_rows(a, b, c, d, a_step, b_step, c_step, d_step, n, count, numbers, room):
     """Of arrays which all have the elements of the segments."""
     item = int64(bytes_of(a))
-    each(a, b, c, a_step, b_step, c_step, item, item, item, count, numbers, room)
+    each(a, b, c, d, a_step, b_step, c_step, d_step, item, item, item, count, numbers, room)
 
 
 def maps_columns(a, b, c, _, a_step, b_step, c_step, __, n, width, numbers, room):
-    item = int64(bytes_of(a))
+    item, none = int64(bytes_of(a)), int64(0)
     a_next, b_next, c_next = a_step * item, b_step * item, c_step * item
-    each(a, b, c, a_step, b_step, c_step, a_next, b_next, c_next, width, numbers, room)
+    each(a, b, c, c, a_step, b_step, c_step, none, a_next, b_next, c_next, width, numbers, room)
 
 
 def reduce_rows(x, found, _, __, x_step, step, ___, ____, n, count, numbers, room):
     """One number of each segment."""
-    each(x, found, x, x_step, step, int64(0), int64(bytes_of(x)), int64(0), int64(0), count, numbers, room)
+    item, none = int64(bytes_of(x)), int64(0)
+    each(x, found, x, x, x_step, step, none, none, item, none, none, count, numbers, room)
 
 
 def reduce_columns(x, found, _, __, x_step, step, ___, ____, n, width, numbers, room):
-    x_next = x_step * int64(bytes_of(x))
-    each(x, found, x, x_step, step, int64(0), x_next, int64(0), int64(0), width, numbers, room)
+    x_next, none = x_step * int64(bytes_of(x)), int64(0)
+    each(x, found, x, x, x_step, step, none, none, x_next, none, none, width, numbers, room)
 
 
 def reduce_vjp_rows(dy, x, dx, _, dy_step, x_step, dx_step, __, n, count, numbers, room):
-    item = int64(bytes_of(x))
-    each(dy, x, dx, dy_step, x_step, dx_step, int64(0), item, item, count, numbers, room)
+    item, none = int64(bytes_of(x)), int64(0)
+    each(dy, x, dx, dx, dy_step, x_step, dx_step, none, none, item, item, count, numbers, room)
 
 
 def reduce_vjp_columns(dy, x, dx, _, dy_step, x_step, dx_step, __, n, width, numbers, room):
-    item = int64(bytes_of(x))
-    each(dy, x, dx, dy_step, x_step, dx_step, int64(0), x_step * item, dx_step * item, width, numbers, room)
+    item, none = int64(bytes_of(x)), int64(0)
+    x_next, dx_next = x_step * item, dx_step * item
+    each(dy, x, dx, dx, dy_step, x_step, dx_step, none, none, x_next, dx_next, width, numbers, room)
 
 
 def softmax_rows_room(n: int, narrow: bool) -> int:

@@ -15,8 +15,8 @@ WORDS = {"axes": "int", "rows": "The axis that is cut into segments, which are i
 Ids = ArrayLike | None
 
 
-def keywords(segment_ids: Ids, num_segments: int | None, axis: int, where: Where) -> dict[str, Any]:
-    return {"segment_ids": segment_ids, "num_segments": num_segments, "axis": axis, "where": where}
+def keywords(segment_ids: Ids, num_segments: int | None, axis: int, **where: Where) -> dict[str, Any]:
+    return {"segment_ids": segment_ids, "num_segments": num_segments, "axis": axis, **where}
 
 
 @documented("segment_softmax", **WORDS)
@@ -56,7 +56,7 @@ def segment_softmax(
     >>> softgrad.segment_softmax(np.array([0.0, 5.0, 0.0]), segment_ids=[1, 0, 1])
     array([0.5, 1. , 0.5])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_forward(SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
@@ -91,7 +91,7 @@ def segment_softmax_vjp(
     >>> softgrad.segment_softmax_vjp(y, np.array([1.0, 0.0, 1.0, 0.0, 0.0]), offsets).round(4)
     array([ 0.25  , -0.25  ,  0.0819, -0.022 , -0.0599])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(y).segment_product(SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -119,8 +119,42 @@ def segment_softmax_jvp(
     >>> softgrad.segment_softmax_jvp(y, np.array([1.0, 0.0, 1.0]), [0, 2, 3])
     array([ 0.25, -0.25,  0.  ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(y).segment_product(SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
+
+
+@documented("segment_softmax", **WORDS)
+def segment_softmax_double_backward(
+    y: ArrayLike,
+    dy: ArrayLike,
+    v: ArrayLike,
+    offsets: Ids = None,
+    *,
+    segment_ids: Ids = None,
+    num_segments: int | None = None,
+    axis: int = 0,
+    scale: float = 1.0,
+) -> tuple[Array, Array]:
+    """The gradients of ⟨v, `segment_softmax_vjp` (y, dy)⟩ with respect to x and dy.
+
+    The formulas are those of `softmax_double_backward`, within each segment.
+
+    Notes
+    -----
+    *Error*: as `softmax_double_backward`, in each segment.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> offsets = [0, 2, 3]
+    >>> y = softgrad.segment_softmax(np.array([1.0, 2.0, 5.0]), offsets)
+    >>> dy, v = np.array([1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0])
+    >>> grad_x, grad_dy = softgrad.segment_softmax_double_backward(y, dy, v, offsets)
+    >>> grad_x.round(4), grad_dy.round(4)
+    (array([-0.0909,  0.0909,  0.    ]), array([-0.1966,  0.1966,  0.    ]))
+    """
+    options = keywords(segment_ids, num_segments, axis)
+    return library(y).segment_double_backward(SOFTMAX, y, dy, v, offsets, scale=scale, **options)
 
 
 @documented("segment_softmax", **WORDS)
@@ -169,7 +203,7 @@ def segment_log_softmax(
     >>> softgrad.segment_log_softmax(np.array([0.0, -2000.0, 1.0]), [0, 2, 3])
     array([    0., -2000.,     0.])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_forward(LOG_SOFTMAX, x, offsets, scale=scale, out=out, **options)
 
 
@@ -201,7 +235,7 @@ def segment_log_softmax_vjp(
     >>> softgrad.segment_log_softmax_vjp(y, np.array([0.0, 1.0, 1.0]), [0, 2, 3])
     array([-1.,  1.,  0.])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(y).segment_product(LOG_SOFTMAX, "vjp", y, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -233,8 +267,42 @@ def segment_log_softmax_jvp(
     >>> softgrad.segment_log_softmax_jvp(y, np.array([1.0, 0.0, 1.0]), [0, 2, 3])
     array([ 0.5, -0.5,  0. ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(y).segment_product(LOG_SOFTMAX, "jvp", y, dx, offsets, scale=scale, out=out, **options)
+
+
+@documented("segment_log_softmax", **WORDS)
+def segment_log_softmax_double_backward(
+    y: ArrayLike,
+    dy: ArrayLike,
+    v: ArrayLike,
+    offsets: Ids = None,
+    *,
+    segment_ids: Ids = None,
+    num_segments: int | None = None,
+    axis: int = 0,
+    scale: float = 1.0,
+) -> tuple[Array, Array]:
+    """The gradients of ⟨v, `segment_log_softmax_vjp` (y, dy)⟩ with respect to x and dy.
+
+    The formulas are those of `log_softmax_double_backward`, within each segment.
+
+    Notes
+    -----
+    *Error*: as `log_softmax_double_backward`, in each segment.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> offsets = [0, 2, 3]
+    >>> y = softgrad.segment_log_softmax(np.array([1.0, 2.0, 5.0]), offsets)
+    >>> dy, v = np.array([1.0, 0.0, -1.0]), np.array([0.0, 1.0, 1.0])
+    >>> grad_x, grad_dy = softgrad.segment_log_softmax_double_backward(y, dy, v, offsets)
+    >>> grad_x.round(4), grad_dy.round(4)
+    (array([ 0.1966, -0.1966,  0.    ]), array([-0.7311,  0.2689,  0.    ]))
+    """
+    options = keywords(segment_ids, num_segments, axis)
+    return library(y).segment_double_backward(LOG_SOFTMAX, y, dy, v, offsets, scale=scale, **options)
 
 
 @documented("segment_log_softmax", **WORDS)
@@ -287,7 +355,7 @@ def segment_logsumexp(
     >>> softgrad.segment_logsumexp(np.array([0.0, 0.0, 10.0]), [0, 2, 3, 3]).round(4)
     array([ 0.6931, 10.    ,    -inf])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_reduce(LOGSUMEXP, x, offsets, scale=scale, **options)
 
 
@@ -318,7 +386,7 @@ def segment_logsumexp_vjp(
     >>> softgrad.segment_logsumexp_vjp(np.array([0.0, 0.0, 1000.0]), np.array([1.0, 2.0]), [0, 2, 3])
     array([0.5, 0.5, 2. ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_reduce_vjp(LOGSUMEXP, x, dy, offsets, scale=scale, out=out, **options)
 
 
@@ -354,7 +422,7 @@ def segment_entropy(
     >>> softgrad.segment_entropy(np.array([0.0, 0.0, 0.0, -2000.0]), [0, 2, 4]).round(4)
     array([0.6931, 0.    ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_reduce(ENTROPY, x, offsets, scale=scale, **options)
 
 
@@ -386,5 +454,5 @@ def segment_entropy_vjp(
     >>> softgrad.segment_entropy_vjp(x, np.array([1.0, 1.0]), [0, 2, 4]).round(4)
     array([ 0.1966, -0.1966,  0.    ,  0.    ])
     """
-    options = keywords(segment_ids, num_segments, axis, where)
+    options = keywords(segment_ids, num_segments, axis, where=where)
     return library(x).segment_reduce_vjp(ENTROPY, x, dy, offsets, scale=scale, out=out, **options)

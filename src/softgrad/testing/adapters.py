@@ -50,7 +50,7 @@ def in_segments(function: Function) -> Function:
     Parameters
     ----------
     function : callable
-        Takes arrays and the offsets, ``function(y, dy, offsets, axis=0)``, and returns an array.
+        Takes arrays and the offsets, ``function(y, dy, offsets, axis=0)``, and returns an array, or two.
 
     Returns
     -------
@@ -68,6 +68,8 @@ def in_segments(function: Function) -> Function:
         shape = rows[0].shape
         offsets = np.arange(0, rows[0].size + 1, shape[-1]) if rows[0].size else np.zeros(1, int)
         found = function(*[a.reshape(-1) for a in rows], offsets, axis=0)
+        if isinstance(found, tuple):
+            return tuple(np.moveaxis(a.reshape(shape), -1, axis) for a in found)
         return np.moveaxis(found.reshape(shape), -1, axis)
 
     return of_rows

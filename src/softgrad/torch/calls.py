@@ -16,7 +16,13 @@ from .composites import psi
 from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import FAST, OPS, REDUCTION_OPS, fast_vjp, reduction_vjp
 from .private import is_plain_storage
-from .segments import segment_forward, segment_product, segment_reduce, segment_reduce_vjp
+from .segments import (
+    segment_double_backward,
+    segment_forward,
+    segment_product,
+    segment_reduce,
+    segment_reduce_vjp,
+)
 from .sinks import (
     mean,
     scale_vjp,
@@ -33,6 +39,7 @@ __all__ = [  # and those here
     "cross_entropy_with_vjp",
     "mean",
     "scale_vjp",
+    "segment_double_backward",
     "segment_forward",
     "segment_product",
     "segment_reduce",

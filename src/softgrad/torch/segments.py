@@ -72,7 +72,9 @@ class Sums:
         return tops.index_select(0, self.segment)
 
     def centre(self, y: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        """v less its mean by the weights y."""
+        """v less its mean by the weights y, taken off three times, as in composites.py."""
+        v = v - detach(self.total(y * v) / weight)
+        v = v - self.total(y * v) / weight
         return v - self.total(y * v) / weight
 
 
@@ -86,13 +88,11 @@ def softmax_by_scatter(x: Tensor, offsets: Tensor, dim: int, scale: float) -> Te
 
 
 def vjp_by_scatter(y: Tensor, v: Tensor, offsets: Tensor, dim: int, scale: float) -> Tensor:
-    """scale·y·(v − its mean), with the mean taken off three times, as in composites.py; 0 in a segment
-    without weight, whatever v holds there."""
+    """scale·y·(v − its mean); 0 in a segment without weight, whatever v holds there."""
     p, u, cut = leading(y, dim), leading(v, dim), Sums(offsets, y.shape[dim] if y.ndim else 1)
     weight = cut.total(p)
     u, weight = torch.where(weight == 0, 0.0, u), torch.where(weight == 0, 1.0, weight)
-    u = u - detach(cut.total(p * u) / weight)
-    return trailing(scale * p * cut.centre(p, cut.centre(p, u, weight), weight), y, dim)
+    return trailing(scale * p * cut.centre(p, u, weight), y, dim)
 
 
 # --- on memory ---------------------------------------------------------------------------------------
@@ -340,12 +340,47 @@ def log_product(kind: str, y: Tensor, v: Tensor, segments: Segments, scale: floa
     (log_p, cut), (u, _) = segments.cut(y), segments.cut(v)
     absent = log_p == -math.inf
     p, u = torch.where(absent, 0.0, log_p.exp()), torch.where(absent, 0.0, u)
-    if kind == "vjp":
-        result = u - p * cut.total(u)
-    else:
-        weight = cut.total(p)
-        result = cut.centre(p, cut.centre(p, u, weight), weight)
+    result = u - p * cut.total(u) if kind == "vjp" else cut.centre(p, u, cut.total(p))
     return trailing(torch.where(absent, 0.0, scale * result), y, segments.dim)
+
+
+def segment_double_backward(
+    spec: Map,
+    y: Any,
+    dy: Any,
+    v: Any,
+    offsets: Any,
+    *,
+    segment_ids: Any,
+    num_segments: Any,
+    axis: Any,
+    scale: Any,
+) -> tuple[Tensor, Tensor]:
+    y, dy, v = promote(("y", "dy", "v"), y, dy, v)
+    along = Cut(offsets, segment_ids, num_segments, axis)
+    if take_kernels(y, dy, v, offsets, segment_ids):
+        grads: tuple[Tensor, Tensor] = by_kernels(
+            arrays.double_backward, spec, y, dy, v, axis=along, scale=scale
+        )
+        return grads
+    factor, segments = scale_of(scale, y), Segments(y, *along, None)
+    p, cut = segments.cut(segments.sort(y, 0.0))
+    d, u = (segments.cut(segments.sort(tensor, 0.0))[0] for tensor in (dy, v))
+    absent = p == spec.absent
+    if spec.name == "log_softmax":
+        p = torch.where(absent, 0.0, p.exp())
+    weight = cut.total(p)
+    absent, weight = absent | (weight == 0), torch.where(weight == 0, 1.0, weight)
+    d, u = torch.where(absent, 0.0, d), torch.where(absent, 0.0, u)
+    of_dy = cut.centre(p, u, weight)
+    if spec.name == "log_softmax":
+        of_x = -p * cut.total(d) * of_dy
+    else:
+        of_x = p * cut.centre(p, cut.centre(p, d, weight) * of_dy, weight)
+        of_dy = p * of_dy
+    results = factor * factor * of_x, factor * torch.where(absent, 0.0, of_dy)
+    grad_x, grad_dy = (segments.restore(trailing(g, y, segments.dim), 0.0) for g in results)
+    return grad_x, grad_dy
 
 
 def segment_reduce(
