@@ -270,6 +270,35 @@ def test_fork_during_the_first_call_of_another_thread(tmp_path, module):
 
 
 @forks
+def test_fork_while_another_thread_is_in_llvm():
+    """Where it frees a module, for instance, which may be at any time."""
+    processes.run(
+        SETUP
+        + """
+    from llvmlite.binding import ffi
+
+    entered = threading.Event()
+
+    def free():
+        with ffi.lib._lock:
+            entered.set()
+            time.sleep(0.2)
+
+    other = threading.Thread(target=free)
+    other.start()
+    entered.wait()
+    child = os.fork()
+    if not child:
+        bits()
+        os._exit(0)
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
+    """,
+        timeout=60,
+    )
+
+
+@forks
 def test_a_pool_of_forked_processes():
     processes.run(
         SETUP

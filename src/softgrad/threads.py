@@ -6,8 +6,10 @@ import contextlib
 import logging  # noqa: F401 (see the hooks for a fork)
 import operator
 import os
+import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -138,12 +140,25 @@ def ran(by: str, name: str, number: int = 1) -> None:
         seen.append((by, name, number))
 
 
+_held: list[Any] = []  # llvmlite's lock, while the process forks
+
+
+def _before_fork() -> None:
+    first_use.acquire()
+    ffi = sys.modules.get("llvmlite.binding.ffi")  # LLVM's objects may be freed by any thread, at any time
+    _held.append(getattr(getattr(ffi, "lib", None), "_lock", contextlib.nullcontext()))
+    _held[-1].__enter__()
+
+
+def _after_fork() -> None:
+    _held.pop().__exit__(None, None, None)
+    first_use.release()
+
+
 if hasattr(os, "register_at_fork"):
     # Hooks run from the last to the first: this one must take its lock before that of `logging`, for which a
     # thread waits that imports Numba.  So that is imported above.
-    os.register_at_fork(
-        before=first_use.acquire, after_in_parent=first_use.release, after_in_child=first_use.release
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def threads_for(elements: int) -> int:
