@@ -7,7 +7,6 @@ driver of its own.
 """
 
 import ast
-import concurrent.futures
 import importlib
 import importlib.util
 import os
@@ -42,25 +41,10 @@ def run(file, *arguments, interpreted, path=()):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def started(request):
-    """What the tests that were chosen wait for: processes, two at a time, the longest first."""
-    chosen = {item.name for item in request.session.items}
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {
-            name: pool.submit(run, *arguments, interpreted=interpreted)
-            for name, arguments, interpreted in (
-                *((f"test_compiled[{one}]", ("gpu_compiled.py", one), False) for one in ARCHITECTURES),
-                *((f"test_interpreted[{dtype}]", ("gpu_cases.py", "cpu", dtype), True) for dtype in DTYPES),
-            )
-            if name in chosen
-        }
-
-
 @triton
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_interpreted(started, request, dtype):
-    assert "checks hold" in started[request.node.name].result()
+def test_interpreted(dtype):
+    assert "checks hold" in run("gpu_cases.py", "cpu", dtype, interpreted=True)
 
 
 @pytest.mark.gpu
@@ -75,9 +59,9 @@ def test_on_a_gpu(dtype):
 
 @triton
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_compiled(started, request, architecture):
+def test_compiled(architecture):
     """Within the table's registers, without a spill, and with loads of 16 bytes."""
-    assert "kernels compiled" in started[request.node.name].result()
+    assert "kernels compiled" in run("gpu_compiled.py", architecture, interpreted=False)
 
 
 @triton
