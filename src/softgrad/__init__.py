@@ -21,9 +21,9 @@ from .threads import get_num_threads, set_num_threads
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`softgrad.torch`, which imports PyTorch, at its first use."""
-    if name == "torch":
-        return importlib.import_module(".torch", __name__)
+    """`softgrad.torch`, which imports PyTorch, and `softgrad.jax`, at their first use."""
+    if name in ("torch", "jax"):
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'softgrad' has no attribute {name!r}")
 
 

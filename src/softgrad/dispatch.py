@@ -43,10 +43,10 @@ class Library(Protocol):
 
 
 def library(value: Any) -> Library:
-    """`softgrad.torch` for tensors, `softgrad.dlpack` for arrays of other libraries on a CUDA device, or else
-    `softgrad.arrays`.
+    """`softgrad.torch` for tensors, `softgrad.jax` for JAX's arrays, `softgrad.dlpack` for those of other
+    libraries on a CUDA device, or else `softgrad.arrays`.
 
-    A program that has not imported torch has no tensors.
+    A program that has not imported a library has no arrays of it.
     """
     if type(value) is not np.ndarray:
         torch = sys.modules.get("torch")
@@ -54,6 +54,11 @@ def library(value: Any) -> Library:
             from .torch import calls as of_torch
 
             return cast(Library, of_torch)
+        jax = sys.modules.get("jax")
+        if jax is not None and isinstance(value, jax.Array):
+            from .jax import calls as of_jax
+
+            return cast(Library, of_jax)
         if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in checks.ON_DEVICE:
             from . import dlpack
 

@@ -20,6 +20,21 @@ helper = njit(nogil=True, error_model="numpy")
 
 
 @helper
+def each_tile(table, a, b, c, d, item, outer, n, inner, width, numbers, room):
+    """Call the kernel for all rows, or for tiles of `width` columns."""
+    if inner == 1:
+        call(table[ROWS], a, b, c, d, n, n, n, n, n, outer, numbers, room)
+    else:
+        for i in range(outer):
+            for first in range(0, inner, width):
+                at, count = (i * n * inner + first) * item, min(width, inner - first)
+                call(
+                    *(table[COLUMNS], a + at, b + at, c + at, d + at),
+                    *(inner, inner, inner, inner, n, count, numbers, room),
+                )
+
+
+@helper
 def done(shape, axis, item, a, b, c, scale, single, table):
     """Call the kernel for the arrays at addresses a, b, c; whether it could be done so."""
     if not 2.0**-60 <= scale <= 1e30 or not -len(shape) <= axis < len(shape):
@@ -56,16 +71,7 @@ def done(shape, axis, item, a, b, c, scale, single, table):
         b, c = (numbers + 64, c) if c == 0 else (b, numbers + 64)
     if size > LONG:
         state = ask(table[LEAVE])
-    if inner == 1:
-        call(table[ROWS], a, b, c, none, n, n, n, n, n, outer, numbers, room)
-    else:
-        for i in range(outer):
-            for first in range(0, inner, width):
-                at, count = (i * n * inner + first) * item, min(width, inner - first)
-                call(
-                    *(table[COLUMNS], a + at, b + at, c + at, none),
-                    *(inner, inner, inner, inner, n, count, numbers, room),
-                )
+    each_tile(table, a, b, c, none, item, outer, n, inner, width, numbers, room)
     if size > LONG:
         call(table[ENTER], state)
     if in_place:

@@ -254,9 +254,15 @@ def call(typing, function, *arguments):
 
 
 @intrinsic
-def ask(typing, function):
+def ask(typing, function, *arguments):
     """The address that the function at an address returns."""
-    return types.int64(types.int64), code(lambda builder, address: call_address(builder, address, I64, []))
+
+    @code
+    def emit(builder, function, given):
+        values = [builder.extract_value(given, i) for i in range(len(arguments))]
+        return call_address(builder, function, I64, values)
+
+    return types.int64(types.int64, types.StarArgTuple.from_types(arguments)), emit
 
 
 def flag_at(builder, address):

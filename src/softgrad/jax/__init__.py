@@ -1,0 +1,39 @@
+"""softgrad for JAX: the functions of `jax.nn`, exact, under every transform.
+
+On the CPU they run the kernels of `softgrad`, without a callback to Python; elsewhere XLA fuses the formulas.
+`softgrad.softmax(x)` of a JAX array comes to the same code.  From the call to the kernel: functions.py →
+maps.py → primitives.py → cpu/xla.py.  `pip install 'softgrad[jax]'`.
+"""
+
+try:
+    import jax  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"softgrad.jax needs JAX, which could not be imported ({error}): pip install 'softgrad[jax]'"
+    ) from error
+
+from .functions import (
+    cross_entropy,
+    entmax,
+    entropy,
+    log_softmax,
+    logsumexp,
+    segment_softmax,
+    sink_softmax,
+    softmax,
+    softmax_vjp,
+    sparsemax,
+)
+
+__all__ = [
+    "cross_entropy",
+    "entmax",
+    "entropy",
+    "log_softmax",
+    "logsumexp",
+    "segment_softmax",
+    "sink_softmax",
+    "softmax",
+    "softmax_vjp",
+    "sparsemax",
+]

@@ -1,0 +1,109 @@
+"""What JAX's functions may be given: arrays, masks, scales, and the one axis that is made of several."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import checks
+
+FLOATS = "float16", "bfloat16", "float32", "float64"
+
+
+def floating(value: Any, name: str) -> jax.Array:
+    """`value` as an array of floats; integers become JAX's default float."""
+    if isinstance(value, np.ma.MaskedArray):
+        checks.array(value, name)
+    result = jnp.asarray(value)
+    if result.dtype.name in FLOATS:
+        return result
+    if result.dtype.kind in "iu":
+        return result.astype(jnp.result_type(float))
+    advice = {"b": f"give {name}.astype(float) if 0 and 1 are meant, or where= for a mask"}
+    advice["c"] = f"give {name}.real or abs({name}), whichever is meant"
+    advised = advice.get(result.dtype.kind, f"give {name}.astype(jax.numpy.float32)")
+    raise TypeError(f"{name} has dtype {result.dtype}; {checks.TAKEN}: {advised}")
+
+
+def alike(**values: Any) -> list[jax.Array]:
+    """Arrays of one shape, in one dtype."""
+    arrays = [floating(value, name) for name, value in values.items()]
+    first, name_of_first = arrays[0], next(iter(values))
+    for a, name in zip(arrays, values, strict=True):
+        if a.shape != first.shape:
+            raise ValueError(
+                f"{name_of_first} has shape {first.shape} and {name} has shape {a.shape}; they must be the "
+                f"same, since softgrad does not broadcast: use jax.numpy.broadcast_to where that is meant"
+            )
+    dtype = functools.reduce(jnp.promote_types, (a.dtype for a in arrays))
+    return [a.astype(dtype) for a in arrays]
+
+
+def mask(where: Any, shape: tuple[int, ...]) -> jax.Array | None:
+    if where is None:
+        return None
+    given = jnp.asarray(where)
+    if given.dtype != bool:
+        raise TypeError(f"where has dtype {given.dtype}; it takes booleans: give where.astype(bool)")
+    try:
+        return jnp.broadcast_to(given, shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {given.shape}, which does not broadcast to {shape}: give it that shape, or 1 "
+            f"in the place of axes along which it is the same"
+        ) from None
+
+
+def no_out(out: Any) -> None:
+    if out is not None:
+        raise TypeError("out= is for arrays that can be written to, and JAX's can't: leave it out")
+
+
+def number(scale: Any, dtype: Any) -> float:
+    """A scale that is one number, known when the call is traced."""
+    return checks.number(scale, np.dtype(dtype))
+
+
+def is_number(scale: Any) -> bool:
+    return isinstance(scale, checks.NUMBERS)
+
+
+# --- one axis -----------------------------------------------------------------------------------------
+
+
+class Rows:
+    """The rows of an array along some axes, as those along one axis, counted from the last."""
+
+    def __init__(self, shape: tuple[int, ...], axis: Any) -> None:
+        self.shape, self.axes = shape, checks.axes(axis, len(shape))
+        self.one = len(self.axes) == 1 and bool(shape)
+        self.axis = self.axes[0] - len(shape) if self.one else -1
+
+    def flat(self, a: jax.Array) -> jax.Array:
+        if self.one:
+            return a
+        kept = [d for d in range(a.ndim) if d not in self.axes]
+        axes = self.axes if a.ndim else ()
+        moved = jnp.transpose(a, (*kept, *axes))
+        return moved.reshape(*(a.shape[d] for d in kept), math.prod(a.shape[d] for d in axes))
+
+    def restore(self, a: jax.Array) -> jax.Array:
+        """The opposite, of a result that may have 1 in place of the axis."""
+        if self.one:
+            return a
+        kept = [d for d in range(len(self.shape)) if d not in self.axes]
+        axes = self.axes if self.shape else ()
+        whole = a.shape[-1] != 1 or all(self.shape[d] == 1 for d in axes)
+        sizes = [self.shape[d] if whole else 1 for d in axes]
+        unflat = a.reshape(*(self.shape[d] for d in kept), *sizes)
+        return jnp.transpose(unflat, np.argsort([*kept, *axes]).tolist())
+
+
+def lowest(scale: float) -> float:
+    """The logit that has no part."""
+    return -math.inf if scale >= 0 else math.inf

@@ -1,0 +1,179 @@
+"""The maps and their products made of JAX's operations.
+
+They run where there are no kernels (GPUs, TPUs), and a derivative of a product by y is taken of them.  Each
+works along one axis, counted from the last.  16-bit types are computed in float32, and rounded once.
+
+A mean is taken off from a reference first, and then twice more: the second time it is 0 but for rounding,
+whatever y and v are, so that no derivative of any order changes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import specs
+from ..specs import MAPS, Map
+
+
+class Sums(NamedTuple):
+    """Sums and maxima over rows: along an axis, or along a mesh axis too."""
+
+    axis: int
+    axis_name: Any = None
+
+    def total(self, v: jax.Array) -> jax.Array:
+        found = jnp.sum(v, self.axis, keepdims=True)
+        return found if self.axis_name is None else lax.psum(found, self.axis_name)
+
+    def top(self, v: jax.Array) -> jax.Array:
+        found = jnp.max(v, self.axis, keepdims=True, initial=-jnp.inf)
+        return found if self.axis_name is None else lax.pmax(found, self.axis_name)
+
+
+class SegmentSums(NamedTuple):
+    """The same over the segments of the first axis, given the number of each row's segment."""
+
+    ids: jax.Array
+    segments: int
+
+    def sums(self, v: jax.Array) -> jax.Array:
+        """One of each segment."""
+        return jax.ops.segment_sum(v, self.ids, self.segments)
+
+    def tops(self, v: jax.Array) -> jax.Array:
+        return jax.ops.segment_max(v, self.ids, self.segments)
+
+    def total(self, v: jax.Array) -> jax.Array:
+        return self.sums(v)[self.ids]
+
+    def top(self, v: jax.Array) -> jax.Array:
+        return self.tops(v)[self.ids]
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """In the type that it is computed in."""
+    return x.astype(jnp.float32) if x.dtype.itemsize == 2 else x
+
+
+def map_of(name: str, alpha: float | None) -> Map:
+    """The row of the table."""
+    return specs.entmax(alpha) if alpha is not None and name == "entmax" else MAPS[name]
+
+
+def differences(
+    x: jax.Array, sums: Sums | SegmentSums, scale: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """scale·(x − the largest), which is −inf where x has no part; and whether it has, and its row."""
+    z = wide(x)
+    absent = z == (-jnp.inf if scale >= 0 else jnp.inf)
+    sign = -1.0 if scale < 0 else 1.0
+    z = jnp.where(absent, -jnp.inf, sign * z)
+    top = sums.top(z)
+    some = top != -jnp.inf
+    t = (z - jnp.where(some, top, 0.0)) * abs(scale)
+    return jnp.where(absent, -jnp.inf, t), ~absent, some
+
+
+def forward(spec: Map, x: jax.Array, sums: Sums | SegmentSums, scale: float, empty: str) -> jax.Array:
+    """y of a map."""
+    t, _, some = differences(x, sums, scale)
+    if spec.name == "softmax":
+        e = jnp.exp(t)
+        y = e / jnp.where(some, sums.total(e), 1.0)
+    elif spec.name == "log_softmax":
+        y = t - jnp.log(jnp.where(some, sums.total(jnp.exp(t)), 1.0))
+    else:
+        assert spec.alpha is not None
+        y = entmax(jnp.where(some, t, 0.0), sums, spec.alpha)
+    nothing = jnp.nan if empty == "nan" else spec.absent
+    return jnp.where(some, y, nothing).astype(x.dtype)
+
+
+def entmax(t: jax.Array, sums: Sums | SegmentSums, alpha: float) -> jax.Array:
+    """y = max((α−1)·t − τ, 0)^(1/(α−1)): τ by bisection, which float32 has enough of after 40 steps."""
+    z, power = (alpha - 1) * t, 1 / (alpha - 1)
+
+    def weights(tau: jax.Array) -> jax.Array:
+        room = z - tau
+        return jnp.where(room > 0, jnp.where(room > 0, room, 1.0) ** power, 0.0)
+
+    def halve(_: Any, between: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = between
+        middle = (low + high) / 2
+        enough = sums.total(weights(middle)) >= 1
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    high = sums.top(z)
+    low, _ = lax.fori_loop(0, 40 if z.dtype == jnp.float32 else 64, halve, (high - 1, high))
+    y = weights(low)
+    return y / sums.total(y)
+
+
+def weights(spec: Map, y: jax.Array) -> jax.Array:
+    """s(y) of J = diag(s) − s sᵀ/⟨s,1⟩: y for softmax, y^(2−α) on the support for entmax; or exp(y)."""
+    if spec.name == "log_softmax":
+        return jnp.exp(y)
+    if spec.alpha is None:
+        return y
+    support = y > 0
+    return jnp.where(support, jnp.where(support, y, 1.0) ** (2 - spec.alpha), 0.0 * y)
+
+
+def centred(s: jax.Array, v: jax.Array, sums: Sums | SegmentSums) -> jax.Array:
+    """v − its mean by the weights s."""
+    weight = sums.total(s)
+    weight = jnp.where(weight == 0, 1.0, weight)
+    v = v - lax.stop_gradient(sums.total(s * v) / weight)
+    v = v - sums.total(s * v) / weight
+    return v - sums.total(s * v) / weight
+
+
+def product(
+    spec: Map, kind: str, y: jax.Array, v: jax.Array, sums: Sums | SegmentSums, scale: float
+) -> jax.Array:
+    """The product of v with the Jacobian at y, from the left for kind "vjp", from the right for "jvp"."""
+    logarithmic = spec.name == "log_softmax"
+    p, u = wide(y), wide(v)
+    present = p != spec.absent
+    if not logarithmic:  # a NaN counts where y is 0, too, but not in an empty row
+        present = sums.top(jnp.where(present, 1.0, 0.0)) > 0
+    u = jnp.where(present, u, 0.0)
+    s = weights(spec, p)
+    if logarithmic and kind == "vjp":
+        result = u - s * sums.total(u)
+    else:
+        result = centred(s, u, sums)
+        result = result if logarithmic else s * result
+    return jnp.where(present, scale * result, 0.0).astype(y.dtype)
+
+
+def reduction(entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: float) -> jax.Array:
+    """log Σ exp(scale·x), or the entropy of softmax; the axis is kept at length 1."""
+    t, present, some = differences(x, sums, scale)
+    e = jnp.where(present, jnp.exp(t), 0.0)
+    total = jnp.where(some, sums.total(e), 1.0)
+    if entropy:
+        found = jnp.log(total) - sums.total(e * jnp.where(e == 0, 0.0, t)) / total
+        return jnp.where(some, found, 0.0).astype(x.dtype)
+    top = sums.top(jnp.where(present, wide(x) * scale, -jnp.inf))
+    return jnp.where(some, jnp.where(some, top, 0.0) + jnp.log(total), -jnp.inf).astype(x.dtype)
+
+
+# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1
+SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
+
+
+def psi(y: jax.Array, alpha: float) -> jax.Array:
+    """ψ, with which ∂y/∂α = J ψ for entmax: −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t²."""
+    log = jnp.log(jnp.where(y > 0, y, 1.0))
+    t = (alpha - 1) * log
+    near = jnp.abs(t) < 1
+    large = jnp.where(near, 1.0, t)
+    series = jnp.polyval(jnp.asarray(SERIES[::-1], t.dtype), jnp.where(near, t, 0.0))
+    g = jnp.where(near, series, (1 - jnp.exp(large) * (1 - large)) / large**2)
+    return -g * log * log

@@ -1,0 +1,185 @@
+"""The maps and the reductions for JAX arrays: check the arguments, make one axis of several, bind.
+
+A mask is a `jnp.where` before and after: its derivatives are JAX's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import checks, threads
+from ..specs import Map, Reduction, entmax
+from . import formulas, primitives
+from .arguments import Rows, alike, floating, is_number, lowest, mask, no_out, number
+
+
+def ran(name: str, x: Any) -> None:
+    """Add to the record of `softgrad.explain`."""
+    platforms = {jax.default_backend()}
+    if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+        platforms = {device.platform for device in x.devices()}
+    by_kernels = platforms == {"cpu"} and primitives.has_kernels(x)
+    threads.ran("numba" if by_kernels else "formulas", name)
+
+
+# --- the maps -----------------------------------------------------------------------------------------
+
+
+def parameters(map: Map) -> dict[str, Any]:
+    return {"name": map.name, "alpha": map.alpha if map.parameters else None}
+
+
+def forward(
+    map: Map,
+    x: Any,
+    *,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    empty: Any,
+    out: Any = None,
+    axis_name: Any = None,
+) -> jax.Array:
+    no_out(out)
+    x = floating(x, "x")
+    rows, where = Rows(x.shape, axis), mask(where, x.shape)
+    checks.choice(empty)
+    if not is_number(scale):
+        return forward(map, scaled(x, scale, where, rows), axis=axis, where=where, scale=1.0, empty=empty)
+    factor = number(scale, x.dtype)
+    absent = lowest(factor)
+    z = x if where is None else jnp.where(where, x, absent)
+    some = None
+    if empty != "zero":
+        some = (z != absent).any(rows.axes if x.ndim else None, keepdims=True)
+        if empty == "raise" and x.size:
+            refuse_empty(some)
+    ran(map.forward, x)
+    kind = "nan" if empty == "nan" else "zero"
+    y = primitives.forward.bind(
+        rows.flat(z), axis=rows.axis, axis_name=None, scale=factor, empty=kind, **parameters(map)
+    )
+    y = rows.restore(y)
+    if where is None:
+        return y
+    return jnp.where(where if some is None or kind == "zero" else where | ~some, y, map.absent)
+
+
+def refuse_empty(some: jax.Array) -> None:
+    if isinstance(some, jax.core.Tracer):
+        raise ValueError(
+            "empty='raise' asks about values, which jax.jit and other transforms do not have: call the "
+            "function outside of them, or give empty='zero' or empty='nan'"
+        )
+    if not some.all():
+        raise ValueError(checks.EMPTY_ROW)
+
+
+def scaled(x: jax.Array, scale: Any, where: Any, rows: Rows) -> jax.Array:
+    """scale·(x − the winner of its row), for a scale that is an array; an offset costs no digits."""
+    factor = jnp.asarray(scale, formulas.wide(x).dtype)
+    if jnp.broadcast_shapes(factor.shape, x.shape) != x.shape:
+        raise ValueError(
+            f"scale has shape {factor.shape}; it takes a number, or one number for each row, of shape "
+            f"{checks.reduced_shape(x.shape, rows.axes, True)}"
+        )
+    z, axes = formulas.wide(x), rows.axes if x.ndim else None
+    up = factor >= 0
+    absent = z == jnp.where(up, -jnp.inf, jnp.inf)
+    absent = absent if where is None else absent | ~where
+    largest = jnp.max(jnp.where(absent, -jnp.inf, z), axes, keepdims=True, initial=-jnp.inf)
+    least = jnp.min(jnp.where(absent, jnp.inf, z), axes, keepdims=True, initial=jnp.inf)
+    top = jax.lax.stop_gradient(jnp.where(up, largest, least))
+    top = jnp.where(jnp.isinf(top), 0.0, top)
+    return jnp.where(absent, -jnp.inf, jnp.where(absent, 0.0, z - top) * factor)
+
+
+def product(map: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> jax.Array:
+    no_out(out)
+    y, v = alike(**{"y": y, "dy" if kind == "vjp" else "dx": v})
+    rows, where = Rows(y.shape, axis), mask(where, y.shape)
+    if not is_number(scale):
+        unscaled = product(map, kind, y, v, axis=axis, where=where, scale=1.0, out=None)
+        return (formulas.wide(unscaled) * scale).astype(y.dtype)
+    if where is not None:
+        y, v = jnp.where(where, y, map.absent), jnp.where(where, v, 0.0)
+    ran(map.vjp if kind == "vjp" else map.jvp, y)
+    found = primitives.product.bind(
+        *(rows.flat(y), rows.flat(v)),
+        **{
+            "axis": rows.axis,
+            "axis_name": None,
+            "scale": number(scale, y.dtype),
+            "kind": kind,
+            **parameters(map),
+        },
+    )
+    found = rows.restore(found)
+    return found if where is None else jnp.where(where, found, 0.0)
+
+
+def double_backward(
+    map: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any, out: Any = None
+) -> tuple[jax.Array, jax.Array]:
+    no_out(out)
+    y, dy, v = alike(y=y, dy=dy, v=v)
+    options = {"axis": axis, "where": None, "scale": scale, "out": None}
+
+    def vjp(y: jax.Array) -> jax.Array:
+        return product(map, "vjp", y, dy, **options)
+
+    (by_y,) = jax.vjp(vjp, y)[1](v)
+    return product(map, "vjp", y, by_y, **options), product(map, "jvp", y, v, **options)
+
+
+def alpha_vjp(y: Any, dy: Any, alpha: Any, *, axis: Any, where: Any) -> jax.Array:
+    """Σ dx·ψ for each row: with dx = J dy it is ⟨dy, ∂y/∂α⟩, since ∂y/∂α = J ψ (see `formulas.psi`)."""
+    y, dy = alike(y=y, dy=dy)
+    dx = product(entmax(checks.alpha(alpha)), "vjp", y, dy, axis=axis, where=where, scale=1.0, out=None)
+    psi = formulas.psi(formulas.wide(y), float(alpha))
+    total = jnp.sum(formulas.wide(dx) * psi, Rows(y.shape, axis).axes if y.ndim else None)
+    return total.astype(y.dtype)
+
+
+# --- the reductions -----------------------------------------------------------------------------------
+
+
+def reduce(
+    reduction: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
+) -> jax.Array:
+    no_out(out)
+    x = floating(x, "x")
+    rows, where = Rows(x.shape, axis), mask(where, x.shape)
+    factor = number(scale, x.dtype)
+    z = x if where is None else jnp.where(where, x, lowest(factor))
+    ran(reduction.name, x)
+    found = primitives.reduce.bind(
+        rows.flat(z), name=reduction.name, axis=rows.axis, axis_name=None, scale=factor
+    )
+    return found.reshape(checks.reduced_shape(x.shape, rows.axes, keepdims))
+
+
+def reduce_vjp(
+    reduction: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale: Any, out: Any
+) -> jax.Array:
+    no_out(out)
+    x, dy = floating(x, "x"), floating(dy, "dy")
+    rows, where = Rows(x.shape, axis), mask(where, x.shape)
+    kept, short = (checks.reduced_shape(x.shape, rows.axes, keepdims) for keepdims in (True, False))
+    if dy.shape not in (kept, short):
+        raise ValueError(
+            f"dy has shape {dy.shape}; it takes one number for each row of x, which has shape {x.shape}: "
+            f"give shape {short} or {kept}"
+        )
+    factor, dtype = number(scale, x.dtype), jnp.promote_types(x.dtype, dy.dtype)
+    z, dy = x.astype(dtype), dy.astype(dtype).reshape(kept)
+    z = z if where is None else jnp.where(where, z, lowest(factor))
+    ran(f"{reduction.name}_vjp", x)
+    found = primitives.slope.bind(
+        rows.flat(z), rows.flat(dy), name=reduction.name, axis=rows.axis, axis_name=None, scale=factor
+    )
+    found = rows.restore(found)
+    return found if where is None else jnp.where(where, found, 0.0)

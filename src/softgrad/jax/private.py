@@ -1,0 +1,41 @@
+"""What softgrad.jax uses of JAX beyond its public names, each with its purpose.
+
+`jax.extend.core.Primitive`, `jax.interpreters` and `jax.experimental.custom_partitioning` are public, without
+a promise to stay.  Tested with JAX 0.5.0 and 0.10.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.extend.core
+import jax.interpreters.ad
+import jax.interpreters.batching
+import jax.interpreters.mlir
+from jax.experimental.custom_partitioning import custom_partitioning as _custom_partitioning
+
+# they have no types
+Primitive: Any = jax.extend.core.Primitive
+ad: Any = jax.interpreters.ad
+batching: Any = jax.interpreters.batching
+mlir: Any = jax.interpreters.mlir
+custom_partitioning: Any = _custom_partitioning
+
+# The primitives whose lowering asks how many devices there are, as `custom_partitioning` does.
+try:
+    from jax._src import dispatch
+
+    asks_for_devices: Any = dispatch.prim_requires_devices_during_lowering
+except (ImportError, AttributeError):
+    asks_for_devices = set()
+
+
+def with_length_1(aval: Any, axis: int) -> Any:
+    """The type of what is left of an array when an axis is reduced and kept."""
+    shape = (*aval.shape[:axis], 1, *aval.shape[axis:][1:])
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None or not hasattr(sharding, "spec"):
+        return aval.update(shape=shape)
+    spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
+    spec[axis] = None
+    return aval.update(shape=shape, sharding=sharding.update(spec=jax.sharding.PartitionSpec(*spec)))
