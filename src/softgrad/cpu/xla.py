@@ -36,7 +36,7 @@ EXTENSION, API, INPUTS, OUTPUTS, ATTRIBUTES = 1, 2, 9, 14, 20
 DATA, RANK, DIMS = 3, 4, 5
 SIZE, VALUES = 1, 2
 CREATE_ERROR = 6
-FAILED_PRECONDITION = 9
+INTERNAL = 13
 
 DTYPES = "float16", "bfloat16", "float32", "float64"
 NAMES = sorted(kernels.OPERATIONS)
@@ -115,7 +115,7 @@ def handler(frame):
     table = after(known, about[PLACE])
     if about[STAMP] != known[0] or n != dims[at] or table[ROWS if inner == 1 else COLUMNS] == 0:
         given = np.empty(4, np.int64)
-        given[0], given[1], given[2], given[3] = 32, 0, known[1], FAILED_PRECONDITION
+        given[0], given[1], given[2], given[3] = 32, 0, known[1], INTERNAL
         return ask(pointer_to(frame[API], int64(0))[CREATE_ERROR], int64(given.ctypes.data))
     scratch = about[SCRATCH]
     memory = np.empty(8 + (outer if per_row >= 0 else 0) + scratch // 8, np.float64)

@@ -11,6 +11,7 @@ from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX
 from . import losses, maps, segments, sinks
 
 Mask = ArrayLike | None
+AxisName = str | tuple[str, ...] | None
 
 
 def softmax(
@@ -21,6 +22,7 @@ def softmax(
     scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
     sink: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Softmax of ``scale * x``, in the place of `jax.nn.softmax` and under every transform.
 
@@ -43,7 +45,11 @@ def softmax(
         What a row gives that has nothing in it (all −inf, or all masked).  "raise" asks about values, so it
         is a ValueError under `jax.jit`.
     sink : array_like, optional
-        One more logit for each row, which is not returned: y of `sink_softmax`.  Without `empty`.
+        One more logit for each row, which is not returned: y of `sink_softmax`.  Without `empty` and
+        `axis_name`.
+    axis_name : str or tuple of str, optional
+        Under `jax.shard_map`: the axis of the mesh along which rows are divided, too.  One or two numbers a
+        row are sent.  (Without `shard_map` nothing has to be said: arrays are divided as they come.)
 
     Returns
     -------
@@ -79,10 +85,11 @@ def softmax(
     Array([ 0.0819, -0.022 , -0.0599], dtype=float32)
     """
     if sink is not None:
-        if empty != "zero":
-            raise TypeError("softmax takes no empty beside a sink, with which no row is empty: leave it out")
+        if empty != "zero" or axis_name is not None:
+            raise TypeError("softmax takes no empty and no axis_name beside a sink: leave them out")
         return sink_softmax(x, sink, axis, where, scale=scale)[0]
-    return maps.forward(SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty)
+    options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
+    return maps.forward(SOFTMAX, x, **options)
 
 
 def log_softmax(
@@ -92,6 +99,7 @@ def log_softmax(
     *,
     scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """The logarithm of softmax of ``scale * x``, in the place of `jax.nn.log_softmax`.
 
@@ -104,7 +112,8 @@ def log_softmax(
     >>> softgrad.jax.log_softmax(jnp.array([0.0, 0.0, -jnp.inf])).round(4)
     Array([-0.6931, -0.6931,    -inf], dtype=float32)
     """
-    return maps.forward(LOG_SOFTMAX, x, axis=axis, where=where, scale=scale, empty=empty)
+    options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
+    return maps.forward(LOG_SOFTMAX, x, **options)
 
 
 def sparsemax(
@@ -114,6 +123,7 @@ def sparsemax(
     *,
     scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """The point of the simplex that is nearest to ``scale * x``: as `softgrad.sparsemax`.
 
@@ -126,7 +136,8 @@ def sparsemax(
     >>> softgrad.jax.sparsemax(jnp.array([1.0, 0.5, -1.0]))
     Array([0.75, 0.25, 0.  ], dtype=float32)
     """
-    return maps.forward(SPARSEMAX, x, axis=axis, where=where, scale=scale, empty=empty)
+    options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
+    return maps.forward(SPARSEMAX, x, **options)
 
 
 def entmax(
@@ -137,6 +148,7 @@ def entmax(
     *,
     scale: float | ArrayLike = 1.0,
     empty: Empty = "zero",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """Entmax of ``scale * x``: as `softgrad.entmax`.  `alpha` is a number, known when the call is traced.
 
@@ -150,11 +162,18 @@ def entmax(
     Array([0.8307, 0.1693, 0.    ], dtype=float32)
     """
     row = specs.entmax(checks.alpha(alpha))
-    return maps.forward(row, x, axis=axis, where=where, scale=scale, empty=empty)
+    options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
+    return maps.forward(row, x, **options)
 
 
 def logsumexp(
-    x: ArrayLike, axis: Axis = None, where: Mask = None, *, scale: float = 1.0, keepdims: bool = False
+    x: ArrayLike,
+    axis: Axis = None,
+    where: Mask = None,
+    *,
+    scale: float = 1.0,
+    keepdims: bool = False,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """log Σ exp(scale·x), in the place of `jax.nn.logsumexp`; its gradient is scale·softmax.
 
@@ -168,11 +187,18 @@ def logsumexp(
     >>> softgrad.jax.logsumexp(jnp.array([0.0, 0.0])).round(4)
     Array(0.6931, dtype=float32)
     """
-    return maps.reduce(LOGSUMEXP, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=None)
+    options = {"axis": axis, "where": where, "scale": scale, "axis_name": axis_name}
+    return maps.reduce(LOGSUMEXP, x, keepdims=keepdims, **options)
 
 
 def entropy(
-    x: ArrayLike, axis: Axis = -1, where: Mask = None, *, scale: float = 1.0, keepdims: bool = False
+    x: ArrayLike,
+    axis: Axis = -1,
+    where: Mask = None,
+    *,
+    scale: float = 1.0,
+    keepdims: bool = False,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """The entropy of softmax of ``scale * x``, for logits x: as `softgrad.entropy`.
 
@@ -185,7 +211,8 @@ def entropy(
     >>> softgrad.jax.entropy(jnp.array([0.0, 0.0, -jnp.inf])).round(4)
     Array(0.6931, dtype=float32)
     """
-    return maps.reduce(ENTROPY, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=None)
+    options = {"axis": axis, "where": where, "scale": scale, "axis_name": axis_name}
+    return maps.reduce(ENTROPY, x, keepdims=keepdims, **options)
 
 
 def cross_entropy(

@@ -48,6 +48,8 @@ def forward(
     rows, where = Rows(x.shape, axis), mask(where, x.shape)
     checks.choice(empty)
     if not is_number(scale):
+        if axis_name is not None:
+            raise TypeError("beside an axis_name the scale is one number: give scale * x")
         return forward(map, scaled(x, scale, where, rows), axis=axis, where=where, scale=1.0, empty=empty)
     factor = number(scale, x.dtype)
     absent = lowest(factor)
@@ -55,12 +57,13 @@ def forward(
     some = None
     if empty != "zero":
         some = (z != absent).any(rows.axes if x.ndim else None, keepdims=True)
+        some = some if axis_name is None else jax.lax.pmax(some.astype(jnp.int32), axis_name) > 0
         if empty == "raise" and x.size:
             refuse_empty(some)
     ran(map.forward, x)
     kind = "nan" if empty == "nan" else "zero"
     y = primitives.forward.bind(
-        rows.flat(z), axis=rows.axis, axis_name=None, scale=factor, empty=kind, **parameters(map)
+        rows.flat(z), axis=rows.axis, axis_name=axis_name, scale=factor, empty=kind, **parameters(map)
     )
     y = rows.restore(y)
     if where is None:
@@ -148,7 +151,15 @@ def alpha_vjp(y: Any, dy: Any, alpha: Any, *, axis: Any, where: Any) -> jax.Arra
 
 
 def reduce(
-    reduction: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
+    reduction: Reduction,
+    x: Any,
+    *,
+    axis: Any,
+    where: Any,
+    scale: Any,
+    keepdims: bool,
+    out: Any = None,
+    axis_name: Any = None,
 ) -> jax.Array:
     no_out(out)
     x = floating(x, "x")
@@ -157,7 +168,7 @@ def reduce(
     z = x if where is None else jnp.where(where, x, lowest(factor))
     ran(reduction.name, x)
     found = primitives.reduce.bind(
-        rows.flat(z), name=reduction.name, axis=rows.axis, axis_name=None, scale=factor
+        rows.flat(z), name=reduction.name, axis=rows.axis, axis_name=axis_name, scale=factor
     )
     return found.reshape(checks.reduced_shape(x.shape, rows.axes, keepdims))
 

@@ -145,23 +145,25 @@ def partitioned(whole: Callable[..., Any], formula: Callable[..., Any], roles: s
         def of_parts(across: Any) -> Callable[..., Any]:
             return lambda *arrays: formula(*arrays, axis=axis, axis_name=across, **params)
 
-        def shardings(shapes: Any) -> tuple[Any, list[NamedSharding]]:
+        def shardings(mesh: Any, shapes: Any) -> tuple[Any, list[NamedSharding]]:
             sharding, rank = shapes[at].sharding, len(shapes[at].shape)
-            spec = [*sharding.spec, *[None] * (rank - len(sharding.spec))]
+            given = getattr(sharding, "spec", ())  # what is whole on all devices may come without one
+            spec = [*given, *[None] * (rank - len(given))]
             across, of_rows = spec[axis], spec.copy()
             of_rows[axis] = None
             of_role = {"n": PartitionSpec(*spec), "o": PartitionSpec(*of_rows)}
-            return across, [NamedSharding(sharding.mesh, of_role[role]) for role in roles]
+            mesh = getattr(sharding, "mesh", mesh)
+            return across, [NamedSharding(mesh, of_role[role]) for role in roles]
 
         def partition(mesh: Any, shapes: Any, _: Any) -> Any:
-            across, of_all = shardings(shapes)
+            across, of_all = shardings(mesh, shapes)
             local = of_whole_rows if across is None else of_parts(across)
             return mesh, local, of_all[-1], tuple(of_all[:-1])
 
         divided = custom_partitioning(of_whole_rows)
         divided.def_partition(
             partition,
-            infer_sharding_from_operands=lambda mesh, shapes, _: shardings(shapes)[1][-1],
+            infer_sharding_from_operands=lambda mesh, shapes, _: shardings(mesh, shapes)[1][-1],
             sharding_rule=f"{', '.join(given)} -> {result}",
         )
         return divided(*arrays)
@@ -183,8 +185,8 @@ def first(x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-def reduced(x: Any, *_: Any, axis: int, **__: Any) -> Any:
-    return with_length_1(x, axis)
+def reduced(x: Any, *_: Any, axis: int, axis_name: Any, **__: Any) -> Any:
+    return with_length_1(x, axis, axis_name)
 
 
 def linear_jvp(primitive: Any, formula: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,9 +30,13 @@ except (ImportError, AttributeError):
     asks_for_devices = set()
 
 
-def with_length_1(aval: Any, axis: int) -> Any:
-    """The type of what is left of an array when an axis is reduced and kept."""
+def with_length_1(aval: Any, axis: int, axis_name: Any = None) -> Any:
+    """The type of what is left of an array when an axis is reduced and kept; over a mesh axis, too."""
     shape = (*aval.shape[:axis], 1, *aval.shape[axis:][1:])
+    if axis_name is not None and hasattr(aval, "manual_axis_type"):  # it is the same on all devices
+        names, of_mesh = axis_name if isinstance(axis_name, tuple) else (axis_name,), aval.manual_axis_type
+        of_mesh = of_mesh.update(varying=of_mesh.varying - frozenset(names))
+        aval = aval.update(manual_axis_type=of_mesh)
     sharding = getattr(aval, "sharding", None)
     if sharding is None or not hasattr(sharding, "spec"):
         return aval.update(shape=shape)

@@ -1,0 +1,99 @@
+"""softgrad.jax on several devices: what is sent is seen in the compiled code.
+
+XLA makes four devices of the CPU where it is told so before it starts: in a process of its own.
+"""
+
+import processes
+import pytest
+
+pytest.importorskip("jax")
+
+SETUP = """
+import re
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+import softgrad.jax as sj
+
+x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 512)).astype(np.float32) * 3)
+d = jnp.cos(x)
+AXIS_TYPES = getattr(jax.sharding, "AxisType", None)
+
+def mesh_of(kind):
+    return jax.make_mesh((4,), ("v",), axis_types=(getattr(AXIS_TYPES, kind),))
+
+def sent(function, *arrays):
+    '''What the devices send one another, and how large it is.'''
+    text = jax.jit(function).lower(*arrays).compile().as_text()
+    words = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    found = re.findall(rf"= (\\(?[a-z0-9]+\\[[^=]*?) ({words})(?:-start)?\\(", text)
+    sizes = [int(n) for shapes, _ in found for n in re.findall(r"(\\d+)[,\\]]", shapes)]
+    return {word for _, word in found}, max(sizes, default=0)
+
+def close(found, right, about):
+    '''Within 64 eps of the largest; a row is NaN in both.'''
+    found, right = np.asarray(found), np.asarray(right)
+    assert (np.isfinite(found) == np.isfinite(right)).all(), about
+    there = np.isfinite(right)
+    gap = np.abs(found[there] - right[there]).max()
+    assert gap <= 64 * np.finfo(np.float32).eps * np.abs(right[there]).max(), (about, gap)
+
+def loss(function):
+    return lambda x: (function(x) * (d if function(x).ndim == 2 else d[:, 0])).sum()
+
+FUNCTIONS = {
+    "softmax": sj.softmax,
+    "log_softmax": sj.log_softmax,
+    "sparsemax": sj.sparsemax,
+    "entmax": sj.entmax,
+    "logsumexp": lambda x, **options: sj.logsumexp(x, -1, **options),
+    "entropy": sj.entropy,
+}
+"""
+
+ARRAYS = """
+for name, function in FUNCTIONS.items():
+    grad, along = jax.grad(loss(function)), lambda x: jax.jvp(function, (x,), (d,))[1]
+    for kind in ("Auto", "Explicit"):
+        mesh = mesh_of(kind)
+        with jax.set_mesh(mesh):
+            for spec in (P("v", None), P(None, "v"), P()):
+                divided = jax.device_put(x, NamedSharding(mesh, spec))
+                for one in (function, grad, along, jax.vmap(function)):
+                    words, largest = sent(one, divided)
+                    about = name, kind, spec, words, largest
+                    assert words <= ({"all-reduce"} if spec == P(None, "v") else set()), about
+                    assert largest <= 8, about  # one number a row
+                    close(jax.jit(one)(divided), one(x), about)
+                assert jax.jit(grad)(divided).sharding.is_equivalent_to(divided.sharding, 2)
+"""
+
+MAPPED = """
+mesh = mesh_of("Auto")
+for name, function in FUNCTIONS.items():
+    rows = P(None, "v") if function(x).ndim == 2 else P(None)
+    divided = (P(None, "v"), rows, {"axis_name": "v"})
+    for spec, out, options in ((P("v", None), P("v"), {}), divided):
+        mapped = jax.shard_map(lambda x: function(x, **options), mesh=mesh, in_specs=spec, out_specs=out)
+        for one, right in (
+            (mapped, function),
+            (jax.jit(mapped), function),
+            (jax.jit(jax.grad(loss(mapped))), jax.grad(loss(function))),
+            (lambda x: jax.jvp(mapped, (x,), (d,))[1], lambda x: jax.jvp(function, (x,), (d,))[1]),
+        ):
+            close(one(x), right(x), (name, spec))
+    if rows == P(None):
+        continue
+    where = x > -1
+    mapped = jax.shard_map(
+        lambda x, where: function(x, where=where, empty="nan", axis_name="v"),
+        mesh=mesh, in_specs=(P(None, "v"),) * 2, out_specs=rows,
+    )
+    some = where.at[3].set(False)
+    close(mapped(x, some), function(x, where=some, empty="nan"), name)
+"""
+
+
+@pytest.mark.parametrize("code", [ARRAYS, MAPPED], ids=["arrays", "shard_map"])
+def test_four_devices(code):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    processes.run(SETUP + code, timeout=240, **flags)
