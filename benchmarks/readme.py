@@ -26,7 +26,7 @@ from softgrad.bench.report import library
 from softgrad.commands.units import BYTES, SECONDS, with_unit
 
 HERE = Path(__file__).parent
-FILES = "README.md", "docs/benchmarks.md", "docs/torch.md", "docs/gpu.md"
+FILES = "README.md", "docs/benchmarks.md", "docs/torch.md", "docs/jax.md", "docs/gpu.md"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
@@ -206,6 +206,19 @@ def ratios(cells: list[Json]) -> str:
     return f"{mean}, from {ends}; above 1 in {sum(c['ratio'] > 1 for c in cells)} of {len(cells)}"
 
 
+# --- results/jax_grid.json ------------------------------------------------------------------------------
+
+
+def jax_speed(runs: Runs) -> str:
+    """The time of softgrad.jax under jit, and how many times as long jax.nn's functions take."""
+    by_line: dict[str, list[str]] = {}
+    for c in runs["jax_grid"]["cells"]:
+        of = f"`{c['map']}`, {sizes_of(c)}, {c['dtype']}"
+        by_line.setdefault(of, []).append(f"{with_unit(c['ours'], SECONDS)}, {times(c['ratio'])}")
+    header = ["", "forward", "forward and backward"]
+    return f"{machine_of(runs['jax_grid'])}\n{table(header, ([of, *cells] for of, cells in by_line.items()))}"
+
+
 # --- results/gpu.json -----------------------------------------------------------------------------------
 
 NO_GPU = (
@@ -348,6 +361,7 @@ BLOCKS: dict[str, Callable[[Runs], str]] = {
     "grid": grid,
     "bounds": bounds_table,
     "torch_speed": torch_speed,
+    "jax_speed": jax_speed,
     "gpu": gpu,
     "gpu_line": gpu_line,
 }

@@ -10,7 +10,6 @@ import sys
 from types import SimpleNamespace
 
 import array_api_strict
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ import softgrad  # noqa: E402
 from softgrad import arrays, checks, dispatch, dlpack, functional  # noqa: E402
 
 CPU = 1
-LIBRARIES = {"array_api_strict": array_api_strict.asarray, "jax": jnp.asarray, "plain": lambda a: Plain(a)}
+LIBRARIES = {"array_api_strict": array_api_strict.asarray, "plain": lambda a: Plain(a)}
 each_library = pytest.mark.parametrize("library", LIBRARIES)
 each_function = pytest.mark.parametrize("name", functional.__all__)
 
@@ -173,18 +172,12 @@ def test_results_are_plain(opened):
 # --- what is refused ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("to", [array_api_strict.asarray, jnp.asarray], ids=["array_api_strict", "jax"])
-def test_on_the_cpu_arrays_are_those_of_numpy(to):
-    x, y = to(numbers(2, 3)), numbers(2, 3)
+def test_on_the_cpu_arrays_are_those_of_numpy():
+    x, y = array_api_strict.asarray(numbers(2, 3)), numbers(2, 3)
     with pytest.raises(TypeError, match=r"x is a \w+\.\w+, where NumPy .*: give numpy\.asarray\(x\)"):
         softgrad.softmax(x)
     with pytest.raises(TypeError, match=r"dy is a \w+\.\w+, where NumPy .*: give numpy\.asarray\(dy\)"):
         softgrad.softmax_vjp(y, x)
-
-
-def test_traced_arrays():
-    with pytest.raises(TypeError, match=r"x is a jax\.\w+Tracer, where NumPy"):
-        jax.jit(softgrad.softmax)(jnp.ones(3))
 
 
 def test_all_arrays_are_on_one_device(opened):
@@ -220,9 +213,8 @@ def test_a_negative_stride():
 
 
 def test_what_may_not_be_written_to(opened):
-    x = jnp.ones((2, 3))
     with pytest.raises(TypeError, match="out is a jaxlib.ArrayImpl, which may not be written to"):
-        softgrad.softmax(x, out=x)
+        softgrad.softmax(Plain(numbers(2, 3)), out=jnp.ones((2, 3)))
 
 
 def test_a_library_that_takes_nothing_back(opened):

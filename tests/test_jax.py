@@ -36,9 +36,10 @@ WAYS = [
 
 @pytest.fixture
 def wide_types():
+    before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield
-    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_enable_x64", before)
 
 
 def numbers(*shape, seed=0, dtype="float64"):

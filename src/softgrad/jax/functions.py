@@ -75,11 +75,11 @@ def softmax(
 
     Examples
     --------
-    >>> import jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp, numpy as np
     >>> import softgrad.jax
-    >>> x = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, jnp.nan]])
-    >>> softgrad.jax.softmax(x, where=~jnp.isnan(x)).round(4)
-    Array([[0.09  , 0.2447, 0.6652],
+    >>> x = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, jnp.nan]], jnp.float32)
+    >>> np.asarray(softgrad.jax.softmax(x, where=~jnp.isnan(x))).round(4)
+    array([[0.09  , 0.2447, 0.6652],
            [0.2689, 0.7311, 0.    ]], dtype=float32)
     >>> jax.grad(lambda x: softgrad.jax.softmax(x)[0])(x[0]).round(4)
     Array([ 0.0819, -0.022 , -0.0599], dtype=float32)
@@ -109,7 +109,7 @@ def log_softmax(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> softgrad.jax.log_softmax(jnp.array([0.0, 0.0, -jnp.inf])).round(4)
+    >>> softgrad.jax.log_softmax(jnp.array([0.0, 0.0, -jnp.inf], jnp.float32)).round(4)
     Array([-0.6931, -0.6931,    -inf], dtype=float32)
     """
     options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
@@ -133,7 +133,7 @@ def sparsemax(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> softgrad.jax.sparsemax(jnp.array([1.0, 0.5, -1.0]))
+    >>> softgrad.jax.sparsemax(jnp.array([1.0, 0.5, -1.0], jnp.float32))
     Array([0.75, 0.25, 0.  ], dtype=float32)
     """
     options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
@@ -156,10 +156,10 @@ def entmax(
 
     Examples
     --------
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, numpy as np
     >>> import softgrad.jax
-    >>> softgrad.jax.entmax(jnp.array([1.0, 0.0, -2.0])).round(4)
-    Array([0.8307, 0.1693, 0.    ], dtype=float32)
+    >>> np.asarray(softgrad.jax.entmax(jnp.array([1.0, 0.0, -2.0], jnp.float32))).round(4)
+    array([0.8307, 0.1693, 0.    ], dtype=float32)
     """
     row = specs.entmax(checks.alpha(alpha))
     options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
@@ -184,7 +184,7 @@ def logsumexp(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> softgrad.jax.logsumexp(jnp.array([0.0, 0.0])).round(4)
+    >>> softgrad.jax.logsumexp(jnp.array([0.0, 0.0], jnp.float32)).round(4)
     Array(0.6931, dtype=float32)
     """
     options = {"axis": axis, "where": where, "scale": scale, "axis_name": axis_name}
@@ -208,7 +208,7 @@ def entropy(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> softgrad.jax.entropy(jnp.array([0.0, 0.0, -jnp.inf])).round(4)
+    >>> softgrad.jax.entropy(jnp.array([0.0, 0.0, -jnp.inf], jnp.float32)).round(4)
     Array(0.6931, dtype=float32)
     """
     options = {"axis": axis, "where": where, "scale": scale, "axis_name": axis_name}
@@ -232,7 +232,7 @@ def cross_entropy(
     --------
     >>> import jax, jax.numpy as jnp
     >>> import softgrad.jax
-    >>> x = jnp.array([[1.0, 2.0, 3.0]])
+    >>> x = jnp.array([[1.0, 2.0, 3.0]], jnp.float32)
     >>> softgrad.jax.cross_entropy(x, jnp.array([2])).round(4)
     Array(0.4076, dtype=float32)
     >>> jax.grad(softgrad.jax.cross_entropy)(x, jnp.array([2])).round(4)
@@ -254,11 +254,11 @@ def sink_softmax(
 
     Examples
     --------
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, numpy as np
     >>> import softgrad.jax
-    >>> y, y_sink = softgrad.jax.sink_softmax(jnp.array([1.0, 2.0, 3.0]), 0.0)
-    >>> y.round(4), y_sink.round(4)
-    (Array([0.0871, 0.2369, 0.6439], dtype=float32), Array([0.0321], dtype=float32))
+    >>> y, y_sink = softgrad.jax.sink_softmax(jnp.array([1.0, 2.0, 3.0], jnp.float32), 0.0)
+    >>> np.asarray(y).round(4), np.asarray(y_sink).round(4)
+    (array([0.0871, 0.2369, 0.6439], dtype=float32), array([0.0321], dtype=float32))
     """
     return sinks.sink_softmax(x, sink, axis=axis, where=where, scale=scale)
 
@@ -281,7 +281,7 @@ def segment_softmax(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> softgrad.jax.segment_softmax(jnp.array([0.0, 0.0, 5.0]), jnp.array([0, 2, 3]))
+    >>> softgrad.jax.segment_softmax(jnp.array([0.0, 0.0, 5.0], jnp.float32), jnp.array([0, 2, 3]))
     Array([0.5, 0.5, 1. ], dtype=float32)
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
@@ -299,8 +299,8 @@ def softmax_vjp(
     --------
     >>> import jax.numpy as jnp
     >>> import softgrad.jax
-    >>> y = softgrad.jax.softmax(jnp.array([1.0, 2.0, 3.0]))
-    >>> softgrad.jax.softmax_vjp(y, jnp.array([1.0, 0.0, 0.0])).round(4)
+    >>> y = softgrad.jax.softmax(jnp.array([1.0, 2.0, 3.0], jnp.float32))
+    >>> softgrad.jax.softmax_vjp(y, jnp.array([1.0, 0.0, 0.0], jnp.float32)).round(4)
     Array([ 0.0819, -0.022 , -0.0599], dtype=float32)
     """
     return maps.product(SOFTMAX, "vjp", y, dy, axis=axis, where=where, scale=scale, out=None)
