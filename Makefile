@@ -22,6 +22,8 @@ OLDEST := build/oldest
 COMPATIBLE := $(addprefix tests/test_,vjp.py jvp.py forward.py log_softmax.py entropy.py segments.py layout.py)
 # A folder with the oldest Triton that compiles the kernels for GPUs, that of PyTorch 2.11
 OLDEST_TRITON := build/triton36
+# One with the oldest JAX that pyproject.toml allows
+OLDEST_JAX := build/jax050
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-compat check bench grid readme docs clean
@@ -36,10 +38,11 @@ demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-compat: $(OLDEST)/ready $(OLDEST_TRITON)/ready $(VENV)/dev ## tests with the oldest NumPy, Numba and ml_dtypes that pyproject.toml allows, without PyTorch; kernels by the oldest Triton
+test-compat: $(OLDEST)/ready $(OLDEST_TRITON)/ready $(OLDEST_JAX)/ready $(VENV)/dev ## tests with the oldest NumPy, Numba and ml_dtypes that pyproject.toml allows, without PyTorch; kernels by the oldest Triton; the oldest JAX
 	$(OLDEST)/bin/python -m pytest -q -n $(JOBS) $(COMPATIBLE) \
 	  --deselect tests/test_log_softmax.py::test_the_formulas_are_right # NumPy 2.0's exp has more than an ulp
 	OLDEST_TRITON=$(OLDEST_TRITON) $(BIN)/python -m pytest -q -rs -n $(JOBS) tests/test_gpu.py -k oldest
+	PYTHONPATH=$(OLDEST_JAX) $(BIN)/python -m pytest -q -n $(JOBS) tests/test_jax.py
 
 check: $(VENV)/dev ## lint, format, types, which way the imports run, and how long files are
 	$(BIN)/ruff check .
@@ -94,6 +97,11 @@ $(OLDEST)/ready: pyproject.toml
 	@touch $@
 
 # Without it the tests are skipped: there is no Triton but for Linux, and a registry may be out of reach.
+$(OLDEST_JAX)/ready: pyproject.toml | $(BIN)/pip
+	@mkdir -p $(@D)
+	@$(PIP) --upgrade --no-deps --target $(@D) 'jax==0.5.0' 'jaxlib==0.5.0'
+	@touch $@
+
 $(OLDEST_TRITON)/ready: pyproject.toml | $(BIN)/pip
 	@mkdir -p $(@D)
 	@$(PIP) --upgrade --no-deps --target $(@D) 'triton==3.6.*' && touch $@ || \
