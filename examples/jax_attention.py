@@ -28,7 +28,7 @@ import softgrad.jax
 TOKENS, PIXELS, WIDTH, CLASSES = 16, 4, 32, 10
 SCALE = WIDTH**-0.5
 BATCH, RATE, ENOUGH = 64, 0.003, 0.95
-TOLERANCE = 1000 * np.finfo(np.float32).eps  # of ‖g − g′‖/‖g′‖; a wrong derivative is off by about 1
+TOLERANCE = 1000 * float(np.finfo(np.float32).eps)  # of ‖g − g′‖/‖g′‖; a wrong derivative is off by about 1
 
 
 def softmax_backward(y, dy):
