@@ -341,6 +341,9 @@ def test_what_is_given_and_taken():
         (lambda: sj.softmax(x, where=x[:2] > 0), ValueError, "where has shape"),
         (lambda: sj.softmax(x, scale=np.inf), ValueError, "scale"),
         (lambda: sj.softmax(x, scale=jnp.ones((1, 2, 3, 5))), ValueError, "scale has shape"),
+        (lambda: sj.softmax(x, scale=jnp.ones(7)), ValueError, "scale has shape"),
+        (lambda: sj.softmax_vjp(x, x, scale=jnp.ones((2, 3, 1))), ValueError, "scale has shape"),
+        (lambda: sj.softmax(jax.random.key(0)), TypeError, "x has dtype key"),
         (lambda: sj.softmax_vjp(x, x[:2]), ValueError, "they must be the same"),
         (lambda: sj.entmax(x, 0.5), ValueError, "alpha"),
         (lambda: sj.softmax(jnp.full(3, -jnp.inf), empty="raise"), ValueError, "empty='raise'"),
@@ -352,6 +355,70 @@ def test_what_is_given_and_taken():
             call()
     with pytest.raises(TypeError, match="num_segments"):
         jax.jit(lambda ids: sj.segment_softmax(x, segment_ids=ids))(jnp.array([0, 0, 1]))
+
+
+def test_arrays_of_numpy_are_checked_under_jit_too():
+    x, ids = numbers(4), np.array([0, 1, 0, 1])
+    close(
+        jax.jit(lambda x: sj.segment_softmax(x, segment_ids=ids))(x),
+        softgrad.segment_softmax(x, segment_ids=ids),
+    )
+    for call, error in [
+        (lambda x: sj.segment_softmax(x, np.array([0, 3, 2, 4])), "ascend"),
+        (lambda x: sj.segment_softmax(x, [0, 1]), "offsets go from 0 to 1"),
+        (lambda x: sj.cross_entropy(x, np.array(9)), "target"),
+    ]:
+        with pytest.raises(ValueError, match=error):
+            jax.jit(call)(x)
+    with pytest.raises(ValueError, match="target"):
+        sj.cross_entropy(np.zeros((2, 3)), np.array([1, 2**32]))
+    for target, ignored in ((np.array([1, 2], np.uint8), 257), (np.array([1, 2]), 2**40)):
+        options = {"ignore_index": ignored, "reduction": "none"}
+        x = numbers(2, 3)
+        close(
+            sj.cross_entropy(x, jnp.asarray(target), **options), softgrad.cross_entropy(x, target, **options)
+        )
+
+
+def test_cross_entropy_of_nothing():
+    assert np.isnan(sj.cross_entropy(np.zeros((2, 3)), np.array([-1, -1]), ignore_index=-1))
+    assert np.isnan(sj.cross_entropy(np.zeros((0, 3)), np.zeros(0, int)))
+    assert np.isnan(sj.cross_entropy(np.full((1, 3), -np.inf), np.array([0])))
+    with jax.numpy_rank_promotion("raise"):
+        sj.cross_entropy(np.ones((2, 3)), np.array([0, 1]))
+
+
+def test_without_jit():
+    with jax.disable_jit():
+        same_bits(sj.softmax(X), softgrad.softmax(X))
+        close(jax.grad(energy(sj.softmax))(X), jax.grad(energy(jax.nn.softmax))(X))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "entmax"])
+def test_an_array_of_scales_leaves_the_dtype(name):
+    x = jnp.ones((2, 3), jnp.float16)
+    assert getattr(sj, name)(x, scale=jnp.float32(2)).dtype == jnp.float16
+    assert not getattr(sj, name)(jnp.full((3,), 1.0)).weak_type
+    assert np.isfinite(getattr(sj, name)(np.array([3e38, -3e38, 0], np.float32), scale=jnp.float32(1e-38))[0])
+
+
+def test_infinities():
+    assert softgrad.segment_logsumexp(jnp.array([jnp.inf, 1.0]), [0, 2]) == jnp.inf
+    assert sj.logsumexp(jnp.array([jnp.inf, 1.0])) == jnp.inf
+    y, y_sink = sj.sink_softmax(np.array([1e-9, 0.0], np.float32), np.float32(3e38), scale=2.0**-10)
+    assert y.tolist() == [0, 0]
+    assert y_sink.tolist() == [1]
+
+
+def test_the_formulas_at_the_ends():
+    """What runs on other devices."""
+    from softgrad.jax import formulas
+
+    last, x = formulas.Sums(-1), jnp.array([3e38, -3e38, 0.0], jnp.float32)
+    np.testing.assert_allclose(
+        formulas.forward(MAPS["softmax"], x, last, 0.0, "zero"), [1 / 3] * 3, rtol=1e-6
+    )
+    assert formulas.reduction(False, jnp.array([jnp.inf, 1.0]), last, 1.0)[0] == jnp.inf
 
 
 def test_the_record():

@@ -67,6 +67,34 @@ for name, function in FUNCTIONS.items():
                 assert jax.jit(grad)(divided).sharding.is_equivalent_to(divided.sharding, 2)
 """
 
+UNEVEN = """
+mesh = mesh_of("Auto")
+with jax.set_mesh(mesh):
+    divided = jax.device_put(x, NamedSharding(mesh, P(None, "v")))
+    for name, function in FUNCTIONS.items():
+        for n in (510, 3, 257):  # no multiple of four: XLA puts something behind
+            part = lambda x: function(x[:, :n])
+            weigh = lambda x: (part(x) * jnp.cos(part(x) + 1)).sum()
+            for one in (part, jax.grad(weigh), lambda x: jax.jvp(part, (x,), (d,))[1]):
+                close(jax.jit(one)(divided), one(x), (name, n))
+    close(jax.jit(lambda x: sj.softmax(x, sink=0.5))(divided), sj.softmax(x, sink=0.5), "sink")
+mesh = mesh_of("Explicit")
+with jax.set_mesh(mesh):
+    rows = jax.device_put(x, NamedSharding(mesh, P("v")))
+    close(sj.softmax(rows, sink=0.5), sj.softmax(x, sink=0.5), "sink")
+"""
+
+CACHED = """
+import sys
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
+mesh = mesh_of("Auto")
+narrow = jax.device_put(x[:, :32], NamedSharding(mesh, P(None, "v")))  # parts are too narrow for columns
+for array in (narrow, narrow.astype(jnp.bfloat16)):
+    close(jax.jit(lambda x: sj.softmax(x, 0))(array), sj.softmax(array, 0), "columns")
+"""
+
 MAPPED = """
 mesh = mesh_of("Auto")
 for name, function in FUNCTIONS.items():
@@ -83,6 +111,13 @@ for name, function in FUNCTIONS.items():
             close(one(x), right(x), (name, spec))
     if rows == P(None):
         continue
+    # an array that is the same on all devices, beside one that is not
+    same = lambda y: jax.shard_map(
+        lambda y, dy: jax.lax.psum((sj.softmax_vjp(y, dy) ** 2).sum(), "v"),
+        mesh=mesh, in_specs=(P(), P("v")), out_specs=P(),
+    )(y, d[:4])
+    apart = lambda y: sum((sj.softmax_vjp(y, d[i : i + 1]) ** 2).sum() for i in range(4))
+    close(jax.grad(same)(sj.softmax(x[:1])), jax.grad(apart)(sj.softmax(x[:1])), "same on all")
     where = x > -1
     mapped = jax.shard_map(
         lambda x, where: function(x, where=where, empty="nan", axis_name="v"),
@@ -93,7 +128,15 @@ for name, function in FUNCTIONS.items():
 """
 
 
-@pytest.mark.parametrize("code", [ARRAYS, MAPPED], ids=["arrays", "shard_map"])
+FLAGS = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.mark.parametrize("code", [ARRAYS, UNEVEN, MAPPED], ids=["arrays", "uneven", "shard_map"])
 def test_four_devices(code):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    processes.run(SETUP + code, timeout=240, **flags)
+    processes.run(SETUP + code, timeout=240, **FLAGS)
+
+
+def test_the_cache_of_jax_on_disk(tmp_path):
+    """What runs for a part is compiled by the first process only."""
+    for _ in range(2):
+        processes.run(SETUP + CACHED, timeout=240, JAX_COMPILATION_CACHE_DIR=str(tmp_path), **FLAGS)

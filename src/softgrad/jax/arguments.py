@@ -22,11 +22,12 @@ def floating(value: Any, name: str) -> jax.Array:
     result = jnp.asarray(value)
     if result.dtype.name in FLOATS:
         return result
-    if result.dtype.kind in "iu":
+    kind = getattr(result.dtype, "kind", "")  # of random keys there is none
+    if kind in ("i", "u"):
         return result.astype(jnp.result_type(float))
     advice = {"b": f"give {name}.astype(float) if 0 and 1 are meant, or where= for a mask"}
     advice["c"] = f"give {name}.real or abs({name}), whichever is meant"
-    advised = advice.get(result.dtype.kind, f"give {name}.astype(jax.numpy.float32)")
+    advised = advice.get(kind, f"give {name}.astype(jax.numpy.float32)")
     raise TypeError(f"{name} has dtype {result.dtype}; {checks.TAKEN}: {advised}")
 
 
@@ -71,6 +72,18 @@ def number(scale: Any, dtype: Any) -> float:
 
 def is_number(scale: Any) -> bool:
     return isinstance(scale, checks.NUMBERS)
+
+
+def per_row(value: Any, name: str, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """One number for each row, broadcast to that."""
+    given = floating(value, name)
+    try:
+        return jnp.broadcast_to(given, shape).astype(dtype)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {given.shape}; it takes one number for each row, of shape {shape}, or what "
+            f"broadcasts to that"
+        ) from None
 
 
 # --- one axis -----------------------------------------------------------------------------------------

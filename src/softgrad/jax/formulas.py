@@ -75,7 +75,9 @@ def differences(
     z = jnp.where(absent, -jnp.inf, sign * z)
     top = sums.top(z)
     some = top != -jnp.inf
-    t = (z - jnp.where(some, top, 0.0)) * abs(scale)
+    top, factor = jnp.where(some, top, 0.0), abs(scale)
+    d = z - top
+    t = jnp.where(d == -jnp.inf, (z * 0.5 - top * 0.5) * (2 * factor), d * factor)  # it may overflow
     return jnp.where(absent, -jnp.inf, t), ~absent, some
 
 
@@ -161,7 +163,8 @@ def reduction(entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: floa
         found = jnp.log(total) - sums.total(e * jnp.where(e == 0, 0.0, t)) / total
         return jnp.where(some, found, 0.0).astype(x.dtype)
     top = sums.top(jnp.where(present, wide(x) * scale, -jnp.inf))
-    return jnp.where(some, jnp.where(some, top, 0.0) + jnp.log(total), -jnp.inf).astype(x.dtype)
+    found = jnp.where(some, jnp.where(some, top, 0.0) + jnp.log(total), -jnp.inf)
+    return jnp.where(top == jnp.inf, jnp.inf, found).astype(x.dtype)
 
 
 # (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1

@@ -19,38 +19,46 @@ from .formulas import wide
 def cross_entropy(
     x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any
 ) -> jax.Array:
-    x, target = floating(x, "x"), jnp.asarray(target)
+    x = floating(x, "x")
     axis = checks.one_axis(axis, x.ndim, "the classes")
     smoothing = checks.smoothing(label_smoothing)
     checks.reduction(reduction)
-    concrete = not isinstance(target, jax.core.Tracer)
-    shaped = np.asarray(target) if concrete else np.zeros(target.shape, target.dtype)
-    checks.weights_or_classes(shaped, x.shape, axis, ignore_index)  # of a tracer the shape and the dtype
+    # of a tracer the shape and the dtype are checked
+    traced = isinstance(target, jax.core.Tracer)
+    given = np.zeros(target.shape, target.dtype) if traced else to_numpy(target)
+    checks.weights_or_classes(given, x.shape, axis, ignore_index)
     n, counted = x.shape[axis] if x.ndim else 1, None
-    if target.dtype.name in FLOATS:
-        dtype = jnp.promote_types(x.dtype, target.dtype)
-        x, t = x.astype(dtype), wide(target.astype(dtype))
+    if given.dtype.name in FLOATS:
+        dtype = jnp.promote_types(x.dtype, given.dtype)
+        x, t = x.astype(dtype), wide(jnp.asarray(target, dtype))
     else:
-        classes = jnp.expand_dims(target, axis) if x.ndim else target
-        t = (
-            jnp.arange(n).reshape([-1] + [1] * (x.ndim - 1 - axis)) if x.ndim else jnp.arange(1)[0]
-        ) == classes
-        t = t.astype(wide(x).dtype)
-        counted = None if ignore_index is None else target != ignore_index
+        holds = np.iinfo(given.dtype)
+        if ignore_index is not None and holds.min <= ignore_index <= holds.max:
+            counted = jnp.asarray(target) != ignore_index
+        classes = jnp.asarray(target).astype(jnp.int32)
+        classes = jnp.expand_dims(classes, axis) if x.ndim else classes
+        numbers = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) if x.ndim else jnp.int32(0)
+        t = (numbers == jnp.broadcast_to(classes, x.shape)).astype(wide(x).dtype)
     t = (1 - smoothing) * t + smoothing / max(n, 1)
     if counted is not None:
-        among = jnp.expand_dims(counted, axis) if x.ndim else counted
+        among = jnp.broadcast_to(jnp.expand_dims(counted, axis) if x.ndim else counted, x.shape)
         t, x = jnp.where(among, t, 0.0), jnp.where(among, x, 0.0)
-    log_p = maps.forward(
-        LOG_SOFTMAX, wide(x), axis=axis if x.ndim else -1, where=None, scale=1.0, empty="zero"
-    )
-    losses = -jnp.where(t == 0, 0.0, t * jnp.where(t == 0, 0.0, log_p))
+    along = axis if x.ndim else -1
+    log_p = maps.forward(LOG_SOFTMAX, wide(x), axis=along, where=None, scale=1.0, empty="nan")
+    losses = jnp.where(t == 0, 0.0, -t * jnp.where(t == 0, 0.0, log_p))
     losses = jnp.sum(losses, axis) if x.ndim else losses
     if reduction == "none":
         return losses.astype(x.dtype)
-    rows = losses.size if counted is None else jnp.sum(counted)
-    divisor = jnp.maximum(rows, 1) if reduction == "mean" else 1
-    return (jnp.sum(losses) / divisor).astype(x.dtype)
+    total, rows = jnp.sum(losses), losses.size if counted is None else jnp.sum(counted)
+    if reduction == "mean":
+        total = jnp.where(rows == 0, jnp.nan, total / jnp.maximum(rows, 1))
+    return total.astype(x.dtype)
+
+
+def to_numpy(target: Any) -> Any:
+    """A target that is not traced, with its own dtype: JAX's default would wrap what it does not hold."""
+    masked = isinstance(target, np.ma.MaskedArray)  # which is refused
+    return checks.array(target if masked else np.asarray(target), "target")
 
 
 def cross_entropy_with_vjp(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from .. import checks, threads
 from ..specs import Map, Reduction, entmax
 from . import formulas, primitives
-from .arguments import Rows, alike, floating, is_number, lowest, mask, no_out, number
+from .arguments import Rows, alike, floating, is_number, lowest, mask, no_out, number, per_row
 
 
 def ran(name: str, x: Any) -> None:
@@ -50,7 +50,8 @@ def forward(
     if not is_number(scale):
         if axis_name is not None:
             raise TypeError("beside an axis_name the scale is one number: give scale * x")
-        return forward(map, scaled(x, scale, where, rows), axis=axis, where=where, scale=1.0, empty=empty)
+        options = {"axis": axis, "where": where, "scale": 1.0, "empty": empty}
+        return forward(map, scaled(x, scale, where, rows), **options).astype(x.dtype)
     factor = number(scale, x.dtype)
     absent = lowest(factor)
     z = x if where is None else jnp.where(where, x, absent)
@@ -83,12 +84,7 @@ def refuse_empty(some: jax.Array) -> None:
 
 def scaled(x: jax.Array, scale: Any, where: Any, rows: Rows) -> jax.Array:
     """scale·(x − the winner of its row), for a scale that is an array; an offset costs no digits."""
-    factor = jnp.asarray(scale, formulas.wide(x).dtype)
-    if jnp.broadcast_shapes(factor.shape, x.shape) != x.shape:
-        raise ValueError(
-            f"scale has shape {factor.shape}; it takes a number, or one number for each row, of shape "
-            f"{checks.reduced_shape(x.shape, rows.axes, True)}"
-        )
+    factor = per_row(scale, "scale", checks.reduced_shape(x.shape, rows.axes, True), formulas.wide(x).dtype)
     z, axes = formulas.wide(x), rows.axes if x.ndim else None
     up = factor >= 0
     absent = z == jnp.where(up, -jnp.inf, jnp.inf)
@@ -97,7 +93,10 @@ def scaled(x: jax.Array, scale: Any, where: Any, rows: Rows) -> jax.Array:
     least = jnp.min(jnp.where(absent, jnp.inf, z), axes, keepdims=True, initial=jnp.inf)
     top = jax.lax.stop_gradient(jnp.where(up, largest, least))
     top = jnp.where(jnp.isinf(top), 0.0, top)
-    return jnp.where(absent, -jnp.inf, jnp.where(absent, 0.0, z - top) * factor)
+    d = jnp.where(absent, 0.0, z - top)
+    halves = jnp.where(absent, 0.0, z * 0.5 - top * 0.5)  # where the difference overflows
+    t = jnp.where(jnp.isinf(d), halves * (2 * factor), jnp.where(jnp.isinf(d), 0.0, d) * factor)
+    return jnp.where(absent, -jnp.inf, t)
 
 
 def product(map: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> jax.Array:
@@ -105,8 +104,9 @@ def product(map: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale
     y, v = alike(**{"y": y, "dy" if kind == "vjp" else "dx": v})
     rows, where = Rows(y.shape, axis), mask(where, y.shape)
     if not is_number(scale):
-        unscaled = product(map, kind, y, v, axis=axis, where=where, scale=1.0, out=None)
-        return (formulas.wide(unscaled) * scale).astype(y.dtype)
+        unscaled = formulas.wide(product(map, kind, y, v, axis=axis, where=where, scale=1.0, out=None))
+        kept = checks.reduced_shape(y.shape, rows.axes, True)
+        return (unscaled * per_row(scale, "scale", kept, unscaled.dtype)).astype(y.dtype)
     if where is not None:
         y, v = jnp.where(where, y, map.absent), jnp.where(where, v, 0.0)
     ran(map.vjp if kind == "vjp" else map.jvp, y)

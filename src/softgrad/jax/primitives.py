@@ -8,6 +8,7 @@ every order.  On the CPU a primitive is a call of a kernel (`cpu.xla`), elsewher
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..cpu import machine
 from ..cpu.call import numbers
 from ..specs import MAPS, REDUCTIONS
 from . import formulas
+from .arguments import lowest
 from .formulas import SegmentSums, Sums
 from .private import (
     Primitive,
@@ -82,6 +84,9 @@ def by_kernel(
         arrays = tuple(jnp.moveaxis(formulas.wide(a), axis, -1) for a in arrays)
         written = (*written[:axis], *written[axis:][1:], written[axis])
         about = xla().way(name, arrays[0].dtype.name, shape[axis], (), like.size)
+    if jax.device_count() > 1:  # a part of the array may be narrower, and come compiled from JAX's cache
+        for known in {dtype, wide_name(dtype)}:
+            xla().way(name, known, shape[axis], (), like.size)
     result = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(written, arrays[0].dtype))(
         *arrays, call=np.array(about, np.int64), numbers=np.array([*values, factor])
     )
@@ -90,6 +95,10 @@ def by_kernel(
 
 
 EMPTY = {"zero": 0.0, "nan": np.nan}
+
+
+def wide_name(dtype: str) -> str:
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 # --- what JAX asks ------------------------------------------------------------------------------------
@@ -101,17 +110,25 @@ def define(
     formula: Callable[..., Any],
     shape: Callable[..., Any],
     roles: str = "",
+    absent: Callable[..., tuple[float, ...]] | None = None,
 ) -> Any:
     """A primitive of arrays along one axis, all of which a batch may be put in front of.
 
     `roles` has an n for each array that has the elements of the rows and an o for one that has 1 in place of
-    the axis, those that are read first; without it the arrays are not divided among devices.
+    the axis, those that are read first; without it the arrays are not divided among devices.  `absent` says
+    what has no part in each array that is read, of the parameters.
     """
     primitive = Primitive(f"softgrad_{name}")
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=STATIC))
+    jitted = jax.jit(primitive.bind, static_argnames=STATIC)
+
+    def impl(*arrays: Any, **params: Any) -> Any:
+        with jax.disable_jit(False):  # or it would come back here
+            return jitted(*arrays, **params)
+
+    primitive.def_impl(impl)
     primitive.def_abstract_eval(shape)
     for function, platform in ((formula, None), (kernel, "cpu")):
-        lowered = partitioned(function, formula, roles) if roles else function
+        lowered = partitioned(function, formula, roles, absent) if roles else function
         rule = mlir.lower_fun(lowered, multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)
     if roles:
@@ -126,7 +143,9 @@ def define(
     return primitive
 
 
-def partitioned(whole: Callable[..., Any], formula: Callable[..., Any], roles: str) -> Callable[..., Any]:
+def partitioned(
+    whole: Callable[..., Any], formula: Callable[..., Any], roles: str, absent: Any
+) -> Callable[..., Any]:
     """`whole` on devices that have whole rows; the formula, with sums over devices, where they have parts.
 
     XLA would gather the arrays of a foreign function on each device.
@@ -142,8 +161,20 @@ def partitioned(whole: Callable[..., Any], formula: Callable[..., Any], roles: s
         def of_whole_rows(*arrays: Any) -> Any:
             return whole(*arrays, axis=axis, axis_name=None, **params)
 
-        def of_parts(across: Any) -> Callable[..., Any]:
-            return lambda *arrays: formula(*arrays, axis=axis, axis_name=across, **params)
+        def of_parts(across: Any, n: int, devices: int) -> Callable[..., Any]:
+            def present(a: jax.Array) -> jax.Array:
+                first = jax.lax.axis_index(across) * -(-n // devices)
+                return first + jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim + axis) < n
+
+            def local(*arrays: Any) -> Any:
+                if n % devices:  # XLA has put something behind the last elements, to make all parts as long
+                    fills = zip(arrays, roles, absent(**params), strict=False)
+                    arrays = tuple(
+                        jnp.where(present(a), a, fill) if role == "n" else a for a, role, fill in fills
+                    )
+                return formula(*arrays, axis=axis, axis_name=across, **params)
+
+            return local
 
         def shardings(mesh: Any, shapes: Any) -> tuple[Any, list[NamedSharding]]:
             sharding, rank = shapes[at].sharding, len(shapes[at].shape)
@@ -157,7 +188,11 @@ def partitioned(whole: Callable[..., Any], formula: Callable[..., Any], roles: s
 
         def partition(mesh: Any, shapes: Any, _: Any) -> Any:
             across, of_all = shardings(mesh, shapes)
-            local = of_whole_rows if across is None else of_parts(across)
+            local = of_whole_rows
+            if across is not None:
+                names = across if isinstance(across, tuple) else (across,)
+                devices = math.prod(of_all[at].mesh.shape[name] for name in names)
+                local = of_parts(across, shapes[at].shape[axis], devices)
             return mesh, local, of_all[-1], tuple(of_all[:-1])
 
         divided = custom_partitioning(of_whole_rows)
@@ -182,7 +217,7 @@ def with_kernels(kernel: Callable[..., Any], formula: Callable[..., Any]) -> Cal
 
 def first(x: Any, *_: Any, **__: Any) -> Any:
     """The type of a result that is that of the first array."""
-    return x
+    return x.update(weak_type=False)
 
 
 def reduced(x: Any, *_: Any, axis: int, axis_name: Any, **__: Any) -> Any:
@@ -231,8 +266,14 @@ def product_kernel(
     return by_kernel(spec.vjp if kind == "vjp" else spec.jvp, y, v, axis=axis, scale=scale, more=spec.more)
 
 
-forward = define("forward", with_kernels(forward_kernel, forward_formula), forward_formula, first, "nn")
-product = define("product", with_kernels(product_kernel, product_formula), product_formula, first, "nnn")
+forward = define(
+    *("forward", with_kernels(forward_kernel, forward_formula), forward_formula, first, "nn"),
+    absent=lambda scale, **_: (lowest(scale),),
+)
+product = define(
+    *("product", with_kernels(product_kernel, product_formula), product_formula, first, "nnn"),
+    absent=lambda name, **_: (MAPS[name].absent, 0.0),
+)
 
 
 def forward_jvp(primals: Any, tangents: Any, *, empty: str, **params: Any) -> Any:
@@ -291,9 +332,17 @@ def along_formula(x: Any, dx: Any, *, axis: int, axis_name: Any, **params: Any) 
     return Sums(axis, axis_name).total(terms).astype(x.dtype)
 
 
-reduce = define("reduce", with_kernels(reduce_kernel, reduce_formula), reduce_formula, reduced, "no")
-slope = define("slope", with_kernels(slope_kernel, slope_formula), slope_formula, first, "non")
-along = define("along", along_formula, along_formula, reduced, "nno")
+reduce = define(
+    *("reduce", with_kernels(reduce_kernel, reduce_formula), reduce_formula, reduced, "no"),
+    absent=lambda scale, **_: (lowest(scale),),
+)
+slope = define(
+    *("slope", with_kernels(slope_kernel, slope_formula), slope_formula, first, "non"),
+    absent=lambda scale, **_: (lowest(scale), 0.0),
+)
+along = define(
+    *("along", along_formula, along_formula, reduced, "nno"), absent=lambda scale, **_: (lowest(scale), 0.0)
+)
 
 
 def reduce_jvp(primals: Any, tangents: Any, *, axis: int, **params: Any) -> Any:

@@ -15,7 +15,7 @@ import jax.interpreters.mlir
 from jax.experimental.custom_partitioning import custom_partitioning as _custom_partitioning
 
 # they have no types
-Primitive: Any = jax.extend.core.Primitive
+BasePrimitive: Any = jax.extend.core.Primitive
 ad: Any = jax.interpreters.ad
 batching: Any = jax.interpreters.batching
 mlir: Any = jax.interpreters.mlir
@@ -32,7 +32,7 @@ except (ImportError, AttributeError):
 
 def with_length_1(aval: Any, axis: int, axis_name: Any = None) -> Any:
     """The type of what is left of an array when an axis is reduced and kept; over a mesh axis, too."""
-    shape = (*aval.shape[:axis], 1, *aval.shape[axis:][1:])
+    aval, shape = aval.update(weak_type=False), (*aval.shape[:axis], 1, *aval.shape[axis:][1:])
     if axis_name is not None and hasattr(aval, "manual_axis_type"):  # it is the same on all devices
         names, of_mesh = axis_name if isinstance(axis_name, tuple) else (axis_name,), aval.manual_axis_type
         of_mesh = of_mesh.update(varying=of_mesh.varying - frozenset(names))
@@ -43,3 +43,22 @@ def with_length_1(aval: Any, axis: int, axis_name: Any = None) -> Any:
     spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
     spec[axis] = None
     return aval.update(shape=shape, sharding=sharding.update(spec=jax.sharding.PartitionSpec(*spec)))
+
+
+class Primitive(BasePrimitive):
+    """One whose result has the type of the first array.
+
+    Under `jax.shard_map` an array that is the same on all devices is taken for one that differs, where
+    another one does.
+    """
+
+    def bind(self, *arrays: Any, **params: Any) -> Any:
+        types = [jax.typeof(a) for a in arrays] if len(arrays) > 1 and hasattr(jax, "typeof") else []
+        if types and all(hasattr(one, "manual_axis_type") for one in types):
+            along = [frozenset(one.manual_axis_type.varying) for one in types]
+            union: frozenset[str] = frozenset().union(*along)
+            arrays = tuple(
+                jax.lax.pcast(a, tuple(union - own), to="varying") if union - own else a
+                for a, own in zip(arrays, along, strict=True)
+            )
+        return super().bind(*arrays, **params)

@@ -27,20 +27,18 @@ class Segments:
         cut = 0 if not shape and axis == 0 else checks.one_axis(axis, len(shape), "segments")
         self.shape, self.axis, n = shape, cut, shape[cut] if shape else 1
         if checks.are_numbered(offsets, ids, count):
-            given = jnp.asarray(ids)
-            if not isinstance(given, jax.core.Tracer):
+            if not isinstance(ids, jax.core.Tracer):
                 cuts, _ = checks.numbered_segments(np.asarray(ids), count, n)
                 count = len(cuts) - 1
             elif count is None:
                 raise TypeError("segment_ids are traced: give num_segments, which the shape depends on")
-            self.ids, self.count = given.astype(jnp.int32), checks.whole(count, "num_segments")
+            self.ids, self.count = jnp.asarray(ids, jnp.int32), checks.whole(count, "num_segments")
         else:
-            given = jnp.asarray(offsets)
-            if not isinstance(given, jax.core.Tracer):
-                checks.offsets(np.asarray(offsets), n)
-            rows = jnp.arange(n, dtype=jnp.int32)
-            self.ids = jnp.searchsorted(given.astype(jnp.int32), rows, side="right").astype(jnp.int32) - 1
-            self.count = given.shape[0] - 1
+            if not isinstance(offsets, jax.core.Tracer):
+                offsets = checks.offsets(np.asarray(offsets), n)
+            begins, rows = jnp.asarray(offsets, jnp.int32), jnp.arange(n, dtype=jnp.int32)
+            self.ids = jnp.searchsorted(begins, rows, side="right").astype(jnp.int32) - 1
+            self.count = begins.shape[0] - 1
 
     @property
     def sums(self) -> SegmentSums:
@@ -135,8 +133,9 @@ def reduced(x: jax.Array, ids: jax.Array, of_entropy: bool, count: int, scale: f
         mean = sums.sums(e * jnp.where(e == 0, 0.0, t)) / jnp.where(some, total, 1.0)
         return jnp.where(some, logs - mean, jnp.where(jnp.isnan(total), jnp.nan, 0.0)).astype(x.dtype)
     top = sums.tops(jnp.where(present, wide(x) * scale, -jnp.inf))
-    found = jnp.where(some, logs + jnp.where(jnp.isinf(top) & (top < 0), 0.0, top), -jnp.inf)
-    return jnp.where(jnp.isnan(total), jnp.nan, found).astype(x.dtype)
+    found = jnp.where(some, logs + jnp.where(top == -jnp.inf, 0.0, top), -jnp.inf)
+    found = jnp.where(jnp.isnan(total), jnp.nan, found)
+    return jnp.where(top == jnp.inf, jnp.inf, found).astype(x.dtype)
 
 
 @reduced.defjvp

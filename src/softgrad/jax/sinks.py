@@ -14,20 +14,8 @@ import jax.numpy as jnp
 from .. import checks
 from ..specs import SOFTMAX
 from . import maps
-from .arguments import Rows, alike, floating, is_number, mask, no_out, number
+from .arguments import Rows, alike, floating, is_number, mask, no_out, number, per_row
 from .formulas import wide
-
-
-def per_row(value: Any, name: str, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """One number for each row, broadcast to that."""
-    given = floating(value, name)
-    try:
-        return jnp.broadcast_to(given, shape).astype(dtype)
-    except ValueError:
-        raise ValueError(
-            f"{name} has shape {given.shape}; it takes one number for each row, of shape {shape}, or what "
-            f"broadcasts to that"
-        ) from None
 
 
 class Extended:
@@ -38,6 +26,8 @@ class Extended:
         self.kept = checks.reduced_shape(shape, self.rows.axes, True)
 
     def join(self, a: jax.Array, numbers: jax.Array) -> jax.Array:
+        axes = self.rows.axes if a.ndim else None
+        numbers = numbers + jnp.zeros_like(a).sum(axes, keepdims=True)  # divided among devices as they are
         return jnp.concatenate([self.rows.flat(a), self.rows.flat(numbers)], self.rows.axis)
 
     def split(self, whole: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -56,9 +46,10 @@ def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tup
         factor is not None and abs(factor) >= 2.0**-60
     ):  # the primitive multiplies by it, and the sink has none
         z = z if where is None else jnp.where(where, z, math.copysign(math.inf, -factor))
-        s = s / factor
+        largest = float(jnp.finfo(z.dtype).max)
+        s = jnp.where(jnp.isfinite(s), jnp.clip(s / factor, -largest, largest), s / factor)
     else:
-        scales = jnp.asarray(scale, z.dtype)
+        scales = per_row(scale, "scale", extended.kept, z.dtype)
         absent = z == jnp.where(scales >= 0, -jnp.inf, jnp.inf)
         absent = absent if where is None else absent | ~where
         z, factor = jnp.where(absent, -jnp.inf, jnp.where(absent, 0.0, z) * scales), 1.0
@@ -77,7 +68,8 @@ def sink_product(
     dtype, extended, where = y.dtype, Extended(y.shape, axis), mask(where, y.shape)
     of_y = per_row(y_sink, "y_sink", extended.kept, y.dtype)
     of_v = per_row(0.0 if v_sink is None else v_sink, f"{name}_sink", extended.kept, y.dtype)
-    scale = jnp.asarray(number(scale, y.dtype) if is_number(scale) else scale, wide(y).dtype)
+    given = number(scale, y.dtype) if is_number(scale) else scale
+    scale = per_row(given, "scale", extended.kept, wide(y).dtype)
     if where is not None:
         y, v = jnp.where(where, y, 0.0), jnp.where(where, v, 0.0)
     if kind == "jvp":
@@ -97,7 +89,8 @@ def sink_double_backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     y, dy, v = alike(y=y, dy=dy, v=v)
     extended, where = Extended(y.shape, axis), mask(where, y.shape)
-    scale = jnp.asarray(number(scale, y.dtype) if is_number(scale) else scale, wide(y).dtype)
+    given = number(scale, y.dtype) if is_number(scale) else scale
+    scale = per_row(given, "scale", extended.kept, wide(y).dtype)
     arrays = [wide(y), wide(dy), wide(v) * scale]
     if where is not None:
         arrays = [jnp.where(where, a, 0.0) for a in arrays]
@@ -152,7 +145,7 @@ def vjp_of_mean(
     y, dy = alike(y=y, dy=dy)
     kept, where = Extended(y.shape, axis).kept, mask(where, y.shape)
     m = per_row(mean, "mean", kept, wide(y).dtype)
-    scale = number(scale, y.dtype) if is_number(scale) else jnp.asarray(scale, m.dtype)
+    scale = number(scale, y.dtype) if is_number(scale) else per_row(scale, "scale", kept, m.dtype)
     dx = scale * (wide(y) * (wide(dy) - m))
     has_part = y != 0 if where is None else (y != 0) & where
     return jnp.where(has_part, dx, 0.0).astype(y.dtype)
