@@ -2,7 +2,7 @@
 
 On the CPU they run the kernels of `softgrad`, without a callback to Python; elsewhere XLA fuses the formulas.
 `softgrad.softmax(x)` of a JAX array comes to the same code.  From the call to the kernel: functions.py →
-maps.py → primitives.py → cpu/xla.py.  `pip install 'softgrad[jax]'`.
+maps.py → primitives.py → lowering.py → cpu/xla.py.  `pip install 'softgrad[jax]'`.
 """
 
 try:

@@ -14,6 +14,7 @@ from .. import checks, threads
 from ..specs import Map, Reduction, entmax
 from . import formulas, primitives
 from .arguments import Rows, alike, floating, is_number, lowest, mask, no_out, number, per_row
+from .lowering import has_kernels
 
 
 def ran(name: str, x: Any) -> None:
@@ -21,7 +22,7 @@ def ran(name: str, x: Any) -> None:
     platforms = {jax.default_backend()}
     if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
         platforms = {device.platform for device in x.devices()}
-    by_kernels = platforms == {"cpu"} and primitives.has_kernels(x)
+    by_kernels = platforms == {"cpu"} and has_kernels(x)
     threads.ran("numba" if by_kernels else "formulas", name)
 
 
