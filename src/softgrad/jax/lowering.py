@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from .. import threads
 from ..cpu import machine
 from ..cpu.call import numbers
 from . import formulas
@@ -32,9 +33,14 @@ def with_kernels(kernel: Callable[..., Any], formula: Callable[..., Any]) -> Cal
 # --- on the CPU ---------------------------------------------------------------------------------------
 
 
-@functools.cache
 def xla() -> Any:
     """`cpu.xla`, with its handler registered.  Numba is loaded here."""
+    with threads.first_use:
+        return registered()
+
+
+@functools.cache
+def registered() -> Any:
     from ..cpu import xla
 
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(xla.address()), platform="cpu")
@@ -77,7 +83,7 @@ def by_kernel(
         written = (*written[:axis], *written[axis:][1:], written[axis])
         about = xla().way(name, arrays[0].dtype.name, shape[axis], (), like.size)
     if jax.device_count() > 1:  # a part of the array may be narrower, and come compiled from JAX's cache
-        for known in {dtype, wide_name(dtype)}:
+        for known in {dtype, "float32" if like.dtype.itemsize == 2 else dtype}:
             xla().way(name, known, shape[axis], (), like.size)
     result = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(written, arrays[0].dtype))(
         *arrays, call=np.array(about, np.int64), numbers=np.array([*values, factor])
@@ -87,10 +93,6 @@ def by_kernel(
 
 
 EMPTY = {"zero": 0.0, "nan": np.nan}
-
-
-def wide_name(dtype: str) -> str:
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 # --- on several devices ---------------------------------------------------------------------------------
