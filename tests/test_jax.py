@@ -241,6 +241,14 @@ def test_transforms(name, function):
     close(transform(getattr(sj, function)), transform(getattr(jax.nn, function)), 64)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "entmax"])
+def test_y_alone_is_kept(name):
+    y, pullback = jax.vjp(getattr(sj, name), jnp.asarray(X))
+    kept = [leaf for leaf in jax.tree.leaves(pullback) if getattr(leaf, "size", 0) > 1]
+    assert len(kept) == 1
+    same_bits(kept[0], y)
+
+
 def test_debug_nans():
     with jax.debug_nans(True):
         jax.jit(sj.softmax)(X)
