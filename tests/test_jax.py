@@ -73,12 +73,12 @@ def test_the_bits_of_numpy(name, dtype):
         x = np.asarray(x)
         if x.size > 1:
             x.flat[1] = -np.inf
-        for scale in (1.0, 0.7, -2.0, 0.0, 1e-30) if axis == -1 and x.ndim else (0.7,):
+        for scale in (1.0, 0.7, -2.0, 0.0, 1e-30) if shape == (3, 5) and axis == -1 else (0.7,):
             options = {"axis": axis, "scale": scale}
             forward = getattr(softgrad, name)
             y = np.asarray(forward(x, **options))
             same_bits(forward(jnp.asarray(x), **options), y)
-            for kind in ("vjp", "jvp"):
+            for kind in ("vjp", "jvp") if name == "log_softmax" else ("vjp",):  # else they are one
                 product = getattr(softgrad, f"{name}_{kind}")
                 same_bits(product(jnp.asarray(y), v, **options), product(y, v, **options))
 
@@ -90,7 +90,7 @@ def test_the_bits_of_reductions(name, dtype):
     for shape, axis in WAYS:
         same = same_bits if axis != 1 else close  # columns are made rows here
         x = np.asarray(numbers(*shape, dtype=dtype) * np.asarray(4, dtype))
-        for scale in (0.7, -2.0) if axis == -1 else (1.0,):
+        for scale in (0.7, -2.0) if shape == (3, 5) and axis == -1 else (1.0,):
             y = np.asarray(function(x, axis=axis, scale=scale))
             same(function(jnp.asarray(x), axis=axis, scale=scale), y)
             dy = numbers(*y.shape, seed=1, dtype=dtype)
@@ -102,9 +102,9 @@ WHERE = numbers(4, 6, seed=9) > -0.5
 WHERE[1] = False
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_map
-def test_masks(name, dtype):
+def test_masks(name):
+    dtype = "float32"
     x, v = numbers(4, 6, dtype=dtype), numbers(4, 6, seed=1, dtype=dtype)
     x[~WHERE], v[~WHERE] = np.nan, np.inf
     forward, twice = getattr(softgrad, name), getattr(softgrad, f"{name}_double_backward")
@@ -128,7 +128,7 @@ def test_sinks_and_scales(scale):
     x, dy, v = (numbers(4, 6, seed=seed) for seed in range(3))
     sink, other = numbers(4, 1, seed=3), numbers(4, 1, seed=4)
     scale = numbers(4, 1, seed=5) if scale == "rows" else scale
-    for where in (None, WHERE):
+    for where in (None, WHERE) if isinstance(scale, np.ndarray) or scale == -0.7 else (WHERE,):
         options = {"where": where, "scale": scale}
         y = softgrad.sink_softmax(x, sink, **options)
         for function, given in (
@@ -320,9 +320,9 @@ def test_contract_of_the_formulas(name):
 
     row, last = MAPS[name], formulas.Sums(-1)
     forward = jax.jit(lambda x: formulas.forward(row, x, last, 1.0, "zero"))
-    testing.check_forward(lambda x: np.asarray(forward(x)), map=name, dtypes=["float32"], max_n=33)
+    testing.check_forward(lambda x: np.asarray(forward(x)), map=name, dtypes=["float32"], max_n=17)
     vjp = jax.jit(lambda y, dy: formulas.product(row, "vjp", y, dy, last, 1.0))
-    testing.check_vjp(lambda y, dy: np.asarray(vjp(y, dy)), map=name, dtypes=["float32"], max_n=33)
+    testing.check_vjp(lambda y, dy: np.asarray(vjp(y, dy)), map=name, dtypes=["float32"], max_n=17)
 
 
 # --- arguments, errors, and what holds it together ----------------------------------------------------------
