@@ -284,8 +284,8 @@ def test_gradients_of_segments(name):
 def test_gradients_of_a_sink_and_of_a_scale():
     from jax.test_util import check_grads
 
-    check_grads(lambda x, s: sj.sink_softmax(x, s, scale=0.7), (X, V[:, :1]), order=2)
-    check_grads(lambda x, s: sj.softmax(x, scale=s), (X, V[:, :1] + 2), order=2)
+    check_grads(lambda x, s: sj.sink_softmax(x, s, scale=0.7), (X, V[:, :1]), order=1)
+    check_grads(lambda x, s: sj.softmax(x, scale=s), (X, V[:, :1] + 2), order=1)
 
 
 # --- the contract, by softgrad.testing --------------------------------------------------------------------
