@@ -106,7 +106,7 @@ def test_it_is_what_tensors_give(name, library, opened):
 
 def test_each_library_has_each_function():
     """That they take the arguments of `softgrad.functional` is seen where all of that is called."""
-    for library in (arrays, dispatch.library(torch.zeros(1)), dlpack):
+    for library in (arrays, dispatch.library(torch.zeros(1)), dispatch.library(jnp.zeros(1)), dlpack):
         assert all(callable(getattr(library, name)) for name in inspect.get_annotations(dispatch.Library))
 
 
