@@ -4,6 +4,7 @@ All functions work along the last axis and take the namespace `xp` of their arra
 ``array_api_strict``, ``torch``, …).
 """
 
+import math
 from typing import Any
 
 # --- softmax ------------------------------------------------------------------------------------------
@@ -172,3 +173,8 @@ def cross_entropy(x: Any, t: Any, xp: Any) -> Any:
 def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
     """∂L/∂x_i = y_i Σ_k t_k − t_i, for y = softmax(x): y − t where the weights sum to 1."""
     return y * xp.sum(t, axis=-1, keepdims=True) - t
+
+
+# The power series of (1 − eᵗ(1 − t))/t², of which ∂y/∂α of entmax is made: Σ (k+1)/(k+2)!·tᵏ.  What is left
+# out is below 2⁻⁵⁵ of it for |t| ≤ 1.
+PSI = [(k + 1) / math.factorial(k + 2) for k in range(18)]

@@ -24,6 +24,15 @@ def options_of(layer: Any) -> dict[str, Any]:
     return {option.name: getattr(layer, option.name) for option in fields(layer) if option.init}
 
 
+def kept(layer: Any, value: Any) -> Any:
+    """What the last `forward` of a layer kept for its `backward`."""
+    if value is None:
+        raise RuntimeError(
+            f"{type(layer).__name__}.backward was called before forward, which keeps what it needs"
+        )
+    return value
+
+
 @dataclass(eq=False, repr=False)
 class Layer:
     """A map with its options, and the y of its last `forward`."""
@@ -51,12 +60,8 @@ class Layer:
         RuntimeError
             There was no `forward` before.
         """
-        if self.y is None:
-            raise RuntimeError(
-                f"{self.map.layer}.backward was called before forward, which gives it the y it needs"
-            )
         options = {"axis": self.axis, "where": self.where, "scale": self.scale}
-        return arrays.product(self.map, "vjp", self.y, dy, **options, out=out)
+        return arrays.product(self.map, "vjp", kept(self, self.y), dy, **options, out=out)
 
     def __repr__(self) -> str:
         options = [f"{name}={getattr(self, name)}" for name in (*self.parameters, "axis")]
@@ -126,9 +131,8 @@ class SinkSoftmax:
         RuntimeError
             There was no `forward` before.
         """
-        if self.y is None:
-            raise RuntimeError("SinkSoftmax.backward was called before forward, which gives it its y")
-        return arrays.sink_product("vjp", *self.y, dy, None, **options_of(self))
+        y, y_sink = kept(self, self.y)
+        return arrays.sink_product("vjp", y, y_sink, dy, None, **options_of(self))
 
 
 @dataclass(eq=False)
@@ -182,11 +186,7 @@ class SegmentSoftmax:
         RuntimeError
             There was no `forward` before.
         """
-        if self.last is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward was called before forward, which gives it the y it needs"
-            )
-        y, offsets, options = self.last
+        y, offsets, options = kept(self, self.last)
         dx: Array = arrays.segment_product(self.map, "vjp", y, dy, offsets, **options, out=out)
         return dx
 
@@ -334,6 +334,5 @@ class CrossEntropy:
         RuntimeError
             There was no `forward` before.
         """
-        if self.vjp is None:
-            raise RuntimeError("CrossEntropy.backward was called before forward, which finds the gradient")
-        return self.vjp(dloss, out=out)
+        dx: Array = kept(self, self.vjp)(dloss, out=out)
+        return dx

@@ -106,17 +106,9 @@ class Rows:
         return moved.reshape(*(a.shape[d] for d in kept), math.prod(a.shape[d] for d in axes))
 
     def restore(self, a: jax.Array) -> jax.Array:
-        """The opposite, of a result that may have 1 in place of the axis."""
+        """The opposite."""
         if self.one:
             return a
-        kept = [d for d in range(len(self.shape)) if d not in self.axes]
-        axes = self.axes if self.shape else ()
-        whole = a.shape[-1] != 1 or all(self.shape[d] == 1 for d in axes)
-        sizes = [self.shape[d] if whole else 1 for d in axes]
-        unflat = a.reshape(*(self.shape[d] for d in kept), *sizes)
-        return jnp.transpose(unflat, np.argsort([*kept, *axes]).tolist())
-
-
-def lowest(scale: float) -> float:
-    """The logit that has no part."""
-    return -math.inf if scale >= 0 else math.inf
+        order = [d for d in range(len(self.shape)) if d not in self.axes]
+        order += self.axes if self.shape else ()
+        return jnp.transpose(a.reshape([self.shape[d] for d in order]), np.argsort(order).tolist())

@@ -9,7 +9,6 @@ whatever y and v are, so that no derivative of any order changes.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import specs
+from ..formulas import PSI
 from ..specs import MAPS, Map
 
 
@@ -34,6 +34,13 @@ class Sums(NamedTuple):
         found = jnp.max(v, self.axis, keepdims=True, initial=-jnp.inf)
         return found if self.axis_name is None else lax.pmax(found, self.axis_name)
 
+    def sums(self, v: jax.Array) -> jax.Array:
+        """One of each row, which broadcasts to its elements."""
+        return self.total(v)
+
+    def tops(self, v: jax.Array) -> jax.Array:
+        return self.top(v)
+
 
 class SegmentSums(NamedTuple):
     """The same over the segments of the first axis, given the number of each row's segment."""
@@ -46,6 +53,7 @@ class SegmentSums(NamedTuple):
         return jax.ops.segment_sum(v, self.ids, self.segments)
 
     def tops(self, v: jax.Array) -> jax.Array:
+        """The largest of each segment."""
         return jax.ops.segment_max(v, self.ids, self.segments)
 
     def total(self, v: jax.Array) -> jax.Array:
@@ -154,21 +162,18 @@ def product(
     return jnp.where(present, scale * result, 0.0).astype(y.dtype)
 
 
-def reduction(entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: float) -> jax.Array:
-    """log Σ exp(scale·x), or the entropy of softmax; the axis is kept at length 1."""
-    t, present, some = differences(x, sums, scale)
+def reduction(of_entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: float) -> jax.Array:
+    """log Σ exp(scale·x), or the entropy: of rows with the axis at length 1, or of each segment."""
+    t, present, _ = differences(x, sums, scale)
     e = jnp.where(present, jnp.exp(t), 0.0)
-    total = jnp.where(some, sums.total(e), 1.0)
-    if entropy:
-        found = jnp.log(total) - sums.total(e * jnp.where(e == 0, 0.0, t)) / total
+    top = sums.tops(jnp.where(present, wide(x) * scale, -jnp.inf))
+    some = top != -jnp.inf
+    total = jnp.where(some, sums.sums(e), 1.0)
+    if of_entropy:
+        found = jnp.log(total) - sums.sums(e * jnp.where(e == 0, 0.0, t)) / total
         return jnp.where(some, found, 0.0).astype(x.dtype)
-    top = sums.top(jnp.where(present, wide(x) * scale, -jnp.inf))
-    found = jnp.where(some, jnp.where(some, top, 0.0) + jnp.log(total), -jnp.inf)
+    found = jnp.where(some, jnp.log(total) + jnp.where(some, top, 0.0), -jnp.inf)
     return jnp.where(top == jnp.inf, jnp.inf, found).astype(x.dtype)
-
-
-# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1
-SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
 
 
 def psi(y: jax.Array, alpha: float) -> jax.Array:
@@ -177,6 +182,6 @@ def psi(y: jax.Array, alpha: float) -> jax.Array:
     t = (alpha - 1) * log
     near = jnp.abs(t) < 1
     large = jnp.where(near, 1.0, t)
-    series = jnp.polyval(jnp.asarray(SERIES[::-1], t.dtype), jnp.where(near, t, 0.0))
+    series = jnp.polyval(jnp.asarray(PSI[::-1], t.dtype), jnp.where(near, t, 0.0))
     g = jnp.where(near, series, (1 - jnp.exp(large) * (1 - large)) / large**2)
     return -g * log * log

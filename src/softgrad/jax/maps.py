@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import checks, threads
+from .. import arrays, checks, threads
 from ..specs import Map, Reduction, entmax
 from . import formulas, primitives
-from .arguments import Rows, alike, floating, is_number, lowest, mask, no_out, number, per_row
+from .arguments import Rows, alike, floating, is_number, mask, no_out, number, per_row
 from .lowering import has_kernels
 
 
@@ -54,7 +54,7 @@ def forward(
         options = {"axis": axis, "where": where, "scale": 1.0, "empty": empty}
         return forward(map, scaled(x, scale, where, rows), **options).astype(x.dtype)
     factor = number(scale, x.dtype)
-    absent = lowest(factor)
+    absent = arrays.absent(factor)
     z = x if where is None else jnp.where(where, x, absent)
     some = None
     if empty != "zero":
@@ -166,7 +166,7 @@ def reduce(
     x = floating(x, "x")
     rows, where = Rows(x.shape, axis), mask(where, x.shape)
     factor = number(scale, x.dtype)
-    z = x if where is None else jnp.where(where, x, lowest(factor))
+    z = x if where is None else jnp.where(where, x, arrays.absent(factor))
     ran(reduction.name, x)
     found = primitives.reduce.bind(
         rows.flat(z), name=reduction.name, axis=rows.axis, axis_name=axis_name, scale=factor
@@ -188,7 +188,7 @@ def reduce_vjp(
         )
     factor, dtype = number(scale, x.dtype), jnp.promote_types(x.dtype, dy.dtype)
     z, dy = x.astype(dtype), dy.astype(dtype).reshape(kept)
-    z = z if where is None else jnp.where(where, z, lowest(factor))
+    z = z if where is None else jnp.where(where, z, arrays.absent(factor))
     ran(f"{reduction.name}_vjp", x)
     found = primitives.slope.bind(
         rows.flat(z), rows.flat(dy), name=reduction.name, axis=rows.axis, axis_name=None, scale=factor

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import arrays
 from ..specs import MAPS, REDUCTIONS
 from . import formulas
-from .arguments import lowest
 from .formulas import SegmentSums, Sums
 from .lowering import by_kernel, partitioned, with_kernels
 from .private import (
@@ -36,14 +36,15 @@ STATIC = "name", "alpha", "axis", "axis_name", "scale", "empty", "kind", "count"
 
 def define(
     name: str,
-    kernel: Callable[..., Any],
     formula: Callable[..., Any],
     shape: Callable[..., Any],
     roles: str = "",
     absent: Callable[..., tuple[float, ...]] | None = None,
+    kernel: Callable[..., Any] | None = None,
 ) -> Any:
     """A primitive of arrays along one axis, all of which a batch may be put in front of.
 
+    On the CPU it is the kernel, if there is one and this machine has the instructions for it.
     `roles` has an n for each array that has the elements of the rows and an o for one that has 1 in place of
     the axis, those that are read first; without it the arrays are not divided among devices.  `absent` says
     what has no part in each array that is read, of the parameters.
@@ -57,7 +58,7 @@ def define(
 
     primitive.def_impl(impl)
     primitive.def_abstract_eval(shape)
-    for function, platform in ((formula, None), (kernel, "cpu")):
+    for function, platform in ((formula, None), (with_kernels(kernel or formula, formula), "cpu")):
         lowered = partitioned(function, formula, roles, absent) if roles else function
         rule = mlir.lower_fun(lowered, multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)
@@ -125,12 +126,12 @@ def product_kernel(
 
 
 forward = define(
-    *("forward", with_kernels(forward_kernel, forward_formula), forward_formula, first, "nn"),
-    absent=lambda scale, **_: (lowest(scale),),
+    *("forward", forward_formula, first, "nn", lambda scale, **_: (arrays.absent(scale),)),
+    kernel=forward_kernel,
 )
 product = define(
-    *("product", with_kernels(product_kernel, product_formula), product_formula, first, "nnn"),
-    absent=lambda name, **_: (MAPS[name].absent, 0.0),
+    *("product", product_formula, first, "nnn", lambda name, **_: (MAPS[name].absent, 0.0)),
+    kernel=product_kernel,
 )
 
 
@@ -191,16 +192,14 @@ def along_formula(x: Any, dx: Any, *, axis: int, axis_name: Any, **params: Any) 
 
 
 reduce = define(
-    *("reduce", with_kernels(reduce_kernel, reduce_formula), reduce_formula, reduced, "no"),
-    absent=lambda scale, **_: (lowest(scale),),
+    *("reduce", reduce_formula, reduced, "no", lambda scale, **_: (arrays.absent(scale),)),
+    kernel=reduce_kernel,
 )
 slope = define(
-    *("slope", with_kernels(slope_kernel, slope_formula), slope_formula, first, "non"),
-    absent=lambda scale, **_: (lowest(scale), 0.0),
+    *("slope", slope_formula, first, "non", lambda scale, **_: (arrays.absent(scale), 0.0)),
+    kernel=slope_kernel,
 )
-along = define(
-    *("along", along_formula, along_formula, reduced, "nno"), absent=lambda scale, **_: (lowest(scale), 0.0)
-)
+along = define("along", along_formula, reduced, "nno", lambda scale, **_: (arrays.absent(scale), 0.0))
 
 
 def reduce_jvp(primals: Any, tangents: Any, *, axis: int, **params: Any) -> Any:
@@ -237,8 +236,8 @@ def segment_product_formula(
     return formulas.product(MAPS[name], kind, y, v, SegmentSums(ids, count), scale)
 
 
-segment_forward = define("segment_forward", segment_forward_formula, segment_forward_formula, first)
-segment_product = define("segment_product", segment_product_formula, segment_product_formula, first)
+segment_forward = define("segment_forward", segment_forward_formula, first)
+segment_product = define("segment_product", segment_product_formula, first)
 
 
 def segment_batch(primitive: Any) -> Callable[..., Any]:

@@ -13,17 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import checks, threads
+from .. import arrays, checks, threads
 from ..specs import Map, Reduction
 from . import primitives
-from .arguments import alike, floating, lowest, mask, no_out, number
-from .formulas import SegmentSums, differences, wide
+from .arguments import alike, floating, mask, no_out, number
+from .formulas import SegmentSums, reduction, wide
 
 
 class Segments:
     """An axis that is cut into segments, as the functions are given it."""
 
-    def __init__(self, shape: tuple[int, ...], offsets: Any, ids: Any, count: Any, axis: Any) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], offsets: Any, *, segment_ids: Any, num_segments: Any, axis: Any
+    ) -> None:
+        ids, count = segment_ids, num_segments
         cut = 0 if not shape and axis == 0 else checks.one_axis(axis, len(shape), "segments")
         self.shape, self.axis, n = shape, cut, shape[cut] if shape else 1
         if checks.are_numbered(offsets, ids, count):
@@ -61,18 +64,16 @@ def segment_forward(
     x: Any,
     offsets: Any,
     *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
     where: Any,
     scale: Any,
     out: Any = None,
+    **cut: Any,
 ) -> jax.Array:
     no_out(out)
     x = floating(x, "x")
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    segments = Segments(x.shape, offsets, **cut)
     where, factor = mask(where, x.shape), number(scale, x.dtype)
-    z = x if where is None else jnp.where(where, x, lowest(factor))
+    z = x if where is None else jnp.where(where, x, arrays.absent(factor))
     threads.ran("formulas", f"segment_{map.forward}")
     options = {"name": map.name, "count": segments.count, "scale": factor}
     y = segments.back(primitives.segment_forward.bind(segments.front(z), segments.ids, **options))
@@ -86,16 +87,14 @@ def segment_product(
     v: Any,
     offsets: Any,
     *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
     where: Any,
     scale: Any,
     out: Any = None,
+    **cut: Any,
 ) -> jax.Array:
     no_out(out)
     y, v = alike(**{"y": y, "dy" if kind == "vjp" else "dx": v})
-    segments = Segments(y.shape, offsets, segment_ids, num_segments, axis)
+    segments = Segments(y.shape, offsets, **cut)
     where = mask(where, y.shape)
     if where is not None:
         y, v = jnp.where(where, y, map.absent), jnp.where(where, v, 0.0)
@@ -123,19 +122,7 @@ def segment_double_backward(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def reduced(x: jax.Array, ids: jax.Array, of_entropy: bool, count: int, scale: float) -> jax.Array:
     """log Σ exp(scale·x), or the entropy, of each segment of the first axis."""
-    sums = SegmentSums(ids, count)
-    t, present, _ = differences(x, sums, scale)
-    e = jnp.where(present, jnp.exp(t), 0.0)
-    total = sums.sums(e)
-    some = total > 0
-    logs = jnp.log(jnp.where(some, total, 1.0))
-    if of_entropy:
-        mean = sums.sums(e * jnp.where(e == 0, 0.0, t)) / jnp.where(some, total, 1.0)
-        return jnp.where(some, logs - mean, jnp.where(jnp.isnan(total), jnp.nan, 0.0)).astype(x.dtype)
-    top = sums.tops(jnp.where(present, wide(x) * scale, -jnp.inf))
-    found = jnp.where(some, logs + jnp.where(top == -jnp.inf, 0.0, top), -jnp.inf)
-    found = jnp.where(jnp.isnan(total), jnp.nan, found)
-    return jnp.where(top == jnp.inf, jnp.inf, found).astype(x.dtype)
+    return reduction(of_entropy, x, SegmentSums(ids, count), scale)
 
 
 @reduced.defjvp
@@ -158,50 +145,46 @@ def slope(x: jax.Array, ids: jax.Array, of_entropy: bool, count: int, scale: flo
 
 
 def segment_reduce(
-    reduction: Reduction,
+    spec: Reduction,
     x: Any,
     offsets: Any,
     *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
     where: Any,
     scale: Any,
+    **cut: Any,
 ) -> jax.Array:
     x = floating(x, "x")
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    segments = Segments(x.shape, offsets, **cut)
     where, factor = mask(where, x.shape), number(scale, x.dtype)
-    z = x if where is None else jnp.where(where, x, lowest(factor))
-    threads.ran("formulas", f"segment_{reduction.name}")
-    found = reduced(segments.front(z), segments.ids, reduction.of_entropy, segments.count, factor)
+    z = x if where is None else jnp.where(where, x, arrays.absent(factor))
+    threads.ran("formulas", f"segment_{spec.name}")
+    found = reduced(segments.front(z), segments.ids, spec.of_entropy, segments.count, factor)
     return found.reshape(segments.numbers()) if not x.ndim else jnp.moveaxis(found, 0, segments.axis)
 
 
 def segment_reduce_vjp(
-    reduction: Reduction,
+    spec: Reduction,
     x: Any,
     dy: Any,
     offsets: Any,
     *,
-    segment_ids: Any,
-    num_segments: Any,
-    axis: Any,
     where: Any,
     scale: Any,
     out: Any = None,
+    **cut: Any,
 ) -> jax.Array:
     no_out(out)
     x, dy = floating(x, "x"), floating(dy, "dy")
     dtype = jnp.promote_types(x.dtype, dy.dtype)
-    segments = Segments(x.shape, offsets, segment_ids, num_segments, axis)
+    segments = Segments(x.shape, offsets, **cut)
     if dy.shape != segments.numbers():
         raise ValueError(
             f"dy has shape {dy.shape}; it takes one number for each segment: give shape {segments.numbers()}"
         )
     where, factor = mask(where, x.shape), number(scale, dtype)
-    z = x.astype(dtype) if where is None else jnp.where(where, x.astype(dtype), lowest(factor))
-    threads.ran("formulas", f"segment_{reduction.name}_vjp")
-    s = slope(segments.front(z), segments.ids, reduction.of_entropy, segments.count, factor)
+    z = x.astype(dtype) if where is None else jnp.where(where, x.astype(dtype), arrays.absent(factor))
+    threads.ran("formulas", f"segment_{spec.name}_vjp")
+    s = slope(segments.front(z), segments.ids, spec.of_entropy, segments.count, factor)
     of_rows = (segments.front(dy) if x.ndim else dy)[segments.ids]
     found = segments.back((s * wide(of_rows)).astype(dtype))
     return found if where is None else jnp.where(where, found, 0.0)

@@ -36,23 +36,28 @@ class Extended:
         return self.rows.restore(a), numbers.reshape(self.kept)
 
 
+def scales(scale: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """A scale for each row, in the type that is computed in."""
+    given = number(scale, dtype) if is_number(scale) else scale
+    return per_row(given, "scale", shape, jnp.promote_types(dtype, jnp.float32))
+
+
 def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[jax.Array, jax.Array]:
     x = floating(x, "x")
     extended, where = Extended(x.shape, axis), mask(where, x.shape)
     z = wide(x)
     s = per_row(sink, "sink", extended.kept, z.dtype)
     factor = number(scale, x.dtype) if is_number(scale) else None
-    if (
-        factor is not None and abs(factor) >= 2.0**-60
-    ):  # the primitive multiplies by it, and the sink has none
+    if factor is not None and abs(factor) >= 2.0**-60:
+        # the primitive multiplies by it, and the sink has none
         z = z if where is None else jnp.where(where, z, math.copysign(math.inf, -factor))
         largest = float(jnp.finfo(z.dtype).max)
         s = jnp.where(jnp.isfinite(s), jnp.clip(s / factor, -largest, largest), s / factor)
     else:
-        scales = per_row(scale, "scale", extended.kept, z.dtype)
-        absent = z == jnp.where(scales >= 0, -jnp.inf, jnp.inf)
+        factors = scales(scale, extended.kept, x.dtype)
+        absent = z == jnp.where(factors >= 0, -jnp.inf, jnp.inf)
         absent = absent if where is None else absent | ~where
-        z, factor = jnp.where(absent, -jnp.inf, jnp.where(absent, 0.0, z) * scales), 1.0
+        z, factor = jnp.where(absent, -jnp.inf, jnp.where(absent, 0.0, z) * factors), 1.0
     options = {"axis": extended.rows.axis, "where": None, "scale": factor, "empty": "zero"}
     y, y_sink = extended.split(maps.forward(SOFTMAX, extended.join(z, s), **options))
     y = y if where is None else jnp.where(where, y, 0.0)
@@ -68,8 +73,7 @@ def sink_product(
     dtype, extended, where = y.dtype, Extended(y.shape, axis), mask(where, y.shape)
     of_y = per_row(y_sink, "y_sink", extended.kept, y.dtype)
     of_v = per_row(0.0 if v_sink is None else v_sink, f"{name}_sink", extended.kept, y.dtype)
-    given = number(scale, y.dtype) if is_number(scale) else scale
-    scale = per_row(given, "scale", extended.kept, wide(y).dtype)
+    scale = scales(scale, extended.kept, y.dtype)
     if where is not None:
         y, v = jnp.where(where, y, 0.0), jnp.where(where, v, 0.0)
     if kind == "jvp":
@@ -89,8 +93,7 @@ def sink_double_backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     y, dy, v = alike(y=y, dy=dy, v=v)
     extended, where = Extended(y.shape, axis), mask(where, y.shape)
-    given = number(scale, y.dtype) if is_number(scale) else scale
-    scale = per_row(given, "scale", extended.kept, wide(y).dtype)
+    scale = scales(scale, extended.kept, y.dtype)
     arrays = [wide(y), wide(dy), wide(v) * scale]
     if where is not None:
         arrays = [jnp.where(where, a, 0.0) for a in arrays]
@@ -145,7 +148,7 @@ def vjp_of_mean(
     y, dy = alike(y=y, dy=dy)
     kept, where = Extended(y.shape, axis).kept, mask(where, y.shape)
     m = per_row(mean, "mean", kept, wide(y).dtype)
-    scale = number(scale, y.dtype) if is_number(scale) else per_row(scale, "scale", kept, m.dtype)
+    scale = scales(scale, kept, y.dtype)
     dx = scale * (wide(y) * (wide(dy) - m))
     has_part = y != 0 if where is None else (y != 0) & where
     return jnp.where(has_part, dx, 0.0).astype(y.dtype)

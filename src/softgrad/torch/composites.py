@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..formulas import PSI
 from ..specs import Map
 from .private import detach
 from .tensors import sum_keepdims, wide
@@ -149,10 +150,6 @@ def double_backward(
     return grad_x, product(spec, "jvp", y, v, dims, None, scale, alpha)
 
 
-# (1 − eᵗ(1 − t))/t² = Σ (k+1)/(k+2)!·tᵏ; the rest of the series is below 2⁻⁵⁵ of it for |t| ≤ 1
-SERIES = [(k + 1) / math.factorial(k + 2) for k in range(18)]
-
-
 def psi(y: Tensor, alpha: Tensor) -> Tensor:
     """ψ, with which ∂y/∂α = J ψ: −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t²."""
     y = y.double()
@@ -161,7 +158,7 @@ def psi(y: Tensor, alpha: Tensor) -> Tensor:
     near = t.abs() < 1
     small, large = torch.where(near, t, 0.0), torch.where(near, 1.0, t)
     series = torch.zeros_like(t)
-    for coefficient in reversed(SERIES):
+    for coefficient in reversed(PSI):
         series = series * small + coefficient
     g = torch.where(near, series, (1 - large.exp() * (1 - large)) / large**2)
     return -g * log * log

@@ -224,15 +224,10 @@ def offsets_of(offsets: Any, x: Tensor) -> Tensor:
     return offsets
 
 
-def absent_for(scale: float) -> float:
-    """What is −inf when the scale has multiplied it."""
-    return -math.inf if scale >= 0 else math.inf
-
-
 def log_weights(x: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Tensor, Tensor, Sums]:
     """(log_softmax, softmax, logsumexp of each segment, the cut), in float64, the dim in front."""
-    z, cut = segments.cut(segments.sort(x, absent_for(scale)))
-    absent = z == absent_for(scale)
+    z, cut = segments.cut(segments.sort(x, arrays.absent(scale)))
+    absent = z == arrays.absent(scale)
     z = torch.where(absent, -math.inf, z * scale)
     top = cut.top(z.detach())
     top = torch.where(top.isinf(), 0.0, top)
@@ -293,7 +288,7 @@ def segment_forward(
         return into(out, y, x)
     factor, segments = scale_of(scale, x), Segments(x, offsets, segment_ids, num_segments, axis, where)
     if spec.name == "softmax":
-        y = SOFTMAX(segments.sort(x, absent_for(factor)), segments.offsets, segments.dim, factor)
+        y = SOFTMAX(segments.sort(x, arrays.absent(factor)), segments.offsets, segments.dim, factor)
     else:
         y = trailing(log_weights(x, segments, factor)[0], x, segments.dim)
     y = segments.restore(y, spec.absent)
