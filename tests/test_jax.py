@@ -328,6 +328,17 @@ def test_contract_of_the_formulas(name):
 # --- arguments, errors, and what holds it together ----------------------------------------------------------
 
 
+def test_an_offset_costs_the_formulas_no_digits():
+    """Each mean is taken off more than once: one alone is rounded like the offset."""
+    from softgrad.jax import formulas
+
+    y, dy = softgrad.softmax(numbers(20, 33)).astype(np.float32), numbers(20, 33, seed=1)
+    offset = (dy + 1e4).astype(np.float32)
+    found = formulas.product(MAPS["softmax"], "vjp", jnp.asarray(y), offset, formulas.Sums(-1), 1.0)
+    expected = softgrad.softmax_vjp(y.astype(float), offset.astype(float)).astype(np.float32)
+    assert off_by(np.asarray(found), expected) <= 8
+
+
 def test_what_is_given_and_taken():
     x = jnp.asarray(X)
     assert sj.softmax(jnp.arange(3)).dtype == jnp.float64
