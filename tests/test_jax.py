@@ -14,6 +14,8 @@ from softgrad import testing
 from softgrad.specs import MAPS
 
 jax = pytest.importorskip("jax")
+from jax.test_util import check_grads  # noqa: E402 (where there is JAX)
+
 jnp = jax.numpy
 sj = softgrad.jax
 pytestmark = pytest.mark.usefixtures("wide_types")
@@ -88,14 +90,13 @@ def test_the_bits_of_numpy(name, dtype):
 def test_the_bits_of_reductions(name, dtype):
     function, vjp = getattr(softgrad, name), getattr(softgrad, f"{name}_vjp")
     for shape, axis in WAYS:
-        same = same_bits if axis != 1 else close  # columns are made rows here
         x = np.asarray(numbers(*shape, dtype=dtype) * np.asarray(4, dtype))
         for scale in (0.7, -2.0) if shape == (3, 5) and axis == -1 else (1.0,):
             y = np.asarray(function(x, axis=axis, scale=scale))
-            same(function(jnp.asarray(x), axis=axis, scale=scale), y)
+            same_bits(function(jnp.asarray(x), axis=axis, scale=scale), y)
             dy = numbers(*y.shape, seed=1, dtype=dtype)
             options = {"axis": axis, "scale": scale}
-            same(vjp(jnp.asarray(x), dy, **options), vjp(x, dy, **options))
+            same_bits(vjp(jnp.asarray(x), dy, **options), vjp(x, dy, **options))
 
 
 WHERE = numbers(4, 6, seed=9) > -0.5
@@ -163,10 +164,10 @@ def test_segments(axis, by):
         for name in ("softmax", "log_softmax"):
             forward = getattr(softgrad, f"segment_{name}")
             y = forward(x, **options)
-            close(forward(jnp.asarray(x), **options), y)
+            same_bits(forward(jnp.asarray(x), **options), y)
             for kind in ("vjp", "jvp"):
                 product = getattr(softgrad, f"segment_{name}_{kind}")
-                close(product(jnp.asarray(y), dy, **options), product(y, dy, **options))
+                same_bits(product(jnp.asarray(y), dy, **options), product(y, dy, **options))
             if where is None:
                 twice, some = getattr(softgrad, f"segment_{name}_double_backward"), dict(options)
                 del some["where"]
@@ -174,11 +175,66 @@ def test_segments(axis, by):
         for name in ("logsumexp", "entropy"):
             function, vjp = getattr(softgrad, f"segment_{name}"), getattr(softgrad, f"segment_{name}_vjp")
             y = function(x, **options)
-            close(function(jnp.asarray(x), **options), y)
+            same_bits(function(jnp.asarray(x), **options), y)
             d = numbers(*y.shape, seed=4)
-            close(vjp(jnp.asarray(x), d, **options), vjp(x, d, **options))
+            same_bits(vjp(jnp.asarray(x), d, **options), vjp(x, d, **options))
             found = jax.vjp(functools.partial(function, **options), jnp.asarray(x))[1](jnp.asarray(d))[0]
-            close(found, vjp(x, d, **options))
+            same_bits(found, vjp(x, d, **options))
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(300,), (300, 16), (300, 3), (2, 90, 40), (70, 5, 2)])
+def test_the_bits_of_segments(shape, dtype):
+    """Short and long ones, rows and columns, sorted and not."""
+    axis = 1 if shape[0] == 2 else 0
+    x, dy = numbers(*shape, dtype=dtype) * np.asarray(4, dtype), numbers(*shape, seed=1, dtype=dtype)
+    x = np.asarray(x)
+    x.flat[3] = -np.inf
+    n = x.shape[axis]
+    jumbled = np.arange(n) * 7 % 13
+    jumbled[n // 2 :] = 5
+    for ids in (np.sort(jumbled), jumbled):
+        options = {"axis": axis, "scale": 0.7, "segment_ids": ids, "num_segments": 14}
+        for name in ("softmax", "log_softmax"):
+            forward, vjp = (getattr(softgrad, f"segment_{name}{of}") for of in ("", "_vjp"))
+            y = forward(x, **options)
+            same_bits(forward(jnp.asarray(x), **options), y)
+            same_bits(vjp(jnp.asarray(y), dy, **options), vjp(y, dy, **options))
+        for name in ("logsumexp", "entropy"):
+            function, vjp = (getattr(softgrad, f"segment_{name}{of}") for of in ("", "_vjp"))
+            y = function(x, **options)
+            same_bits(function(jnp.asarray(x), **options), y)
+            dy_of_rows = numbers(*y.shape, seed=2, dtype=dtype)
+            same_bits(vjp(jnp.asarray(x), dy_of_rows, **options), vjp(x, dy_of_rows, **options))
+
+
+def test_traced_segments_read_nothing_but_their_memory():
+    """They are not checked; what is out of range is in the nearest segment."""
+    by_ids = jax.jit(lambda x, ids: sj.segment_softmax(x, segment_ids=ids, num_segments=2))
+    near = softgrad.segment_softmax(X[:, 0], segment_ids=[0, 1, 1])
+    for low, high in ((-1, 2), (-(2**40), 2**40)):
+        same_bits(by_ids(X[:, 0], np.array([low, 1, high])), near)
+    by_offsets = jax.jit(lambda x, offsets: sj.segment_softmax(x, offsets))
+    same_bits(by_offsets(X[:, 0], np.array([1, 1, 2])), near)
+    assert (
+        jax.jit(lambda x, ids: sj.segment_softmax(x, segment_ids=ids, num_segments=0))(
+            X, np.zeros(3, int)
+        ).shape
+        == X.shape
+    )
+
+
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 3.0])
+def test_a_learnt_alpha(alpha):
+    y, where = softgrad.entmax(X, alpha), np.arange(5) != 2
+    learnt = jnp.asarray(alpha)
+    close(sj.entmax(X, learnt), y, 64)
+    close(
+        sj.entmax(X, learnt, where=where, scale=-0.7), softgrad.entmax(X, alpha, where=where, scale=-0.7), 64
+    )
+    found = jax.jit(jax.grad(lambda alpha: (sj.entmax(X, alpha) * V).sum()))(learnt)
+    close(found, softgrad.entmax_alpha_vjp(y, V, alpha).sum(), 256)
+    check_grads(sj.entmax, (X, learnt), order=2)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -261,16 +317,12 @@ def test_debug_nans():
     [("softmax", 3), ("log_softmax", 3), ("logsumexp", 3), ("entropy", 3), ("sparsemax", 2), ("entmax", 2)],
 )
 def test_gradients(name, order):
-    from jax.test_util import check_grads
-
     function = functools.partial(getattr(sj, name), axis=-1, scale=0.7)
     check_grads(function, (jnp.asarray(X),), order=order, modes=("fwd", "rev"))
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "entropy"])
 def test_gradients_of_segments(name):
-    from jax.test_util import check_grads
-
     function = functools.partial(getattr(softgrad, f"segment_{name}"), offsets=[0, 2, 3], scale=0.7)
     check_grads(function, (jnp.asarray(X),), order=2, modes=("fwd", "rev"))
     batch = np.stack([X, V])
@@ -282,8 +334,6 @@ def test_gradients_of_segments(name):
 
 
 def test_gradients_of_a_sink_and_of_a_scale():
-    from jax.test_util import check_grads
-
     check_grads(lambda x, s: sj.sink_softmax(x, s, scale=0.7), (X, V[:, :1]), order=1)
     check_grads(lambda x, s: sj.softmax(x, scale=s), (X, V[:, :1] + 2), order=1)
 
@@ -365,6 +415,8 @@ def test_what_is_given_and_taken():
         (lambda: sj.softmax(jax.random.key(0)), TypeError, "x has dtype key"),
         (lambda: sj.softmax_vjp(x, x[:2]), ValueError, "they must be the same"),
         (lambda: sj.entmax(x, 0.5), ValueError, "alpha"),
+        (lambda: sj.entmax(x, jnp.ones(2)), TypeError, "alpha has shape"),
+        (lambda: softgrad.softmax_vjp(X, x), TypeError, "jax.numpy.asarray of that one"),
         (lambda: sj.softmax(jnp.full(3, -jnp.inf), empty="raise"), ValueError, "empty='raise'"),
         (lambda: jax.jit(lambda x: sj.softmax(x, empty="raise"))(x), ValueError, "jax.jit"),
         (lambda: sj.segment_softmax(x, jnp.array([0, 2])), ValueError, "offsets go from 0 to 2"),
@@ -444,7 +496,7 @@ def test_the_record():
     (step,) = softgrad.explain(sj.softmax, X)
     assert (step.by, step.kernel) == ("numba", "softmax")
     (step,) = softgrad.explain(sj.segment_softmax, X, [0, 3])
-    assert (step.by, step.kernel) == ("formulas", "segment_softmax")
+    assert (step.by, step.kernel) == ("numba", "segment_softmax")
 
 
 def test_a_machine_without_the_instructions(monkeypatch):
@@ -468,6 +520,28 @@ def test_an_executable_of_another_version_is_an_error():
     finally:
         xla.TABLES[0] -= 1
     same_bits(softmax(X), softgrad.softmax(X * 3))
+
+
+def test_no_memory_is_an_error():
+    """The kernel of entropy keeps the powers of a row."""
+    processes.run(
+        """
+import resource
+import jax, jax.numpy as jnp
+import pytest
+import softgrad.jax as sj
+
+entropy = jax.jit(sj.entropy)
+entropy(jnp.zeros(1 << 10, jnp.float16))
+x = jnp.zeros(1 << 26, jnp.float16)
+compiled = entropy.lower(x).compile()
+size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + (1 << 28), -1))
+with pytest.raises(jax.errors.JaxRuntimeError, match="there is no memory"):
+    compiled(x).block_until_ready()
+assert entropy(jnp.zeros(1 << 10, jnp.float16)) > 6.9
+"""
+    )
 
 
 def test_threads():

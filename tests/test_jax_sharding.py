@@ -12,6 +12,7 @@ SETUP = """
 import re
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
+import softgrad
 import softgrad.jax as sj
 
 x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 512)).astype(np.float32) * 3)
@@ -51,9 +52,18 @@ FUNCTIONS = {
 """
 
 ARRAYS = """
-for name, function in FUNCTIONS.items():
+IDS = np.arange(512) * 7 % 15 // 4  # of four segments
+
+def segment_entropy(x):
+    return softgrad.segment_entropy(x, axis=-1, segment_ids=IDS)[..., 2]
+
+SEGMENTS = {
+    "segment_softmax": lambda x: sj.segment_softmax(x, axis=-1, segment_ids=IDS),
+    "segment_entropy": segment_entropy,
+}
+for name, function in (FUNCTIONS | SEGMENTS).items():
     grad, along = jax.grad(loss(function)), lambda x: jax.jvp(function, (x,), (d,))[1]
-    for kind in ("Auto", "Explicit") if name in ("softmax", "logsumexp") else ("Auto",):
+    for kind in ("Auto", "Explicit") if name in ("softmax", "logsumexp", *SEGMENTS) else ("Auto",):
         mesh = mesh_of(kind)
         with jax.set_mesh(mesh):
             for spec in (P("v", None), P(None, "v"), P()):

@@ -63,7 +63,12 @@ def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> 
         raise TypeError(f"{name} is a masked array{takes}: give {instead_of_masked}")
     if isinstance(value, (np.ndarray, np.generic)):
         return
-    if hasattr(value, "__dlpack__"):
+    if kind(value).startswith("jax"):
+        advice = (
+            f"the first array says which library computes; give jax.numpy.asarray of that one, or "
+            f"numpy.asarray({name})"
+        )
+    elif hasattr(value, "__dlpack__"):
         advice = (
             f"give numpy.asarray({name}); or, if it is on a GPU, give it to a function (no layer or "
             f"Jacobian), with all arguments there"
@@ -241,11 +246,16 @@ def segments(
 ) -> tuple[int, Array, Array | None]:
     """The axis that is cut into segments, the offsets, and the order that sorts its rows by segment (None:
     they are sorted)."""
-    cut = 0 if not shape and axis == 0 else one_axis(axis, len(shape), "segments")  # a number is one row
+    cut = cut_axis(axis, shape)
     size = shape[cut] if shape else 1
     if are_numbered(given, ids, num_segments):
         return cut, *numbered_segments(ids, num_segments, size)
     return cut, offsets(given, size), None
+
+
+def cut_axis(axis: Any, shape: tuple[int, ...]) -> int:
+    """The axis that is cut into segments, from 0 up; a number is one row."""
+    return 0 if not shape and axis == 0 else one_axis(axis, len(shape), "segments")
 
 
 def are_numbered(given: Any, ids: Any, num_segments: Any) -> bool:

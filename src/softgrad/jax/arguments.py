@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import checks
+from ..arrays import Cut
 
 FLOATS = "float16", "bfloat16", "float32", "float64"
 
@@ -90,10 +91,19 @@ def per_row(value: Any, name: str, shape: tuple[int, ...], dtype: Any) -> jax.Ar
 
 
 class Rows:
-    """The rows of an array along some axes, as those along one axis, counted from the last."""
+    """The rows of an array along some axes, as those along one axis, counted from the last; or the segments
+    of one axis."""
 
     def __init__(self, shape: tuple[int, ...], axis: Any) -> None:
-        self.shape, self.axes = shape, checks.axes(axis, len(shape))
+        self.shape = shape
+        self.ids: tuple[jax.Array, ...] = ()  # the number of the segment of each row
+        self.segments: int | None = None
+        if isinstance(axis, Cut):
+            self.axes: tuple[int, ...] = (checks.cut_axis(axis.axis, shape),)
+            ids, self.segments = numbered(axis, math.prod(shape[d] for d in self.axes if shape))
+            self.ids = (ids,)
+        else:
+            self.axes = checks.axes(axis, len(shape))
         self.one = len(self.axes) == 1 and bool(shape)
         self.axis = self.axes[0] - len(shape) if self.one else -1
 
@@ -112,3 +122,37 @@ class Rows:
         order = [d for d in range(len(self.shape)) if d not in self.axes]
         order += self.axes if self.shape else ()
         return jnp.transpose(a.reshape([self.shape[d] for d in order]), np.argsort(order).tolist())
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the primitives have to know."""
+        return {"axis": self.axis, "segments": self.segments}
+
+    def numbers(self, keepdims: bool = True) -> tuple[int, ...]:
+        """The shape of one number for each row."""
+        if self.segments is None:
+            return checks.reduced_shape(self.shape, self.axes, keepdims)
+        (cut,) = self.axes
+        return *self.shape[:cut], self.segments, *self.shape[cut + 1 :]
+
+
+def numbered(cut: Cut, n: int) -> tuple[jax.Array, int]:
+    """The number of the segment of each of n rows, and how many segments there are.
+
+    What is traced is not checked; no number is out of range even so, since the kernels count by them.
+    """
+    offsets, ids, count = cut.offsets, cut.segment_ids, cut.num_segments
+    by_ids = checks.are_numbered(offsets, ids, count)
+    if not isinstance(ids if by_ids else offsets, jax.core.Tracer):
+        if by_ids:
+            cuts, _ = checks.numbered_segments(np.asarray(ids), count, n)
+        else:
+            cuts = checks.offsets(np.asarray(offsets), n)
+            ids = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
+        return jnp.asarray(ids, jnp.int32), len(cuts) - 1
+    if not by_ids:
+        ids, count = jnp.searchsorted(offsets, jnp.arange(n), side="right") - 1, offsets.shape[0] - 1
+    if count is None:
+        raise TypeError("segment_ids are traced: give num_segments, which the shape depends on")
+    count = checks.whole(count, "num_segments")
+    return jnp.clip(ids, 0, max(count, 1) - 1).astype(jnp.int32), count

@@ -2,8 +2,13 @@
 
 from ..specs import entmax
 from .losses import cross_entropy, cross_entropy_with_vjp
-from .maps import alpha_vjp, double_backward, forward, product, reduce, reduce_vjp
-from .segments import (
+from .maps import (
+    alpha_vjp,
+    double_backward,
+    forward,
+    product,
+    reduce,
+    reduce_vjp,
     segment_double_backward,
     segment_forward,
     segment_product,

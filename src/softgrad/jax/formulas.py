@@ -9,7 +9,9 @@ whatever y and v are, so that no derivative of any order changes.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,47 +22,63 @@ from ..formulas import PSI
 from ..specs import MAPS, Map
 
 
-class Sums(NamedTuple):
-    """Sums and maxima over rows: along an axis, or along a mesh axis too."""
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """Sums and maxima of rows along an axis, and along a mesh axis too."""
 
     axis: int
     axis_name: Any = None
 
-    def total(self, v: jax.Array) -> jax.Array:
-        found = jnp.sum(v, self.axis, keepdims=True)
+    def sums(self, v: jax.Array) -> jax.Array:
+        """One of each row."""
+        found = self.sums_here(v)
         return found if self.axis_name is None else lax.psum(found, self.axis_name)
 
-    def top(self, v: jax.Array) -> jax.Array:
-        found = jnp.max(v, self.axis, keepdims=True, initial=-jnp.inf)
+    def tops(self, v: jax.Array) -> jax.Array:
+        """The largest of each row."""
+        found = self.tops_here(v)
         return found if self.axis_name is None else lax.pmax(found, self.axis_name)
 
-    def sums(self, v: jax.Array) -> jax.Array:
-        """One of each row, which broadcasts to its elements."""
-        return self.total(v)
-
-    def tops(self, v: jax.Array) -> jax.Array:
-        return self.top(v)
-
-
-class SegmentSums(NamedTuple):
-    """The same over the segments of the first axis, given the number of each row's segment."""
-
-    ids: jax.Array
-    segments: int
-
-    def sums(self, v: jax.Array) -> jax.Array:
-        """One of each segment."""
-        return jax.ops.segment_sum(v, self.ids, self.segments)
-
-    def tops(self, v: jax.Array) -> jax.Array:
-        """The largest of each segment."""
-        return jax.ops.segment_max(v, self.ids, self.segments)
-
     def total(self, v: jax.Array) -> jax.Array:
-        return self.sums(v)[self.ids]
+        return self.spread(self.sums(v))
 
     def top(self, v: jax.Array) -> jax.Array:
-        return self.tops(v)[self.ids]
+        return self.spread(self.tops(v))
+
+    def spread(self, numbers: jax.Array) -> jax.Array:
+        """One number for each row, so that it broadcasts to the elements."""
+        return numbers
+
+    def sums_here(self, v: jax.Array) -> jax.Array:
+        return jnp.sum(v, self.axis, keepdims=True)
+
+    def tops_here(self, v: jax.Array) -> jax.Array:
+        return jnp.max(v, self.axis, keepdims=True, initial=-jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentSums(Sums):
+    """The same of the segments that the axis is cut into."""
+
+    ids: Any = None  # the number of the segment of each element
+    segments: int = 0
+
+    def spread(self, numbers: jax.Array) -> jax.Array:
+        return jnp.take(numbers, self.ids, self.axis, mode="clip")
+
+    def sums_here(self, v: jax.Array) -> jax.Array:
+        return self.in_front(jax.ops.segment_sum, v)
+
+    def tops_here(self, v: jax.Array) -> jax.Array:
+        return self.in_front(jax.ops.segment_max, v)
+
+    def in_front(self, reduce: Any, v: jax.Array) -> jax.Array:
+        return jnp.moveaxis(reduce(jnp.moveaxis(v, self.axis, 0), self.ids, self.segments), 0, self.axis)
+
+
+def sums_of(ids: tuple[Any, ...], *, axis: int, axis_name: Any, segments: int | None) -> Sums:
+    """Of rows; or, if their ids are given, of segments."""
+    return Sums(axis, axis_name) if segments is None else SegmentSums(axis, axis_name, ids[0], segments)
 
 
 def wide(x: jax.Array) -> jax.Array:
@@ -73,9 +91,7 @@ def map_of(name: str, alpha: float | None) -> Map:
     return specs.entmax(alpha) if alpha is not None and name == "entmax" else MAPS[name]
 
 
-def differences(
-    x: jax.Array, sums: Sums | SegmentSums, scale: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def differences(x: jax.Array, sums: Sums, scale: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """scale·(x − the largest), which is −inf where x has no part; and whether it has, and its row."""
     z = wide(x)
     absent = z == (-jnp.inf if scale >= 0 else jnp.inf)
@@ -89,7 +105,7 @@ def differences(
     return jnp.where(absent, -jnp.inf, t), ~absent, some
 
 
-def forward(spec: Map, x: jax.Array, sums: Sums | SegmentSums, scale: float, empty: str) -> jax.Array:
+def forward(spec: Map, x: jax.Array, sums: Sums, scale: float, empty: str) -> jax.Array:
     """y of a map."""
     t, _, some = differences(x, sums, scale)
     if spec.name == "softmax":
@@ -104,7 +120,7 @@ def forward(spec: Map, x: jax.Array, sums: Sums | SegmentSums, scale: float, emp
     return jnp.where(some, y, nothing).astype(x.dtype)
 
 
-def entmax(t: jax.Array, sums: Sums | SegmentSums, alpha: float) -> jax.Array:
+def entmax(t: jax.Array, sums: Sums, alpha: float) -> jax.Array:
     """y = max((α−1)·t − τ, 0)^(1/(α−1)): τ by bisection, which float32 has enough of after 40 steps."""
     z, power = (alpha - 1) * t, 1 / (alpha - 1)
 
@@ -124,6 +140,27 @@ def entmax(t: jax.Array, sums: Sums | SegmentSums, alpha: float) -> jax.Array:
     return y / sums.total(y)
 
 
+def with_alpha(alpha: Any) -> Map:
+    """The row of the table for an alpha that is an array."""
+    return dataclasses.replace(specs.entmax(), alpha=alpha)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def entmax_of_alpha(x: jax.Array, alpha: jax.Array, sums: Sums, scale: float, empty: str) -> jax.Array:
+    """y of an alpha that is traced, or has a gradient; it is above 1."""
+    return forward(with_alpha(alpha), x, sums, scale, empty)
+
+
+@entmax_of_alpha.defjvp
+def entmax_of_alpha_jvp(sums: Sums, scale: float, empty: str, primals: Any, tangents: Any) -> Any:
+    """J dx, and J ψ dα."""
+    (x, alpha), (dx, dalpha) = primals, tangents
+    y = entmax_of_alpha(x, alpha, sums, scale, empty)
+    spec = with_alpha(alpha)
+    of_alpha = product(spec, "jvp", y, psi(y, alpha) * dalpha, sums, 1.0)
+    return y, product(spec, "jvp", y, dx, sums, scale) + of_alpha
+
+
 def weights(spec: Map, y: jax.Array) -> jax.Array:
     """s(y) of J = diag(s) − s sᵀ/⟨s,1⟩: y for softmax, y^(2−α) on the support for entmax; or exp(y)."""
     if spec.name == "log_softmax":
@@ -134,18 +171,17 @@ def weights(spec: Map, y: jax.Array) -> jax.Array:
     return jnp.where(support, jnp.where(support, y, 1.0) ** (2 - spec.alpha), 0.0 * y)
 
 
-def centred(s: jax.Array, v: jax.Array, sums: Sums | SegmentSums) -> jax.Array:
-    """v − its mean by the weights s."""
+def centred(s: jax.Array, v: jax.Array, sums: Sums, transposed: bool) -> jax.Array:
+    """v − its mean by the weights s; JAX may transpose it, or an offset in v costs derivatives no digits."""
     weight = sums.total(s)
     weight = jnp.where(weight == 0, 1.0, weight)
-    v = v - lax.stop_gradient(sums.total(s * v) / weight)
+    mean = sums.total(s * v) / weight
+    v = v - (mean if transposed else lax.stop_gradient(mean))
     v = v - sums.total(s * v) / weight
     return v - sums.total(s * v) / weight
 
 
-def product(
-    spec: Map, kind: str, y: jax.Array, v: jax.Array, sums: Sums | SegmentSums, scale: float
-) -> jax.Array:
+def product(spec: Map, kind: str, y: jax.Array, v: jax.Array, sums: Sums, scale: float) -> jax.Array:
     """The product of v with the Jacobian at y, from the left for kind "vjp", from the right for "jvp"."""
     logarithmic = spec.name == "log_softmax"
     p, u = wide(y), wide(v)
@@ -157,12 +193,12 @@ def product(
     if logarithmic and kind == "vjp":
         result = u - s * sums.total(u)
     else:
-        result = centred(s, u, sums)
+        result = centred(s, u, sums, transposed=isinstance(spec.alpha, jax.Array))
         result = result if logarithmic else s * result
     return jnp.where(present, scale * result, 0.0).astype(y.dtype)
 
 
-def reduction(of_entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: float) -> jax.Array:
+def reduction(of_entropy: bool, x: jax.Array, sums: Sums, scale: float) -> jax.Array:
     """log Σ exp(scale·x), or the entropy: of rows with the axis at length 1, or of each segment."""
     t, present, _ = differences(x, sums, scale)
     e = jnp.where(present, jnp.exp(t), 0.0)
@@ -176,7 +212,7 @@ def reduction(of_entropy: bool, x: jax.Array, sums: Sums | SegmentSums, scale: f
     return jnp.where(top == jnp.inf, jnp.inf, found).astype(x.dtype)
 
 
-def psi(y: jax.Array, alpha: float) -> jax.Array:
+def psi(y: jax.Array, alpha: float | jax.Array) -> jax.Array:
     """ψ, with which ∂y/∂α = J ψ for entmax: −(log y)²·g((α−1)·log y), g(t) = (1 − eᵗ(1 − t))/t²."""
     log = jnp.log(jnp.where(y > 0, y, 1.0))
     t = (alpha - 1) * log

@@ -8,7 +8,8 @@ from jax.typing import ArrayLike
 from .. import checks, specs
 from ..checks import Axis, Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX
-from . import losses, maps, segments, sinks
+from . import formulas, losses, maps, sinks
+from .arguments import FLOATS
 
 Mask = ArrayLike | None
 AxisName = str | tuple[str, ...] | None
@@ -142,7 +143,7 @@ def sparsemax(
 
 def entmax(
     x: ArrayLike,
-    alpha: float = 1.5,
+    alpha: float | jax.Array = 1.5,
     axis: Axis = -1,
     where: Mask = None,
     *,
@@ -150,9 +151,11 @@ def entmax(
     empty: Empty = "zero",
     axis_name: AxisName = None,
 ) -> jax.Array:
-    """Entmax of ``scale * x``: as `softgrad.entmax`.  `alpha` is a number, known when the call is traced.
+    """Entmax of ``scale * x``: as `softgrad.entmax`.
 
-    The other parameters and exceptions are those of `softmax`.
+    `alpha` is a number from 1 up; or one float as an array, which may be traced and has a gradient.  That is
+    not checked, is above 1, and takes the formula in `jax.numpy`.  The other parameters and exceptions are
+    those of `softmax`.
 
     Examples
     --------
@@ -161,7 +164,15 @@ def entmax(
     >>> np.asarray(softgrad.jax.entmax(jnp.array([1.0, 0.0, -2.0], jnp.float32))).round(4)
     array([0.8307, 0.1693, 0.    ], dtype=float32)
     """
-    row = specs.entmax(checks.alpha(alpha))
+    if isinstance(alpha, jax.Array):
+        if alpha.shape or alpha.dtype.name not in FLOATS:
+            raise TypeError(
+                f"alpha has shape {alpha.shape} and dtype {alpha.dtype}; it takes a number, or an array of "
+                f"one float, of shape (): use jax.vmap for several"
+            )
+        row = formulas.with_alpha(alpha)
+    else:
+        row = specs.entmax(checks.alpha(alpha))
     options = {"axis": axis, "where": where, "scale": scale, "empty": empty, "axis_name": axis_name}
     return maps.forward(row, x, **options)
 
@@ -285,7 +296,7 @@ def segment_softmax(
     Array([0.5, 0.5, 1. ], dtype=float32)
     """
     options = {"segment_ids": segment_ids, "num_segments": num_segments, "where": where, "scale": scale}
-    return segments.segment_forward(SOFTMAX, x, offsets, axis=axis, **options)
+    return maps.segment_forward(SOFTMAX, x, offsets, axis=axis, **options)
 
 
 def softmax_vjp(

@@ -17,13 +17,13 @@ from .arguments import Rows, alike, floating, is_number, mask, no_out, number, p
 from .lowering import has_kernels
 
 
-def ran(name: str, x: Any) -> None:
+def ran(name: str, x: Any, rows: Rows) -> None:
     """Add to the record of `softgrad.explain`."""
     platforms = {jax.default_backend()}
     if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
         platforms = {device.platform for device in x.devices()}
     by_kernels = platforms == {"cpu"} and has_kernels(x)
-    threads.ran("numba" if by_kernels else "formulas", name)
+    threads.ran("numba" if by_kernels else "formulas", f"segment_{name}" if rows.ids else name)
 
 
 # --- the maps -----------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def forward(
     x = floating(x, "x")
     rows, where = Rows(x.shape, axis), mask(where, x.shape)
     checks.choice(empty)
-    if not is_number(scale):
+    if not is_number(scale) and not rows.ids:
         if axis_name is not None:
             raise TypeError("beside an axis_name the scale is one number: give scale * x")
         options = {"axis": axis, "where": where, "scale": 1.0, "empty": empty}
@@ -62,11 +62,15 @@ def forward(
         some = some if axis_name is None else jax.lax.pmax(some.astype(jnp.int32), axis_name) > 0
         if empty == "raise" and x.size:
             refuse_empty(some)
-    ran(map.forward, x)
     kind = "nan" if empty == "nan" else "zero"
-    y = primitives.forward.bind(
-        rows.flat(z), axis=rows.axis, axis_name=axis_name, scale=factor, empty=kind, **parameters(map)
-    )
+    if isinstance(map.alpha, jax.Array):
+        threads.ran("formulas", map.forward)
+        sums, z = formulas.Sums(rows.axis, axis_name), formulas.wide(rows.flat(z))
+        y = formulas.entmax_of_alpha(z, map.alpha.astype(z.dtype), sums, factor, kind).astype(x.dtype)
+    else:
+        ran(map.forward, x, rows)
+        options = {"axis_name": axis_name, "scale": factor, "empty": kind, **rows.parameters}
+        y = primitives.forward.bind(rows.flat(z), *rows.ids, **options, **parameters(map))
     y = rows.restore(y)
     if where is None:
         return y
@@ -104,23 +108,15 @@ def product(map: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scale
     no_out(out)
     y, v = alike(**{"y": y, "dy" if kind == "vjp" else "dx": v})
     rows, where = Rows(y.shape, axis), mask(where, y.shape)
-    if not is_number(scale):
+    if not is_number(scale) and not rows.ids:
         unscaled = formulas.wide(product(map, kind, y, v, axis=axis, where=where, scale=1.0, out=None))
         kept = checks.reduced_shape(y.shape, rows.axes, True)
         return (unscaled * per_row(scale, "scale", kept, unscaled.dtype)).astype(y.dtype)
     if where is not None:
         y, v = jnp.where(where, y, map.absent), jnp.where(where, v, 0.0)
-    ran(map.vjp if kind == "vjp" else map.jvp, y)
-    found = primitives.product.bind(
-        *(rows.flat(y), rows.flat(v)),
-        **{
-            "axis": rows.axis,
-            "axis_name": None,
-            "scale": number(scale, y.dtype),
-            "kind": kind,
-            **parameters(map),
-        },
-    )
+    ran(map.vjp if kind == "vjp" else map.jvp, y, rows)
+    options = {"axis_name": None, "scale": number(scale, y.dtype), **rows.parameters, **parameters(map)}
+    found = primitives.product.bind(rows.flat(y), rows.flat(v), *rows.ids, kind=kind, **options)
     found = rows.restore(found)
     return found if where is None else jnp.where(where, found, 0.0)
 
@@ -167,11 +163,9 @@ def reduce(
     rows, where = Rows(x.shape, axis), mask(where, x.shape)
     factor = number(scale, x.dtype)
     z = x if where is None else jnp.where(where, x, arrays.absent(factor))
-    ran(reduction.name, x)
-    found = primitives.reduce.bind(
-        rows.flat(z), name=reduction.name, axis=rows.axis, axis_name=axis_name, scale=factor
-    )
-    return found.reshape(checks.reduced_shape(x.shape, rows.axes, keepdims))
+    ran(reduction.name, x, rows)
+    options = {"name": reduction.name, "axis_name": axis_name, "scale": factor, **rows.parameters}
+    return primitives.reduce.bind(rows.flat(z), *rows.ids, **options).reshape(rows.numbers(keepdims))
 
 
 def reduce_vjp(
@@ -180,18 +174,26 @@ def reduce_vjp(
     no_out(out)
     x, dy = floating(x, "x"), floating(dy, "dy")
     rows, where = Rows(x.shape, axis), mask(where, x.shape)
-    kept, short = (checks.reduced_shape(x.shape, rows.axes, keepdims) for keepdims in (True, False))
+    kept, short = rows.numbers(), rows.numbers(keepdims=False)
     if dy.shape not in (kept, short):
-        raise ValueError(
-            f"dy has shape {dy.shape}; it takes one number for each row of x, which has shape {x.shape}: "
-            f"give shape {short} or {kept}"
-        )
+        what = f"row of x, which has shape {x.shape}" if rows.segments is None else "segment"
+        shapes = f"{short} or {kept}" if rows.segments is None else short
+        raise ValueError(f"dy has shape {dy.shape}; it takes one number for each {what}: give shape {shapes}")
     factor, dtype = number(scale, x.dtype), jnp.promote_types(x.dtype, dy.dtype)
     z, dy = x.astype(dtype), dy.astype(dtype).reshape(kept)
     z = z if where is None else jnp.where(where, z, arrays.absent(factor))
-    ran(f"{reduction.name}_vjp", x)
-    found = primitives.slope.bind(
-        rows.flat(z), rows.flat(dy), name=reduction.name, axis=rows.axis, axis_name=None, scale=factor
-    )
+    ran(f"{reduction.name}_vjp", x, rows)
+    options = {"name": reduction.name, "axis_name": None, "scale": factor, **rows.parameters}
+    of_rows = dy if rows.ids and x.ndim else rows.flat(dy)
+    found = primitives.slope.bind(rows.flat(z), of_rows, *rows.ids, **options)
     found = rows.restore(found)
     return found if where is None else jnp.where(where, found, 0.0)
+
+
+# --- segments -----------------------------------------------------------------------------------------
+
+segment_forward = arrays.in_segments(forward, empty="zero")
+segment_product = arrays.in_segments(product)
+segment_double_backward = arrays.in_segments(double_backward)
+segment_reduce = arrays.in_segments(reduce, keepdims=True)
+segment_reduce_vjp = arrays.in_segments(reduce_vjp)

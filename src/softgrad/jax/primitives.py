@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from .. import arrays
 from ..specs import MAPS, REDUCTIONS
 from . import formulas
-from .formulas import SegmentSums, Sums
+from .formulas import sums_of
 from .lowering import by_kernel, partitioned, with_kernels
 from .private import (
     Primitive,
@@ -25,10 +25,10 @@ from .private import (
     asks_for_devices,
     batching,
     mlir,
-    with_length_1,
+    with_length,
 )
 
-STATIC = "name", "alpha", "axis", "axis_name", "scale", "empty", "kind", "count"
+STATIC = "name", "alpha", "axis", "axis_name", "scale", "empty", "kind", "segments"
 
 
 # --- what JAX asks ------------------------------------------------------------------------------------
@@ -42,11 +42,11 @@ def define(
     absent: Callable[..., tuple[float, ...]] | None = None,
     kernel: Callable[..., Any] | None = None,
 ) -> Any:
-    """A primitive of arrays along one axis, all of which a batch may be put in front of.
+    """A primitive of arrays along one axis, or of its segments: the number of each element's is the last.
 
     On the CPU it is the kernel, if there is one and this machine has the instructions for it.
-    `roles` has an n for each array that has the elements of the rows and an o for one that has 1 in place of
-    the axis, those that are read first; without it the arrays are not divided among devices.  `absent` says
+    `roles` has an n for each array that has the elements of the rows and an o for one that has one number for
+    each row, those that are read first; without it the arrays are not divided among devices.  `absent` says
     what has no part in each array that is read, of the parameters.
     """
     primitive = Primitive(f"softgrad_{name}")
@@ -59,16 +59,21 @@ def define(
     primitive.def_impl(impl)
     primitive.def_abstract_eval(shape)
     for function, platform in ((formula, None), (with_kernels(kernel or formula, formula), "cpu")):
-        lowered = partitioned(function, formula, roles, absent) if roles else function
+        lowered = partitioned(function, formula, shape, roles, absent) if roles else function
         rule = mlir.lower_fun(lowered, multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)
     if roles:
         asks_for_devices.add(primitive)
 
-    def batch(arrays: Any, dims: Any, **params: Any) -> Any:
+    def batch(arrays: Any, dims: Any, *, segments: Any, **params: Any) -> Any:
+        bind = functools.partial(primitive.bind, segments=segments, **params)
         size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
+        shared = arrays[-1:] if segments is not None and dims[-1] is None else ()
+        dims, arrays = (dims[:-1], arrays[:-1]) if shared else (dims, arrays)
         front = [batching.bdim_at_front(a, d, size) for a, d in zip(arrays, dims, strict=True)]
-        return primitive.bind(*front, **params), 0
+        if segments is None or shared:
+            return bind(*front, *shared), 0
+        return jax.lax.map(lambda each: bind(*each), tuple(front)), 0  # each is cut in its own way
 
     batching.primitive_batchers[primitive] = batch
     return primitive
@@ -79,8 +84,8 @@ def first(x: Any, *_: Any, **__: Any) -> Any:
     return x.update(weak_type=False)
 
 
-def reduced(x: Any, *_: Any, axis: int, axis_name: Any, **__: Any) -> Any:
-    return with_length_1(x, axis, axis_name)
+def reduced(x: Any, *_: Any, axis: int, axis_name: Any, segments: Any, **__: Any) -> Any:
+    return with_length(1 if segments is None else segments, x, axis, axis_name)
 
 
 def linear_jvp(primitive: Any, formula: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,28 +106,24 @@ def linear_jvp(primitive: Any, formula: Callable[..., Any]) -> Callable[..., Any
 # --- the maps -----------------------------------------------------------------------------------------
 
 
-def forward_formula(
-    x: Any, *, name: str, alpha: Any, axis: int, axis_name: Any, scale: float, empty: str
-) -> Any:
-    return formulas.forward(formulas.map_of(name, alpha), x, Sums(axis, axis_name), scale, empty)
+def forward_formula(x: Any, *ids: Any, name: str, alpha: Any, scale: float, empty: str, **rows: Any) -> Any:
+    return formulas.forward(formulas.map_of(name, alpha), x, sums_of(ids, **rows), scale, empty)
 
 
-def forward_kernel(x: Any, *, name: str, alpha: Any, axis: int, scale: float, empty: str, **_: Any) -> Any:
+def forward_kernel(x: Any, *ids: Any, name: str, alpha: Any, empty: str, **rows: Any) -> Any:
     spec = formulas.map_of(name, alpha)
-    return by_kernel(spec.forward, x, axis=axis, scale=scale, empty=empty, more=spec.more)
+    return by_kernel(spec.forward, x, *ids, empty=empty, more=spec.more, **rows)
 
 
 def product_formula(
-    y: Any, v: Any, *, name: str, alpha: Any, axis: int, axis_name: Any, scale: float, kind: str
+    y: Any, v: Any, *ids: Any, name: str, alpha: Any, scale: float, kind: str, **rows: Any
 ) -> Any:
-    return formulas.product(formulas.map_of(name, alpha), kind, y, v, Sums(axis, axis_name), scale)
+    return formulas.product(formulas.map_of(name, alpha), kind, y, v, sums_of(ids, **rows), scale)
 
 
-def product_kernel(
-    y: Any, v: Any, *, name: str, alpha: Any, axis: int, scale: float, kind: str, **_: Any
-) -> Any:
+def product_kernel(y: Any, v: Any, *ids: Any, name: str, alpha: Any, kind: str, **rows: Any) -> Any:
     spec = formulas.map_of(name, alpha)
-    return by_kernel(spec.vjp if kind == "vjp" else spec.jvp, y, v, axis=axis, scale=scale, more=spec.more)
+    return by_kernel(spec.vjp if kind == "vjp" else spec.jvp, y, v, *ids, more=spec.more, **rows)
 
 
 forward = define(
@@ -136,59 +137,55 @@ product = define(
 
 
 def forward_jvp(primals: Any, tangents: Any, *, empty: str, **params: Any) -> Any:
-    (x,), (dx,) = primals, tangents
-    y = forward.bind(x, empty=empty, **params)
-    return y, product.bind(y, ad.instantiate_zeros(dx), kind="jvp", **params)
+    (x, *ids), (dx, *_) = primals, tangents
+    y = forward.bind(x, *ids, empty=empty, **params)
+    return y, product.bind(y, ad.instantiate_zeros(dx), *ids, kind="jvp", **params)
 
 
-def product_transpose(primitive: Any) -> Callable[..., Any]:
-    def rule(g: Any, y: Any, v: Any, *ids: Any, kind: str, **params: Any) -> Any:
-        if isinstance(g, ad.Zero):
-            return None, ad.Zero(v.aval), *[None for _ in ids]
-        back = primitive.bind(y, g, *ids, kind="jvp" if kind == "vjp" else "vjp", **params)
-        return None, back, *[None for _ in ids]
-
-    return rule
+def product_transpose(g: Any, y: Any, v: Any, *ids: Any, kind: str, **params: Any) -> Any:
+    if isinstance(g, ad.Zero):
+        return None, ad.Zero(v.aval), *[None for _ in ids]
+    back = product.bind(y, g, *ids, kind="jvp" if kind == "vjp" else "vjp", **params)
+    return None, back, *[None for _ in ids]
 
 
 ad.primitive_jvps[forward] = forward_jvp
 ad.primitive_jvps[product] = linear_jvp(product, product_formula)
-ad.primitive_transposes[product] = product_transpose(product)
+ad.primitive_transposes[product] = product_transpose
 
 
 # --- the reductions -----------------------------------------------------------------------------------
 
 
-def reduce_formula(x: Any, *, name: str, axis: int, axis_name: Any, scale: float) -> Any:
-    return formulas.reduction(REDUCTIONS[name].of_entropy, x, Sums(axis, axis_name), scale)
+def reduce_formula(x: Any, *ids: Any, name: str, scale: float, **rows: Any) -> Any:
+    return formulas.reduction(REDUCTIONS[name].of_entropy, x, sums_of(ids, **rows), scale)
 
 
-def reduce_kernel(x: Any, *, name: str, axis: int, scale: float, axis_name: Any) -> Any:
-    if x.size == 0:
-        return reduce_formula(x, name=name, axis=axis, axis_name=axis_name, scale=scale)
-    return by_kernel(name, x, axis=axis, scale=scale, per_row=1)
+def reduce_kernel(x: Any, *ids: Any, name: str, **params: Any) -> Any:
+    return by_kernel(name, x, *ids, per_row=1, factor=REDUCTIONS[name].of_nothing, **params)
 
 
-def slope_formula(x: Any, dy: Any, *, name: str, axis: int, axis_name: Any, scale: float) -> Any:
+def slope_formula(x: Any, dy: Any, *ids: Any, name: str, scale: float, **rows: Any) -> Any:
     """The vjp: scale·dy·p, or −scale·dy·J(z) with z = scale·x, by the primitives of softmax."""
-    options = {"name": "softmax", "alpha": None, "axis": axis, "axis_name": axis_name, "scale": scale}
-    p = forward.bind(formulas.wide(x), empty="zero", **options)
+    options = {"name": "softmax", "alpha": None, "scale": scale, **rows}
+    p = forward.bind(formulas.wide(x), *ids, empty="zero", **options)
     if REDUCTIONS[name].of_entropy:
         z = jnp.where(p == 0, 0.0, formulas.wide(x))
-        p = -product.bind(p, z, kind="vjp", **options)
-    return (scale * formulas.wide(dy) * p).astype(x.dtype)
+        p = -product.bind(p, z, *ids, kind="vjp", **options)
+    return (scale * sums_of(ids, **rows).spread(formulas.wide(dy)) * p).astype(x.dtype)
 
 
-def slope_kernel(x: Any, dy: Any, *, name: str, axis: int, scale: float, **_: Any) -> Any:
-    return by_kernel(f"{name}_vjp", dy, x, axis=axis, scale=scale, per_row=0, factor=scale)
+def slope_kernel(x: Any, dy: Any, *ids: Any, name: str, scale: float, **rows: Any) -> Any:
+    return by_kernel(f"{name}_vjp", dy, x, *ids, per_row=0, factor=scale, scale=scale, **rows)
 
 
-def along_formula(x: Any, dx: Any, *, axis: int, axis_name: Any, **params: Any) -> Any:
+def along_formula(x: Any, dx: Any, *ids: Any, axis: int, axis_name: Any, segments: Any, **params: Any) -> Any:
     """The tangent of a reduction, the transpose of `slope`."""
-    ones = jnp.ones_like(jnp.sum(x, axis, keepdims=True))
-    s = slope.bind(x, ones, axis=axis, axis_name=axis_name, **params)
+    rows = {"axis": axis, "axis_name": axis_name, "segments": segments}
+    sums = sums_of(ids, **rows)
+    s = slope.bind(x, jnp.ones_like(sums.sums_here(x)), *ids, **rows, **params)
     terms = jnp.where(s == 0, 0.0, formulas.wide(s) * formulas.wide(dx))
-    return Sums(axis, axis_name).total(terms).astype(x.dtype)
+    return sums.sums(terms).astype(x.dtype)
 
 
 reduce = define(
@@ -202,15 +199,15 @@ slope = define(
 along = define("along", along_formula, reduced, "nno", lambda scale, **_: (arrays.absent(scale), 0.0))
 
 
-def reduce_jvp(primals: Any, tangents: Any, *, axis: int, **params: Any) -> Any:
-    (x,), (dx,) = primals, tangents
-    y = reduce.bind(x, axis=axis, **params)
-    return y, along.bind(x, ad.instantiate_zeros(dx), axis=axis, **params)
+def reduce_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    (x, *ids), (dx, *_) = primals, tangents
+    return reduce.bind(x, *ids, **params), along.bind(x, ad.instantiate_zeros(dx), *ids, **params)
 
 
 def transpose_to(primitive: Any) -> Callable[..., Any]:
-    def rule(g: Any, x: Any, v: Any, **params: Any) -> Any:
-        return None, ad.Zero(v.aval) if isinstance(g, ad.Zero) else primitive.bind(x, g, **params)
+    def rule(g: Any, x: Any, v: Any, *ids: Any, **params: Any) -> Any:
+        back = ad.Zero(v.aval) if isinstance(g, ad.Zero) else primitive.bind(x, g, *ids, **params)
+        return None, back, *[None for _ in ids]
 
     return rule
 
@@ -220,52 +217,3 @@ ad.primitive_jvps[slope] = linear_jvp(slope, slope_formula)
 ad.primitive_jvps[along] = linear_jvp(along, along_formula)
 ad.primitive_transposes[slope] = transpose_to(along)
 ad.primitive_transposes[along] = transpose_to(slope)
-
-
-# --- the maps in segments, of the formulas alone ----------------------------------------------------------
-# the numbers of the segments are the last array
-
-
-def segment_forward_formula(x: Any, ids: Any, *, name: str, count: int, scale: float) -> Any:
-    return formulas.forward(MAPS[name], x, SegmentSums(ids, count), scale, "zero")
-
-
-def segment_product_formula(
-    y: Any, v: Any, ids: Any, *, name: str, count: int, scale: float, kind: str
-) -> Any:
-    return formulas.product(MAPS[name], kind, y, v, SegmentSums(ids, count), scale)
-
-
-segment_forward = define("segment_forward", segment_forward_formula, first)
-segment_product = define("segment_product", segment_product_formula, first)
-
-
-def segment_batch(primitive: Any) -> Callable[..., Any]:
-    """A batch is one more column; one of segments is taken one after the other."""
-
-    def rule(arrays: Any, dims: Any, **params: Any) -> Any:
-        *given, ids = arrays
-        size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
-        if dims[-1] is None:
-            front = [batching.bdim_at_front(a, d, size) for a, d in zip(given, dims, strict=False)]
-            given = [jnp.moveaxis(a, 0, -1) for a in front]
-            return primitive.bind(*given, ids, **params), given[0].ndim - 1
-        front = [batching.bdim_at_front(a, d, size) for a, d in zip(arrays, dims, strict=True)]
-        return jax.lax.map(lambda each: primitive.bind(*each, **params), tuple(front)), 0
-
-    return rule
-
-
-batching.primitive_batchers[segment_forward] = segment_batch(segment_forward)
-batching.primitive_batchers[segment_product] = segment_batch(segment_product)
-
-
-def segment_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    (x, ids), (dx, _) = primals, tangents
-    y = segment_forward.bind(x, ids, **params)
-    return y, segment_product.bind(y, ad.instantiate_zeros(dx), ids, kind="jvp", **params)
-
-
-ad.primitive_jvps[segment_forward] = segment_forward_jvp
-ad.primitive_jvps[segment_product] = linear_jvp(segment_product, segment_product_formula)
-ad.primitive_transposes[segment_product] = product_transpose(segment_product)

@@ -20,6 +20,7 @@ ad: Any = jax.interpreters.ad
 batching: Any = jax.interpreters.batching
 mlir: Any = jax.interpreters.mlir
 custom_partitioning: Any = _custom_partitioning
+typeof: Any = jax.typeof if hasattr(jax, "typeof") else jax.core.get_aval  # type: ignore[attr-defined]
 
 # The primitives whose lowering asks how many devices there are, as `custom_partitioning` does.
 try:
@@ -30,9 +31,9 @@ except (ImportError, AttributeError):
     asks_for_devices = set()
 
 
-def with_length_1(aval: Any, axis: int, axis_name: Any = None) -> Any:
-    """The type of what is left of an array when an axis is reduced and kept; over a mesh axis, too."""
-    aval, shape = aval.update(weak_type=False), (*aval.shape[:axis], 1, *aval.shape[axis:][1:])
+def with_length(n: int, aval: Any, axis: int, axis_name: Any = None) -> Any:
+    """The type of an array of another length along an axis that is reduced; over a mesh axis, too."""
+    aval, shape = aval.update(weak_type=False), (*aval.shape[:axis], n, *aval.shape[axis:][1:])
     if axis_name is not None and hasattr(aval, "manual_axis_type"):  # it is the same on all devices
         names, of_mesh = axis_name if isinstance(axis_name, tuple) else (axis_name,), aval.manual_axis_type
         of_mesh = of_mesh.update(varying=of_mesh.varying - frozenset(names))
@@ -45,6 +46,20 @@ def with_length_1(aval: Any, axis: int, axis_name: Any = None) -> Any:
     return aval.update(shape=shape, sharding=sharding.update(spec=jax.sharding.PartitionSpec(*spec)))
 
 
+def without_explicit(function: Any, result: Any) -> Any:
+    """`function`, to which the arrays of an Explicit mesh are those of an Auto one; `result` is its type."""
+
+    def of_arrays(*arrays: Any) -> Any:
+        meshes: list[Any] = [getattr(getattr(typeof(a), "sharding", None), "mesh", None) for a in arrays]
+        explicit = [mesh for mesh in meshes if getattr(mesh, "explicit_axes", ())]
+        if not explicit:
+            return function(*arrays)
+        sharding = jax.sharding.NamedSharding(explicit[0], result.sharding.spec)
+        return jax.sharding.auto_axes(function, out_sharding=sharding)(*arrays)
+
+    return of_arrays
+
+
 class Primitive(BasePrimitive):
     """One whose result has the type of the first array.
 
@@ -53,8 +68,8 @@ class Primitive(BasePrimitive):
     """
 
     def bind(self, *arrays: Any, **params: Any) -> Any:
-        types = [jax.typeof(a) for a in arrays] if len(arrays) > 1 and hasattr(jax, "typeof") else []
-        if types and all(hasattr(one, "manual_axis_type") for one in types):
+        types = [typeof(a) for a in arrays]
+        if len(types) > 1 and all(hasattr(one, "manual_axis_type") for one in types):
             along = [frozenset(one.manual_axis_type.varying) for one in types]
             union: frozenset[str] = frozenset().union(*along)
             arrays = tuple(
