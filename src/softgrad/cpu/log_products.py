@@ -284,11 +284,12 @@ def weights(y, p, at_y, at_p, n):
     one = T(one_of(zero(y)))
     total = 0.0
     for k in range(uint64(0), n, uint64(BLOCK)):
-        part = zero(y)
-        for i in range(k, min(k + uint64(BLOCK), n)):
-            w = power(load(y, at_y + i), T(0)) * (T(1) / one)
-            p[at_p + i] = w
-            part = plus(part, w)
+        part, stop = zero(y), min(k + uint64(BLOCK), n)
+        for i in range(k, stop):
+            p[at_p + i] = power(load(y, at_y + i), T(0)) * (T(1) / one)
+        # not in that loop, whose lanes depend on how far y and p are apart: the bits do not
+        for i in range(k, stop):
+            part = plus(part, load(p, at_p + i))
         total += part
     return total
 
