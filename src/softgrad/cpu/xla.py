@@ -96,41 +96,49 @@ def convert(of_caller, source, target, count, widen):
 
 
 @helper
-def sort(ids, n, segments, cuts, order):
-    """Where segments begin, and the order that sorts the elements; whether they are sorted already."""
-    is_sorted = True
-    for s in range(segments + 2):
+def cut(ids, n, segments, cuts):
+    """Where segments begin; whether their elements follow one another."""
+    is_sorted, last = True, int32(0)
+    for s in range(segments + 1):
         cuts[s] = 0
     for i in range(n):
-        cuts[ids[i] + 2] += 1
-        is_sorted &= i == 0 or ids[i - 1] <= ids[i]
-    for s in range(2, segments + 2):
-        cuts[s] += cuts[s - 1]
-    for i in range(n):
-        s = ids[i] + 1
-        order[cuts[s]] = i
-        cuts[s] += 1
+        cuts[ids[i] + 1] += 1
+        is_sorted &= last <= ids[i]
+        last = ids[i]
+    for s in range(segments):
+        cuts[s + 1] += cuts[s]
     return is_sorted
 
 
 @helper
-def ordered(source, target, order, outer, n, size, gather):
-    """The pieces of `size` bytes of each of `outer` rows to their places in the order, or back."""
-    if size % 8 == 0:
-        pieces(int64(0), source, target, order, outer, n, size // 8, gather)
-    elif size % 4 == 0:
-        pieces(int32(0), source, target, order, outer, n, size // 4, gather)
-    else:
-        pieces(np.int16(0), source, target, order, outer, n, size // 2, gather)
+def sort(ids, n, segments, cuts, to):
+    """The place of each element among the sorted ones."""
+    free = cuts.copy()
+    for i in range(n):
+        to[i] = free[ids[i]]
+        free[ids[i]] += 1
 
 
 @helper
-def pieces(like, source, target, order, outer, n, size, gather):
+def ordered(source, target, to, outer, n, size, back):
+    """The pieces of `size` bytes of each of `outer` rows to their places, or back."""
+    if size == 2:
+        pieces(np.int16(0), source, target, to, outer, n, int64(1), back)
+    elif size == 4:
+        pieces(int32(0), source, target, to, outer, n, int64(1), back)
+    elif size % 8 == 0:
+        pieces(int64(0), source, target, to, outer, n, size // 8, back)
+    else:
+        pieces(np.int16(0), source, target, to, outer, n, size // 2, back)
+
+
+@helper
+def pieces(like, source, target, to, outer, n, size, back):
     read, written = pointer_to(source, like), pointer_to(target, like)
     for r in range(outer):
         for i in range(n):
-            here, there = (r * n + order[i]) * size, (r * n + i) * size
-            if not gather:
+            here, there = (r * n + i) * size, (r * n + to[i]) * size
+            if back:
                 here, there = there, here
             for k in range(size):
                 written[there + k] = read[here + k]
@@ -201,13 +209,12 @@ def done(frame):
             converted(numbers_of_rows, place[per_row], about[DTYPE], of_rows, True)
         for r in range(of_rows):
             wide[r] = factor if per_row == read else wide[r] * factor
-    is_sorted, order = True, np.empty(n if part != 0 else 0, np.int64)
-    cuts = np.empty(segments + 2, np.int64)
+    is_sorted, to, cuts = True, np.empty(0, np.int32), np.empty(segments + 1, np.int64)
     kept = np.empty(NEXT + 1, np.int64)  # the numbers of a call of segments
     arrays = np.empty(0, np.float64)
     if part != 0:
         ids = pointer_to(pointer_to(inputs[read], int64(0))[DATA], int32(0))
-        is_sorted = sort(ids, n, segments, cuts, order)
+        is_sorted = cut(ids, n, segments, cuts)
         for i in range(MORE):
             kept[i] = pointer_to(numbers, int64(0))[i]
         kept[CUTS], kept[SEGMENTS], kept[WHOLE] = cuts.ctypes.data, segments, known[part + kind]
@@ -215,12 +222,14 @@ def done(frame):
         pointer_to(int64(kept.ctypes.data), 0.0)[NEXT] = np.float64(inner)
         numbers = int64(kept.ctypes.data)
     if not is_sorted:
+        to = np.empty(n, np.int32)
+        sort(pointer_to(pointer_to(inputs[read], int64(0))[DATA], int32(0)), n, segments, cuts, to)
         arrays = np.empty((size + 63) // 64 * 8 * (read + 1), np.float64)
         for i in range(read + 1):
             moved = int64(arrays.ctypes.data) + (size + 63) // 64 * 64 * i
             if i != per_row:
                 if i < read:
-                    ordered(place[i], moved, order, outer, n, inner * item, True)
+                    ordered(place[i], moved, to, outer, n, inner * item, False)
                 place[i] = moved
     for i in range(1 if inner == 1 else outer):
         for first in range(0, inner, about[WIDTH]):
@@ -234,9 +243,9 @@ def done(frame):
     if per_row == read:
         converted(place[per_row], numbers_of_rows, about[DTYPE], of_rows, False)
     elif not is_sorted:
-        ordered(place[read], pointer_to(outputs[0], int64(0))[DATA], order, outer, n, inner * item, False)
+        ordered(place[read], pointer_to(outputs[0], int64(0))[DATA], to, outer, n, inner * item, True)
     memory[0] = 0.0  # until here none of them is given back
-    cuts[0] = kept[0] = order.size + arrays.size
+    cuts[0] = kept[0] = to.size + arrays.size
     return int64(0)
 
 
