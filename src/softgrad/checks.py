@@ -267,8 +267,8 @@ def are_numbered(given: Any, ids: Any, num_segments: Any) -> bool:
     return ids is not None
 
 
-def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
-    """`offsets` of the number that each row has, and the order that sorts the rows by it."""
+def segment_ids(ids: Any, num_segments: Any, size: int) -> tuple[Array, int]:
+    """The number that each row has, and how many segments there are."""
     of_numpy(ids, "segment_ids", "segment_ids.compressed()", "; it takes whole numbers")
     numbers = np.asarray(ids)
     if numbers.shape != (size,):
@@ -287,6 +287,12 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
             f"segment_ids go from {least} to {most - 1}; they must go from 0 to num_segments - 1, "
             f"{count - 1}: number the segments from 0 and give how many there are"
         )
+    return numbers, count
+
+
+def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
+    """`offsets` of the number that each row has, and the order that sorts the rows by it."""
+    numbers, count = segment_ids(ids, num_segments, size)
     numbers, order = numbers.astype(np.int64), None
     if (numbers[1:] < numbers[:-1]).any():
         order = numbers.argsort(kind="stable")

@@ -1,10 +1,10 @@
 """What `dispatch.Library` asks for, of JAX arrays."""
 
-from ..specs import entmax
 from .losses import cross_entropy, cross_entropy_with_vjp
 from .maps import (
     alpha_vjp,
     double_backward,
+    entmax,
     forward,
     product,
     reduce,
