@@ -1,20 +1,21 @@
-"""A row that is divided among devices, processes or chunks: what each part tells the others of it.
+"""A row that is divided among processes, devices or chunks: what each shard tells the others of it.
 
-Nothing here sends anything: the engines (PyTorch's process groups, Dask, …) do, and call these functions for
-the rest.  Forward, a part tells two numbers of each row,
+Nothing here sends anything.  The engines (PyTorch's process groups, Dask) do, and call these functions for
+the rest.  Forward, a shard tells two numbers of each row, of which those of the whole row are made:
 
-    top = max scale·x,    total = Σ exp(scale·x − top),
+    top = max scale·x,    total = Σ exp(scale·x − top),    y = exp(scale·x − top)/total
 
-and with those of the whole row its part of y is ``finish``.  Backward, the mean of dy by the weights y has to be
-known to a few eps of how far dy is from it, however large it is.  It is found from a reference, the dy at the
-largest y, in three steps (`reference`, `pair`, `rest`) of which each part tells what it has; or in one, `moments`,
-in which each part starts from a reference of its own, and `merge_moments` brings them together:
+Backward it tells the mean of its dy by the weights y, in two numbers, ref + mean, and the weight Σy:
 
-    dx = scale·y ∘ ((dy − ref) − mean).
+    dx = scale·y ∘ ((dy − ref) − mean)
 
-All numbers are float64, with the axis at length 1.  Combined in the order of the parts they have the same bits
-everywhere.  The bounds of the whole row are those of `softgrad.softmax` and `softgrad.softmax_vjp`, whatever the
-division (docs/decisions.md).
+for the mean of whole rows, in two numbers again.  ref is near the mean, so the first difference is rounded by
+eps of itself; it starts as the dy of the largest y, which is exact for ties and constants.  So the bounds are
+those of `softgrad.softmax` and `softgrad.softmax_vjp` for the whole row, however it is divided
+(docs/decisions.md).
+
+All numbers are float64, with the axis at length 1; put together in the order of the shards, they have the
+same bits everywhere.  The work on the elements is done by the kernels of `cpu/shards.py`.
 """
 
 from __future__ import annotations
@@ -24,54 +25,58 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .arrays import Rows
 from .checks import Array, Axis, Empty
+from .formulas import two_sum
 
 Pair = tuple[Array, Array]
+Moments = tuple[Array, Array, Array]
 silent = np.errstate(all="ignore")
 
-
-def two_sum(a: Array, b: Array) -> Pair:
-    """a + b, and what rounding took from it."""
-    total = a + b
-    of_b = total - a
-    return total, (a - (total - of_b)) + (b - of_b)
-
-
-def product(a: Array, b: float) -> Pair:
-    """a·b, and what rounding took from it; 0 where a half might overflow."""
-    if b in (1.0, -1.0):
-        return a * b, np.zeros_like(a)
-    halves = []
-    for one in (a, np.float64(b)):
-        large = one * 134217729.0
-        high = large - (large - one)
-        halves += [high, one - high]
-    high, low, b_high, b_low = halves
-    whole = a * b
-    lost = ((high * b_high - whole) + high * b_low + low * b_high) + low * b_low
-    return whole, np.where(np.isfinite(lost), lost, 0.0)
+# what each of the kernels tells of a row in which nothing is
+NOTHING = {
+    "shard_stats": (-np.inf, -1.0),
+    "shard_entropy": (-np.inf, -1.0, 0.0),
+    "shard_moments": (0.0, 0.0, 0.0),
+    "shard_log_sum": (0.0, 0.0),
+}
 
 
-def logits(x: Array, where: Any, scale: float) -> tuple[Array, Array, Array]:
-    """scale·x in float64, −inf where it has no part; what rounding took from it; where it has none."""
-    absent = x == (-np.inf if scale >= 0 else np.inf)
-    if where is not None:
-        absent = absent | ~np.asarray(where)
-    z, lost = product(x.astype(np.float64), float(scale))
-    return np.where(absent, -np.inf, z), np.where(absent, 0.0, lost), absent
+def tell(name: str, *arrays: Array, axis: Axis, where: Any = None, scale: float = 1.0) -> list[Array]:
+    """The numbers that a kernel tells of each row."""
+    shape = arrays[0].shape
+    rows, where = Rows(shape, axis), checks.mask(where, shape)
+    table = np.empty((*rows.numbers(), len(NOTHING[name])))
+    table[...] = NOTHING[name]
+    rows.run(name, [*arrays, table[..., 0]], where, scale, per_row=len(arrays))
+    return list(np.moveaxis(table, -1, 0))
 
 
-def powers(z: Array, lost: Array, top: Array) -> Array:
-    """exp(z − top), of z and what rounding took from it; 0 where the row, or part, is empty."""
-    t, more = two_sum(z, np.where(top == -np.inf, 0.0, -top))
-    more = np.where(np.isfinite(more), more, 0.0) + lost
-    e = np.exp(t)
-    return np.asarray(e + e * more)
+def apply(
+    name: str,
+    numbers: tuple[Any, ...],
+    *arrays: Array,
+    axis: Axis,
+    where: Any = None,
+    scale: float = 1.0,
+    fill: float = 0.0,
+) -> Array:
+    """What a kernel makes of the elements, given numbers of each row; a number may be that of all rows."""
+    shape = arrays[0].shape
+    rows, where = Rows(shape, axis), checks.mask(where, shape)
+    table = np.empty((*rows.numbers(), len(numbers)))
+    for i, number in enumerate(numbers):
+        table[..., i] = number
+    result = np.empty_like(arrays[0])
+    rows.run(name, [table[..., 0], *arrays, result], where, scale, fill=fill, per_row=0)
+    return result
 
 
-@silent
+# --- forward ------------------------------------------------------------------------------------------
+
+
 def stats(x: Array, *, axis: Axis, where: Any = None, scale: float = 1.0) -> Pair:
-    """(top, total) of a part of each row: the largest scale·x, and Σ exp(scale·x − top); (−inf, 0) of nothing.
+    """(top, total) of a shard: the largest scale·x, and Σ exp(scale·x − top); (−inf, 0) of an empty one.
 
     Examples
     --------
@@ -82,22 +87,32 @@ def stats(x: Array, *, axis: Axis, where: Any = None, scale: float = 1.0) -> Pai
     >>> distributed.finish(x[:, :2], *distributed.combine(left, right), axis=-1)
     array([[0.0320586 , 0.08714432]])
     """
-    z, lost, _ = logits(x, where, scale)
-    top = z.max(axis=axis, keepdims=True, initial=-np.inf)
-    return top, powers(z, lost, top).sum(axis=axis, keepdims=True)
+    top, others = tell("shard_stats", x, axis=axis, where=where, scale=scale)
+    return top, 1 + others
 
 
 @silent
 def combine(a: Pair, b: Pair) -> Pair:
-    """(top, total) of two parts together."""
-    (top_a, total_a), (top_b, total_b) = a, b
-    top = np.maximum(top_a, top_b)
+    """(top, total) of two shards together."""
+    top = np.maximum(a[0], b[0])
     some = top != -np.inf
-    far_a, far_b = (np.exp(np.where(some, part - top, 0.0)) for part in (top_a, top_b))
-    return top, total_a * far_a + total_b * far_b
+    far_a, far_b = (np.exp(np.where(some, part - top, 0.0)) for part, _ in (a, b))
+    return top, a[1] * far_a + b[1] * far_b
 
 
-@silent
+def merge_stats(top: Any, others: Any, xp: Any = np) -> tuple[Any, Any]:
+    """(top, total − 1) of whole rows, from those of the shards along the first axis.
+
+    Without the 1 of the largest, what the others add up to has all its digits where it is little.
+    """
+    best = xp.max(top, axis=0)
+    some = best != -xp.inf
+    d = xp.where(some, top - best, 0.0)
+    first = (d == 0) & some
+    found = xp.sum(xp.where(first, others, (1 + others) * xp.exp(d)), axis=0)
+    return best, xp.where(some, found + (xp.sum(xp.where(first, 1.0, 0.0), axis=0) - 1), -1.0)
+
+
 def finish(
     x: Array,
     top: Array,
@@ -108,14 +123,60 @@ def finish(
     scale: float = 1.0,
     empty: Empty = "zero",
 ) -> Array:
-    """y of a part, given (top, total) of whole rows; rounded once."""
-    nothing, empty_rows = checks.choice(empty), total == 0
-    if empty == "raise" and empty_rows.any():
+    """y of a shard, given (top, total) of whole rows; rounded once."""
+    nothing = checks.choice(empty)
+    if empty == "raise" and (total == 0).any():
         raise ValueError(checks.EMPTY_ROW)
-    z, lost, absent = logits(x, where, scale)
-    y = powers(z, lost, top) / np.where(empty_rows, 1.0, total)
-    y = np.where(absent & ~np.isnan(total), 0.0, y) if where is None else np.where(where, y, 0.0)
-    return np.where(empty_rows, nothing, y).astype(x.dtype)
+    y = apply("shard_softmax", (top, total, 1.0, 0.0), x, axis=axis, where=where, scale=scale, fill=nothing)
+    if empty == "nan" and where is not None:  # the kernel wrote 0 to what is masked
+        np.copyto(y, nothing, where=total == 0)
+    return y
+
+
+# --- backward -----------------------------------------------------------------------------------------
+
+
+def moments(y: Array, dy: Array, *, axis: Axis, where: Any = None) -> Moments:
+    """(ref, mean, weight) of a shard: ref + mean is the mean of dy by the weights y, and weight is Σy."""
+    ref, mean, weight = tell("shard_moments", y, dy, axis=axis, where=where)
+    return ref, mean, weight
+
+
+def merge_moments(ref: Any, mean: Any, weight: Any, xp: Any = np) -> tuple[Any, Any, Any]:
+    """Those of whole rows, from those of the shards along the first axis.
+
+    The first reference is that of the heaviest shard, of ties the largest.  Differences are those of a
+    fourth of each ref, so that they don't overflow.
+    """
+    heaviest = weight == xp.max(weight, axis=0)
+    first = xp.max(xp.where(heaviest, ref, -xp.inf), axis=0) * 0.25
+    total = xp.sum(weight, axis=0)
+    some = xp.where(total == 0, 1.0, total)
+    d, lost = two_sum(ref * 0.25, -first)
+    lost = lost + mean * 0.25
+    q = xp.sum(weight * (d + lost), axis=0) / some
+    r = xp.sum(weight * ((d - q) + lost), axis=0) / some
+    whole, rest = two_sum(first, q)
+    whole, rest = two_sum(whole, rest + r)
+    return whole * 4, rest * 4, total
+
+
+def finish_vjp(
+    y: Array,
+    dy: Array,
+    ref: Array,
+    mean: Array,
+    weight: Any = 1.0,
+    *,
+    axis: Axis,
+    where: Any = None,
+    scale: float = 1.0,
+) -> Array:
+    """dx of a shard, given ref + mean, the mean of dy over whole rows; 0 where the weight of a row is 0."""
+    return apply("shard_vjp", (ref, mean, weight), y, dy, axis=axis, where=where, scale=scale)
+
+
+# --- backward in three steps --------------------------------------------------------------------------
 
 
 def valid(y: Array, dy: Array, where: Any) -> Pair:
@@ -126,7 +187,7 @@ def valid(y: Array, dy: Array, where: Any) -> Pair:
 
 @silent
 def reference(y: Array, dy: Array, *, axis: Axis, where: Any = None) -> Pair:
-    """(the largest y, its dy); of ties the largest dy, and (0, 0) of a part that has no weight."""
+    """(the largest y, its dy); of ties the largest dy, and (0, 0) of a shard that has no weight."""
     w, d = valid(y, dy, where)
     top = w.max(axis=axis, keepdims=True, initial=0.0)
     ref = np.where(w == top, d, -np.inf).max(axis=axis, keepdims=True, initial=-np.inf)
@@ -134,61 +195,20 @@ def reference(y: Array, dy: Array, *, axis: Axis, where: Any = None) -> Pair:
 
 
 def combine_reference(a: Pair, b: Pair) -> Pair:
-    """That of two parts together: the larger y wins, and of ties the first."""
+    """That of two shards together: the larger y wins, and of ties the first."""
     first = a[0] >= b[0]
     return np.where(first, a[0], b[0]), np.where(first, a[1], b[1])
 
 
 @silent
 def pair(y: Array, dy: Array, ref: Array, *, axis: Axis, where: Any = None) -> Pair:
-    """(Σ y·(dy − ref), Σ y) of a part: add them up over the parts."""
+    """(Σ y·(dy − ref), Σ y) of a shard: add them up over the shards."""
     w, d = valid(y, dy, where)
     return (w * (d - ref)).sum(axis=axis, keepdims=True), w.sum(axis=axis, keepdims=True)
 
 
 @silent
 def rest(y: Array, dy: Array, ref: Array, mean: Array, *, axis: Axis, where: Any = None) -> Array:
-    """Σ y·((dy − ref) − mean) of a part; its sum over the parts, divided by Σ y, is added to the mean."""
+    """Σ y·((dy − ref) − mean) of a shard; its sum over the shards, divided by Σ y, is added to the mean."""
     w, d = valid(y, dy, where)
     return np.asarray((w * ((d - ref) - mean)).sum(axis=axis, keepdims=True))
-
-
-@silent
-def finish_vjp(
-    y: Array, dy: Array, ref: Array, mean: Array, *, axis: Axis, where: Any = None, scale: float = 1.0
-) -> Array:
-    """dx of a part, given the mean of dy over whole rows, less the reference; rounded once."""
-    dx = scale * y.astype(np.float64) * ((dy.astype(np.float64) - ref) - mean)
-    return (dx if where is None else np.where(where, dx, 0.0)).astype(y.dtype)
-
-
-# --- the same with one exchange -----------------------------------------------------------------------
-
-Moments = tuple[Array, Array, Array]
-
-
-@silent
-def moments(y: Array, dy: Array, *, axis: Axis, where: Any = None) -> Moments:
-    """(ref, mean, weight) of a part: ref + mean is that of its dy, in two numbers, and weight is Σ y."""
-    options: dict[str, Any] = {"axis": axis, "where": where}
-    _, ref = reference(y, dy, **options)
-    total, weight = pair(y, dy, ref, **options)
-    some = np.where(weight == 0, 1.0, weight)
-    ref, mean = two_sum(np.where(weight == 0, 0.0, ref), total / some)
-    more = rest(y, dy, ref, mean, **options) / some
-    return *two_sum(ref, mean + more), weight
-
-
-@silent
-def merge_moments(ref: Array, mean: Array, weight: Array) -> Moments:
-    """That of whole rows, from those of the parts along the first axis."""
-    heaviest = weight.argmax(axis=0)[None]
-    first = np.take_along_axis(ref, heaviest, 0)
-    total = weight.sum(axis=0)
-    some = np.where(total == 0, 1.0, total)
-    d, lost = two_sum(ref, -first)
-    lost = lost + mean
-    q = (weight * (d + lost)).sum(axis=0) / some
-    r = (weight * ((d - q) + lost)).sum(axis=0) / some
-    ref, mean = two_sum(first[0], q)
-    return *two_sum(ref, mean + r), total

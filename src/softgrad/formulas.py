@@ -175,6 +175,46 @@ def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
     return y * xp.sum(t, axis=-1, keepdims=True) - t
 
 
+# --- shards: what a part of each row tells of it ------------------------------------------------------
+
+
+def shard_stats(z: Any, xp: Any) -> tuple[Any, Any]:
+    """(top, Σ_k exp(z_k − top) − 1) of the logits z; (−inf, −1) where they are all −inf."""
+    top = xp.max(z, axis=-1, keepdims=True)
+    d = z - xp.where(top == -math.inf, xp.zeros_like(top), top)
+    first = xp.astype(d == 0, z.dtype)
+    others = xp.sum(xp.where(d == 0, xp.zeros_like(z), xp.exp(d)), axis=-1, keepdims=True)
+    return top, others + (xp.sum(first, axis=-1, keepdims=True) - 1)
+
+
+def shard_entropy(z: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """The same, and Σ_k t_k·exp(t_k) with t = z − top."""
+    top, others = shard_stats(z, xp)
+    t = z - xp.where(top == -math.inf, xp.zeros_like(top), top)
+    e = xp.exp(t)
+    moved = xp.sum(e * xp.where(e == 0, xp.zeros_like(t), t), axis=-1, keepdims=True)
+    return top, others, moved
+
+
+def shard_moments(y: Any, dy: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(ref, mean, Σy): ref + mean is the mean of dy by the weights y, found from the dy of the largest y."""
+    total = xp.sum(y, axis=-1, keepdims=True)
+    some = xp.where(total == 0, xp.ones_like(total), total)
+    is_top = y == xp.max(y, axis=-1, keepdims=True)
+    ref = xp.max(xp.where(is_top, dy, xp.zeros_like(dy) - math.inf), axis=-1, keepdims=True)
+    ref = xp.where(total == 0, xp.zeros_like(ref), ref)
+    ref, mean = two_sum(ref, xp.sum(y * (dy - ref), axis=-1, keepdims=True) / some)
+    rest = xp.sum(y * ((dy - ref) - mean), axis=-1, keepdims=True) / some
+    return *two_sum(ref, mean + rest), total
+
+
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """a + b, and what rounding took from it."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
 # The power series of (1 − eᵗ(1 − t))/t², of which ∂y/∂α of entmax is made: Σ (k+1)/(k+2)!·tᵏ.  What is left
 # out is below 2⁻⁵⁵ of it for |t| ≤ 1.
 PSI = [(k + 1) / math.factorial(k + 2) for k in range(18)]

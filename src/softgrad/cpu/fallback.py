@@ -20,6 +20,21 @@ from ..checks import Array
 Where = tuple[int, tuple[int, ...]] | None
 # as in kernels.py
 PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
+# where the table of each row is among the arrays, and how many numbers it has
+TABLES = {
+    "softmax_mean": (2, 1),
+    "softmax_scale_vjp": (3, 1),
+    "sink_softmax": (0, 3),
+    "sink_softmax_vjp": (0, 4),
+    "shard_stats": (1, 2),
+    "shard_entropy": (1, 3),
+    "shard_softmax": (0, 4),
+    "shard_log_softmax": (0, 2),
+    "shard_moments": (2, 3),
+    "shard_vjp": (0, 3),
+    "shard_log_sum": (2, 2),
+    "shard_log_vjp": (0, 2),
+}
 
 
 class Memory:
@@ -172,10 +187,9 @@ def of_rows(
     scale: float,
     nothing: float,
 ) -> None:
-    """What sinks.py has, with its table of each row."""
+    """What sinks.py and shards.py have, with their table of each row."""
     last = tuple(range(-len(axes), 0))
-    table_at = {"softmax_mean": 2, "softmax_scale_vjp": 3}.get(name, 0)
-    numbers = {"sink_softmax": 3, "sink_softmax_vjp": 4}.get(name, 1)
+    table_at, numbers = TABLES.get(name, (0, 1))
     table = view("float64", (*shape, numbers), addresses[table_at], (*strides[table_at], 1))
     table = np.moveaxis(table, axes, tuple(d - 1 for d in last))
     table = table.reshape(*table.shape[: -len(axes) - 1], -1, numbers)[..., 0, :]
@@ -213,9 +227,45 @@ def of_rows(
             means = np.where(total == 0, 0.0, over_rows(np.sum, read[0] * read[1]) / total)
             table[..., 0] = means.reshape(table.shape[:-1])
             return
+        elif name.startswith("shard"):
+            found = of_shard(name, read, rows, there, scale, nothing)
+            if isinstance(found, tuple):
+                table[...] = np.concatenate(found, axis=-1).reshape(table.shape)
+                return
+            result = found
         else:
             result = np.where(read[0] == 0, 0.0, (read[1] - rows[0]) * read[0] * scale)
         arrays[-1][...] = result.reshape(moved)
+
+
+def of_shard(
+    name: str, read: list[Array], rows: Array, there: Array, scale: float, nothing: float
+) -> tuple[Array, ...] | Array:
+    """What a shard tells, or its part of the result: see shards.py."""
+    if name in ("shard_stats", "shard_entropy", "shard_softmax", "shard_log_softmax"):
+        absent = ~there | (read[0] == (-np.inf if scale >= 0 else np.inf))
+        z = np.where(absent, -np.inf, read[0] * scale)
+        if name == "shard_stats":
+            return formulas.shard_stats(z, np)
+        if name == "shard_entropy":
+            return formulas.shard_entropy(z, np)
+        t = z - np.where(rows[0] == -np.inf, 0.0, rows[0])
+        if name == "shard_log_softmax":
+            return np.where(there, np.where(rows[1] == -1, nothing, t - np.log1p(rows[1])), -np.inf)
+        empty = rows[1] == 0
+        y = np.exp(t) / np.where(empty, 1.0, rows[1]) * rows[2] - rows[3]
+        return np.where(there, np.where(empty, nothing, y), 0.0)
+    y, dy = read[0], read[1]
+    if name == "shard_moments":
+        return formulas.shard_moments(y, dy, np)
+    if name == "shard_vjp":
+        return np.where(there & (rows[2] != 0), y * ((dy - rows[0]) - rows[1]) * scale, 0.0)
+    y = np.where(there, y, -np.inf)
+    if name == "shard_log_sum":
+        counted = np.where(y == -np.inf, dy * 0, dy)
+        return over_rows(np.sum, counted), over_rows(np.any, y != -np.inf).astype(float)
+    dx = np.where(y == -np.inf, dy * 0, dy - np.exp(y) * rows[0]) * scale
+    return np.where(there & (rows[1] != 0), dx, 0.0)
 
 
 def run(
@@ -246,7 +296,7 @@ def run(
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
         return
-    if name.startswith("sink") or "mean" in name or name == "softmax_scale_vjp":
+    if name in TABLES or "mean" in name:
         of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
         return
     last = tuple(range(-len(axes), 0))
