@@ -175,34 +175,55 @@ def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
     return y * xp.sum(t, axis=-1, keepdims=True) - t
 
 
-# --- shards: what a part of each row tells of it ------------------------------------------------------
+# --- shards: what a part of each row tells of it, and is made of what all parts told ------------------
 
 
-def shard_stats(z: Any, xp: Any) -> tuple[Any, Any]:
-    """(top, Σ_k exp(z_k − top) − 1) of the logits z; (−inf, −1) where they are all −inf."""
+def of_shard(name: str, read: Any, told: Any, there: Any, scale: float, nothing: float, xp: Any) -> Any:
+    """What `cpu/shards.py` does: numbers of each row, or elements, of float64s and where they are valid."""
+    if name in ("shard_stats", "shard_entropy", "shard_softmax", "shard_log_softmax"):
+        valid = there & (read[0] != (-math.inf if scale >= 0 else math.inf))
+        z = xp.where(valid, read[0] * scale, -math.inf)
+        if name == "shard_stats":
+            return shard_stats(z, xp)[:2]
+        if name == "shard_entropy":
+            return shard_stats(z, xp)
+        t = z - xp.where(told[0] == -math.inf, 0.0, told[0])
+        if name == "shard_log_softmax":
+            y = t - xp.log1p(xp.where(told[1] == -1, 0.0, told[1]))
+            return xp.where(there, xp.where(told[1] == -1, nothing, y), -math.inf)
+        y = xp.exp(t) / xp.where(told[1] == 0, 1.0, told[1]) * told[2] - told[3]
+        return xp.where(there, xp.where(told[1] == 0, nothing, y), 0.0)
+    y, dy = read[0], read[1]
+    if name == "shard_moments":
+        return shard_moments(y, dy, xp)
+    if name == "shard_vjp":
+        return xp.where(there & (told[2] != 0), y * ((dy - told[0]) - told[1]) * scale, 0.0)
+    absent = (y == -math.inf) | ~there
+    if name == "shard_log_sum":
+        counted = xp.where(absent, dy * 0, dy)
+        some = xp.max(xp.where(absent, 0.0, 1.0), axis=-1, keepdims=True)
+        return xp.sum(counted, axis=-1, keepdims=True), some
+    slope = xp.where(absent, dy * 0, dy - xp.exp(y) * told[0]) * scale
+    return xp.where(there & (told[1] != 0), slope, 0.0)
+
+
+def shard_stats(z: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(top, Σ_k exp(t_k) − 1, Σ_k t_k·exp(t_k)) of logits z, t = z − top; (−inf, −1, 0) of −inf alone."""
     top = xp.max(z, axis=-1, keepdims=True)
-    d = z - xp.where(top == -math.inf, xp.zeros_like(top), top)
-    first = xp.astype(d == 0, z.dtype)
-    others = xp.sum(xp.where(d == 0, xp.zeros_like(z), xp.exp(d)), axis=-1, keepdims=True)
-    return top, others + (xp.sum(first, axis=-1, keepdims=True) - 1)
-
-
-def shard_entropy(z: Any, xp: Any) -> tuple[Any, Any, Any]:
-    """The same, and Σ_k t_k·exp(t_k) with t = z − top."""
-    top, others = shard_stats(z, xp)
-    t = z - xp.where(top == -math.inf, xp.zeros_like(top), top)
+    t = z - xp.where(top == -math.inf, 0.0, top)
     e = xp.exp(t)
-    moved = xp.sum(e * xp.where(e == 0, xp.zeros_like(t), t), axis=-1, keepdims=True)
-    return top, others, moved
+    others = xp.sum(xp.where(t == 0, 0.0, e), axis=-1, keepdims=True)
+    count = xp.sum(xp.where(t == 0, 1.0, 0.0), axis=-1, keepdims=True)
+    return top, others + (count - 1), xp.sum(e * xp.where(e == 0, 0.0, t), axis=-1, keepdims=True)
 
 
 def shard_moments(y: Any, dy: Any, xp: Any) -> tuple[Any, Any, Any]:
     """(ref, mean, Σy): ref + mean is the mean of dy by the weights y, found from the dy of the largest y."""
     total = xp.sum(y, axis=-1, keepdims=True)
-    some = xp.where(total == 0, xp.ones_like(total), total)
+    some = xp.where(total == 0, 1.0, total)
     is_top = y == xp.max(y, axis=-1, keepdims=True)
-    ref = xp.max(xp.where(is_top, dy, xp.zeros_like(dy) - math.inf), axis=-1, keepdims=True)
-    ref = xp.where(total == 0, xp.zeros_like(ref), ref)
+    ref = xp.max(xp.where(is_top, dy, -math.inf), axis=-1, keepdims=True)
+    ref = xp.where(total == 0, 0.0, ref)
     ref, mean = two_sum(ref, xp.sum(y * (dy - ref), axis=-1, keepdims=True) / some)
     rest = xp.sum(y * ((dy - ref) - mean), axis=-1, keepdims=True) / some
     return *two_sum(ref, mean + rest), total

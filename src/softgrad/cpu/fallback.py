@@ -228,7 +228,7 @@ def of_rows(
             table[..., 0] = means.reshape(table.shape[:-1])
             return
         elif name.startswith("shard"):
-            found = of_shard(name, read, rows, there, scale, nothing)
+            found = formulas.of_shard(name, read, rows, there, scale, nothing, np)
             if isinstance(found, tuple):
                 table[...] = np.concatenate(found, axis=-1).reshape(table.shape)
                 return
@@ -236,36 +236,6 @@ def of_rows(
         else:
             result = np.where(read[0] == 0, 0.0, (read[1] - rows[0]) * read[0] * scale)
         arrays[-1][...] = result.reshape(moved)
-
-
-def of_shard(
-    name: str, read: list[Array], rows: Array, there: Array, scale: float, nothing: float
-) -> tuple[Array, ...] | Array:
-    """What a shard tells, or its part of the result: see shards.py."""
-    if name in ("shard_stats", "shard_entropy", "shard_softmax", "shard_log_softmax"):
-        absent = ~there | (read[0] == (-np.inf if scale >= 0 else np.inf))
-        z = np.where(absent, -np.inf, read[0] * scale)
-        if name == "shard_stats":
-            return formulas.shard_stats(z, np)
-        if name == "shard_entropy":
-            return formulas.shard_entropy(z, np)
-        t = z - np.where(rows[0] == -np.inf, 0.0, rows[0])
-        if name == "shard_log_softmax":
-            return np.where(there, np.where(rows[1] == -1, nothing, t - np.log1p(rows[1])), -np.inf)
-        empty = rows[1] == 0
-        y = np.exp(t) / np.where(empty, 1.0, rows[1]) * rows[2] - rows[3]
-        return np.where(there, np.where(empty, nothing, y), 0.0)
-    y, dy = read[0], read[1]
-    if name == "shard_moments":
-        return formulas.shard_moments(y, dy, np)
-    if name == "shard_vjp":
-        return np.where(there & (rows[2] != 0), y * ((dy - rows[0]) - rows[1]) * scale, 0.0)
-    y = np.where(there, y, -np.inf)
-    if name == "shard_log_sum":
-        counted = np.where(y == -np.inf, dy * 0, dy)
-        return over_rows(np.sum, counted), over_rows(np.any, y != -np.inf).astype(float)
-    dx = np.where(y == -np.inf, dy * 0, dy - np.exp(y) * rows[0]) * scale
-    return np.where(there & (rows[1] != 0), dx, 0.0)
 
 
 def run(

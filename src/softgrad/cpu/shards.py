@@ -53,7 +53,7 @@ def reach(factor, top):
 
 @helper
 def tell(x, table, x_step, step, n, count, numbers, room, for_entropy):
-    """(top, others) of `count` rows of n elements, and Σ t·exp(t) with t = scale·x − top, if that is asked."""
+    """(top, others) of `count` rows of n elements; with `for_entropy` Σ t·exp(t), t = scale·x − top, too."""
     n, x_step, step, count = uint64(n), uint64(x_step), uint64(step), uint64(count)
     T, table = type(zero(x)), pointer_to(address_of(table), 0.0)
     scale, low, factor = T(numbers[0]), T(numbers[1]), numbers[0] + numbers[1]

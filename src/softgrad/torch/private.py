@@ -145,6 +145,16 @@ def primals(*tensors: Any) -> list[Any]:
     return [None if tensor is None else forward_ad.unpack_dual(tensor).primal for tensor in tensors]
 
 
+def all_gather(tensor: Tensor, group: str, size: int) -> Tensor:
+    """The tensors of all ranks of a group of this name and size, one behind the other along the first dim.
+
+    The functional collective, which `torch.compile` keeps in its graph; the public functions that call it are
+    deprecated or renamed from one release to the next.
+    """
+    functional = torch.ops._c10d_functional
+    return functional.wait_tensor(functional.all_gather_into_tensor(tensor, size, group))
+
+
 def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements are, or may be, the same memory."""
     return torch._debug_has_internal_overlap(tensor) != 0
