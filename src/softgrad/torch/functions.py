@@ -15,6 +15,7 @@ from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
 from . import calls, sharded, sharded_losses
 from .ops import fast_forward
+from .tensors import for_dtensors, is_dtensor
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
@@ -69,6 +70,8 @@ def forward(
         node = input.tracer.create_proxy
         return node("call_function", globals()[spec.name], (input,), options | {"reuse_dy": reuse_dy})
     x = convert(input, dtype)
+    if is_dtensor(x):
+        return for_dtensors().forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
     return calls.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
@@ -306,6 +309,8 @@ def logsumexp(
         if out is not None:
             raise TypeError("logsumexp takes no out beside a group: leave it out")
         return sharded.reduce(LOGSUMEXP, x, dim, keepdim, where, scale, group)
+    if is_dtensor(x):
+        return for_dtensors().reduce(LOGSUMEXP, x, dim, keepdim, where, scale, out)
     return calls.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -337,6 +342,8 @@ def entropy(
         if out is not None:
             raise TypeError("entropy takes no out beside a group: leave it out")
         return sharded.reduce(ENTROPY, x, dim, keepdim, where, scale, group)
+    if is_dtensor(x):
+        return for_dtensors().reduce(ENTROPY, x, dim, keepdim, where, scale, out)
     return calls.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -395,6 +402,8 @@ def cross_entropy(
         return sharded_losses.cross_entropy(x, target, dim=dim, **options, group=group, start=start)
     if start is not None:
         raise TypeError("start is for classes that are divided in a group: give group=, or leave it out")
+    if is_dtensor(x):
+        return for_dtensors().cross_entropy(x, target, dim, **options)
     return calls.cross_entropy(x, target, axis=dim, **options)
 
 
@@ -427,7 +436,10 @@ def sink_softmax(
     >>> torch.autograd.grad(y[:, 0].sum(), sink)
     (tensor([-0.0220]),)
     """
-    return calls.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
+    x = convert(input, dtype)
+    if is_dtensor(x):
+        return for_dtensors().sink_softmax(x, sink, dim, where, scale)
+    return calls.sink_softmax(x, sink, axis=dim, where=where, scale=scale)
 
 
 @traceable

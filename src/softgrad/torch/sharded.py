@@ -335,13 +335,33 @@ class ShardedLogSoftmax(Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Any) -> Any:
         (y,), (options, masked) = ctx.saved_tensors, ctx.options
+        where = y.detach() != -math.inf if masked else None
+        return ShardedLogVjp.apply(y, dy, where, options), None, None, None
+
+
+class ShardedLogVjp(Function):
+    """dy − exp(y)·Σdy, and its derivative; not that of the derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> Tensor:
         dims, scale, group, _ = options
-        where = y != -math.inf if masked else None
-        told = gather(tell("shard_log_sum", [y, dy], dims, where), group)
-        return apply("shard_log_vjp", told.sum(0).unbind(-1), [y, dy], dims, where, scale), None, None, None
+        told = gather(tell("shard_log_sum", [y, dy], dims, where), group).sum(0)
+        ctx.save_for_backward(y, where, told)
+        ctx.options = options
+        return apply("shard_log_vjp", told.unbind(-1), [y, dy], dims, where, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Any) -> Any:
+        (y, where, told), (_, scale, *_) = ctx.saved_tensors, ctx.options
+        there = y != -math.inf if where is None else where & (y != -math.inf)
+        p = y.double().exp()
+        ref, mean, _ = moments_of(p, v.double(), there, ctx.options)
+        to_y = torch.where(there, -scale * p * v.double() * told[..., 0], 0.0)
+        to_dy = torch.where(there, scale * ((v.double() - ref) - mean), 0.0)
+        return to_y.to(y.dtype), to_dy.to(y.dtype), None, None
 
 
 FUNCTIONS: dict[str, Any] = {SOFTMAX.name: ShardedSoftmax, LOG_SOFTMAX.name: ShardedLogSoftmax}
