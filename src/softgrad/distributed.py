@@ -24,10 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, formulas
 from .arrays import Rows
 from .checks import Array, Axis, Empty
-from .formulas import two_sum
 
 Pair = tuple[Array, Array]
 Moments = tuple[Array, Array, Array]
@@ -94,23 +93,9 @@ def stats(x: Array, *, axis: Axis, where: Any = None, scale: float = 1.0) -> Pai
 @silent
 def combine(a: Pair, b: Pair) -> Pair:
     """(top, total) of two shards together."""
-    top = np.maximum(a[0], b[0])
-    some = top != -np.inf
-    far_a, far_b = (np.exp(np.where(some, part - top, 0.0)) for part, _ in (a, b))
-    return top, a[1] * far_a + b[1] * far_b
-
-
-def merge_stats(top: Any, others: Any, xp: Any = np) -> tuple[Any, Any]:
-    """(top, total − 1) of whole rows, from those of the shards along the first axis.
-
-    Without the 1 of the largest, what the others add up to has all its digits where it is little.
-    """
-    best = xp.max(top, axis=0)
-    some = best != -xp.inf
-    d = xp.where(some, top - best, 0.0)
-    first = (d == 0) & some
-    found = xp.sum(xp.where(first, others, (1 + others) * xp.exp(d)), axis=0)
-    return best, xp.where(some, found + (xp.sum(xp.where(first, 1.0, 0.0), axis=0) - 1), -1.0)
+    tops, totals = (np.stack(part) for part in zip(a, b, strict=True))
+    top, others, lost = formulas.merge_stats(tops, totals - 1, np)
+    return top, 1 + others + lost
 
 
 def finish(
@@ -127,7 +112,8 @@ def finish(
     nothing = checks.choice(empty)
     if empty == "raise" and (total == 0).any():
         raise ValueError(checks.EMPTY_ROW)
-    y = apply("shard_softmax", (top, total, 1.0, 0.0), x, axis=axis, where=where, scale=scale, fill=nothing)
+    numbers = top, *formulas.two_sum(total, -np.ones_like(total)), 1.0, 0.0
+    y = apply("shard_softmax", numbers, x, axis=axis, where=where, scale=scale, fill=nothing)
     if empty == "nan" and where is not None:  # the kernel wrote 0 to what is masked
         np.copyto(y, nothing, where=total == 0)
     return y
@@ -142,23 +128,11 @@ def moments(y: Array, dy: Array, *, axis: Axis, where: Any = None) -> Moments:
     return ref, mean, weight
 
 
-def merge_moments(ref: Any, mean: Any, weight: Any, xp: Any = np) -> tuple[Any, Any, Any]:
-    """Those of whole rows, from those of the shards along the first axis.
-
-    The first reference is that of the heaviest shard, of ties the largest.  Differences are those of a
-    fourth of each ref, so that they don't overflow.
-    """
-    heaviest = weight == xp.max(weight, axis=0)
-    first = xp.max(xp.where(heaviest, ref, -xp.inf), axis=0) * 0.25
-    total = xp.sum(weight, axis=0)
-    some = xp.where(total == 0, 1.0, total)
-    d, lost = two_sum(ref * 0.25, -first)
-    lost = lost + mean * 0.25
-    q = xp.sum(weight * (d + lost), axis=0) / some
-    r = xp.sum(weight * ((d - q) + lost), axis=0) / some
-    whole, rest = two_sum(first, q)
-    whole, rest = two_sum(whole, rest + r)
-    return whole * 4, rest * 4, total
+@silent
+def merge_moments(ref: Array, mean: Array, weight: Array) -> Moments:
+    """Those of whole rows, from those of the shards along the first axis."""
+    ref, mean, weight = formulas.merge_moments(ref, mean, weight, np)
+    return ref, mean, weight
 
 
 def finish_vjp(

@@ -191,8 +191,8 @@ def of_shard(name: str, read: Any, told: Any, there: Any, scale: float, nothing:
         if name == "shard_log_softmax":
             y = t - xp.log1p(xp.where(told[1] == -1, 0.0, told[1]))
             return xp.where(there, xp.where(told[1] == -1, nothing, y), -math.inf)
-        y = xp.exp(t) / xp.where(told[1] == 0, 1.0, told[1]) * told[2] - told[3]
-        return xp.where(there, xp.where(told[1] == 0, nothing, y), 0.0)
+        y = xp.exp(t) / xp.where(told[1] == -1, 1.0, 1 + told[1]) * told[3] - told[4]
+        return xp.where(there, xp.where(told[1] == -1, nothing, y), 0.0)
     y, dy = read[0], read[1]
     if name == "shard_moments":
         return shard_moments(y, dy, xp)
@@ -227,6 +227,46 @@ def shard_moments(y: Any, dy: Any, xp: Any) -> tuple[Any, Any, Any]:
     ref, mean = two_sum(ref, xp.sum(y * (dy - ref), axis=-1, keepdims=True) / some)
     rest = xp.sum(y * ((dy - ref) - mean), axis=-1, keepdims=True) / some
     return *two_sum(ref, mean + rest), total
+
+
+def merge_stats(top: Any, others: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(top, others, what rounding took from that) of whole rows, from shards along the first axis.
+
+    Without the 1 of the largest, what the others add up to has all its digits where it is little.
+    """
+    best = xp.max(top, axis=0)
+    some = best != -math.inf
+    far, lost = two_sum(top, -xp.where(some, best, 0.0))
+    e = xp.exp(far) * (1 + xp.where(far == -math.inf, 0.0, lost))
+    first = (far == 0) & some
+    total, lost = two_sum(xp.ones_like(others), others)
+    terms = xp.where(first, others, total * e)
+    upper = (terms + UPPER) - UPPER
+    lower = (terms - upper) + xp.where(first, 0.0, lost * e)
+    upper = xp.sum(upper, axis=0) + (xp.sum(xp.where(first, 1.0, 0.0), axis=0) - 1)
+    found, lost = two_sum(upper, xp.sum(lower, axis=0))
+    return best, xp.where(some, found, -1.0), xp.where(some, lost, 0.0)
+
+
+UPPER = 1.5 * 2.0**31  # (x + UPPER) − UPPER is a multiple of 2⁻²¹, which add up without rounding
+
+
+def merge_moments(ref: Any, mean: Any, weight: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(ref, mean, weight) of whole rows, from those of the shards along the first axis.
+
+    The first reference is that of the heaviest shard, of ties the largest.  Differences are those of a fourth
+    of each, so that they don't overflow.
+    """
+    first = xp.max(xp.where(weight == xp.max(weight, axis=0), ref, -math.inf), axis=0) * 0.25
+    total = xp.sum(weight, axis=0)
+    some = xp.where(total == 0, 1.0, total)
+    d, lost = two_sum(ref * 0.25, -first)
+    lost = lost + mean * 0.25
+    q = xp.sum(weight * (d + lost), axis=0) / some
+    r = xp.sum(weight * ((d - q) + lost), axis=0) / some
+    whole, rest = two_sum(first, q)
+    whole, rest = two_sum(whole, rest + r)
+    return whole * 4, rest * 4, total
 
 
 def two_sum(a: Any, b: Any) -> tuple[Any, Any]:

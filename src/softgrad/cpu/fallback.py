@@ -28,7 +28,7 @@ TABLES = {
     "sink_softmax_vjp": (0, 4),
     "shard_stats": (1, 2),
     "shard_entropy": (1, 3),
-    "shard_softmax": (0, 4),
+    "shard_softmax": (0, 5),
     "shard_log_softmax": (0, 2),
     "shard_moments": (2, 3),
     "shard_vjp": (0, 3),

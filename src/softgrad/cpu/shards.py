@@ -38,7 +38,7 @@ from .softmax import BLOCK, LONG, POWERS, at_once, found_of, largest, power_of, 
 from .vjp import two_sum
 
 TOP, OTHERS, MOMENT = range(3)
-TOTAL, TIMES, LESS = range(1, 4)  # of a whole row, 1 + others; y is times·softmax − less
+LOST, TIMES, LESS = range(2, 5)  # of a whole row: what others lost; y is times·softmax − less
 REF, MEAN, WEIGHT = range(3)
 
 helper = njit(nogil=True, error_model="numpy")
@@ -46,9 +46,10 @@ helper = njit(nogil=True, error_model="numpy")
 
 @helper
 def reach(factor, top):
-    """factor·top, and what rounding took from it."""
+    """factor·top, and what rounding took from it, unless that is so much that no other logit is near."""
     whole = factor * top
-    return whole, choose(abs(whole) < np.inf, fma(factor, top, -whole), 0.0)
+    lost = fma(factor, top, -whole)
+    return whole, choose(abs(lost) < 100.0, lost, 0.0)
 
 
 @helper
@@ -98,11 +99,11 @@ def distance(own, factor, top):
     whole, lost = reach(factor, own)
     t, more = two_sum(whole, -top)
     finite = abs(t) < np.inf
-    return choose(finite, t, -np.inf), choose(finite, more + lost, 0.0)
+    return two_sum(choose(finite, t, -np.inf), choose(finite, more + lost, 0.0))
 
 
 def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, room):
-    """times·exp(scale·x − top)/total − less of `count` rows of n elements."""
+    """times·exp(scale·x − top)/(1 + others) − less of `count` rows of n elements."""
     n, step, x_step, y_step = uint64(n), uint64(step), uint64(x_step), uint64(y_step)
     T, table, narrow = type(zero(x)), pointer_to(address_of(table), 0.0), is_narrow(y)
     scale, low, nothing, factor = T(numbers[0]), T(numbers[1]), T(numbers[2]), numbers[0] + numbers[1]
@@ -112,7 +113,8 @@ def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, ro
         top, less = largest(x, at_x, n), T(told[LESS])
         t, lost = distance(np.float64(top), factor, told[TOP])
         e, e_lost = exponential(t, lost)
-        share, more = quotient(e, e_lost, told[TOTAL], 0.0)
+        total, total_lost = two_sum(1.0, told[OTHERS])
+        share, more = quotient(e, e_lost, total, total_lost + told[LOST])
         share, more = (
             share * told[TIMES],
             fma(share, told[TIMES], -(share * told[TIMES])) + more * told[TIMES],
@@ -122,7 +124,7 @@ def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, ro
         share, more = choose(large, share / one, share), choose(large, more / one, more)
         h = T(share)
         m = T((share - np.float64(h)) + more)
-        if told[TOTAL] == 0:
+        if told[OTHERS] == -1.0:
             for i in range(n):
                 store(y, at_y + i, nothing)
         else:

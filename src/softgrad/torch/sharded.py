@@ -23,7 +23,8 @@ from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
 from .. import checks, formulas, threads
-from ..distributed import NOTHING, merge_moments, merge_stats
+from ..distributed import NOTHING
+from ..formulas import merge_moments, merge_stats
 from ..specs import ENTROPY, LOG_SOFTMAX, SOFTMAX, Map, Reduction
 from .backend import from_rows, kept_shape, run, to_rows, with_torch_threads, xp
 from .private import all_gather, is_plain_storage
@@ -188,18 +189,17 @@ def apply_on_memory(
     """What is made of a shard, given what is known of each row."""
     x = tensors[0]
     result = torch.empty_like(x)
-    nothing, of_nothing = (-1.0, -math.inf) if name == "shard_log_softmax" else (0.0, 0.0)
-    if empty == "raise" and (table[..., 1] == nothing).any():
+    if empty == "raise" and (table[..., 1] == -1).any():
         raise ValueError(checks.EMPTY_ROW)
     if x.numel() == 0:
         return result
-    fill = of_nothing if empty == "zero" else math.nan
+    fill = math.nan if empty != "zero" else -math.inf if name == "shard_log_softmax" else 0.0
     if x.is_cpu:
         run(name, (table[..., 0], *tensors, result), tuple(dims), where, scale, fill)
     else:
         result.copy_(from_rows(by_formulas(name, tensors, table, dims, where, scale, fill), x, dims))
     if empty == "nan" and where is not None:  # the kernel wrote a constant to what is masked
-        result.masked_fill_(table[..., 1] == nothing, math.nan)
+        result.masked_fill_(table[..., 1] == -1, math.nan)
     return result
 
 
@@ -279,8 +279,8 @@ class ShardedSoftmax(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, empty = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        top, others = merge_stats(told[..., 0], told[..., 1], xp)
-        y = apply("shard_softmax", (top, 1 + others, 1.0, 0.0), [x], dims, where, scale, empty)
+        numbers = *merge_stats(told[..., 0], told[..., 1], xp), 1.0, 0.0
+        y = apply("shard_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
         ctx.options = options, where is not None
         return y
@@ -328,7 +328,7 @@ class ShardedLogSoftmax(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, empty = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        numbers = merge_stats(told[..., 0], told[..., 1], xp)
+        numbers = merge_stats(told[..., 0], told[..., 1], xp)[:2]
         y = apply("shard_log_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
         ctx.options = options, where is not None
@@ -407,17 +407,17 @@ class ShardedLogsumexp(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, _ = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        top, others = merge_stats(told[..., 0], told[..., 1], xp)
-        ctx.save_for_backward(x, where, top, others)
+        top, others, lost = merge_stats(told[..., 0], told[..., 1], xp)
+        ctx.save_for_backward(x, where, top, others, lost)
         ctx.options = options
         return torch.where(top.abs() == math.inf, top, top + others.log1p()).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Any) -> Any:
-        x, where, top, others = ctx.saved_tensors
+        x, where, *stats = ctx.saved_tensors
         dims, scale, *_ = ctx.options
-        numbers = top, 1 + others, dy.double() * scale, 0.0
+        numbers = *stats, dy.double() * scale, 0.0
         return apply("shard_softmax", numbers, [x], dims, where, scale), None, None, None
 
 
@@ -429,11 +429,11 @@ class ShardedEntropy(Function):
         dims, scale, group, _ = options
         told = gather(tell("shard_entropy", [x], dims, where, scale), group, exchange)
         tops, parts, moved = told.unbind(-1)
-        top, others = merge_stats(tops, parts, xp)
+        top, others, lost = merge_stats(tops, parts, xp)
         d = torch.where(tops == -math.inf, -math.inf, tops - top)
         e = d.exp()
         moment = (e * (moved + torch.where(e == 0, 0.0, d) * (1 + parts))).sum(0)
-        ctx.save_for_backward(x, where, top, others)
+        ctx.save_for_backward(x, where, top, others, lost)
         ctx.options = options
         found = others.log1p() - moment / (1 + others)
         return torch.where(others == -1, 0.0, found).to(x.dtype)
@@ -441,10 +441,10 @@ class ShardedEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Any) -> Any:
-        x, where, top, others = ctx.saved_tensors
+        x, where, *stats = ctx.saved_tensors
         dims, scale, *_ = options = ctx.options
         z = x.float() if x.dtype.itemsize == 2 else x
-        p = apply("shard_softmax", (top, 1 + others, 1.0, 0.0), [z], dims, where, scale)
+        p = apply("shard_softmax", (*stats, 1.0, 0.0), [z], dims, where, scale)
         there = p != 0
         moments = moments_of(p, z, there, options)
         dx = apply("shard_vjp", moments, [p, z], dims, there, scale * scale)

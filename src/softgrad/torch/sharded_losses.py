@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
 from .. import checks
-from ..distributed import merge_stats
+from ..formulas import merge_stats
 from .backend import xp
 from .losses import reduce_losses
 from .sharded import Exchange, Group, apply, gather, group_of, tell
@@ -56,7 +56,7 @@ class ShardedCrossEntropy(Function):
         if exchange is not None and exchange.heads:
             check_classes(exchange, target, counted, options)
         tops, others, chosen, *more = told.unbind(-1)
-        top, others = merge_stats(tops, others, xp)
+        top, others, lost = merge_stats(tops, others, xp)
         chosen = chosen.amin(0)
         d = torch.where(chosen == math.inf, math.nan, chosen) - top  # it is nowhere
         losses, even, classes = others.log1p(), torch.zeros_like(d), torch.ones_like(d)
@@ -68,17 +68,17 @@ class ShardedCrossEntropy(Function):
             even = smoothing / classes
             losses = losses + even * (more[0] + more[1] * (top - base)).sum(0)
         losses = losses if counted is None else torch.where(counted.unsqueeze(dim), losses, 0.0)
-        ctx.save_for_backward(x, at, here, counted, top, others, d, even, classes)
+        ctx.save_for_backward(x, at, here, counted, top, others, lost, d, even, classes)
         ctx.dim = dim
         return losses.squeeze(dim).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dlosses: Any) -> Any:
-        x, at, here, counted, top, others, d, even, classes = ctx.saved_tensors
+        x, at, here, counted, top, others, lost, d, even, classes = ctx.saved_tensors
         dim, g = ctx.dim, dlosses.double().unsqueeze(ctx.dim)
         g = g if counted is None else torch.where(counted.unsqueeze(dim), g, 0.0)
-        dx = apply("shard_softmax", (top, 1 + others, g, g * even), [x], (dim,), None)
+        dx = apply("shard_softmax", (top, others, lost, g, g * even), [x], (dim,), None)
         if x.shape[dim]:
             of_target = g * (even * (classes - 1) - (others - d.expm1()) / (1 + others))
             dx = dx.scatter(dim, at, torch.where(here, of_target.to(x.dtype), dx.gather(dim, at)))
