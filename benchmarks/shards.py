@@ -89,6 +89,7 @@ def measure(rank, ranks, port, quick, queue):
         if rank == 0:
             times = {name: median(own[len(own) // 10 :]) for name, own in samples.items()}
             queue.put({"shape": shape, "dtype": dtype, "processes": ranks} | times)
+    dist.barrier()  # a rank that ends while another still waits takes that with it
     dist.destroy_process_group()
 
 

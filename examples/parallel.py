@@ -59,6 +59,7 @@ def work(rank, size, train):
     curve = train(dist.group.WORLD)
     if rank == 0:
         report(curve, train(None))
+    dist.barrier()  # none leaves before the others are done
     dist.destroy_process_group()
 
 

@@ -23,8 +23,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import softgrad.torch as st
 from softgrad import distributed, softmax
+from softgrad.cpu import machine
 from softgrad.testing import bounds, cases, errors, oracle
-from softgrad.torch import sharded
+from softgrad.torch import exchange, sharded
 from softgrad.torch.tensors import array, as_tensor
 
 INF, NAN = np.inf, np.nan
@@ -171,6 +172,65 @@ def test_an_empty_row_is_what_is_asked():
     assert np.isnan(distributed.finish(x, *whole, axis=-1, empty="nan", where=mask)).all()
     with pytest.raises(ValueError, match="empty='raise'"):
         distributed.finish(x, *whole, axis=-1, empty="raise")
+
+
+def everything():
+    """What each kernel tells, or makes, of masked float64 rows."""
+    x, dy, where = cases.numbers(60, "x").reshape(3, 20), cases.numbers(60, "dy").reshape(3, 20), x_mask()
+    options = {"axis": -1, "where": where}
+    for scale in (2.0, -0.5, 0.0):
+        yield from distributed.tell("shard_stats", x, **options, scale=scale)
+        told = distributed.tell("shard_entropy", x, **options, scale=scale)
+        yield from told
+        top, others, _ = told
+        numbers = top, others, 0.0, 3.0, 0.1
+        yield distributed.apply("shard_softmax", numbers, x, **options, scale=scale)
+        y = distributed.apply("shard_log_softmax", (top, others), x, **options, scale=scale, fill=-INF)
+        yield y
+    told = distributed.tell("shard_log_sum", y, dy, **options)
+    yield from told
+    yield distributed.apply("shard_log_vjp", tuple(told), y, dy, **options, scale=2.0)
+    p = softmax(x, where=where)
+    told = distributed.moments(p, dy, **options)
+    yield told[0] + told[1]
+    yield told[2]
+    yield distributed.finish_vjp(p, dy, *told, **options, scale=2.0)
+
+
+def x_mask():
+    where = cases.numbers(60, "where").reshape(3, 20) > -0.5
+    where[1] = False
+    return where
+
+
+def test_formulas_where_there_are_no_kernels(monkeypatch):
+    found = list(everything())
+    monkeypatch.setattr(machine, "lacks", lambda dtype: "everything")
+    for one, other in zip(everything(), found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_formulas_on_tensors_of_other_devices(monkeypatch):
+    """As on a GPU, on tensors that are here."""
+
+    def tell(name, *arrays, axis, where=None, scale=1.0):
+        tensors = [torch.from_numpy(a) for a in arrays]
+        mask = None if where is None else torch.from_numpy(where)
+        numbers = sharded.by_formulas(name, tensors, None, (axis,), mask, scale, 0.0)
+        return [number.numpy() for number in numbers]
+
+    def apply(name, numbers, *arrays, axis, where=None, scale=1.0, fill=0.0):
+        tensors = [torch.from_numpy(a) for a in arrays]
+        mask = None if where is None else torch.from_numpy(where)
+        numbers = [np.broadcast_to(number, np.shape(numbers[0])) for number in numbers]
+        table = torch.from_numpy(np.stack(numbers, -1))
+        return sharded.by_formulas(name, tensors, table, (axis,), mask, scale, fill).numpy()
+
+    found = list(everything())
+    monkeypatch.setattr(distributed, "tell", tell)
+    monkeypatch.setattr(distributed, "apply", apply)
+    for one, other in zip(everything(), found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
 # --- in a process group -------------------------------------------------------------------------------
@@ -401,7 +461,7 @@ class Sent(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = str(function)
         if "c10d" in name and "wait" not in name:
-            self.sent.append(args[0].nbytes if "all_gather_into_tensor" in name else name)
+            self.sent.append(args[1][0].nbytes if "allgather" in name else name)
         return function(*args, **(kwargs or {}))
 
 
@@ -420,7 +480,7 @@ def sent(rows):
 
 def test_one_collective_each_way_and_few_numbers(ranks):
     """2 numbers a row forward and 3 backward; a frame of 2 KiB has up to 120 rows of them."""
-    frame = 8 * (sharded.HEAD + sharded.ROOM)
+    frame = 8 * (exchange.HEAD + exchange.ROOM)
     for found in ranks(sent, 64):
         assert found["softmax"] == ([frame], [64 * 3 * 8])
         assert found["log_softmax"] == ([frame], [64 * 2 * 8])
@@ -429,7 +489,7 @@ def test_one_collective_each_way_and_few_numbers(ranks):
     assert frame == 2048
     for found in ranks(sent, 1000):
         forward, backward = found["softmax"]
-        assert sum(forward) == 1000 * 2 * 8 + 8 * sharded.HEAD
+        assert sum(forward) == 1000 * 2 * 8 + 8 * exchange.HEAD
         assert len(forward) == 2
         assert backward == [1000 * 3 * 8]
 

@@ -29,7 +29,7 @@ from .intrinsics import (
     store,
     zero,
 )
-from .log_products import careful_slope, counted
+from .log_products import careful_slope, is_empty, sum_of
 from .log_softmax import less
 from .real_power import UNIT
 from .reductions import moment, only_inf
@@ -226,18 +226,10 @@ def log_sum_rows(y, dy, table, _, y_step, dy_step, step, __, n, count, numbers, 
     """(Σdy, 1 if there is a y > −inf and else 0) of `count` rows of n elements."""
     table, n = pointer_to(address_of(table), 0.0), uint64(n)
     for r in range(uint64(count)):
-        at_y, at_dy, top = r * uint64(y_step), r * uint64(dy_step), load(y, r * uint64(y_step))
-        total = lost_total = 0.0
-        for k in range(uint64(0), n, uint64(BLOCK)):
-            part = 0.0
-            for i in range(k, min(k + uint64(BLOCK), n)):
-                w = load(y, at_y + i)
-                part = plus(part, np.float64(counted(w, load(dy, at_dy + i))))
-                top = larger(top, w)
-            total, lost = two_sum(total, part)
-            lost_total += lost
+        at_y, at_dy = r * uint64(y_step), r * uint64(dy_step)
         told = after(table, r * uint64(step))
-        told[0], told[1] = total + lost_total, choose(top == type(top)(-np.inf), 0.0, 1.0)
+        told[0] = sum_of(y, dy, at_y, at_dy, n, type(zero(y))(1))
+        told[1] = 0.0 if is_empty(y, at_y, uint64(1), n) else 1.0
 
 
 def log_vjp_rows(table, y, dy, dx, step, y_step, dy_step, dx_step, n, count, numbers, room):

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from ..specs import Map, Reduction
 from . import calls, sharded, sharded_losses
+from .exchange import group_of
 from .losses import reduce_losses
 from .ops import OPS
 from .private import register_strategy
@@ -158,7 +159,7 @@ def product(spec: Map, kind: str, y: Any, v: Any, dims: Any, where: Any, scale: 
         operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
         return as_placed(operation(y, v, dims, where, scale, *alpha), y)
     function: Any = sharded.ShardedVjp if spec.name == "softmax" else sharded.ShardedLogVjp
-    options = sharded.Options(dims, scale, sharded.group_of(y.device_mesh.get_group(at)))
+    options = sharded.Options(dims, scale, group_of(y.device_mesh.get_group(at)))
     return like(function.apply(y.to_local(), local(v, y), local(where, y), options), y)
 
 

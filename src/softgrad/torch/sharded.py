@@ -2,21 +2,16 @@
 
 Each rank tells some numbers of each of its rows (`softgrad.distributed`), in float64; one all-gather brings
 them to all; and what is made of them, in the order of the ranks, has the same bits everywhere.  So there is
-one collective forward and one backward.  A result that is one number a row is on every rank, and so is the
-gradient that comes back for it.
-
-`Exchange` is that collective.  Beside the numbers it carries what a call is about, so that calls that
-don't fit together, and an error on one rank, are errors on all.
+one collective (exchange.py) forward and one backward.  A result that is one number a row is on every rank,
+and so is the gradient that comes back for it.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -27,143 +22,12 @@ from ..distributed import NOTHING
 from ..formulas import merge_moments, merge_stats
 from ..specs import ENTROPY, LOG_SOFTMAX, SOFTMAX, Map, Reduction
 from .backend import from_rows, kept_shape, run, to_rows, with_torch_threads, xp
-from .private import all_gather, is_plain_storage
+from .exchange import Exchange, Group, gather, group_of, is_memory, merge
+from .private import is_plain_storage
 from .register import library
-from .tensors import FLOATS, check_tensor, dims_of, mask, multiply, scale_of
+from .tensors import check_tensor, dims_of, mask, multiply, scale_of
 
 Dims = tuple[int, ...]
-
-# --- the group, and what goes through it --------------------------------------------------------------
-
-
-class Group(NamedTuple):
-    """A process group, as a graph can hold it."""
-
-    name: str
-    size: int
-    rank: int
-
-
-def group_of(group: Any) -> Group:
-    """A ProcessGroup, or a DeviceMesh of one dim, of which this process is a rank."""
-    if isinstance(group, dist.device_mesh.DeviceMesh):
-        if group.ndim != 1:
-            raise ValueError(
-                f"group is a DeviceMesh of {group.ndim} dims; it takes one dim, along which the rows are "
-                f"divided: give mesh[name]"
-            )
-        group = group.get_group()
-    if group is dist.GroupMember.NON_GROUP_MEMBER:
-        raise ValueError(
-            f"group is one that rank {dist.get_rank()} is not in: call the function on its ranks only"
-        )
-    if not isinstance(group, dist.ProcessGroup):
-        raise TypeError(
-            f"group is a {type(group).__module__}.{type(group).__name__}; it takes a ProcessGroup or a "
-            f"DeviceMesh: give torch.distributed.group.WORLD for all processes"
-        )
-    return Group(group.group_name, group.size(), group.rank())
-
-
-HEAD, ROOM = 16, 240  # numbers of a frame: what a call is about, and what is told of its rows
-FAILED, FUNCTION, DTYPE, START, SIZE, NDIM = range(6)
-SHAPE = HEAD - 8
-
-
-class Exchange:
-    """The all-gather of one call, with which the ranks agree on what it is.
-
-    A frame of 2 KiB is the same on all ranks whatever they were given.  What does not fit into it follows by
-    itself.  A rank that leaves the `with` by an error before it told anything sends a frame that says so.
-    """
-
-    def __init__(self, group: Group, function: str, options: Any) -> None:
-        self.group, self.function, self.options, self.open = group, function, options, True
-        self.head = [0.0] * HEAD
-        self.heads: list[list[float]] = []
-
-    def __enter__(self) -> Exchange:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
-        if self.open and isinstance(error, Exception):
-            self.head[FAILED] = 1.0
-            self.gather(torch.zeros(0, dtype=torch.float64))
-
-    def about(self, x: Tensor, dims: Dims, start: int = 0) -> None:
-        """What the ranks have to have in common, and where the classes of this one are."""
-        size = math.prod(x.shape[d] for d in dims) if x.ndim else 1
-        shape = [-1 if d - x.ndim in dims else n for d, n in enumerate(x.shape)]
-        asked = self.function, self.options, dims, x.requires_grad and torch.is_grad_enabled()
-        self.head[FUNCTION] = zlib.crc32(repr(asked).encode())
-        self.head[DTYPE], self.head[NDIM] = FLOATS.index(x.dtype), x.ndim
-        self.head[START], self.head[SIZE] = start, size
-        self.head[SHAPE : SHAPE + len(shape)] = shape[: HEAD - SHAPE]
-
-    def gather(self, numbers: Tensor) -> Tensor:
-        """The numbers of all ranks, one after the other along the first dim."""
-        self.open = False
-        flat = numbers.reshape(-1)
-        frame = torch.zeros(HEAD + ROOM, dtype=torch.float64)
-        frame[:HEAD] = torch.tensor(self.head, dtype=torch.float64)
-        frame[HEAD : HEAD + flat.numel()] = flat[:ROOM]
-        frames = all_gather(frame, self.group.name, self.group.size).view(-1, HEAD + ROOM)
-        self.heads = frames[:, :HEAD].tolist()
-        if not self.head[FAILED]:  # this rank has an error of its own to raise
-            self.check()
-        found = frames[:, HEAD : HEAD + flat.numel()]
-        if flat.numel() > ROOM and not self.head[FAILED]:
-            rest = all_gather(flat[ROOM:].contiguous(), self.group.name, self.group.size)
-            found = torch.cat([frames[:, HEAD:], rest.view(self.group.size, -1)], 1)
-        return found.reshape(self.group.size, *numbers.shape)
-
-    def spans(self) -> list[tuple[int, int]]:
-        """(the first class, how many) of each rank's shard."""
-        return [(int(head[START]), int(head[SIZE])) for head in self.heads]
-
-    def check(self) -> None:
-        """Refuse a call that another rank failed in, or that is not the same on all ranks."""
-        first = self.heads[0]
-        for rank, head in enumerate(self.heads):
-            if head[FAILED]:
-                raise RuntimeError(
-                    f"{self.function}: rank {rank} of the group raised an error, which is told there; no "
-                    f"rank has a result"
-                )
-        for rank, head in enumerate(self.heads):
-            if head[NDIM] != first[NDIM] or head[SHAPE:] != first[SHAPE:]:
-                raise ValueError(
-                    f"{self.function}: the shards have shape {shape_of(first)} on rank 0 of the group and "
-                    f"{shape_of(head)} on rank {rank}; they must be the same but for what is divided (*): "
-                    f"give each rank the same rows"
-                )
-            if head[DTYPE] != first[DTYPE]:
-                raise TypeError(
-                    f"{self.function}: the shards have dtype {FLOATS[int(first[DTYPE])]} on rank 0 of the "
-                    f"group and {FLOATS[int(head[DTYPE])]} on rank {rank}; they must be the same: convert "
-                    f"one of them"
-                )
-            if head[FUNCTION] != first[FUNCTION]:
-                raise ValueError(
-                    f"{self.function}: rank {rank} of the group calls another function than rank 0, or with "
-                    f"another dim, scale, option or requires_grad: call it alike on all ranks"
-                )
-
-
-def shape_of(head: list[float]) -> str:
-    sizes = ["*" if n < 0 else str(int(n)) for n in head[SHAPE:][: int(head[NDIM])]]
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-
-
-def gather(numbers: Tensor, group: Group, exchange: Exchange | None = None) -> Tensor:
-    """The numbers of all ranks: backward, on a GPU and where PyTorch traces, without asking what they are."""
-    if exchange is not None and numbers.is_cpu and type(numbers) is Tensor and not is_compiling():
-        return exchange.gather(numbers)
-    if exchange is not None:
-        exchange.open = False
-    found = all_gather(numbers.reshape(-1), group.name, group.size)
-    return found.view(group.size, *numbers.shape)
-
 
 # --- the work on a shard ------------------------------------------------------------------------------
 
@@ -254,7 +118,13 @@ def apply(
 ) -> Tensor:
     """`numbers` are tensors with the dims at length 1, or numbers of all rows."""
     like = numbers[0]
-    table = torch.stack([n if isinstance(n, Tensor) else torch.full_like(like, n) for n in numbers], -1)
+    if is_memory(like):
+        table = torch.empty((*like.shape, len(numbers)), dtype=torch.float64)
+        array = table.numpy()
+        for i, number in enumerate(numbers):
+            array[..., i] = number.numpy() if isinstance(number, Tensor) else number
+    else:
+        table = torch.stack([n if isinstance(n, Tensor) else torch.full_like(like, n) for n in numbers], -1)
     if not is_compiling() and is_plain_storage(*tensors):
         return apply_on_memory(name, table, tensors, dims, where, scale, empty)
     return torch.ops.softgrad.shard_apply(name, table, tensors, dims, where, scale, empty)
@@ -279,7 +149,7 @@ class ShardedSoftmax(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, empty = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        numbers = *merge_stats(told[..., 0], told[..., 1], xp), 1.0, 0.0
+        numbers = *merge(merge_stats, told[..., 0], told[..., 1]), 1.0, 0.0
         y = apply("shard_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
         ctx.options = options, where is not None
@@ -318,7 +188,7 @@ class ShardedVjp(Function):
 def moments_of(y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> tuple[Tensor, ...]:
     """(ref, mean, weight) of whole rows."""
     told = gather(tell("shard_moments", [y, dy], options.dims, where), options.group)
-    return merge_moments(told[..., 0], told[..., 1], told[..., 2], xp)
+    return merge(merge_moments, told[..., 0], told[..., 1], told[..., 2])
 
 
 class ShardedLogSoftmax(Function):
@@ -328,7 +198,7 @@ class ShardedLogSoftmax(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, empty = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        numbers = merge_stats(told[..., 0], told[..., 1], xp)[:2]
+        numbers = merge(merge_stats, told[..., 0], told[..., 1])[:2]
         y = apply("shard_log_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
         ctx.options = options, where is not None
@@ -407,7 +277,7 @@ class ShardedLogsumexp(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, _ = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
-        top, others, lost = merge_stats(told[..., 0], told[..., 1], xp)
+        top, others, lost = merge(merge_stats, told[..., 0], told[..., 1])
         ctx.save_for_backward(x, where, top, others, lost)
         ctx.options = options
         return torch.where(top.abs() == math.inf, top, top + others.log1p()).to(x.dtype)
@@ -429,7 +299,7 @@ class ShardedEntropy(Function):
         dims, scale, group, _ = options
         told = gather(tell("shard_entropy", [x], dims, where, scale), group, exchange)
         tops, parts, moved = told.unbind(-1)
-        top, others, lost = merge_stats(tops, parts, xp)
+        top, others, lost = merge(merge_stats, tops, parts)
         d = torch.where(tops == -math.inf, -math.inf, tops - top)
         e = d.exp()
         moment = (e * (moved + torch.where(e == 0, 0.0, d) * (1 + parts))).sum(0)

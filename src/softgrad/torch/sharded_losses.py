@@ -18,9 +18,9 @@ from torch.compiler import is_compiling
 
 from .. import checks
 from ..formulas import merge_stats
-from .backend import xp
+from .exchange import Exchange, Group, gather, group_of, merge
 from .losses import reduce_losses
-from .sharded import Exchange, Group, apply, gather, group_of, tell
+from .sharded import apply, tell
 from .tensors import array, check_same_device, check_tensor, one_dim
 
 
@@ -56,7 +56,7 @@ class ShardedCrossEntropy(Function):
         if exchange is not None and exchange.heads:
             check_classes(exchange, target, counted, options)
         tops, others, chosen, *more = told.unbind(-1)
-        top, others, lost = merge_stats(tops, others, xp)
+        top, others, lost = merge(merge_stats, tops, others)
         chosen = chosen.amin(0)
         d = torch.where(chosen == math.inf, math.nan, chosen) - top  # it is nowhere
         losses, even, classes = others.log1p(), torch.zeros_like(d), torch.ones_like(d)
