@@ -162,17 +162,34 @@ def test_products(ranks, name):
                 assert gathers == PRODUCTS[name][0]
 
 
-def losses(divided, reduction, options):
+def along_both():
+    mesh, x, v = mesh_of(4), numbers(ROWS, N), numbers(ROWS, N, seed=1)
+    for dim in (1, 0):
+        given = st.softmax(x, dim=dim), v, v + 1
+        found = st.softmax_double_backward(*[distribute_tensor(a, mesh, [Shard(0)]) for a in given], dim=dim)
+        for one, whole in zip(found, st.softmax_double_backward(*given, dim=dim), strict=True):
+            close(one, whole)
+
+
+def test_what_is_known_of_one_dim_is_not_taken_for_another(ranks):
+    """DTensor remembers placements by the arguments of an operator."""
+    ranks(along_both)
+
+
+def losses(divided, reduction, options, dim=1):
+    """`divided` says whether the classes are, which lie along `dim`, or the rows."""
     mesh = mesh_of(4)
     x, target = numbers(ROWS, N), torch.tensor([0, 9, 5, 3, 2, 4])
-    part = distribute_tensor(x, mesh, [Shard(divided)]).requires_grad_()
-    classes = distribute_tensor(target, mesh, [Shard(0) if divided == 0 else Replicate()])
+    x = x if dim else x.T.contiguous()
+    places = [Shard(dim if divided == "classes" else 1 - dim)]
+    part = distribute_tensor(x, mesh, places).requires_grad_()
+    classes = distribute_tensor(target, mesh, [Replicate() if divided == "classes" else Shard(0)])
     with CommDebugMode() as forward:
-        loss = st.cross_entropy(part, classes, reduction=reduction, **options)
+        loss = st.cross_entropy(part, classes, dim, reduction=reduction, **options)
     with CommDebugMode() as backward:
         loss.sum().backward()
     whole = x.clone().requires_grad_()
-    right = st.cross_entropy(whole, target, reduction=reduction, **options)
+    right = st.cross_entropy(whole, target, dim, reduction=reduction, **options)
     right.sum().backward()
     close(loss, right)
     close(part.grad, whole.grad)
@@ -183,13 +200,16 @@ def losses(divided, reduction, options):
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "ignore_index": 3}], ids=str)
 def test_cross_entropy(ranks, options):
     for reduction in ("none", "mean"):
-        for forward, backward in ranks(losses, 1, reduction, options):
+        for forward, backward in ranks(losses, "classes", reduction, options):
             assert forward == {"allgather_": 1}
             assert backward == {}
-        for forward, _ in ranks(losses, 0, reduction, options):
+        for forward, _ in ranks(losses, "rows", reduction, options):
             assert not any("gather" in kind for kind in forward)
-    for forward, backward in ranks(losses, 0, "none", {}):
-        assert forward == backward == {}
+    for dim in (0, 1):
+        for forward, backward in ranks(losses, "rows", "none", {}, dim):
+            assert forward == backward == {}
+    for forward, _ in ranks(losses, "classes", "none", {}, 0):
+        assert forward == {"allgather_": 1}
 
 
 def masked_and_partial():

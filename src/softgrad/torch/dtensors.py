@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor.experimental import register_sharding
 
 from ..specs import Map, Reduction
 from . import calls, sharded, sharded_losses
 from .exchange import group_of
 from .losses import reduce_losses
 from .ops import OPS
-from .private import register_strategy
 from .register import library
 from .tensors import dims_of, into, one_dim
 
@@ -38,7 +38,7 @@ def register() -> None:
     """Tell DTensor of every operator how its arguments may be divided."""
     for name in operators():
         operator = getattr(torch.ops.softgrad, name).default
-        register_strategy(operator, functools.partial(strategy, operator))
+        register_sharding(operator)(functools.partial(strategy, operator))
 
 
 def operators() -> list[str]:

@@ -161,21 +161,6 @@ def all_gather(tensor: Tensor, group: str, size: int, functional: bool) -> Tenso
     return result
 
 
-def register_strategy(operator: Any, function: Callable[..., Any]) -> None:
-    """`torch.distributed.tensor.experimental.register_sharding`, which forgets that a tuple of dims matters.
-
-    DTensor remembers what `function` said for arguments of the same placements and the same numbers, of which
-    it counts those from the first argument that is one `int`.
-    """
-    from torch.distributed.tensor import DTensor
-    from torch.distributed.tensor._op_schema import RuntimeSchemaInfo
-    from torch.distributed.tensor.experimental import register_sharding
-
-    register_sharding(operator)(function)
-    propagator: Any = DTensor._op_dispatcher.sharding_propagator
-    propagator.op_to_schema_info[operator] = RuntimeSchemaInfo(1, needs_pytree=True)
-
-
 def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements are, or may be, the same memory."""
     return torch._debug_has_internal_overlap(tensor) != 0
