@@ -159,7 +159,19 @@ class ShardedSoftmax(Function):
     def backward(ctx: Any, dy: Any) -> Any:
         (y,) = ctx.saved_tensors
         options, masked = ctx.options
-        return ShardedVjp.apply(y, dy, y.detach() != 0 if masked else None, options), None, None, None
+        return (
+            differentiable(ShardedVjp, y, dy, y.detach() != 0 if masked else None, options),
+            None,
+            None,
+            None,
+        )
+
+
+def differentiable(function: Any, *arguments: Any) -> Tensor:
+    """A Function of these, or its forward alone where no derivative of it is wanted."""
+    if torch.is_grad_enabled() or is_compiling():
+        return function.apply(*arguments)
+    return function.forward(None, *arguments)
 
 
 class ShardedVjp(Function):
@@ -169,8 +181,9 @@ class ShardedVjp(Function):
     def forward(ctx: Any, y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> Tensor:
         dims, scale, *_ = options
         moments = moments_of(y, dy, where, options)
-        ctx.save_for_backward(y, dy, where, *moments)
-        ctx.options = options
+        if ctx is not None:
+            ctx.save_for_backward(y, dy, where, *moments)
+            ctx.options = options
         return apply("shard_vjp", moments, [y, dy], dims, where, scale)
 
     @staticmethod
@@ -208,7 +221,7 @@ class ShardedLogSoftmax(Function):
     def backward(ctx: Any, dy: Any) -> Any:
         (y,), (options, masked) = ctx.saved_tensors, ctx.options
         where = y.detach() != -math.inf if masked else None
-        return ShardedLogVjp.apply(y, dy, where, options), None, None, None
+        return differentiable(ShardedLogVjp, y, dy, where, options), None, None, None
 
 
 class ShardedLogVjp(Function):
@@ -218,8 +231,9 @@ class ShardedLogVjp(Function):
     def forward(ctx: Any, y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> Tensor:
         dims, scale, group, _ = options
         told = gather(tell("shard_log_sum", [y, dy], dims, where), group).sum(0)
-        ctx.save_for_backward(y, where, told)
-        ctx.options = options
+        if ctx is not None:
+            ctx.save_for_backward(y, where, told)
+            ctx.options = options
         return apply("shard_log_vjp", told.unbind(-1), [y, dy], dims, where, scale)
 
     @staticmethod
