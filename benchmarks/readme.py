@@ -26,7 +26,7 @@ from softgrad.bench.report import library
 from softgrad.commands.units import BYTES, SECONDS, with_unit
 
 HERE = Path(__file__).parent
-FILES = "README.md", "docs/benchmarks.md", "docs/torch.md", "docs/jax.md", "docs/gpu.md"
+FILES = "README.md", *(f"docs/{name}.md" for name in ("benchmarks", "torch", "jax", "distributed", "gpu"))
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
@@ -219,6 +219,23 @@ def jax_speed(runs: Runs) -> str:
     return f"{machine_of(runs['jax_grid'])}\n{table(header, ([of, *cells] for of, cells in by_line.items()))}"
 
 
+# --- results/shards.json --------------------------------------------------------------------------------
+
+
+def shards(runs: Runs) -> str:
+    """The time of rows that are divided, and how many times as long DTensor and a gather take."""
+    header = ["", "softgrad", "DTensor's softmax", "gathered by hand"]
+    lines = (
+        [
+            f"{c['processes']} processes, {sizes_of(c)}, {c['dtype']}",
+            with_unit(c["softgrad"], SECONDS),
+            *(times(c[name] / c["softgrad"]) for name in ("dtensor", "gathered")),
+        ]
+        for c in runs["shards"]["cells"]
+    )
+    return f"{machine_of(runs['shards'])}\n{table(header, lines)}"
+
+
 # --- results/gpu.json -----------------------------------------------------------------------------------
 
 NO_GPU = (
@@ -362,6 +379,7 @@ BLOCKS: dict[str, Callable[[Runs], str]] = {
     "bounds": bounds_table,
     "torch_speed": torch_speed,
     "jax_speed": jax_speed,
+    "shards": shards,
     "gpu": gpu,
     "gpu_line": gpu_line,
 }

@@ -533,12 +533,7 @@ def weights_or_classes(
                 "count: leave out the rows that are not to, of x as well"
             )
         return target, target, None
-    if target.shape != rows:
-        advice = ": give target.astype(float) if it holds weights" if target.shape == shape else ""
-        raise ValueError(
-            f"target has shape {target.shape} and dtype {target.dtype}: classes take the shape of x, "
-            f"{shape}, without axis {axis}, which is {rows}{advice}"
-        )
+    shape_of_classes(target.shape, str(target.dtype), shape, axis)
     n = shape[axis] if shape else 1
     wrong = (target < 0) | (target >= n)
     counted = None
@@ -546,14 +541,30 @@ def weights_or_classes(
         counted = np.asarray(target != ignore_index)
         wrong &= counted
     if np.any(wrong):
-        place = tuple(map(int, np.argwhere(wrong)[0]))
-        raise ValueError(
-            f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
-            f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
-        )
+        class_out_of_range(target, wrong, n, axis)
     if counted is None or counted.all():
         return None, target.astype(np.int64), None
     return None, np.where(counted, target, 0).astype(np.int64), counted
+
+
+def shape_of_classes(target: tuple[int, ...], dtype: str, shape: tuple[int, ...], axis: int) -> None:
+    """Refuse classes of another shape than that of x without the axis."""
+    rows = shape[:axis] + shape[axis + 1 :]
+    if target != rows:
+        advice = ": give target.astype(float) if it holds weights" if target == shape else ""
+        raise ValueError(
+            f"target has shape {target} and dtype {dtype}: classes take the shape of x, "
+            f"{shape}, without axis {axis}, which is {rows}{advice}"
+        )
+
+
+def class_out_of_range(target: Array, wrong: Array, n: int, axis: int) -> None:
+    """Raise for the first of these classes."""
+    place = tuple(map(int, np.argwhere(wrong)[0]))
+    raise ValueError(
+        f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
+        f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
+    )
 
 
 def of_loss(dloss: Any, shape: tuple[int, ...]) -> Array:
