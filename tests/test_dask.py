@@ -105,6 +105,28 @@ def test_a_saturated_row_and_an_offset_of_dy(dtype, offset):
         assert not constant.any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+def test_a_winner_far_from_the_mean(dtype):
+    """The mean about the dy of the winner is off by eps of that distance, n times D: in float64 too much."""
+    n = 20_000
+    y = np.full((2, n), 1 / n, dtype)
+    y[:, n // 3] *= dtype.type(1.001)
+    dy = numbers(2 * n, "far").reshape(2, n).astype(dtype)
+    dy[:, n // 3] = n
+    assert_product(softgrad.softmax_vjp(cut(y, 1, 3000), dy).compute(), y, dy)
+
+
+def test_a_sure_row_keeps_its_digits():
+    y, dy = np.array([-1e-20, -46.0, -50.0]), np.array([1.0, 0.0, 0.0])
+    dx = softgrad.log_softmax_vjp(cut(y, 1), dy).compute()
+    np.testing.assert_allclose(dx, [1e-20, -np.exp(-46.0), -np.exp(-50.0)], rtol=1e-15)
+    np.testing.assert_allclose(
+        softgrad.log_softmax(cut(np.array([0.0, -46.0, -50.0]), 1)).compute()[0],
+        -np.exp(-46.0) - np.exp(-50.0),
+        rtol=1e-15,
+    )
+
+
 @st.composite
 def cut_arrays(draw):
     shape = draw(st.lists(st.integers(1, 7), min_size=1, max_size=3))

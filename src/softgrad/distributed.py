@@ -10,7 +10,9 @@ the mean of the distances from it, then what that mean is off by:
 
     ref = functools.reduce(combine_reference, [reference(y, dy) of each part])[1]
     a, b = sum of pair(y, dy, ref) of each part
-    mean = a/b, and then mean + sum of rest(y, dy, ref, mean)/b          (0 where b is 0)
+    mean = a/b                                     (0 where b is 0; and if |mean| > |ref + mean|/4,
+                                                    ref + mean is the reference, and the mean 0)
+    mean = mean + sum of rest(y, dy, ref, mean)/b
     dx = finish_vjp(y, dy, ref, mean) of each part
 
 All numbers are float64, with the axes of a row at length 1.

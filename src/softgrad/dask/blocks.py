@@ -95,22 +95,34 @@ def combine_means(p: Array, q: Array) -> Array:
     return record(MEAN, largest, ref, np.asarray(a), p["b"] + q["b"])
 
 
+def about(numbers: Array) -> tuple[Array, Array]:
+    """The reference, and the mean of the distances from it.
+
+    From one far from the mean all distances are large, and their rounding stays: then the mean is taken for
+    it (docs/decisions.md, the careful path).
+    """
+    ref, mean = numbers["ref"], quotient(numbers["a"], numbers["b"])
+    with np.errstate(all="ignore"):
+        whole = ref + mean
+        far = np.abs(mean) > np.abs(whole) / 4
+    return np.where(far, whole, ref), np.where(far, 0.0, mean)
+
+
 def rest_of(y: Any, v: Any, where: Any, numbers: Array, *, axis: Any, log: bool) -> Array:
     w, v = weighted(y, v, log)
-    mean = quotient(numbers["a"], numbers["b"])
-    return record(REST, rest(w, v, numbers["ref"], mean, axis=axis, where=where))
+    return record(REST, rest(w, v, *about(numbers), axis=axis, where=where))
 
 
 def finish_product(
     y: Any, v: Any, where: Any, numbers: Array, left: Array | None = None, *, log: bool, **options: Any
 ) -> Array:
-    mean = quotient(numbers["a"], numbers["b"])
+    ref, mean = about(numbers)
     if left is not None:
         mean = mean + quotient(left["rest"], numbers["b"])
     y, v = blocks_of(y, v)
     if log:  # dy is not weighted; it is 0 where y is −inf
         y = (y != -np.inf).astype(y.dtype)
-    return finish_vjp(y, v, numbers["ref"], mean, where=where, **options)
+    return finish_vjp(y, v, ref, mean, where=where, **options)
 
 
 # log_softmax, its vjp, and logsumexp
