@@ -158,9 +158,10 @@ def mask(where: Any, x: Any, name: str) -> Any:
     """`where` as a Dask array in the chunks of x, with one chunk along an axis on which it has length 1."""
     if where is None or where is True:
         return None
-    if not isinstance(where, da.Array):
-        checks.of_numpy(where, "where", "where.filled(False)", "; it takes booleans")
-        where = np.asarray(where)
+    of_dask = isinstance(where, da.Array)
+    meta = meta_of(where, "where") if of_dask else where
+    checks.of_numpy(meta, "where", "where.filled(False)", "; it takes booleans")
+    where = where if of_dask else np.asarray(where)
     sizes, shape = sizes_of(where), sizes_of(x)
     refuse_unknown(name, shape, "where", sizes)
     # an element that stands for all; what is not known is the same in both
