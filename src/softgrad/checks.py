@@ -75,8 +75,8 @@ def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> 
         )
     elif kind(value).startswith("dask.") and hasattr(value, "__dask_graph__"):
         advice = (
-            f"give {name}.compute(); or, if no chunk ends along the axis, let dask.array.map_blocks call "
-            f"the function"
+            f"give {name}.compute(); or make each row one chunk, {name}.rechunk({{axis: -1}}), and let "
+            f"dask.array.map_blocks(function, {name}, ...) call the function on each block"
         )
     elif any(hasattr(value, f"__{word}__") for word in ("dask_graph", "array_namespace", "array_function")):
         advice = f"give numpy.asarray({name})"
@@ -133,13 +133,18 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
         else:
             return list(values)
     arrays = [floating(value, name) for value, name in zip(values, names, strict=True)]
-    for a, name in zip(arrays, names, strict=True):
-        if a.shape != arrays[0].shape:
+    same_shape(names, *(a.shape for a in arrays))
+    return in_one_dtype(arrays)
+
+
+def same_shape(names: tuple[str, ...], *shapes: tuple[Any, ...]) -> None:
+    """Refuse arrays of other shapes than the first."""
+    for name, shape in zip(names, shapes, strict=True):
+        if shape != shapes[0]:
             raise ValueError(
-                f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
+                f"{names[0]} has shape {shapes[0]} and {name} has shape {shape}; they must be the "
                 f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
             )
-    return in_one_dtype(arrays)
 
 
 def in_one_dtype(arrays: list[Array]) -> list[Array]:
