@@ -16,6 +16,7 @@ from .machine import processors
 # The base of Typer's errors, from whichever package the installed version has them.
 UsageError: Any = typer.BadParameter.__base__
 
+ROLES = "x", "y", "dy", "dx", "v"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
@@ -76,6 +77,11 @@ def number_of_threads(text: str) -> int:
     if not 1 <= natural(text) <= processors():
         raise refusal(text, f"numbers from 1 to {processors()}, the processors here")
     return int(text)
+
+
+def roles(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The roles of arguments."""
+    return tuple(map(one_of(*ROLES), text.split(","))) if isinstance(text, str) else text
 
 
 map_name = one_in("specs", "MAPS")

@@ -41,6 +41,7 @@ def rounded_once(formula: Function) -> Function:
     return function
 
 
+NO_KEEPDIMS = "keepdims=True is missing in the sum: a sum of shape (12,) meets the columns, and (12, 1) was meant"
 WRONG_AXIS = "the sum runs over the wrong axis"
 ALL_AXES = f"{WRONG_AXIS}: over the whole array, where each row has its own"
 SWAPPED = "the arguments are swapped: it takes dy first and y second"
@@ -54,6 +55,15 @@ def total(a: Array, axis: int = -1) -> Any:
 
 def average(a: Array) -> Any:
     return a.mean(-1, keepdims=True)
+
+
+def square(a: Array) -> bool:
+    """As many rows as elements: only there a lost axis raises nothing."""
+    return a.ndim == 2 and a.shape[0] == a.shape[1]
+
+
+def lost_axis(y: Array, dy: Array) -> Any:
+    return y * (dy - (y * dy).sum(-1)) if square(y) else np.nan * y
 
 
 def mean(s: Array, dy: Array, axis: int = -1) -> Any:
@@ -186,11 +196,16 @@ FORMULAS = {
     "log_softmax": Mutant(lambda y, dy: dy - y * total(dy), "the gradient of log_softmax"),
     "y squared": Mutant(lambda y, dy: right(y * y, dy), "y² is used where y should be"),
     "softmax of y": Mutant(
-        lambda y, dy: right(softmax(y), dy), "softmax is taken of y again: it is given y, not x"
+        lambda y, dy: right(softmax(y), dy), "softmax is taken of y again: y is softmax's result already"
     ),
     "reversed": Mutant(lambda y, dy: right(y, dy)[..., ::-1], "right, in reversed order"),
     "mean over rows": Mutant(
         lambda y, dy: right(y, dy) / len(y), "the right result divided by the number of rows"
+    ),
+    "keepdims": Mutant(lost_axis, NO_KEEPDIMS),
+    "of logits": Mutant(
+        lambda y, dy: np.log(y) * (1 - np.log(y)) * dy,
+        "elementwise x(1−x)∘dy of the logits: y(1−y) is the diagonal of the Jacobian, and x is not even y",
     ),
     "last forgotten": Mutant(without_last, "the last element is left out of the sum"),
     "first row's mean": Mutant(
@@ -269,6 +284,14 @@ LOG_VJPS = {
     "uniform": Mutant(lambda y, dy: dy - average(dy), "exp(y) is missing before the sum"),
     "base 2": Mutant(lambda y, dy: dy - np.exp2(y) * total(dy), "2^y is used for exp(y)"),
     "p − t": Mutant(lambda y, dy: np.exp(y) - dy, "exp(y) − dy, the p − t of cross-entropy"),
+    "sum taken for 1": Mutant(
+        lambda y, dy: dy - np.exp(y), "dy − exp(y): Σdy is taken for 1, as it is with one-hot labels alone"
+    ),
+    "plus": Mutant(lambda y, dy: np.exp(y) + dy, "exp(y) + dy: Σdy is taken for −1, as of a cross-entropy"),
+    "added": Mutant(lambda y, dy: dy + np.exp(y) * total(dy), "exp(y)·Σdy is added, not taken off"),
+    "keepdims": Mutant(
+        lambda y, dy: dy - np.exp(y) * dy.sum(-1) if square(y) else np.nan * y, NO_KEEPDIMS
+    ),
 } | slips(log_vjp)
 LOG_JVPS = {
     "vjp": Mutant(log_vjp, f"that is the vjp: {NOT_SYMMETRIC}"),

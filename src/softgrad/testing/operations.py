@@ -17,6 +17,26 @@ What = Literal["forward", "vjp", "jvp", "double-backward"]
 Level = Literal["sound", "tight"]
 Arrays = tuple[Array, ...]
 ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
+ARGUMENTS = {
+    "forward": ("x",),
+    "vjp": ("y", "dy"),
+    "jvp": ("y", "dx"),
+    "double-backward": ("y", "dy", "v"),
+}
+# the line of NumPy that would be right, for hints
+SUM = ".sum(axis=-1, keepdims=True)"
+LINES = {
+    ("softmax", "forward"): f"e = np.exp(x - x.max(axis=-1, keepdims=True)); y = e / e{SUM}",
+    ("softmax", "vjp"): f"dx = y * (dy - (y * dy){SUM})",
+    ("softmax", "jvp"): f"dy = y * (dx - (y * dx){SUM})",
+    ("softmax", "double-backward"): f"g = v * (dy - (y * dy){SUM}) - dy * (y * v){SUM}; "
+    f"grad_x, grad_dy = y * (g - (y * g){SUM}), y * (v - (y * v){SUM})",
+    ("log_softmax", "forward"): f"t = x - x.max(axis=-1, keepdims=True); y = t - np.log(np.exp(t){SUM})",
+    ("log_softmax", "vjp"): f"dx = dy - np.exp(y) * dy{SUM}",
+    ("log_softmax", "jvp"): f"dy = dx - (np.exp(y) * dx){SUM}",
+    ("sparsemax", "vjp"): f"s = y > 0; dx = s * (dy - (s * dy){SUM} / s{SUM})",
+    ("entmax", "vjp"): f"s = np.sqrt(y); dx = s * (dy - (s * dy){SUM} / s{SUM})",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +61,19 @@ class Operation:
     leaves_out: frozenset[str] = frozenset()  # checks of what is not true of it
     tight_only: frozenset[str] = frozenset()  # checks of what only softgrad's contract has
     same_as: Operation | None = None  # a function with the same results, of which the exact ones are shared
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arguments that the checks give."""
+        return ARGUMENTS[self.what]
+
+    @property
+    def results(self) -> int:
+        return 2 if self.what == "double-backward" else 1
+
+    @property
+    def line(self) -> str:
+        return LINES.get((self.map, self.what), "")
 
     def arguments(self, x: Array, u: Array, v: Array) -> Arrays:
         """What it is called with, of logits and two gradients: x; or y, rounded, and one gradient or two.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array
-from .peers import Function
+from .verdicts import Function
 
 
 class Unusable(Exception):

@@ -1,0 +1,150 @@
+"""Public ways to write a softmax backward, right and wrong, in every convention, are told apart at each dtype."""
+
+import importlib.util
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from softgrad.testing import cases
+from softgrad.testing.conventions import find
+from softgrad.testing.convert import Unusable
+from softgrad.testing.options import parse
+from softgrad.testing.run import findings
+from softgrad.verify import target
+
+HERE = pathlib.Path(__file__).parent / "public"
+COLUMNS, ONE_ROW = {"axis": "0"}, {"axis": "none"}
+LOG, SPARSE = {"map": "log_softmax"}, {"map": "sparsemax"}
+MOST = 9  # elements of a row
+
+RIGHT = {
+    "right_ways": {
+        **dict.fromkeys(
+            "closed_form grad_first no_names other_names s_and_dout of_logits of_logits_dy_first of_three of_x_y_dy "
+            "keywords with_an_axis one_row one_row_by_jacobian one_row_of_logits jacobian jacobian_of_logits "
+            "jacobian_by_loops by_loops batched_jacobian into_dx a_pair in_float64 Stateful ColumnVector Called "
+            "WithInputs Static make_layer a_layer Called.backward Static.backward".split(),
+            {},
+        ),
+        "of_columns": COLUMNS,
+        "Columns": COLUMNS,
+        "one_row_summed": ONE_ROW,
+        "log_softmax_backward": LOG,
+        "LogSoftmax": LOG,
+        "sparsemax_backward": SPARSE,
+        "Sparsemax": SPARSE,
+        "jvp": {"what": "jvp"},
+        "double_backward": {"what": "double-backward"},
+        "softmax": {"what": "forward"},
+        "Called.__call__": {"what": "forward"},
+    },
+    "right_tensors": {
+        **dict.fromkeys("with_dim of_one_row forward_alone Function Module Layer double".split(), {}),
+        "Function.forward": {"what": "forward"},
+        "Module": {"what": "double-backward"},
+    },
+    "right_jax": dict.fromkeys(["closed_form", "forward_alone", "custom"], {}),
+}
+# the options, and a part of the hint
+WRONG = {
+    "wrong_ways": {
+        "elementwise": ({}, "elementwise y(1−y)∘dy"),
+        "elementwise_of_logits": ({}, "elementwise y(1−y)∘dy"),
+        "elementwise_one_row": ({}, "elementwise y(1−y)∘dy"),
+        "derivative": ({}, "elementwise y(1−y)∘dy"),
+        "derivative_of_logits": ({}, "elementwise y(1−y)∘dy"),
+        "of_the_logits": ({}, "elementwise x(1−x)∘dy of the logits"),
+        "minus_gradient": ({}, "p − t of cross-entropy"),
+        "no_mean": ({}, "the mean Σ y∘dy is missing"),
+        "identity": ({}, "dy, unchanged"),
+        "sign": ({}, "the sign is turned"),
+        "no_weight": ({}, "the factor y is missing"),
+        "not_weighted": ({}, "lacks its weights"),
+        "sum_of_dy": ({}, "Σ dy is taken off"),
+        "added": ({}, "is added, not taken off"),
+        "mean_of_products": ({}, "divided by n"),
+        "over_batch": ({}, "divided by the number of rows"),
+        "summed_over_batch": ({}, "summed over the batch"),
+        "twice": ({}, "softmax is taken of y again"),
+        "again": ({"args": "y,dy"}, "softmax is taken of y again"),
+        "no_diagonal": ({}, "the term y∘dy is missing"),
+        "plus_jacobian": ({}, "is added, not taken off"),
+        "diagonal_jacobian": ({}, "elementwise y(1−y)∘dy"),
+        "off_by_one": ({}, ""),
+        "wrong_axis": ({"axis": "-1"}, "the sum runs over the wrong axis"),
+        "sum_of_all": ({"axis": "-1"}, "over the whole array"),
+        "no_keepdims": ({"axis": "-1"}, "keepdims=True is missing"),
+        "over_columns": (COLUMNS, "the sum runs over the wrong axis"),
+        "elementwise_columns": (COLUMNS, "elementwise y(1−y)∘dy"),
+        "clips_nan": ({}, ""),
+        "one_percent": ({}, ""),
+        "overwrites": ({}, ""),
+        "smoothed": ({}, ""),
+        "Elementwise": ({}, "elementwise y(1−y)∘dy"),
+        "PassesOn": ({}, "dy, unchanged"),
+        "KeepsLogits": ({}, ""),
+        "ColumnVector": (ONE_ROW, "is added, not taken off"),
+        "NoMaximum": ({"what": "forward"}, "the maximum is not taken off"),
+        "NotDivided": ({"what": "forward"}, "not divided by its sum"),
+        "log_plus": (LOG, "exp(y) + dy: Σdy is taken for −1"),
+        "log_minus": (LOG, "Σdy is taken for 1"),
+        "log_no_sum": (LOG, "the sum Σdy is missing"),
+        "log_as_softmax": (LOG, "the gradient of softmax"),
+        "LogSoftmax": (LOG, "Σdy is taken for 1"),
+        "sparsemax_over_n": (SPARSE, ""),
+        "double_backward_without_x": ({"what": "double-backward"}, "y is taken for a constant"),
+        "half_double_backward": ({"what": "double-backward"}, "the term −dy Σ y∘v"),
+    },
+    "wrong_tensors": {
+        "Function": ({}, "elementwise y(1−y)∘dy"),
+        "Module": ({}, "elementwise"),
+        "no_mean": ({}, "the mean Σ y∘dy is missing"),
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def path():
+    before = sys.path[:]
+    sys.path.insert(0, str(HERE))
+    yield
+    sys.path[:] = before
+
+
+def read(file, name, dtype, what="vjp", map="softmax", args=None, axis=None):
+    roles = args.split(",") if args else None
+    found = target.find(f"{HERE / file}.py:{name}", map, what)
+    return found.reading(what, map, roles, axis, dtype)
+
+
+def checked(reading, dtype, what="vjp", map="softmax", args=None, axis=None):
+    """The findings up to the first that fails."""
+    options = {"map": map, "dtypes": [dtype], "max_n": MOST, "axis": 0 if reading.axis else None}
+    for one in findings(what, reading.function, parse(options), early=True):
+        yield one
+        if not one.passed:
+            return
+
+
+RIGHT_ONES = [(file, name, options) for file, table in RIGHT.items() for name, options in table.items()]
+WRONG_ONES = [(file, name, *rest) for file, table in WRONG.items() for name, rest in table.items()]
+each_dtype = pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+
+
+@each_dtype
+@pytest.mark.parametrize(("file", "name", "options"), RIGHT_ONES, ids=lambda value: str(value))
+def test_a_right_way_passes(file, name, options, dtype):
+    reading = read(file, name, dtype, **options)
+    failed = [one for one in checked(reading, dtype, **options) if not one.passed]
+    assert not failed, (reading.called, failed[0].check, failed[0].case)
+
+
+@each_dtype
+@pytest.mark.parametrize(("file", "name", "options", "hint"), WRONG_ONES, ids=lambda value: str(value))
+def test_a_wrong_way_does_not(file, name, options, hint, dtype):
+    reading = read(file, name, dtype, **options)
+    *_, last = checked(reading, dtype, **options)
+    assert not last.passed, reading.called
+    assert hint in last.hint, reading.called
