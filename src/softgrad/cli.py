@@ -110,22 +110,23 @@ def verify(
     target: str | None = typer.Argument(
         None,
         metavar="TARGET",
-        help="path/to/file.py:name, package.module:name, or a name of --list; `name` is a function, a layer class "
-        "with forward and backward, an nn.Module, a torch.autograd.Function, or a function that makes a layer.",
+        help="path/to/file.py:name, package.module:name, or a name of --list; the name is that of a "
+        "function, a layer class with forward and backward, an nn.Module, a torch.autograd.Function, or a "
+        "function that makes a layer.",
     ),
     args: Any = option(
         None,
         parsers.roles,
         "ROLE,…",
-        "What its arguments are, if that is not found out: x (logits), y (the result of the map), dy, dx, v.  "
-        "A layer's are those of backward.",
+        "What its arguments are, if that is not found out: x (logits), y (the result of the map), dy, dx, v; "
+        "of a layer those of backward.",
     ),
     axis: str | None = option(
         None,
         one_of("-1", "0", "none"),
         "-1|0|none",
-        "How rows lie in its arrays: -1 rows, 0 columns, none: it takes one row at a time.  Found out, unless "
-        "it is right for one of them and wrong for the other.",
+        "How rows lie in its arrays: -1 rows, 0 columns, none: it takes one row at a time.  It is found out, "
+        "unless it is right for one of them and wrong for another.",
     ),
     what: str | None = option(
         None, one_of(*WHATS), "WHAT", "vjp (unless given), forward, jvp or double-backward."
@@ -138,7 +139,9 @@ def verify(
     ),
     dtypes: Any = option("float32,float64", parsers.dtypes, "DTYPE,…", OF_DTYPES),
     max_n: int | None = option(None, whole_from(1), "INT", "The longest row that it can take."),
-    seconds: int = option(60, whole_from(1), "INT", "The time for all checks: sizes grow as far as it lasts."),
+    seconds: int = option(
+        60, whole_from(1), "INT", "The time for all checks: sizes grow as far as it lasts."
+    ),
     gigabytes: int = option(2, whole_from(1), "INT", "The memory for a call, likewise."),
     device: str | None = option(None, str, "DEVICE", "Where PyTorch's or JAX's arrays are put: cpu, cuda, …"),
     level: str | None = option(None, one_of("sound", "tight"), "sound|tight", LEVELS),
@@ -150,10 +153,10 @@ def verify(
 ) -> None:
     """Is this softmax backward right, how exact is it, and on which input does it break?
 
-    The target takes NumPy, PyTorch or JAX arrays.  How it is called is found out, and is the first line of the report:
-    arguments x, y, dy in any order and of any name, a layer's forward and then its backward, autograd, rows, columns,
-    or one row at a time.  The exit code is 0 if it is right (also: up to some n), 1 if it is wrong, 2 if it was not
-    checked: the one line then says what to give.
+    The target takes NumPy, PyTorch or JAX arrays.  How it is called is found out, and is the first line of
+    the report: arguments x, y, dy in any order and of any name, a layer's forward and then its backward,
+    autograd, rows, columns, or one row at a time.  The exit code is 0 if it is right (also: up to some n),
+    1 if it is wrong, 2 if it was not checked: the one line then says what to give.
 
         softgrad verify layers.py:softmax_backward
 

@@ -46,7 +46,9 @@ class Layer:
         return self.y
 
     def backward(self, grad):
-        return torch.einsum("bij,bj->bi", torch.diag_embed(self.y) - self.y[:, :, None] * self.y[:, None], grad)
+        return torch.einsum(
+            "bij,bj->bi", torch.diag_embed(self.y) - self.y[:, :, None] * self.y[:, None], grad
+        )
 
 
 double = Module()

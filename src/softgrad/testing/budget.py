@@ -1,7 +1,7 @@
-"""What a function may use: its time and memory are measured while sizes grow, and what would not fit is left out.
+"""What a function may use: its time and memory are measured while sizes grow; what would not fit is left out.
 
-A prediction starts from the next smaller length that was measured, and takes the cost to grow with n², as that of
-a Jacobian does.  A function whose cost grows with n is never near it.
+A prediction starts from the next smaller length that was measured, and takes the cost to grow with n², as
+that of a Jacobian does.  A function whose cost grows with n is never near it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checks import Array
-from ..commands.units import BYTES, SECONDS, with_unit
 
 Function = Callable[..., Any]
 ROWS = 12
@@ -77,14 +74,13 @@ class Budget:
     def fits(self, rows: int, n: int, seconds: float) -> bool:
         cost = self.predicted(rows, n)
         if seconds <= 0:
-            self.stopped = f"the {with_unit(self.seconds, SECONDS)} for all checks are used up"
-            return False
-        if cost.bytes > self.bytes:
-            self.stopped = f"memory grows with {self.power('bytes')}"
-            if math.isfinite(cost.bytes):
-                self.stopped += f", to {with_unit(cost.bytes, BYTES)} at {rows}×{n:,}"
+            self.stopped = f"the {self.seconds:g} s for all checks are used up"
+        elif cost.bytes > self.bytes:
+            size = f"to {cost.bytes / 1e9:.2g} GB" if math.isfinite(cost.bytes) else "and there is none"
+            self.stopped = f"memory grows with {self.power('bytes')}, {size} at {rows}×{n:,}"
         elif cost.seconds > seconds:
-            self.stopped = f"time grows with {self.power('seconds')}, to {with_unit(cost.seconds, SECONDS)} at {rows}×{n:,}"
+            power = self.power("seconds")
+            self.stopped = f"time grows with {power}, to {cost.seconds:.2g} s a call at {rows}×{n:,}"
         else:
             return True
         return False
@@ -149,7 +145,7 @@ def resident(name: str) -> float:
 
 
 def limit_memory(more: float) -> None:
-    """Let this process use so many bytes more: what asks for others gets an error, and the machine goes on."""
+    """Let this process use so many bytes more: what asks for others gets an error."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

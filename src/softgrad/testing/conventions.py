@@ -1,8 +1,9 @@
 """Which call is right: a target of any convention as a function of rows, y first.
 
-Each way to call the target (ways.py), with arrays of each library, and with each layout of the rows, is tried on
-four rows of moderate spread.  The first that gives the right numbers is the convention.  Where none does, the names
-of the arguments decide, then a known mistake, then (y, dy); the checks then say what is wrong.
+Each way to call the target (ways.py), with arrays of each library, and with each layout of the rows, is
+tried on four rows of moderate spread.  The first that gives the right numbers is the convention.  Where
+none does, the names of the arguments decide, then a known mistake, then (y, dy); the checks then say what
+is wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import ismodule
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from . import cases, convert
 from .convert import Unusable
 from .errors import DType
 from .hints import distance, known_mistake, near_of
-from .operations import Arrays, Operation, operation
+from .operations import Arrays, Level, Operation, What, operation
 from .oracle import WIDE
 from .ways import ROLES, Function, Roles, Way, ways
 
@@ -51,6 +52,14 @@ class Reading:
     note: str = ""
 
 
+@dataclass
+class Seen:
+    """What the results of a function were, before they became arrays of the dtype."""
+
+    library: str = ""  # another than the one whose arrays it was given
+    dtype: str = ""  # a wider one
+
+
 @dataclass(frozen=True)
 class Try:
     """What came of one way, layout and library."""
@@ -62,7 +71,7 @@ class Try:
     score: int
     message: str = ""  # a known mistake
     error: BaseException | None = None
-    dtype: str = ""  # of the result
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def rank(self) -> tuple[int, ...]:
@@ -79,7 +88,7 @@ class Try:
 def logits(map: str, y: Array) -> Array:
     """Logits of which y is the map, rounded to its dtype.
 
-    For sparsemax and entmax they are those with the threshold 0, and what is not in the support lies below it.
+    For sparsemax and entmax they are those with the threshold 0; what is not in the support lies below it.
     """
     with np.errstate(all="ignore"):
         if map == "softmax":
@@ -106,7 +115,7 @@ def times_jacobian(result: Array, dy: Array) -> Array:
     if result.ndim == dy.ndim + 1 or result.shape == (dy.size, dy.size) != dy.shape:
         wide = result.reshape(*dy.shape[:-1], -1, dy.shape[-1]) if dy.ndim == 2 else result
         if wide.ndim == dy.ndim + 1:
-            return np.asarray(np.einsum("...ij,...i->...j", wide, dy).astype(dy.dtype))
+            return np.asarray((wide * dy[..., None]).sum(axis=-2).astype(dy.dtype))
     return np.asarray(result * dy) if result.shape == dy.shape else result
 
 
@@ -139,11 +148,22 @@ def of_layout(call: Function, layout: str, results: int) -> Function:
     return {"rows": whole, "columns": by_columns}.get(layout, one_by_one)
 
 
-def of_rows(way: Way, tested: Operation, layout: str, library: str, device: str | None) -> Function:
+def of_rows(
+    way: Way, tested: Operation, layout: str, library: str, device: str | None, seen: Seen
+) -> Function:
     """A way as a function of NumPy arrays in rows, in the order of the operation."""
     names = tested.names
     several = tested.results
-    call = convert.on_numpy(way.call, library, device or "cpu") if library != "numpy" else way.call
+
+    def noted(*arrays: Any, **options: Any) -> Any:
+        result = way.call(*arrays, **options)
+        one = result[0] if isinstance(result, tuple | list) and result else result
+        for other in imported(None, None):
+            if other not in ("numpy", library) and isinstance(one, convert.array_type(other)):
+                seen.library = other
+        return result
+
+    call = convert.on_numpy(noted, library, device or "cpu")
     by_layout = of_layout(call, layout, several)
     jacobian = tested.what == "vjp" and set(way.roles) <= {"x", "y"} and "dy" in names
 
@@ -155,13 +175,16 @@ def of_rows(way: Way, tested: Operation, layout: str, library: str, device: str 
             before = x.tobytes()
         options = {"axis": axis} if way.axis else {}
         if jacobian:
-            results = (product_of(way, given, options),)
+            results: Arrays = (product_of(way, given, options),)
         else:
             results = by_layout(*(given[role] for role in way.roles), **options)
         if x is not None and x.tobytes() != before:
             given["y"][...] = x  # as it changes its logits: the checks look for it in y
         dtype = arguments[0].dtype
-        results = tuple(r.astype(dtype) if wider(r.dtype, dtype) else r for r in results)
+        for i, one in enumerate(results):
+            if wider(one.dtype, dtype):
+                seen.dtype = str(one.dtype)
+                results = (*results[:i], one.astype(dtype), *results[i + 1 :])
         return results if several > 1 else results[0]
 
     def product_of(way: Way, given: dict[str, Array], options: dict[str, Any]) -> Array:
@@ -190,12 +213,11 @@ def probe(tested: Operation, dtype: DType, rows: int) -> tuple[Arrays, Arrays]:
     return arguments, tested.exact(*arguments)
 
 
-def attempt(
-    way: Way, tested: Operation, layout: str, library: str, dtype: DType, device: str | None
-) -> Try:
+def attempt(way: Way, tested: Operation, layout: str, library: str, dtype: DType, device: str | None) -> Try:
     """One way, with one layout and library, on four rows; if these raise on five, which tell a lost axis."""
-    function = of_rows(way, tested, layout, library, device)
-    result = Try(way, layout, library, function, RAISES)
+    seen = Seen()
+    function = of_rows(way, tested, layout, library, device, seen)
+    result = Try(way, layout, library, function, RAISES, seen=seen)
     for rows in (4, 5):
         arguments, exact = probe(tested, dtype, rows)
         try:
@@ -231,11 +253,12 @@ def imported(module: ModuleType | None, library: str | None) -> list[str]:
 def find(
     target: Any,
     name: str,
-    what: str = "vjp",
+    what: What = "vjp",
     map: str = "softmax",
     *,
     roles: Sequence[str] | None = None,
     axis: str | None = None,
+    level: Level = "sound",
     dtype: Any = "float32",
     device: str | None = None,
     module: ModuleType | None = None,
@@ -257,14 +280,19 @@ def find(
             break
     if not tries:
         raise Unusable(f"{name} cannot be called with ({', '.join(tested.names)})")
+    if any(one.layout == "rows" and one.score != RAISES for one in tries):
+        # what mixes the rows of a batch is right for a batch of one
+        tries = [one for one in tries if one.layout != "(1, n)"] or tries
     best = min(tries, key=lambda one: one.rank)
     if best.score == RAISES:
         raise Unusable(why_raised(own_library(tries, module), tested, axis))
     if best.score == RIGHT and best.layout != "rows" and axis is None:
         check_decided(name, best, tries)
+    if level == "tight" and "x" in best.way.roles and "x" not in tested.names:
+        raise Unusable(f"{name} takes logits, which are rounded: level tight is for functions of y")
     if is_forward(best, tested, dtype):
         raise Unusable(f"{name} gives {map} itself, and no derivative of it: --what forward checks it")
-    return reading(best, tries, tested, dtype)
+    return reading(best, dtype)
 
 
 def is_forward(best: Try, tested: Operation, dtype: DType) -> bool:
@@ -273,7 +301,9 @@ def is_forward(best: Try, tested: Operation, dtype: DType) -> bool:
         return False
     y = probe(tested, dtype, 4)[0][0]
     try:
-        return distance((best.function(y.copy(), y * 0 + 1).astype(WIDE),), (y.astype(WIDE),)) <= near_of(dtype)
+        return distance((best.function(y.copy(), y * 0 + 1).astype(WIDE),), (y.astype(WIDE),)) <= near_of(
+            dtype
+        )
     except Exception:
         return False
 
@@ -291,11 +321,19 @@ def every_try(
     for way in ways(target, name, tested.what, tuple(roles) if roles else None):
         layouts = ["rows"] if way.axis else OF_AXIS[axis] if axis else list(LAYOUTS)
         for layout in layouts:
+            foreign: list[Try] = []
             for library in imported(module, way.library):
                 one = attempt(way, tested, layout, library, dtype, device)
+                if (
+                    one.seen.library
+                ):  # it takes those of the library that it gives, too, or it brings them over
+                    foreign.append(one)
+                    continue
                 yield one
                 if one.score <= NUMBERS:
                     break
+            else:
+                yield from foreign
 
 
 def own_library(tries: list[Try], module: ModuleType | None) -> Try:
@@ -314,7 +352,9 @@ def check_decided(name: str, best: Try, tries: list[Try]) -> None:
         return
     fits = dict.fromkeys(one.layout for one in tries if one.score == RIGHT)
     options = dict.fromkeys(axis for layout in fits for axis, of in OF_AXIS.items() if layout in of)
-    right = " and ".join({"0": "columns (--axis 0)", "none": "one row at a time (--axis none)"}[o] for o in options)
+    right = " and ".join(
+        {"0": "columns (--axis 0)", "none": "one row at a time (--axis none)"}[o] for o in options
+    )
     reason = wrong[0].message or "other numbers"
     raise Unusable(
         f"{name} is right for {right}, and wrong for rows of a 2-D array (--axis -1: {reason}); "
@@ -322,20 +362,16 @@ def check_decided(name: str, best: Try, tries: list[Try]) -> None:
     )
 
 
-def reading(best: Try, tries: list[Try], tested: Operation, dtype: DType) -> Reading:
+def reading(best: Try, dtype: DType) -> Reading:
     legend = ", ".join(f"{role} {ROLES[role]}" for role in dict.fromkeys(best.way.roles) if role in ROLES)
-    where = f"the axis as {'its argument'}" if best.way.axis else LAYOUTS[best.layout]
+    where = "along the axis that it is given" if best.way.axis else LAYOUTS[best.layout]
     called = f"{best.way.text}: {legend}; {where}; {LIBRARIES[best.library]} arrays"
     notes = []
-    arguments, _ = probe(tested, dtype, 4)
-    others = {one.way.text for one in tries if one.score == RIGHT and one.layout == best.layout}
-    if best.score == RIGHT and len(others) > 1:
-        notes.append(f"right as {' and as '.join(sorted(others - {best.way.text}))}, too")
+    if best.seen.dtype:
+        notes.append(f"it gives {best.seen.dtype} for {dtype}, rounded here before it is judged")
     if best.score != RIGHT and not best.way.named:
         notes.append("no way to call it gives the right numbers; --args says what its arguments are")
-    return Reading(
-        best.function, called, best.library, best.way.axis, best.way.roles, "; ".join(notes)
-    )
+    return Reading(best.function, called, best.library, best.way.axis, best.way.roles, "; ".join(notes))
 
 
 def why_raised(one: Try, tested: Operation, axis: str | None) -> str:
@@ -343,10 +379,11 @@ def why_raised(one: Try, tested: Operation, axis: str | None) -> str:
     assert one.error is not None
     arguments = probe(tested, np.dtype(np.float32), 4)[0]
     shapes = " and ".join(str(a.shape) for a in arguments)
-    labels = "; if it takes labels, it is the gradient of a loss: --map cross_entropy" if one.way.labels else ""
+    more = "; if it takes labels, it is the gradient of a loss: --map cross_entropy" if one.way.labels else ""
     return (
-        f"{one.way.text} raises {raised(one.error)}, called with {LIBRARIES[one.library]} arrays of shapes {shapes}, "
-        f"and with every other order and layout.  --args says what its arguments are, --axis how rows lie{labels}"
+        f"{one.way.text} raises {raised(one.error)}, called with {LIBRARIES[one.library]} arrays of shapes "
+        f"{shapes}, and with every other order and layout.  --args says what its arguments are, --axis how "
+        f"rows lie{more}"
     )
 
 
@@ -355,7 +392,9 @@ def raised(error: BaseException) -> str:
     text = traceback.format_exception_only(error)[-1].strip()
     frames = [f for f in traceback.extract_tb(error.__traceback__) if own(f.filename)]
     frames = [f for f in frames if f.filename == frames[0].filename]
-    return f"{text} at line {frames[-1].lineno} of {frames[-1].filename}: {frames[-1].line}" if frames else text
+    return (
+        f"{text} at line {frames[-1].lineno} of {frames[-1].filename}: {frames[-1].line}" if frames else text
+    )
 
 
 def own(file: str) -> bool:

@@ -33,7 +33,7 @@ def hint(operation: Operation, fn: Function, dtype: DType, axis: int | None, see
         results = output if isinstance(output, tuple) else (output,)
         return tuple(np.moveaxis(np.asarray(a).astype(WIDE), place, -1) for a in results)
 
-    for look in (known_formula, no_keepdims, narrow_sum, no_maximum):
+    for look in (known_formula, no_keepdims, no_maximum, narrow_sum):
         try:
             message = look(operation, rows, dtype, seed)
         except Exception:  # the function itself fails, and its traceback is shown

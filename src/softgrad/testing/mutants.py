@@ -41,7 +41,9 @@ def rounded_once(formula: Function) -> Function:
     return function
 
 
-NO_KEEPDIMS = "keepdims=True is missing in the sum: a sum of shape (12,) meets the columns, and (12, 1) was meant"
+NO_KEEPDIMS = (
+    "keepdims=True is missing in the sum: a sum of shape (12,) meets the columns, and (12, 1) was meant"
+)
 WRONG_AXIS = "the sum runs over the wrong axis"
 ALL_AXES = f"{WRONG_AXIS}: over the whole array, where each row has its own"
 SWAPPED = "the arguments are swapped: it takes dy first and y second"
@@ -289,9 +291,7 @@ LOG_VJPS = {
     ),
     "plus": Mutant(lambda y, dy: np.exp(y) + dy, "exp(y) + dy: Σdy is taken for −1, as of a cross-entropy"),
     "added": Mutant(lambda y, dy: dy + np.exp(y) * total(dy), "exp(y)·Σdy is added, not taken off"),
-    "keepdims": Mutant(
-        lambda y, dy: dy - np.exp(y) * dy.sum(-1) if square(y) else np.nan * y, NO_KEEPDIMS
-    ),
+    "keepdims": Mutant(lambda y, dy: dy - np.exp(y) * dy.sum(-1) if square(y) else np.nan * y, NO_KEEPDIMS),
 } | slips(log_vjp)
 LOG_JVPS = {
     "vjp": Mutant(log_vjp, f"that is the vjp: {NOT_SYMMETRIC}"),

@@ -81,7 +81,7 @@ def findings(
     for i, (dtype, check, axis) in enumerate(waiting):
         longest = options.max_n or check.lengths[-1]
         lengths = [n for n in check.lengths if n <= longest] or [longest]
-        drawn = (case_of(check, tested, options.level, dtype, n, axis, seed) for n in lengths)
+        drawn: Iterable[Case] = (case_of(check, tested, options.level, dtype, n, axis, seed) for n in lengths)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             if budget is not None:

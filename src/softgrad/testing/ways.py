@@ -1,7 +1,7 @@
 """The ways in which a target may be called: a function of some arrays, a layer, autograd.
 
-Each argument has a role: ``x`` (logits), ``y`` (what the map made of them), ``dy``, ``dx``, ``v``.  A way names the
-role of each argument; conventions.py finds the one that gives the right numbers.
+Each argument has a role: ``x`` (logits), ``y`` (what the map made of them), ``dy``, ``dx``, ``v``.  A way
+names the role of each argument; conventions.py finds the one that gives the right numbers.
 """
 
 from __future__ import annotations
@@ -37,15 +37,25 @@ NAMES = {
     "dx": r"dx|x_?dot|t|tangents?|tx|v|dz",
     "dy": r"d[a-z]{1,2}|d_\w+|dl_?d\w+|d?out_?grad\w*|dout\w*|dvalues?|dprobs?|dsoftmax|\w*grad\w*|g|gy|"
     r"delta\w*|upstream\w*|ct|cotangents?|\w*error|output_g\w*|accum\w*",
-    "y": r"y|s|p|a|sm|soft\w*|prob\w*|out|outputs?|y_?(hat|pred)|weights?|w|att\w*|act\w*|result|forward_out\w*|"
-    r"cache\w*|value|self_output|pred\w*|softmax_\w+",
+    "y": r"y|s|p|a|sm|soft\w*|prob\w*|out|outputs?|y_?(hat|pred)|weights?|w|att\w*|act\w*|result|"
+    r"forward_out\w*|cache\w*|value|self_output|pred\w*|softmax_\w+",
     "x": r"x|z|h|in|inp|inputs?|logits?|scores?|in_\w+|pre_?act\w*|net\w*|linear\w*|data",
 }
 OUT = r"out|dx|d_?in\w*|grad_in\w*|result|dst|dest\w*"  # an array that the result is written to
 LABELS = r"t|labels?|targets?|y_?true|y_?lab\w*|one_?hot\w*|truth|ground_truth|classes|y_batch"
 RATES = r"lr|learning_?rate|eta|step_?size"  # of a layer that has nothing to learn
-FORWARDS = "forward", "__call__", "forward_pass", "forward_prop", "fwd", "call", "activate", "apply"
-BACKWARDS = "backward", "backward_pass", "backprop", "backward_prop", "back", "bwd", "vjp", "gradient", "grad"
+FORWARDS = ["forward", "__call__", "forward_pass", "forward_prop", "fwd", "call", "activate", "apply"]
+BACKWARDS = [
+    "backward",
+    "backward_pass",
+    "backprop",
+    "backward_prop",
+    "back",
+    "bwd",
+    "vjp",
+    "gradient",
+    "grad",
+]
 GRADIENTS = "dinputs", "dinput", "dx", "grad_input", "input_gradient", "grad", "dz", "dvalues"
 METHODS = f"a method {' or '.join(BACKWARDS[:2])}"
 
@@ -70,7 +80,7 @@ def ways(target: Any, name: str, what: str, roles: Roles | None = None) -> Itera
     """All ways to call the target, the most probable first; `roles` are those that the caller gave."""
     if inspect.isclass(target):
         if is_a(target, "torch.autograd", "Function"):
-            yield from through_autograd(own_axis(target.apply, target.forward), f"{name}.apply", what)
+            yield from through_autograd(own_axis(target), f"{name}.apply", what)
             return
         target, name = instance(target, name)
     elif inspect.isroutine(target) and makes_a_layer(target):
@@ -165,9 +175,7 @@ def parameters_of(target: Function, what: str) -> Parameters | None:
     if what == "vjp" and len(left) > wanted:
         out = next((p.name for p in reversed(left) if re.fullmatch(OUT, p.name.lower())), None)
     skipped = {axis, out, *rates}
-    arrays = [
-        p for p in every if p.name not in skipped and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
+    arrays = [p for p in every if p.name not in skipped and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     arrays = [p for p in arrays if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]
     return Parameters(tuple(arrays), sum(p.name != out for p in left), axis, out, rates)
 
@@ -242,7 +250,10 @@ def written(taken: Parameters | None, roles: Roles) -> str:
 
 
 def bound(target: Function, taken: Parameters | None, count: int) -> Function:
-    """The target as a function of its arrays and of `axis`, which is always given: its default may be another."""
+    """The target as a function of its arrays and of `axis`.
+
+    The axis is always given to the target: its default may be another.
+    """
     if taken is None:
         return target
     arrays, options = taken.arrays[:count], dict(taken.constants)
@@ -277,9 +288,7 @@ class Context:
 def layer(target: Any, backward: str, name: str, what: str, given: Roles | None) -> Iterator[Way]:
     """A forward, and the backward that goes on from what it kept."""
     forward = first_of(target, FORWARDS)
-    methods = {
-        method: guarded(getattr(target, method)) for method in (forward, backward) if method
-    }
+    methods = {method: guarded(getattr(target, method)) for method in (forward, backward) if method}
     if what == "forward":
         if not forward:
             raise Unusable(f"{name} has no forward")
@@ -294,7 +303,9 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
         methods = {key: functools.partial(method, context) for key, method in methods.items()}
     before = parameters_of(methods[forward], "forward") if forward else None
     taken = parameters_of(methods[backward], what)
-    known = table(what) if not forward else {1: [("dy",)], **{n: r for n, r in table(what).items() if n > 1}}
+    known = table(what)
+    if forward:
+        known[1] = [("dy",)]
     choices = [(given, False)] if given else roles_for(taken, what, known)
     shown = {"__call__": ""}.get(forward, f".{forward}")
     for roles, named in choices:
@@ -311,7 +322,9 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
             forward(x)
             return backward(*rest)
 
-        yield Way(("x", *roles), call, f"{name}{shown}(x), then .{backward}({written(taken, roles)})", named=named)
+        yield Way(
+            ("x", *roles), call, f"{name}{shown}(x), then .{backward}({written(taken, roles)})", named=named
+        )
 
 
 def kept(target: Any, method: Function) -> Function:
@@ -326,8 +339,10 @@ def kept(target: Any, method: Function) -> Function:
         after = {k: v for k, v in vars(target).items() if hasattr(v, "shape")}
         names = [n for n in GRADIENTS if n in after]
         names += [n for n in after if after[n] is not before.get(n)]
-        return np.array(after[names[0]]) if names and isinstance(after[names[0]], np.ndarray) else (
-            after[names[0]] if names else None
+        return (
+            np.array(after[names[0]])
+            if names and isinstance(after[names[0]], np.ndarray)
+            else (after[names[0]] if names else None)
         )
 
     return call
@@ -336,9 +351,10 @@ def kept(target: Any, method: Function) -> Function:
 # --- autograd ---------------------------------------------------------------------------------------------
 
 
-def own_axis(apply: Function, forward: Function) -> Function:
+def own_axis(target: Any) -> Function:
     """`apply`, which takes no keywords, with the last axis where its forward has one."""
-    names = list(inspect.signature(forward).parameters)[1:]
+    apply = target.apply
+    names = list(inspect.signature(target.forward).parameters)[1:]
     constants = [-1 if name in ("dim", "axis") else None for name in names[1:]]
     while constants and constants[-1] is None:
         constants.pop()
@@ -373,6 +389,17 @@ def through_autograd(forward: Function, name: str, what: str) -> Iterator[Way]:
             yield Way(*calls[what], f"{name}(x), then autograd", library="torch")
     if "jax" in sys.modules and what == "vjp":
         jax = importlib.import_module("jax")
-        yield Way(
-            ("x", "dy"), lambda x, dy: jax.vjp(forward, x)[1](dy)[0], f"jax.vjp of {name}(x)", library="jax"
-        )
+
+        def pulled_back(x: Any, dy: Any) -> Any:
+            return jax.vjp(forward, x)[1](dy)[0]
+
+        fast = jax.jit(pulled_back)
+
+        def compiled(x: Any, dy: Any) -> Any:
+            """One compilation a shape, if its control flow allows it."""
+            try:
+                return fast(x, dy)
+            except jax.errors.JAXTypeError:
+                return pulled_back(x, dy)
+
+        yield Way(("x", "dy"), compiled, f"jax.vjp of {name}(x)", library="jax")

@@ -29,11 +29,12 @@ from .target import Unusable, find
 
 def verify(text: str, settings: Settings, send: Callable[..., None]) -> None:
     budget = Budget(settings.seconds, settings.gigabytes * 1e9)
-    faulthandler.dump_traceback_later(settings.seconds, exit=True)
+    faulthandler.dump_traceback_later(1.25 * settings.seconds + 1, exit=True)  # of one call that hangs
     what: Any = settings.what
     target = find(text, settings.map, what)
+    level: Any = settings.level
     reading = target.reading(
-        what, settings.map, settings.args, settings.axis, settings.dtypes[0], settings.device
+        what, settings.map, settings.args, settings.axis, level, settings.dtypes[0], settings.device
     )
     peer = target.peer
     longest = min((n for n in (settings.max_n, peer.max_n) if n is not None), default=None)

@@ -32,7 +32,9 @@ def title(verdict: Verdict) -> str:
 
 def first_line(verdict: Verdict) -> Text:
     """How the target was called."""
-    return Text.assemble("Called as ", (verdict.called, "bold"), ".", f"  Note: {verdict.note}." * bool(verdict.note))
+    return Text.assemble(
+        "Called as ", (verdict.called, "bold"), ".", f"  Note: {verdict.note}." * bool(verdict.note)
+    )
 
 
 def circumstances(verdict: Verdict) -> str:
@@ -77,8 +79,10 @@ def explained(verdict: Verdict) -> list[Finding]:
 
 
 def parts(verdict: Verdict, whole: bool) -> list[ConsoleRenderable]:
-    """The report: the conclusion, the probable mistake, the smallest failing input, all checks; `whole` has every
-    failing check, why each matters, and the machine."""
+    """The report: the conclusion, the probable mistake, the smallest failing input, all checks.
+
+    `whole` has every failing check, why each matters, and the machine.
+    """
     row = OPERATIONS[verdict.settings.map, verdict.settings.what]
     unit = row.unit(verdict.settings.level)
     lines: list[ConsoleRenderable] = [first_line(verdict)] if whole else []

@@ -98,8 +98,11 @@ def run(
     seen: Callable[[float, str], None] = lambda share, text: None,
     begun: Callable[[Verdict], None] = lambda verdict: None,
 ) -> Verdict:
-    """Verify a target; `seen` is called with the share that is done, and the next check; `begun` once it is known
-    how the target is called."""
+    """Verify a target.
+
+    `seen` is called with the share that is done, and the next check; `begun` once it is known how the target
+    is called.
+    """
     verdict = Verdict(target, settings)
     planned: list[list[str]] = []
     kind, packages = "", ["numpy"]
@@ -130,18 +133,19 @@ def run(
             finally:
                 process.kill()
         printed.seek(0)
-        verdict.printed = without_our_frames(printed.read().decode(errors="replace"))[-PRINTED:]
+        text = printed.read().decode(errors="replace")
+        verdict.printed = without_our_frames(text)[-PRINTED:]
     if kind != "end":
         check, dtype = [*planned, ["", ""]][len(verdict.findings)] if planned else ("", "")
         where = f" in the check {check}, {dtype}" if check else ""
-        timed_out = HANGS.search(verdict.printed)
+        timed_out = HANGS.search(text)
         if timed_out and not verdict.failures:
             raise Unusable(
                 f"{target} did not end within {settings.seconds:g} s{where}: --seconds gives it more; "
-                f"{hanging(verdict.printed[timed_out.end() :])}"
+                f"{place_in(text)}"
             )
         if not timed_out and not verdict.findings:
-            raise Unusable(f"{target}: {how_it_ended(process.returncode, where)}  {last_line(verdict.printed)}".rstrip())
+            raise Unusable(f"{target}: {how_it_ended(process.returncode, where)[:-1]}; {place_in(text)}")
         if not timed_out:
             case = f"{how_it_ended(process.returncode, where)}\n{verdict.printed}".rstrip()
             why = "it took the process with it in which the checks ran"
@@ -150,18 +154,14 @@ def run(
     return verdict
 
 
-def hanging(trace: str) -> str:
-    """The innermost line of the target in a traceback, which begins with it."""
-    files = re.findall(r'File "([^"]*)", line (\d+) in (\S+)', trace)
-    own = [(file, line, name) for file, line, name in files if "site-packages" not in file]
-    return "it was at line {1} of {0}, in {2}".format(*own[0]) if own else "it was in code of a library"
-
-
-def last_line(text: str) -> str:
-    """What a target printed last, or where it crashed."""
-    places = re.findall(r'File "[^"]*", line \d+ in \S+', text)
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Extension modules")]
-    return f"It was at {places[0]}" if places else f"It printed: {lines[-1]}" if lines else ""
+def place_in(printed: str) -> str:
+    """The innermost line of the target in the tracebacks that a process ended with."""
+    libraries = (f"{Path(os.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+    for file, line, name in re.findall(r'File "([^"]*)", line (\d+) in (\S+)', printed):
+        if not file.startswith((*libraries, "<")) and "site-packages" not in file:
+            return f"it was at line {line} of {file}, in {name}"
+    lines = [line for line in printed.splitlines() if line.strip()]
+    return f"it printed: {lines[-1]}" if lines else "it printed nothing"
 
 
 def start(target: str, settings: Settings, printed: IO[bytes]) -> subprocess.Popen[str]:

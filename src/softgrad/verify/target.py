@@ -1,7 +1,7 @@
 """A target: what is meant by its text, and how it is called.
 
-*Find*: ``package.module:name``, ``path/to/file.py:name`` or a built-in name leads to a function, a class or a layer.
-*Call*: `softgrad.testing.conventions` finds out how.
+*Find*: ``package.module:name``, ``path/to/file.py:name`` or a built-in name leads to a function, a class or a
+layer.  *Call*: `softgrad.testing.conventions` finds out how.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 from ..testing import conventions, convert
 from ..testing.conventions import Reading
 from ..testing.convert import Unusable as Unusable
-from ..testing.ways import ARGUMENTS, bound, parameters_of
+from ..testing.operations import ARGUMENTS, Level, What
+from ..testing.ways import bound, parameters_of
 from . import peers
 from .peers import Function, Peer
 
@@ -36,15 +37,18 @@ class Target:
 
     def reading(
         self,
-        what: str,
+        what: What,
         map: str,
         args: tuple[str, ...] | None = None,
         axis: str | None = None,
+        level: Level = "sound",
         dtype: str = "float32",
         device: str | None = None,
     ) -> Reading:
         """How it is called; a built-in is called as the checks do."""
         if self.peer.arrays:
+            if args or axis:
+                raise Unusable(f"{self.text} is a built-in name: --args and --axis are for code of your own")
             function, takes_axis = by_name(self.object, what)
             device = device or self.peer.device
             called = f"{self.text}({', '.join(ARGUMENTS[what])}): {self.peer.about}"
@@ -58,6 +62,7 @@ class Target:
             map,
             roles=args,
             axis=axis,
+            level=level,
             dtype=dtype,
             device=device,
             module=self.module,
@@ -73,7 +78,7 @@ def by_name(function: Function, what: str) -> tuple[Function, bool]:
 def load(
     target: str,
     *,
-    what: str = "vjp",
+    what: What = "vjp",
     map: str = "softmax",
     args: str | None = None,
     axis: str | None = None,
