@@ -13,6 +13,7 @@ from softgrad.verify import target
 HERE = pathlib.Path(__file__).parent / "public"
 COLUMNS, ONE_ROW = {"axis": "0"}, {"axis": "none"}
 LOG, SPARSE = {"map": "log_softmax"}, {"map": "sparsemax"}
+LOSS = {"map": "cross_entropy"}
 MOST = 9  # elements of a row
 NO_BFLOAT16 = {"other_names", "jacobian_of_logits"}  # np.einsum has none, so nothing can be checked
 
@@ -25,6 +26,7 @@ RIGHT = {
     "right_tensors": "with_dim of_one_row forward_alone Function Module Layer double",
     "right_jax": "closed_form forward_alone custom",
 }
+LOSSES = "of_labels of_probabilities of_targets with_loss Loss Stateful by_autograd"
 WITH_OPTIONS = [
     ("right_ways", "of_columns", COLUMNS),
     ("right_ways", "Columns", COLUMNS),
@@ -37,6 +39,7 @@ WITH_OPTIONS = [
     ("right_ways", "double_backward", {"what": "double-backward"}),
     ("right_ways", "softmax", {"what": "forward"}),
     ("right_ways", "Called.__call__", {"what": "forward"}),
+    *[("right_losses", name, LOSS) for name in LOSSES.split()],
     ("right_tensors", "Function.forward", {"what": "forward"}),
     ("right_tensors", "Module", {"what": "double-backward"}),
 ]
@@ -90,6 +93,15 @@ WRONG = {
         "double_backward_without_x": ({"what": "double-backward"}, "y is taken for a constant"),
         "half_double_backward": ({"what": "double-backward"}, "the term −dy Σ y∘v"),
     },
+    "wrong_losses": {
+        "twice": (LOSS, "divided by the number of rows twice"),
+        "sigmoid_as_well": (LOSS, "(p − t)∘p(1−p)"),
+        "of_probabilities": (LOSS, "−t/p, the gradient for the probabilities"),
+        "no_softmax": ({**LOSS, "args": "x,t"}, "softmax is not taken of the logits"),
+        "sign": (LOSS, "the sign is turned"),
+        "all_elements": (LOSS, "divided by the number of all elements"),
+        "sum_of_all": ({**LOSS, "axis": "-1"}, "over the whole array"),
+    },
     "wrong_tensors": {
         "Function": ({}, "elementwise y(1−y)∘dy"),
         "Module": ({}, ""),
@@ -114,8 +126,13 @@ def read(file, name, dtype, what="vjp", map="softmax", args=None, axis=None):
 
 def checked(reading, dtype, what="vjp", map="softmax", args=None, axis=None):
     """The findings up to the first that fails."""
-    most = 2 if reading.arrays == "jax" else MOST
-    options = {"map": map, "dtypes": [dtype], "max_n": most, "axis": 0 if reading.axis else None}
+    most = MOST if reading.arrays == "numpy" else 2
+    options = {
+        "map": reading.map or map,
+        "dtypes": [dtype],
+        "max_n": most,
+        "axis": 0 if reading.axis else None,
+    }
     for one in findings(what, reading.function, parse(options), early=True):
         yield one
         if not one.passed:

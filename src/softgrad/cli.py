@@ -118,8 +118,8 @@ def verify(
         None,
         parsers.roles,
         "ROLE,…",
-        "What its arguments are, if that is not found out: x (logits), y (the result of the map), dy, dx, v; "
-        "of a layer those of backward.",
+        "What its arguments are, if that is not found out: x (logits), y (the result of the map), dy, dx, v, "
+        "t (targets); of a layer those of backward.",
     ),
     axis: str | None = option(
         None,
@@ -135,7 +135,8 @@ def verify(
         None,
         parsers.map_name,
         "MAP",
-        "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
+        "Of softmax (unless given), log_softmax, sparsemax, entmax (α = 1.5) or cross_entropy, of which the "
+        "function takes logits, or probabilities, and labels or targets, and gives the logits' gradient.",
     ),
     dtypes: Any = option("float32,float64", parsers.dtypes, "DTYPE,…", OF_DTYPES),
     max_n: int | None = option(None, whole_from(1), "INT", "The longest row that it can take."),

@@ -16,7 +16,7 @@ from .machine import processors
 # The base of Typer's errors, from whichever package the installed version has them.
 UsageError: Any = typer.BadParameter.__base__
 
-ROLES = "x", "y", "dy", "dx", "v"
+ROLES = "x", "y", "dy", "dx", "v", "t"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
@@ -84,7 +84,7 @@ def roles(text: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(one_of(*ROLES), text.split(","))) if isinstance(text, str) else text
 
 
-map_name = one_in("specs", "MAPS")
+map_name = one_in("testing.operations", "NAMES")
 dtypes, shapes, threads = several(one_of(*DTYPES)), several(shape), several(number_of_threads)
 ops, peers = several(one_in("bench.cases", "OPS")), several(one_in("verify.peers", "PEERS"))
 

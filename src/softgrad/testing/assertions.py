@@ -72,7 +72,7 @@ def check(
     called = conventions.find(
         target, name, what, map, roles=roles, axis=place, level=level, dtype=parsed.dtypes[0], module=module
     )
-    options = parse({**given, "axis": 0 if called.axis else None})
+    options = parse({**given, "map": called.map or map, "axis": 0 if called.axis else None})
     budget = Budget()
     budget.grow(growing(what, called.function, options), max_n or EACH_LENGTH[-1])
     given_call = unusual(what=(what, "vjp"), map=(map, "softmax"), roles=(roles, None), axis=(place, None))

@@ -70,7 +70,7 @@ from .errors import (
     spacing,
     spacing_above_1,
 )
-from .oracle import WIDE, axes_of, centered, pair, powers, sums, valid_part, weights
+from .oracle import WIDE, axes_of, centered, pair, powers, softmax, sums, valid_part, weights
 
 Arrays = tuple[Array, ...]
 LOG_VJP_BOUND = 4  # in eps·(|dx*| + |dy| + p·Σ|dy|) of each element
@@ -353,3 +353,18 @@ def log_double_backward_sound(y: Array, dy: Array, v: Array, grad_x: Array, grad
     allowed = norm(p * (u + row_sum(p * u)) * factors) + norm(p) * (p * u * f).sum(axis=-1)
     allowed = sum_of_dy * allowed + log_lost(y, sum_of_dy)
     return unless_overflow(allowed, sum_of_dy * u.max(axis=-1), dtype), *log_jvp_sound(y, v, grad_dy)
+
+
+# --- cross_entropy -----------------------------------------------------------------------------------
+
+
+def cross_entropy_sound(x: Array, t: Array, dx: Array) -> Arrays:
+    """p·Σt − t, or p − t where Σt is 1 but for rounding, or a mean of it.
+
+    There are the error of p, 4u of each part, and 4u of the division by the number of rows and back.
+    """
+    wide = t.astype(WIDE)
+    p, total = softmax(x), row_sum(np.abs(wide))
+    allowed = norm(softmax_sound(x, p)[0] * total) + 4 * eps(x.dtype) * (norm(p * total) + norm(wide))
+    allowed += np.abs(row_sum(wide) - 1)[..., 0] * norm(p)
+    return (allowed + underflow(x.dtype) * x.shape[-1],)

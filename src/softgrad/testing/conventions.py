@@ -8,6 +8,7 @@ is wrong.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,11 @@ from . import cases, convert
 from .convert import Unusable
 from .errors import DType
 from .hints import distance, known_mistake, near_of
-from .operations import Arrays, Level, Operation, What, operation
+from .mutants import P_MINUS_T
+from .operations import LABELS, Arrays, Level, Operation, What, operation
 from .oracle import WIDE
-from .ways import ROLES, Function, Roles, Way, ways
+from .oracle import softmax as oracle_softmax
+from .ways import ROLES, Function, Way, ways
 
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 LAYOUTS = {
@@ -48,7 +51,7 @@ class Reading:
     called: str
     arrays: str = "numpy"
     axis: bool = False  # whether it takes one, along which it is checked, too
-    roles: Roles = ()
+    map: str = ""  # of the checks
     note: str = ""
 
 
@@ -72,6 +75,7 @@ class Try:
     message: str = ""  # a known mistake
     error: BaseException | None = None
     seen: Seen = field(default_factory=Seen)
+    map: str = ""
 
     @property
     def rank(self) -> tuple[int, ...]:
@@ -126,7 +130,8 @@ def of_layout(call: Function, layout: str, results: int) -> Function:
         found = call(*arrays, **options)
         if results > 1 and isinstance(found, tuple | list):
             return tuple(map(np.asarray, found))
-        return (single(found, arrays[-1].shape),)
+        shape = max((a.shape for a in arrays), key=len)
+        return (single(found, shape),)
 
     def by_columns(*arrays: Array) -> Arrays:
         return tuple(a.T for a in whole(*(a.T for a in arrays)))
@@ -170,6 +175,12 @@ def of_rows(
     def function(*arguments: Array, axis: int = -1) -> Any:
         given = dict(zip(names, arguments, strict=True))
         x = None
+        if "y" in way.roles and "y" not in given:
+            y = oracle_softmax(given["x"]).astype(given["x"].dtype)
+            y.flags.writeable = given["x"].flags.writeable
+            given["y"] = y
+        if tested.map == LABELS:
+            given["t"] = given["t"].argmax(axis=-1)
         if "x" in way.roles and "x" not in given:
             given["x"] = x = logits(tested.map, given["y"])
             before = x.tobytes()
@@ -217,7 +228,7 @@ def attempt(way: Way, tested: Operation, layout: str, library: str, dtype: DType
     """One way, with one layout and library, on four rows; if these raise on five, which tell a lost axis."""
     seen = Seen()
     function = of_rows(way, tested, layout, library, device, seen)
-    result = Try(way, layout, library, function, RAISES, seen=seen)
+    result = Try(way, layout, library, function, RAISES, seen=seen, map=tested.map)
     for rows in (4, 5):
         arguments, exact = probe(tested, dtype, rows)
         try:
@@ -236,12 +247,27 @@ def attempt(way: Way, tested: Operation, layout: str, library: str, dtype: DType
         wide = tuple(np.asarray(f).astype(WIDE) for f in found)
         if rows == 4 and distance(wide, exact) <= near_of(dtype):
             return replace(result, score=RIGHT, error=None)
+        if rows == 4 and tested.kind == "cross_entropy":
+            whole = tuple(rows * f for f in wide)
+            if distance(whole, exact) <= near_of(dtype):
+                mean = replace(way, text=f"{way.text}, a mean over the rows")
+                return replace(result, way=mean, function=times_rows(function), score=RIGHT, error=None)
         message = known_mistake(tested, arguments, wide, exact, dtype)
         if rows == 4:
             return replace(result, score=KNOWN if message else SHAPE, message=message, error=None)
         if message:
             result = replace(result, score=KNOWN, message=message, error=None)
     return result
+
+
+def times_rows(function: Function) -> Function:
+    """The gradient of a sum, of the gradient of a mean."""
+
+    def scaled(*arguments: Array, **options: Any) -> Array:
+        result = function(*arguments, **options)
+        return np.asarray(result * result.dtype.type(len(arguments[0])))
+
+    return scaled
 
 
 def imported(module: ModuleType | None, library: str | None) -> list[str]:
@@ -271,12 +297,17 @@ def find(
         It cannot be called, or it is right in another layout only, and `axis` does not say which is meant.
     """
     tested, dtype = operation(map, what), np.dtype(dtype)
+    every = [tested, operation(LABELS, what)] if map == "cross_entropy" else [tested]
+    if level == "tight" and tested.kind == "cross_entropy":
+        raise Unusable(f"level tight is not for {map}: its functions take logits as people write them")
     if axis is not None and axis not in OF_AXIS:
         raise Unusable(f"axis {axis!r} is not known: give one of {', '.join(OF_AXIS)}")
     tries: list[Try] = []
-    for one in every_try(target, name, tested, roles, axis, dtype, device, module):
+    for one in itertools.chain.from_iterable(
+        every_try(target, name, of, roles, axis, dtype, device, module) for of in every
+    ):
         tries.append(one)
-        if one.score == RIGHT and one.layout == "rows" and (one.way.named or roles):
+        if one.score == RIGHT and one.layout == "rows":
             break
     if not tries:
         raise Unusable(f"{name} cannot be called with ({', '.join(tested.names)})")
@@ -288,11 +319,23 @@ def find(
         raise Unusable(why_raised(own_library(tries, module), tested, axis))
     if best.score == RIGHT and best.layout != "rows" and axis is None:
         check_decided(name, best, tries)
+    is_loss = best.way.labels or best.message == P_MINUS_T
+    if (
+        is_loss
+        and best.score != RIGHT
+        and not roles
+        and not best.way.named
+        and tested.kind != "cross_entropy"
+    ):
+        raise Unusable(
+            f"{name} takes labels, as the gradient of a loss does: --map cross_entropy checks that; if it is "
+            f"softmax's own, --args {','.join(tested.names)} says so"
+        )
     if level == "tight" and "x" in best.way.roles and "x" not in tested.names:
         raise Unusable(f"{name} takes logits, which are rounded: level tight is for functions of y")
     if is_forward(best, tested, dtype):
         raise Unusable(f"{name} gives {map} itself, and no derivative of it: --what forward checks it")
-    return reading(best, dtype)
+    return reading(best, tested, dtype)
 
 
 def is_forward(best: Try, tested: Operation, dtype: DType) -> bool:
@@ -318,7 +361,7 @@ def every_try(
     device: str | None,
     module: ModuleType | None,
 ) -> Iterator[Try]:
-    for way in ways(target, name, tested.what, tuple(roles) if roles else None):
+    for way in ways(target, name, tested.kind, tuple(roles) if roles else None):
         layouts = ["rows"] if way.axis else OF_AXIS[axis] if axis else list(LAYOUTS)
         for layout in layouts:
             foreign: list[Try] = []
@@ -362,16 +405,25 @@ def check_decided(name: str, best: Try, tries: list[Try]) -> None:
     )
 
 
-def reading(best: Try, dtype: DType) -> Reading:
+def reading(best: Try, tested: Operation, dtype: DType) -> Reading:
     legend = ", ".join(f"{role} {ROLES[role]}" for role in dict.fromkeys(best.way.roles) if role in ROLES)
     where = "along the axis that it is given" if best.way.axis else LAYOUTS[best.layout]
     called = f"{best.way.text}: {legend}; {where}; {LIBRARIES[best.library]} arrays"
-    notes = []
+    notes = [best.way.note] if best.way.note and best.score == RIGHT else []
     if best.seen.dtype:
         notes.append(f"it gives {best.seen.dtype} for {dtype}, rounded here before it is judged")
-    if best.score != RIGHT and not best.way.named:
+    if best.score in (SHAPE, NUMBERS) and not best.way.named:
         notes.append("no way to call it gives the right numbers; --args says what its arguments are")
-    return Reading(best.function, called, best.library, best.way.axis, best.way.roles, "; ".join(notes))
+    if best.score == RIGHT and best.map == "cross_entropy" and not of_any_sum(best, tested, dtype):
+        notes.append("right for targets that sum to 1; for others softmax(x)·Σt − t is due")
+    return Reading(best.function, called, best.library, best.way.axis, best.map, "; ".join(notes))
+
+
+def of_any_sum(best: Try, tested: Operation, dtype: DType) -> bool:
+    """Whether it is right for targets that sum to 2, too."""
+    x, t = probe(tested, dtype, 4)[0]
+    found = best.function(x.copy(), 2 * t).astype(WIDE)
+    return distance((found,), tested.exact(x, 2 * t)) <= near_of(dtype)
 
 
 def why_raised(one: Try, tested: Operation, axis: str | None) -> str:

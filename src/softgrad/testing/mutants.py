@@ -48,6 +48,7 @@ WRONG_AXIS = "the sum runs over the wrong axis"
 ALL_AXES = f"{WRONG_AXIS}: over the whole array, where each row has its own"
 SWAPPED = "the arguments are swapped: it takes dy first and y second"
 OVERFLOWS = "the maximum is not taken off before the exponential, which overflows"
+P_MINUS_T = "y − dy, the p − t of cross-entropy: that is the gradient of a loss, which takes the labels"
 NOT_1 = "the right result times a number that is not 1"
 
 
@@ -175,7 +176,7 @@ FORMULAS = {
     ),
     "y − dy": Mutant(
         lambda y, dy: y - dy,
-        "y − dy, the p − t of cross-entropy: that is the gradient of a loss, which takes the labels",
+        P_MINUS_T,
     ),
     "dy − y": Mutant(lambda y, dy: dy - y, "dy − y, cross-entropy's p − t with the sign turned"),
     "no mean": Mutant(lambda y, dy: y * dy, "y∘dy: the mean Σ y∘dy is missing, which is taken off dy"),
@@ -300,6 +301,41 @@ LOG_JVPS = {
     "other axis": Mutant(lambda y, dx: log_jvp(y, dx, 0), WRONG_AXIS),
     "uniform": Mutant(lambda y, dx: dx - average(dx), "the mean of dx lacks its weights"),
 } | slips(log_jvp)
+
+# --- of cross_entropy -------------------------------------------------------------------------------------
+
+
+def residual(x: Array, t: Array) -> Any:
+    return softmax(x) - t
+
+
+LOSSES = {
+    "sign": Mutant(times(-1, residual), "the sign is turned: p − t is due"),
+    "logits": Mutant(lambda x, t: x - t, "x − t: softmax is not taken of the logits"),
+    "twice": Mutant(lambda x, t: softmax(softmax(x)) - t, "softmax is taken twice"),
+    "p alone": Mutant(lambda x, t: softmax(x), "p: the targets are not taken off"),
+    "of p": Mutant(
+        lambda x, t: -t / softmax(x),
+        "−t/p, the gradient for the probabilities: softmax's Jacobian lacks",
+    ),
+    "elementwise": Mutant(
+        lambda x, t: (softmax(x) - t) * softmax(x) * (1 - softmax(x)),
+        "(p − t)∘p(1−p): cross-entropy and softmax have p − t together, without a derivative of each element",
+    ),
+    "batch twice": Mutant(
+        lambda x, t: residual(x, t) / len(x) ** 2, "the gradient is divided by the number of rows twice"
+    ),
+    "over n": Mutant(
+        lambda x, t: residual(x, t) / x.shape[-1], "the gradient is divided by the number of classes"
+    ),
+    "over all": Mutant(
+        lambda x, t: residual(x, t) / x.size,
+        "the gradient is divided by the number of all elements",
+    ),
+    "targets over rows": Mutant(lambda x, t: softmax(x) - t / len(x), "the targets alone are divided"),
+    "sum of all": Mutant(lambda x, t: np.exp(x - x.max()) / np.exp(x - x.max()).sum() - t, ALL_AXES),
+    "other axis": Mutant(lambda x, t: softmax(x, 0) - t, WRONG_AXIS),
+}
 
 # --- of sparsemax's and entmax's products --------------------------------------------------------------
 

@@ -22,7 +22,9 @@ ARGUMENTS = {
     "vjp": ("y", "dy"),
     "jvp": ("y", "dx"),
     "double-backward": ("y", "dy", "v"),
+    "cross_entropy": ("x", "t"),
 }
+LABELS = "cross_entropy of labels"  # the map whose targets are whole numbers: it is tried with cross_entropy
 # the line of NumPy that would be right, for hints
 SUM = ".sum(axis=-1, keepdims=True)"
 LINES = {
@@ -35,6 +37,8 @@ LINES = {
     ("log_softmax", "vjp"): f"dx = dy - np.exp(y) * dy{SUM}",
     ("log_softmax", "jvp"): f"dy = dx - (np.exp(y) * dx){SUM}",
     ("sparsemax", "vjp"): f"s = y > 0; dx = s * (dy - (s * dy){SUM} / s{SUM})",
+    ("cross_entropy", "vjp"): "dx = softmax(x) - onehot, divided by the number of rows for a mean; "
+    f"dx = softmax(x) * t{SUM} - t of targets t that do not sum to 1",
     ("entmax", "vjp"): f"s = np.sqrt(y); dx = s * (dy - (s * dy){SUM} / s{SUM})",
 }
 
@@ -65,7 +69,12 @@ class Operation:
     @property
     def names(self) -> tuple[str, ...]:
         """The arguments that the checks give."""
-        return ARGUMENTS[self.what]
+        return ARGUMENTS[self.kind]
+
+    @property
+    def kind(self) -> str:
+        """What is differentiated: a map, in one of the ways of `What`, or a loss."""
+        return "cross_entropy" if self.map in ("cross_entropy", LABELS) else self.what
 
     @property
     def results(self) -> int:
@@ -73,7 +82,7 @@ class Operation:
 
     @property
     def line(self) -> str:
-        return LINES.get((self.map, self.what), "")
+        return LINES.get((self.map.partition(" of ")[0], self.what), "")
 
     def arguments(self, x: Array, u: Array, v: Array) -> Arrays:
         """What it is called with, of logits and two gradients: x; or y, rounded, and one gradient or two.
@@ -82,6 +91,10 @@ class Operation:
         """
         if self.what == "forward":
             return (x,)
+        if self.kind == "cross_entropy":
+            t = oracle.softmax(u)
+            one_hot = np.arange(u.shape[-1]) == u.argmax(axis=-1)[..., None]
+            return x, (one_hot if self.map == LABELS else t).astype(x.dtype)
         if self.map == "log_softmax":
             y = oracle.log_softmax(x)
         elif self.map == "softmax":
@@ -216,14 +229,33 @@ LOG_SOFTMAX = [
     ),
 ]
 
+# --- cross_entropy -------------------------------------------------------------------------------------
+
+LOSSES = [
+    Operation(
+        map,
+        "vjp",
+        lambda x, t: (oracle.softmax(x) * t.astype(oracle.WIDE).sum(-1, keepdims=True) - t,),
+        bounds.cross_entropy_sound,  # there is no level tight of it
+        bounds.cross_entropy_sound,
+        mutants.LOSSES,
+        leaves_out=frozenset(
+            ["average", "constant gradient", "any size", "broadcast gradient", "masked entries", "empty rows"]
+            + ["NaN kept"] * (map == LABELS)
+        ),
+    )
+    for map in ("cross_entropy", LABELS)
+]
+
 # --- the table -----------------------------------------------------------------------------------------
 
-ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax")]
+ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax"), *LOSSES]
+NAMES = [name for name in dict.fromkeys(row.map for row in ROWS) if name != LABELS]
 OPERATIONS: dict[tuple[str, str], Operation] = {(row.map, row.what): row for row in ROWS}
 
 
 def operation(map: str, what: What) -> Operation:
     if (map, what) not in OPERATIONS:
-        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS)
+        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS if m != LABELS)
         raise ValueError(f"{what!r} of {map!r} is not tested: give one of {known}")
     return OPERATIONS[map, what]

@@ -30,6 +30,7 @@ ROLES = {
     "dy": "∂L/∂y",
     "dx": "the tangent of x",
     "v": "the cotangent of dx",
+    "t": "the targets",
 }
 # how people name their arguments; where these do not fit, the numbers decide
 NAMES = {
@@ -71,6 +72,7 @@ class Way:
     library: str | None = None  # whose arrays it takes, if that is known
     named: bool = False  # whether the names of the arguments say so
     labels: bool = False  # whether one has the name of labels
+    note: str = ""  # what the names say, where that is another thing
 
 
 # --- a target's ways ------------------------------------------------------------------------------------
@@ -183,6 +185,8 @@ def parameters_of(target: Function, what: str) -> Parameters | None:
 def role_of(name: str, what: str) -> str:
     name = name.lower().strip("_")
     wanted = {"y", "x", *ARGUMENTS[what]}
+    if "t" in wanted and re.fullmatch(LABELS, name):
+        return "t"
     return next((r for r, pattern in NAMES.items() if r in wanted and re.fullmatch(pattern, name)), "")
 
 
@@ -191,6 +195,8 @@ def table(what: str) -> dict[int, list[Roles]]:
     of_y = ARGUMENTS[what]
     if what == "forward":
         return {1: [of_y]}
+    if what == "cross_entropy":
+        return {2: [("x", "t"), ("t", "x"), ("y", "t"), ("t", "y")]}
     of_x = ("x", *of_y[1:])
     result = {len(of_y): [*itertools.permutations(of_y), *itertools.permutations(of_x)]}
     result[len(of_y) + 1] = list(itertools.permutations(("x", *of_y)))
@@ -228,9 +234,10 @@ def function(target: Function, name: str, what: str, given: Roles | None) -> Ite
         call = bound(target, taken, len(roles))
         text = f"{name}({written(taken, roles)})"
         labels = any(re.fullmatch(LABELS, p.name.lower()) for p in taken.arrays) if taken else False
-        yield Way(roles, call, text, bool(taken and taken.axis), named=named, labels=labels)
-        if what == "vjp" and roles == ("x",):
-            yield from through_autograd(target, name, what)
+        note = misnomer(taken, roles, what)
+        yield Way(roles, call, text, bool(taken and taken.axis), named=named, labels=labels, note=note)
+        if (what, roles) in (("vjp", ("x",)), ("cross_entropy", ("x", "t"))):
+            yield from through_autograd(call, name, what)
 
 
 def refusal(target: Function, name: str, roles: Roles) -> str:
@@ -241,6 +248,15 @@ def refusal(target: Function, name: str, roles: Roles) -> str:
         more = "; if it is the gradient of a loss, give --map cross_entropy"
     given = ", ".join(roles)
     return f"{name}{signature} cannot be called with ({given}): give a function of these alone{more}"
+
+
+def misnomer(taken: Parameters | None, roles: Roles, what: str) -> str:
+    """Of an argument that has the name of logits and takes weights, or the other way round."""
+    for parameter, role in zip(taken.arrays if taken else (), roles, strict=False):
+        said = role_of(parameter.name, what)
+        if {said, role} == {"x", "y"}:
+            return f"{parameter.name} is given {ROLES[role]}; for {ROLES[said]} it is wrong"
+    return ""
 
 
 def written(taken: Parameters | None, roles: Roles) -> str:
@@ -294,6 +310,9 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
             raise Unusable(f"{name} has no forward")
         yield from function(methods[forward], f"{name}.{forward}", what, given)
         return
+    if what == "cross_entropy":
+        yield from loss_layer(target, methods.get(forward), methods[backward], name)
+        return
     if what != "vjp":
         raise Unusable(f"{name} has a forward and a backward; give a function for --what {what}")
     first = next(iter(inspect.signature(methods[backward]).parameters), "")
@@ -325,6 +344,20 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
         yield Way(
             ("x", *roles), call, f"{name}{shown}(x), then .{backward}({written(taken, roles)})", named=named
         )
+
+
+def loss_layer(target: Any, forward: Function | None, backward: Function, name: str) -> Iterator[Way]:
+    """A loss whose forward takes logits and targets, and whose backward takes nothing, or both again."""
+    run_backward = kept(target, backward)
+
+    if forward is not None:
+
+        def call(x: Any, t: Any, forward: Function = forward) -> Any:
+            forward(x, t)
+            return run_backward()
+
+        yield Way(("x", "t"), call, f"{name}.forward(x, t), then .backward()")
+    yield from function(run_backward, f"{name}.backward", "cross_entropy", None)
 
 
 def kept(target: Any, method: Function) -> Function:
@@ -381,12 +414,19 @@ def through_autograd(forward: Function, name: str, what: str) -> Iterator[Way]:
                 dx = torch.autograd.grad(forward(x), x, dy, create_graph=True)[0]
                 return torch.autograd.grad(dx, (x, dy), v, materialize_grads=True)
 
+        def of_loss(x: Any, t: Any) -> Any:
+            x = x.detach().requires_grad_()
+            with torch.enable_grad():
+                return torch.autograd.grad(forward(x, t).sum(), x)[0]
+
         calls: dict[str, tuple[Roles, Function]] = {
+            "cross_entropy": (("x", "t"), of_loss),
             "vjp": (("x", "dy"), vjp),
             "double-backward": (("x", "dy", "v"), double_backward),
         }
         if what in calls:
-            yield Way(*calls[what], f"{name}(x), then autograd", library="torch")
+            arguments = ", ".join(calls[what][0][: 1 + (what == "cross_entropy")])
+            yield Way(*calls[what], f"{name}({arguments}), then autograd", library="torch")
     if "jax" in sys.modules and what == "vjp":
         jax = importlib.import_module("jax")
 

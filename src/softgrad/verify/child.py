@@ -39,7 +39,7 @@ def verify(text: str, settings: Settings, send: Callable[..., None]) -> None:
     peer = target.peer
     longest = min((n for n in (settings.max_n, peer.max_n) if n is not None), default=None)
     options: Any = {
-        "map": settings.map,
+        "map": reading.map or settings.map,
         "level": settings.level,
         "dtypes": settings.dtypes,
         "axis": 0 if reading.axis else None,  # along −1 it is called without
