@@ -168,7 +168,9 @@ def unwrapped(result):
 def test_a_right_function(plain):
     result = verify(f"{plain}:right", "--dtypes", "float32,float64")
     assert result.exit_code == 0, result.output
-    assert re.search(r"It is sound in float32, float64: all \d+ checks passed\.", unwrapped(result))
+    assert re.search(
+        r"It is sound \(vjp of softmax; float32, float64\): all \d+ checks passed\.", unwrapped(result)
+    )
     assert result.output.startswith(
         "Called as right(y, dy): y the result of the map, dy ∂L/∂y; rows of a 2-D array"
     )
@@ -181,7 +183,7 @@ def test_a_wrong_function(plain):
     assert result.exit_code == 1
     words = [
         "Called as elementwise(y, dy)",
-        "It is not sound: ",
+        "It is not sound (vjp of softmax): ",
         "Probably: elementwise y(1−y)∘dy",
         "right: dx = y * (dy - (y * dy).sum(axis=-1, keepdims=True))",
         "✗ contract, float32: each row is near the exact result",
@@ -229,6 +231,57 @@ def test_the_code_it_gives_reproduces_the_failure(plain):
 def test_the_exit_code(arguments, code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert verify(*arguments.replace("PLAIN", str(folder / "plain.py")).split()).exit_code == code
+
+
+# --- safety: time and memory ----------------------------------------------------------------------------
+
+
+def test_a_jacobian_is_checked_up_to_what_fits(tmp_path):
+    (tmp_path / "dense.py").write_text(
+        "import numpy as np\n"
+        "def f(y, dy):\n"
+        "    jacobian = y[:, :, None] * (np.eye(y.shape[1], dtype=y.dtype) - y[:, None, :])\n"
+        "    return (jacobian @ dy[:, :, None])[:, :, 0]\n"
+    )
+    result = verify(f"{tmp_path / 'dense.py'}:f", "--max-n", "5000", "--gigabytes", "1", "--json", "-")
+    content = json.loads(result.output)
+    assert result.exit_code == 0
+    found = {one["check"]: one for one in content["findings"]}
+    assert 500 <= found["contract"]["longest"] < 5000
+    assert re.match(r"memory grows with n², to [\d.]+ GB at \d+×[\d,]+$", found["contract"]["stopped"])
+    verdict = Verdict("", Settings(), findings=[Finding(**one) for one in content["findings"]])
+    assert re.match(r"checked up to n = [\d,]+: memory grows with n²", verdict.limited)
+
+
+def test_loops_are_checked_up_to_what_the_time_allows(tmp_path):
+    (tmp_path / "loops.py").write_text(
+        "def f(y, dy):\n"
+        "    dx = y * 0\n"
+        "    for r in range(len(y)):\n"
+        "        for i in range(y.shape[1]):\n"
+        "            for j in range(y.shape[1]):\n"
+        "                dx[r, i] += y[r, j] * dy[r, j] * ((i == j) - y[r, i])\n"
+        "    return dx\n"
+    )
+    result = verify(f"{tmp_path / 'loops.py'}:f", "--max-n", "5000", "--seconds", "4")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"checked up to n = \d+: (time grows with n², to|the 4 s)", unwrapped(result))
+
+
+@pytest.mark.parametrize("length", [5, 64])  # where it is looked at how it is called, and later
+def test_what_hangs_ends(tmp_path, length):
+    (tmp_path / "hangs.py").write_text(
+        f"def f(y, dy):\n"
+        f"    while y.shape[1] == {length}:\n"
+        f"        pass\n"
+        f"    return y * (dy - (y * dy).sum(-1, keepdims=True))\n"
+    )
+    result = verify(f"{tmp_path / 'hangs.py'}:f", "--max-n", "100", "--seconds", "1")
+    assert result.exit_code == 2
+    assert re.search(
+        r"hangs.py:f did not end within 1 s.*: it was at line [23] of .*hangs.py, in f",
+        unwrapped(result).replace("--seconds gives it more; ", ": "),
+    )
 
 
 # --- crashes: those of the target are failures, and the traceback is its own ---------------------------

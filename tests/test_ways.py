@@ -127,12 +127,8 @@ def read(file, name, dtype, what="vjp", map="softmax", args=None, axis=None):
 def checked(reading, dtype, what="vjp", map="softmax", args=None, axis=None):
     """The findings up to the first that fails."""
     most = MOST if reading.arrays == "numpy" else 2
-    options = {
-        "map": reading.map or map,
-        "dtypes": [dtype],
-        "max_n": most,
-        "axis": 0 if reading.axis else None,
-    }
+    map, axis = reading.map or map, 0 if reading.axis else None
+    options = {"map": map, "dtypes": [dtype], "max_n": most, "axis": axis}
     for one in findings(what, reading.function, parse(options), early=True):
         yield one
         if not one.passed:
@@ -166,3 +162,27 @@ def test_a_wrong_way_does_not(file, name, options, hint, dtype):
     *_, last = checked(reading, dtype, **options)
     assert not last.passed, reading.called
     assert hint in last.hint, reading.called
+
+
+def test_what_a_name_says_is_told():
+    assert read("right_ways", "of_logits", "float32").note == ""
+    reading = read("wrong_losses", "no_softmax", "float32", **LOSS)
+    assert reading.note == "logits is given the result of the map; for the logits it is wrong"
+
+
+def test_targets_of_other_sums():
+    note = "right for targets that sum to 1; for others softmax(x)·Σt − t is due"
+    assert read("right_losses", "of_targets", "float32", **LOSS).note == note
+    assert read("right_losses", "with_loss", "float32", **LOSS).note == ""
+
+
+@pytest.mark.parametrize("name", ["wrong_axis", "sum_of_all"])
+def test_what_is_right_along_another_axis_is_not_decided(name):
+    with pytest.raises(Unusable, match="and wrong for rows of a 2-D array .*give the axis that is meant"):
+        read("wrong_ways", name, "float32")
+
+
+@pytest.mark.parametrize("name", ["of_probabilities", "of_targets"])
+def test_the_gradient_of_a_loss_is_none_of_softmax(name):
+    with pytest.raises(Unusable, match="--map cross_entropy"):
+        read("right_losses", name, "float32")

@@ -319,14 +319,8 @@ def find(
         raise Unusable(why_raised(own_library(tries, module), tested, axis))
     if best.score == RIGHT and best.layout != "rows" and axis is None:
         check_decided(name, best, tries)
-    is_loss = best.way.labels or best.message == P_MINUS_T
-    if (
-        is_loss
-        and best.score != RIGHT
-        and not roles
-        and not best.way.named
-        and tested.kind != "cross_entropy"
-    ):
+    is_loss = (best.way.labels or best.message == P_MINUS_T) and tested.kind != "cross_entropy"
+    if is_loss and best.score != RIGHT and not roles and not best.way.named:
         raise Unusable(
             f"{name} takes labels, as the gradient of a loss does: --map cross_entropy checks that; if it is "
             f"softmax's own, --args {','.join(tested.names)} says so"

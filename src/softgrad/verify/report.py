@@ -50,11 +50,13 @@ def circumstances(verdict: Verdict) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    count, failing, level = len(verdict.findings), len(verdict.failures), verdict.settings.level
+    settings, count, failing = verdict.settings, len(verdict.findings), len(verdict.failures)
     limited = f"; {verdict.limited}" if verdict.limited else ""
+    subject = f"{settings.what} of {settings.map}"
     if failing:
-        return f"It is not {level}: {failing} of {count} checks failed{limited}."
-    return f"It is {level} in {', '.join(verdict.settings.dtypes)}: all {count} checks passed{limited}."
+        return f"It is not {settings.level} ({subject}): {failing} of {count} checks failed{limited}."
+    dtypes = ", ".join(settings.dtypes)
+    return f"It is {settings.level} ({subject}; {dtypes}): all {count} checks passed{limited}."
 
 
 def number(value: float) -> str:
@@ -116,7 +118,7 @@ def table(verdict: Verdict, whole: bool) -> Table:
     columns = [Column(dtype, justify="right", no_wrap=True) for dtype in dtypes]
     if whole:
         columns.append(Column("why it matters", style="dim"))
-    result = Table("check", *columns, title=escape(title(verdict)), **TITLE)
+    result = Table("check", *columns)
     found = {(finding.check, finding.dtype): finding for finding in verdict.findings}
     for check, why in {finding.check: finding.why for finding in verdict.findings}.items():
         cells = [cell(found.get((check, dtype), found.get((check, "")))) for dtype in dtypes]
