@@ -278,10 +278,8 @@ def test_what_hangs_ends(tmp_path, length):
     )
     result = verify(f"{tmp_path / 'hangs.py'}:f", "--max-n", "100", "--seconds", "1")
     assert result.exit_code == 2
-    assert re.search(
-        r"hangs.py:f did not end within 1 s.*: it was at line [23] of .*hangs.py, in f",
-        unwrapped(result).replace("--seconds gives it more; ", ": "),
-    )
+    assert "hangs.py:f did not end within 1 s" in unwrapped(result)
+    assert re.search(r"it was at line [23] of \S+hangs.py, in f", unwrapped(result))
 
 
 # --- crashes: those of the target are failures, and the traceback is its own ---------------------------
@@ -394,7 +392,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--dtypes", "float33"], "float33 was given; it takes float16, bfloat16, float32"),
         (["softgrad", "--map", "hardmax"], "hardmax was given; it takes softmax"),
         (["softgrad", "--what", "hessian"], "it takes vjp, forward, jvp or double-backward"),
-        (["softgrad", "--args", "dy,z"], "z was given; it takes x, y, dy, dx or v"),
+        (["softgrad", "--args", "dy,z"], "z was given; it takes x, y, dy, dx, v or t"),
         (
             ["softgrad", "--args", "dy,y"],
             "softgrad is a built-in name: --args and --axis are for code of your own",

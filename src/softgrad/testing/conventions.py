@@ -26,7 +26,7 @@ from .convert import Unusable
 from .errors import DType
 from .hints import distance, known_mistake, near_of
 from .mutants import P_MINUS_T
-from .operations import LABELS, Arrays, Level, Operation, What, operation
+from .operations import LABELS, OF_LOGITS, Arrays, Level, Operation, What, operation
 from .oracle import WIDE
 from .oracle import softmax as oracle_softmax
 from .ways import ROLES, Function, Way, ways
@@ -182,7 +182,7 @@ def of_rows(
         if tested.map == LABELS:
             given["t"] = given["t"].argmax(axis=-1)
         if "x" in way.roles and "x" not in given:
-            given["x"] = x = logits(tested.map, given["y"])
+            given["x"] = x = logits(tested.base, given["y"])
             before = x.tobytes()
         options = {"axis": axis} if way.axis else {}
         if jacobian:
@@ -410,7 +410,9 @@ def reading(best: Try, tested: Operation, dtype: DType) -> Reading:
         notes.append("no way to call it gives the right numbers; --args says what its arguments are")
     if best.score == RIGHT and best.map == "cross_entropy" and not of_any_sum(best, tested, dtype):
         notes.append("right for targets that sum to 1; for others softmax(x)·Σt − t is due")
-    return Reading(best.function, called, best.library, best.way.axis, best.map, "; ".join(notes))
+    of_logits = "x" in best.way.roles and "x" not in tested.names
+    checked = best.map + OF_LOGITS if of_logits else best.map
+    return Reading(best.function, called, best.library, best.way.axis, checked, "; ".join(notes))
 
 
 def of_any_sum(best: Try, tested: Operation, dtype: DType) -> bool:

@@ -117,7 +117,7 @@ PRECISIONS = [
 
 
 def narrow_sum(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
-    if operation.map != "softmax" or operation.what == "double-backward":
+    if operation.base != "softmax" or operation.what == "double-backward":
         return ""
     lost = []
     for n in (16, 4096) if dtype.itemsize == 2 else (64,):

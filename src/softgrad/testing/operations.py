@@ -24,7 +24,8 @@ ARGUMENTS = {
     "double-backward": ("y", "dy", "v"),
     "cross_entropy": ("x", "t"),
 }
-LABELS = "cross_entropy of labels"  # the map whose targets are whole numbers: it is tried with cross_entropy
+# Beside the names of maps: the operation whose targets are whole numbers, and those of functions of logits.
+LABELS, OF_LOGITS = "cross_entropy of labels", " of logits"
 # the line of NumPy that would be right, for hints
 SUM = ".sum(axis=-1, keepdims=True)"
 LINES = {
@@ -74,7 +75,7 @@ class Operation:
     @property
     def kind(self) -> str:
         """What is differentiated: a map, in one of the ways of `What`, or a loss."""
-        return "cross_entropy" if self.map in ("cross_entropy", LABELS) else self.what
+        return "cross_entropy" if self.base == "cross_entropy" else self.what
 
     @property
     def results(self) -> int:
@@ -82,7 +83,12 @@ class Operation:
 
     @property
     def line(self) -> str:
-        return LINES.get((self.map.partition(" of ")[0], self.what), "")
+        return LINES.get((self.base, self.what), "")
+
+    @property
+    def base(self) -> str:
+        """The name of the map alone."""
+        return self.map.partition(" of ")[0]
 
     def arguments(self, x: Array, u: Array, v: Array) -> Arrays:
         """What it is called with, of logits and two gradients: x; or y, rounded, and one gradient or two.
@@ -95,12 +101,12 @@ class Operation:
             t = oracle.softmax(u)
             one_hot = np.arange(u.shape[-1]) == u.argmax(axis=-1)[..., None]
             return x, (one_hot if self.map == LABELS else t).astype(x.dtype)
-        if self.map == "log_softmax":
+        if self.base == "log_softmax":
             y = oracle.log_softmax(x)
-        elif self.map == "softmax":
+        elif self.base == "softmax":
             y = oracle.softmax(x)
         else:
-            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[self.map])
+            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[self.base])
         return (y.astype(x.dtype), u, v)[: 3 if self.what == "double-backward" else 2]
 
     def allowed(self, level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
@@ -250,12 +256,17 @@ LOSSES = [
 # --- the table -----------------------------------------------------------------------------------------
 
 ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax"), *LOSSES]
-NAMES = [name for name in dict.fromkeys(row.map for row in ROWS) if name != LABELS]
+NAMES = list(dict.fromkeys(row.base for row in ROWS))
+ROWS += [
+    replace(row, map=row.map + OF_LOGITS, sound=functools.partial(row.sound, logits=True), same_as=None)
+    for row in ROWS
+    if row.kind in ("vjp", "jvp", "double-backward")
+]
 OPERATIONS: dict[tuple[str, str], Operation] = {(row.map, row.what): row for row in ROWS}
 
 
 def operation(map: str, what: What) -> Operation:
     if (map, what) not in OPERATIONS:
-        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS if m != LABELS)
+        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS if m in NAMES)
         raise ValueError(f"{what!r} of {map!r} is not tested: give one of {known}")
     return OPERATIONS[map, what]

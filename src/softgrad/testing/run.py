@@ -99,13 +99,13 @@ def findings(
 
 def growing(what: What, fn: Function, options: Options) -> Callable[[int], Any]:
     """Makes a call of the function with plain rows of any length, to measure it."""
-    dtype, names = options.dtypes[0], operation(options.map, what).names
+    dtype, tested = options.dtypes[0], operation(options.map, what)
 
     def prepare(n: int) -> Callable[[], Any]:
         x, u, v = cases.alike(n, np.dtype(np.float64), options.seed, ROWS)
         y = np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
-        given = {"x": x, "y": np.log(y) if options.map == "log_softmax" else y, "v": v}
-        return functools.partial(fn, *(given.get(name, u).astype(dtype) for name in names))
+        given = {"x": x, "y": np.log(y) if tested.base == "log_softmax" else y, "v": v}
+        return functools.partial(fn, *(given.get(name, u).astype(dtype) for name in tested.names))
 
     return prepare
 
