@@ -14,17 +14,18 @@ HERE = pathlib.Path(__file__).parent / "public"
 COLUMNS, ONE_ROW = {"axis": "0"}, {"axis": "none"}
 LOG, SPARSE = {"map": "log_softmax"}, {"map": "sparsemax"}
 LOSS = {"map": "cross_entropy"}
-MOST = 9  # elements of a row
+MOST = 5  # elements of a row
 NO_BFLOAT16 = {"other_names", "jacobian_of_logits"}  # np.einsum has none, so nothing can be checked
 
 RIGHT = {
     "right_ways": """
-        closed_form grad_first no_names other_names s_and_dout of_logits of_logits_dy_first of_three of_x_y_dy
-        keywords with_an_axis one_row one_row_by_jacobian one_row_of_logits jacobian jacobian_of_logits
-        jacobian_by_loops by_loops batched_jacobian into_dx a_pair in_float64 Stateful ColumnVector Called
-        WithInputs Static make_layer a_layer Called.backward Static.backward""",
+        closed_form one_row_of_lists lists of_heads grad_first no_names other_names s_and_dout
+        of_logits of_logits_dy_first of_three of_x_y_dy keywords with_an_axis one_row
+        one_row_by_jacobian one_row_of_logits jacobian jacobian_of_logits jacobian_by_loops by_loops
+        batched_jacobian into_dx a_pair in_float64 Stateful ColumnVector Called WithInputs Static
+        make_layer a_layer Called.backward Static.backward""",
     "right_tensors": "with_dim of_one_row forward_alone Function Module Layer double",
-    "right_jax": "closed_form forward_alone custom",
+    "right_jax": "closed_form forward_alone",
 }
 LOSSES = "of_labels of_probabilities of_targets with_loss Loss Stateful by_autograd"
 WITH_OPTIONS = [
@@ -82,6 +83,7 @@ WRONG = {
         "PassesOn": ({}, "dy, unchanged"),
         "KeepsLogits": ({}, ""),
         "ColumnVector": (ONE_ROW, "is added, not taken off"),
+        "Gradient": ({}, "elementwise y(1−y)∘dy"),
         "NoMaximum": ({"what": "forward"}, "the maximum is not taken off"),
         "NotDivided": ({"what": "forward"}, "not divided by its sum"),
         "log_plus": (LOG, "exp(y) + dy: Σdy is taken for −1"),

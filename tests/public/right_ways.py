@@ -71,6 +71,20 @@ def one_row_summed(y, dy):  # with --axis none
     return y * (dy - np.sum(y * dy))
 
 
+def one_row_of_lists(y, dy):
+    total = sum(a * b for a, b in zip(y, dy, strict=True))
+    return [a * (b - total) for a, b in zip(y, dy, strict=True)]
+
+
+def lists(y, dy):
+    return [one_row_of_lists(*rows) for rows in zip(y, dy, strict=True)]
+
+
+def of_heads(P, dP):
+    delta = np.sum(dP * P, axis=3)
+    return P * (dP - delta[..., None])
+
+
 def jacobian(s):
     s = s.reshape(-1, 1)
     return np.diagflat(s) - np.dot(s, s.T)

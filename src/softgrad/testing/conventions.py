@@ -34,12 +34,15 @@ from .ways import ROLES, Function, Way, ways
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 LAYOUTS = {
     "rows": "rows of a 2-D array",
+    "3-D": "rows of a 3-D array",
+    "4-D": "rows of a 4-D array",
     "columns": "columns of a 2-D array (--axis 0)",
     "(n,)": "one row at a time, of shape (n,)",
     "(n, 1)": "one row at a time, of shape (n, 1)",
     "(1, n)": "one row at a time, of shape (1, n)",
 }
-OF_AXIS = {"-1": ["rows"], "0": ["columns"], "none": ["(n,)", "(n, 1)", "(1, n)"]}
+OF_AXIS = {"-1": ["rows", "3-D", "4-D"], "0": ["columns"], "none": ["(n,)", "(n, 1)", "(1, n)"]}
+BATCH_OF_ONE = "3-D", "4-D", "(1, n)"
 RIGHT, KNOWN, SHAPE, NUMBERS, RAISES = range(5)
 
 
@@ -107,10 +110,12 @@ def logits(map: str, y: Array) -> Array:
 
 
 def single(result: Any, shape: tuple[int, ...]) -> Any:
-    """Of several results the only one of the shape, as an array."""
-    if isinstance(result, tuple | list) and result and hasattr(result[0], "shape"):
-        fit = [r for r in result if getattr(r, "shape", None) == shape]
-        result = fit[0] if len(fit) == 1 else result[0]
+    """The result as an array; of several the only one of the shape, or the first."""
+    if isinstance(result, tuple | list):
+        fit = [one for one in result if getattr(one, "shape", None) == shape]
+        arrays = [one for one in result if getattr(one, "shape", ())]
+        if len(fit) == 1 or (isinstance(result, tuple) and arrays):
+            result = fit[0] if len(fit) == 1 else arrays[0]
     return np.asarray(result)
 
 
@@ -136,6 +141,10 @@ def of_layout(call: Function, layout: str, results: int) -> Function:
     def by_columns(*arrays: Array) -> Arrays:
         return tuple(a.T for a in whole(*(a.T for a in arrays)))
 
+    def deeper(*arrays: Array) -> Arrays:
+        more = (None,) * (int(layout[0]) - 2)
+        return tuple(a.reshape(a.shape[-2:]) if a.size else a for a in whole(*(a[more] for a in arrays)))
+
     def one_by_one(*arrays: Array) -> Arrays:
         shape = {"(n,)": (-1,), "(n, 1)": (-1, 1), "(1, n)": (1, -1)}[layout]
         n = arrays[0].shape[-1]
@@ -150,7 +159,8 @@ def of_layout(call: Function, layout: str, results: int) -> Function:
                 column.append(one.reshape(n))
         return tuple(map(np.stack, columns))
 
-    return {"rows": whole, "columns": by_columns}.get(layout, one_by_one)
+    by_name = {"rows": whole, "columns": by_columns, "3-D": deeper, "4-D": deeper}
+    return by_name.get(layout, one_by_one)
 
 
 def of_rows(
@@ -313,11 +323,11 @@ def find(
         raise Unusable(f"{name} cannot be called with ({', '.join(tested.names)})")
     if any(one.layout == "rows" and one.score != RAISES for one in tries):
         # what mixes the rows of a batch is right for a batch of one
-        tries = [one for one in tries if one.layout != "(1, n)"] or tries
+        tries = [one for one in tries if one.layout not in BATCH_OF_ONE] or tries
     best = min(tries, key=lambda one: one.rank)
     if best.score == RAISES:
         raise Unusable(why_raised(own_library(tries, module), tested, axis))
-    if best.score == RIGHT and best.layout != "rows" and axis is None:
+    if best.score == RIGHT and best.layout not in OF_AXIS["-1"] and axis is None:
         check_decided(name, best, tries)
     is_loss = (best.way.labels or best.message == P_MINUS_T) and tested.kind != "cross_entropy"
     if is_loss and best.score != RIGHT and not roles and not best.way.named:

@@ -324,7 +324,7 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
     taken = parameters_of(methods[backward], what)
     known = table(what)
     if forward:
-        known[1] = [("dy",)]
+        known[1] = [("dy",), *known[1]]
     choices = [(given, False)] if given else roles_for(taken, what, known)
     shown = {"__call__": ""}.get(forward, f".{forward}")
     for roles, named in choices:
@@ -333,7 +333,7 @@ def layer(target: Any, backward: str, name: str, what: str, given: Roles | None)
         run_forward = bound(methods[forward], before, 1) if forward else None
         run_backward = bound(kept(target, methods[backward]), taken, len(roles))
         text = f"{name}.{backward}({written(taken, roles)})"
-        if run_forward is None:
+        if run_forward is None or roles in (("x",), ("y",)):  # a derivative, which runs its own forward
             yield Way(roles, run_backward, text, named=named)
             continue
 
