@@ -365,9 +365,11 @@ def every_try(
     device: str | None,
     module: ModuleType | None,
 ) -> Iterator[Try]:
-    for way in ways(target, name, tested.kind, tuple(roles) if roles else None):
-        layouts = ["rows"] if way.axis else OF_AXIS[axis] if axis else list(LAYOUTS)
-        for layout in layouts:
+    every = list(ways(target, name, tested.kind, tuple(roles) if roles else None))
+    for layout in OF_AXIS[axis] if axis else LAYOUTS:
+        for way in every:
+            if way.axis and layout != "rows":
+                continue
             foreign: list[Try] = []
             for library in imported(module, way.library):
                 one = attempt(way, tested, layout, library, dtype, device)
