@@ -14,7 +14,6 @@ REASONS = {
     "commands/progress.py": "three commands draw it, and nothing else",
     "commands/units.py": "the only words for times and bytes: commands, benchmarks and README use them",
     "functional/segments.py": "the public functions of segments; half of it is docstrings",
-    "jax/calls.py": "the names that dispatch asks for, from four rooms",
     "jacobian.py": "one class; half of it is docstrings",
     "kernels.py": "the old name of softgrad.gpu, for one release",
     "torch/backend.py": "the CPU, CUDA and the formulas behind one function for each operation",

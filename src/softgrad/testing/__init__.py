@@ -15,7 +15,7 @@ at the first check that fails.  `run` goes through all that `planned` names and 
 `again` makes the case of one again.  `with_sink` and `in_segments` make functions of sinks, and of
 segments, functions of rows, which are checked like any other.
 
-To read on: ways.py and conventions.py (how a target is called), convert.py (arrays of other libraries),
+To read on: ways.py, autograd.py, layouts.py and conventions.py (how a target is called), convert.py,
 budget.py; oracle.py (exact results), errors.py (their units), bounds.py (how far off a function may be),
 operations.py (the table of what is tested); properties.py (the table of checks), cases.py (their rows),
 verdicts.py, options.py and run.py; mutants.py and hints.py (what is probably wrong).

@@ -392,10 +392,7 @@ def log_double_backward_sound(
 
 
 def cross_entropy_sound(x: Array, t: Array, dx: Array) -> Arrays:
-    """p·Σt − t, or p − t where Σt is 1 but for rounding, or a mean of it.
-
-    There are the error of p, 4u of each part, and 4u of the division by the number of rows and back.
-    """
+    """p·Σt − t, or a mean of it: the error of p, and 8u of each part; Σt may count as 1."""
     wide = t.astype(WIDE)
     p, total = softmax(x), row_sum(np.abs(wide))
     allowed = norm(softmax_sound(x, p)[0] * total) + 4 * eps(x.dtype) * (norm(p * total) + norm(wide))
