@@ -253,6 +253,20 @@ def test_a_jacobian_is_checked_up_to_what_fits(tmp_path):
     assert re.match(r"checked up to n = [\d,]+: memory grows with n²", verdict.limited)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no limit of memory elsewhere")
+def test_what_finds_no_memory_is_left_out(tmp_path):
+    """Of one length, which no prediction tells."""
+    (tmp_path / "greedy.py").write_text(
+        "import numpy as np\n"
+        "def f(y, dy):\n"
+        "    if y.shape[1] == 100: np.empty(10**10, np.uint8)\n"
+        "    return y * (dy - (y * dy).sum(-1, keepdims=True))\n"
+    )
+    result = verify(f"{tmp_path / 'greedy.py'}:f", "--max-n", "200")
+    assert result.exit_code == 0
+    assert "checked up to n = 96: it finds no memory" in unwrapped(result)
+
+
 def test_loops_are_checked_up_to_what_the_time_allows(tmp_path):
     (tmp_path / "loops.py").write_text(
         "def f(y, dy):\n"
@@ -263,9 +277,10 @@ def test_loops_are_checked_up_to_what_the_time_allows(tmp_path):
         "                dx[r, i] += y[r, j] * dy[r, j] * ((i == j) - y[r, i])\n"
         "    return dx\n"
     )
-    result = verify(f"{tmp_path / 'loops.py'}:f", "--max-n", "5000", "--seconds", "4")
+    result = verify(f"{tmp_path / 'loops.py'}:f", "--max-n", "5000", "--seconds", "4", "--json", "-")
     assert result.exit_code == 0, result.output
-    assert re.search(r"checked up to n = \d+: (time grows with n², to|the 4 s)", unwrapped(result))
+    stopped = [one["stopped"] for one in json.loads(result.output)["findings"]]
+    assert any(re.match(r"time grows with n[²³], to [\d.e+]+ s a call at", reason) for reason in stopped)
 
 
 @pytest.mark.parametrize("length", [5, 64])  # where it is looked at how it is called, and later
@@ -405,6 +420,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--html", "nowhere/report.html"], "there is no folder"),
         ([], "give one TARGET, or --list, or --all"),
         (["softgrad", "--all"], "give one TARGET, or --list, or --all"),
+        (["--all", "--map", "cross_entropy"], "no built-in name has cross_entropy; give a TARGET"),
         (["--all", "--level", "tight"], "'--level': it goes with a TARGET"),
     ],
 )

@@ -220,6 +220,8 @@ def league_table(settings: Any, map: str | None, what: str | None) -> bool:
     from .specs import MAPS
     from .verify import league
 
+    if map is not None and map not in MAPS:
+        raise typer.BadParameter(f"no built-in name has {map}; give a TARGET", param_hint="'--map'")
     parsers.output(LEAGUE)  # refused before the work
     maps, whats = [map] if map else list(MAPS), [what] if what else list(WHATS)
     with Bar(len(league.games(maps, whats))) as bar:
