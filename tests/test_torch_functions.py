@@ -19,8 +19,8 @@ import softgrad.torch as st  # noqa: E402
 from softgrad import testing, threads  # noqa: E402
 from softgrad.specs import MAPS  # noqa: E402
 from softgrad.testing import errors, operations, oracle  # noqa: E402
+from softgrad.testing.convert import by_torch  # noqa: E402
 from softgrad.torch import backend, composites, losses, ops, segments, tensors  # noqa: E402
-from softgrad.verify.convert import by_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -15,9 +15,9 @@ from contract import off_by
 from typer.testing import CliRunner
 
 from softgrad import cli
-from softgrad.testing import Finding, errors, oracle
+from softgrad.testing import Finding, conventions, convert, errors, oracle, ways
 from softgrad.testing.operations import operation
-from softgrad.verify import convert, league, load, peers, report, target
+from softgrad.verify import league, load, peers, report, target
 from softgrad.verify import run as runs
 from softgrad.verify.run import Settings, Verdict
 
@@ -80,6 +80,15 @@ NUMPY = """
 
     def of_one(y):
         return y
+
+    def of_labels(probs, labels):
+        return probs - np.eye(probs.shape[-1])[labels]
+
+    def one_row(y, dy):
+        return y * (dy - np.dot(y, dy))
+
+    def columns(y, dy):
+        return y * (dy - (y * dy).sum(axis=0))
 
     class Layer:
         @staticmethod
@@ -159,7 +168,12 @@ def unwrapped(result):
 def test_a_right_function(plain):
     result = verify(f"{plain}:right", "--dtypes", "float32,float64")
     assert result.exit_code == 0, result.output
-    assert re.search(r"All \d+ checks passed: it is sound in float32, float64\.", unwrapped(result))
+    assert re.search(
+        r"It is sound \(vjp of softmax; float32, float64\): all \d+ checks passed\.", unwrapped(result)
+    )
+    assert result.output.startswith(
+        "Called as right(y, dy): y the result of the map, dy ∂L/∂y; rows of a 2-D array"
+    )
     assert "NumPy arrays, level sound, seed 0, rows up to 17" in unwrapped(result)
     assert "✗" not in result.output
 
@@ -167,10 +181,19 @@ def test_a_right_function(plain):
 def test_a_wrong_function(plain):
     result = verify(f"{plain}:elementwise")
     assert result.exit_code == 1
-    assert re.search(r"\d+ of \d+ checks failed: it is not sound\.", unwrapped(result))
-    assert "Why it matters: " in result.output
-    assert "To reproduce it:" in result.output
-    assert re.search(r"Probably: .*y\(1 ?[−-] ?y\)", unwrapped(result))
+    words = [
+        "Called as elementwise(y, dy)",
+        "It is not sound (vjp of softmax): ",
+        "Probably: elementwise y(1−y)∘dy",
+        "right: dx = y * (dy - (y * dy).sum(axis=-1, keepdims=True))",
+        "✗ contract, float32: each row is near the exact result",
+        "given [",
+        "To reproduce it:",
+        "┃ float32 ┃",
+    ]
+    places = [unwrapped(result).find(word) for word in words]
+    assert -1 not in places
+    assert places == sorted(places)
 
 
 def test_the_code_it_gives_reproduces_the_failure(plain):
@@ -184,11 +207,12 @@ def test_the_code_it_gives_reproduces_the_failure(plain):
     ("arguments", "code"),
     [
         ("PLAIN:sums", 1),  # of a wrong shape
-        ("PLAIN:wide", 1),  # and dtype
+        ("PLAIN:wide", 0),  # rounded, and the report says so
         ("softgrad --level tight", 0),
         ("PLAIN:right --level tight", 1),
         ("PLAIN:backwards --args dy,y", 0),
-        ("PLAIN:backwards", 1),
+        ("PLAIN:backwards --args y,dy", 1),
+        ("PLAIN:backwards", 0),
         ("PLAIN:right --args dy,y", 1),
         ("PLAIN:softmax --what forward", 0),
         ("PLAIN:right --what jvp", 0),
@@ -197,6 +221,11 @@ def test_the_code_it_gives_reproduces_the_failure(plain):
         ("PLAIN:of_rows", 1),  # it takes an axis, and does not heed it
         ("plain:right", 0),  # a module of the current folder
         ("plain:Layer.backward", 0),
+        ("plain:Layer", 0),
+        ("PLAIN:one_row", 0),
+        ("PLAIN:columns", 2),  # one of its kinds of rows is right, and the other not
+        ("PLAIN:columns --axis 0", 0),
+        ("PLAIN:columns --axis -1", 1),
     ],
 )
 def test_the_exit_code(arguments, code, folder, monkeypatch):
@@ -204,14 +233,94 @@ def test_the_exit_code(arguments, code, folder, monkeypatch):
     assert verify(*arguments.replace("PLAIN", str(folder / "plain.py")).split()).exit_code == code
 
 
+# --- safety: time and memory ----------------------------------------------------------------------------
+
+
+def test_a_jacobian_is_checked_up_to_what_fits(tmp_path):
+    (tmp_path / "dense.py").write_text(
+        "import numpy as np\n"
+        "def f(y, dy):\n"
+        "    jacobian = y[:, :, None] * (np.eye(y.shape[1], dtype=y.dtype) - y[:, None, :])\n"
+        "    return (jacobian @ dy[:, :, None])[:, :, 0]\n"
+    )
+    result = verify(f"{tmp_path / 'dense.py'}:f", "--max-n", "5000", "--gigabytes", "1", "--json", "-")
+    content = json.loads(result.output)
+    assert result.exit_code == 0
+    found = {one["check"]: one for one in content["findings"]}
+    assert 500 <= found["contract"]["longest"] < 5000
+    assert re.match(r"memory grows with n², to [\d.]+ GB at \d+×[\d,]+$", found["contract"]["stopped"])
+    verdict = Verdict("", Settings(), findings=[Finding(**one) for one in content["findings"]])
+    assert re.match(r"checked up to n = [\d,]+: memory grows with n²", verdict.limited)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no limit of memory elsewhere")
+def test_what_finds_no_memory_is_left_out(tmp_path):
+    """Of one length, which no prediction tells."""
+    (tmp_path / "greedy.py").write_text(
+        "import numpy as np\n"
+        "def f(y, dy):\n"
+        "    if y.shape[1] == 100: np.empty(10**10, np.uint8)\n"
+        "    return y * (dy - (y * dy).sum(-1, keepdims=True))\n"
+    )
+    result = verify(f"{tmp_path / 'greedy.py'}:f", "--max-n", "200")
+    assert result.exit_code == 0
+    assert "checked up to n = 96: it finds no memory" in unwrapped(result)
+
+
+def test_loops_are_checked_up_to_what_the_time_allows(tmp_path):
+    (tmp_path / "loops.py").write_text(
+        "def f(y, dy):\n"
+        "    dx = y * 0\n"
+        "    for r in range(len(y)):\n"
+        "        for i in range(y.shape[1]):\n"
+        "            for j in range(y.shape[1]):\n"
+        "                dx[r, i] += y[r, j] * dy[r, j] * ((i == j) - y[r, i])\n"
+        "    return dx\n"
+    )
+    result = verify(f"{tmp_path / 'loops.py'}:f", "--max-n", "5000", "--seconds", "4", "--json", "-")
+    assert result.exit_code == 0, result.output
+    stopped = [one["stopped"] for one in json.loads(result.output)["findings"]]
+    assert any(re.match(r"time grows with n[²³], to [\d.e+]+ s a call at", reason) for reason in stopped)
+
+
+@pytest.mark.parametrize("length", [5, 64])  # where it is looked at how it is called, and later
+def test_what_hangs_ends(tmp_path, length):
+    (tmp_path / "hangs.py").write_text(
+        f"def f(y, dy):\n"
+        f"    while y.shape[1] == {length}:\n"
+        f"        pass\n"
+        f"    return y * (dy - (y * dy).sum(-1, keepdims=True))\n"
+    )
+    result = verify(f"{tmp_path / 'hangs.py'}:f", "--max-n", "100", "--seconds", "1")
+    assert result.exit_code == 2
+    assert "hangs.py:f did not end within 1 s" in unwrapped(result)
+    assert re.search(r"it was at line [23] of \S+hangs.py, in f", unwrapped(result))
+
+
 # --- crashes: those of the target are failures, and the traceback is its own ---------------------------
 
 
 def test_an_exception(plain):
+    """In every case: no verdict, and the line of the target."""
     result = verify(f"{plain}:raises")
+    assert result.exit_code == 2
+    assert re.search(
+        r"raises\(y, dy\) raises ValueError: no \[bold\]good\[/bold\] at line \d+ of \S+plain.py: raise Val",
+        unwrapped(result),
+    )
+    assert "called with NumPy arrays of shapes (4, 5) and (4, 5)" in unwrapped(result)
+
+
+def test_an_exception_in_some_cases(tmp_path):
+    (tmp_path / "some.py").write_text(
+        "def f(y, dy):\n"
+        "    if y.shape[1] == 1: raise ValueError('one')\n"
+        "    return y * (dy - (y * dy).sum(-1, keepdims=True))\n"
+    )
+    result = verify(f"{tmp_path / 'some.py'}:f")
     assert result.exit_code == 1
-    assert "ValueError: no [bold]good[/bold]" in result.output
-    assert 'plain.py", line ' in result.output
+    assert "ValueError: one" in result.output
+    assert 'some.py", line 2' in result.output
     assert f"{os.sep}verify{os.sep}" not in result.output
     assert f"{os.sep}testing{os.sep}" not in result.output
     assert result.output.count("Traceback") == 1
@@ -222,13 +331,13 @@ def test_an_exception(plain):
     [("leaves", "SystemExit(7)"), ("dies", "exit code 0"), ("segfaults", "SIGSEGV")],
 )
 def test_the_end_of_the_process(plain, function, word):
+    """Before there is a result: no verdict."""
     result = verify(f"{plain}:{function}")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert word in unwrapped(result)
-    if function != "dies":
-        assert f"in {function}" in unwrapped(result)
-    else:
-        assert "the last words" in unwrapped(result)
+    assert {"leaves": "raise SystemExit(7)", "dies": "the last words", "segfaults": "plain.py, in segfaults"}[
+        function
+    ] in (unwrapped(result))
 
 
 def test_what_it_prints_is_told_and_does_no_harm(plain):
@@ -244,9 +353,8 @@ def test_what_it_prints_is_told_and_does_no_harm(plain):
 def test_a_file_that_ends_with_an_error(tmp_path, content):
     (tmp_path / "broken.py").write_text(content)
     result = verify(f"{tmp_path / 'broken.py'}:f")
-    assert result.exit_code == 1
-    assert "import" in result.output
-    assert "broken.py" in result.output
+    assert result.exit_code == 2
+    assert re.search(r"broken.py cannot be imported: (Zero|Syntax|SystemExit)", unwrapped(result))
     assert "importlib" not in result.output
 
 
@@ -258,8 +366,12 @@ def test_a_file_that_ends_with_an_error(tmp_path, content):
     [
         ("PLAIN:nothing", "there is no nothing there; it has right, backwards"),
         ("PLAIN:count", "is of type int, not a function; it has right"),
-        ("PLAIN:Layer", "is a class, not a function; it has right"),
-        ("PLAIN:of_one", "of_one(y) cannot be called with (y, dy)"),
+        ("PLAIN:of_one", "of_one gives softmax itself, and no derivative of it: --what forward checks it"),
+        ("PLAIN:of_labels", "if it takes labels, it is the gradient of a loss: --map cross_entropy"),
+        (
+            "PLAIN:columns",
+            "right for columns (--axis 0) and one row at a time (--axis none), and wrong for rows",
+        ),
         ("PLAIN:", "there is no name there; it has right"),
         ("PLAIN", "names no function; give "),
         ("nowhere.py:f", "there is no file nowhere.py"),
@@ -273,7 +385,7 @@ def test_a_file_that_ends_with_an_error(tmp_path, content):
 )
 def test_what_there_is_is_said(text, words, plain, restored):
     with pytest.raises(target.Unusable, match=re.escape(words)):
-        target.find(text.replace("PLAIN", str(plain)), "softmax", "vjp")
+        target.find(text.replace("PLAIN", str(plain)), "softmax", "vjp").reading("vjp", "softmax")
 
 
 def test_what_a_target_needs_may_be_missing(tmp_path, restored):
@@ -295,8 +407,12 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--dtypes", "float33"], "float33 was given; it takes float16, bfloat16, float32"),
         (["softgrad", "--map", "hardmax"], "hardmax was given; it takes softmax"),
         (["softgrad", "--what", "hessian"], "it takes vjp, forward, jvp or double-backward"),
-        (["softgrad", "--args", "dy"], "dy was given; it takes y,dy or dy,y"),
-        (["softgrad", "--args", "dy,y", "--what", "forward"], "a forward takes x alone"),
+        (["softgrad", "--args", "dy,z"], "z was given; it takes x, y, dy, dx, v or t"),
+        (
+            ["softgrad", "--args", "dy,y"],
+            "softgrad is a built-in name: --args and --axis are for code of your own",
+        ),
+        (["softgrad", "--axis", "1"], "1 was given; it takes -1, 0 or none"),
         (["softgrad", "--level", "best"], "it takes sound or tight"),
         (["softgrad", "--max-n", "0"], "it takes a whole number from 1 up"),
         (["softgrad", "--seed", "x"], "it takes a whole number from 0 up"),
@@ -304,6 +420,7 @@ def test_what_a_target_needs_may_be_missing(tmp_path, restored):
         (["softgrad", "--html", "nowhere/report.html"], "there is no folder"),
         ([], "give one TARGET, or --list, or --all"),
         (["softgrad", "--all"], "give one TARGET, or --list, or --all"),
+        (["--all", "--map", "cross_entropy"], "no built-in name has cross_entropy; give a TARGET"),
         (["--all", "--level", "tight"], "'--level': it goes with a TARGET"),
     ],
 )
@@ -361,12 +478,10 @@ def test_the_seed_and_the_longest_row_reach_the_function(plain, tmp_path):
 
 
 def test_an_axis_is_told_by_its_name(plain, restored):
-    arguments = ("y", "dy")
     module = target.import_module(str(plain))
-    assert target.axis_of(module.along, "", arguments) == "axis"
-    assert target.axis_of(module.right, "", arguments) is None
-    assert target.axis_of(lambda y, dy, dim=1: y, "", arguments) == "dim"
-    assert target.axis_of(np.multiply, "", arguments) in (None, "axis")
+    assert ways.parameters_of(module.along, "vjp").axis == "axis"
+    assert ways.parameters_of(module.right, "vjp").axis is None
+    assert ways.parameters_of(lambda y, dy, dim=1: y, "vjp").axis == "dim"
 
 
 def test_files(plain, tmp_path):
@@ -378,9 +493,8 @@ def test_files(plain, tmp_path):
     assert content["target"] == f"{plain}:elementwise"
     assert (content["arrays"], content["settings"]["seed"]) == ("numpy", 3)
     assert {"date", "python", "numpy", "softgrad"} <= content["environment"].keys()
-    assert {"check", "why", "dtype", "passed", "worst", "eps", "case", "reproduce", "hint"} == (
-        content["findings"][0].keys()
-    )
+    keys = "check why dtype passed worst eps case reproduce hint longest stopped"
+    assert set(keys.split()) == content["findings"][0].keys()
     text = sheet.read_text()
     assert text.startswith("<!doctype html>")
     assert "checks failed" in text
@@ -439,7 +553,12 @@ def test_whose_arrays_it_takes(folder, restored):
     ):
         for name in names.split():
             function = getattr(modules[file], name)
-            assert convert.library_of(function, 2, modules[file]) == expected, name
+            if name in ("raises", "leaves"):
+                word = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}[expected]
+                with pytest.raises(target.Unusable, match=f"called with {word} arrays"):
+                    conventions.find(function, name, module=modules[file])
+            else:
+                assert conventions.find(function, name, module=modules[file]).arrays == expected, name
 
 
 @needs_torch

@@ -108,10 +108,25 @@ def reproduce(
 @app.command()
 def verify(
     target: str | None = typer.Argument(
-        None, metavar="TARGET", help="package.module:function, path/to/file.py:function, or a name of --list."
+        None,
+        metavar="TARGET",
+        help="path/to/file.py:name, package.module:name, or a name of --list; the name is that of a "
+        "function, a layer class with forward and backward, an nn.Module, a torch.autograd.Function, or a "
+        "function that makes a layer.",
     ),
-    args: str | None = option(
-        None, one_of("y,dy", "dy,y"), "y,dy|dy,y", "In which order it takes them; y first unless given."
+    args: Any = option(
+        None,
+        parsers.roles,
+        "ROLE,…",
+        "What its arguments are, if that is not found out: x (logits), y (the result of the map), dy, dx, v, "
+        "t (targets); of a layer those of backward.",
+    ),
+    axis: str | None = option(
+        None,
+        one_of("-1", "0", "none"),
+        "-1|0|none",
+        "How rows lie in its arrays: -1 rows, 0 columns, none: it takes one row at a time.  It is found out, "
+        "unless it is right for one of them and wrong for another.",
     ),
     what: str | None = option(
         None, one_of(*WHATS), "WHAT", "vjp (unless given), forward, jvp or double-backward."
@@ -120,10 +135,15 @@ def verify(
         None,
         parsers.map_name,
         "MAP",
-        "Of softmax (unless given), log_softmax, sparsemax or entmax (α = 1.5).",
+        "Of softmax (unless given), log_softmax, sparsemax, entmax (α = 1.5) or cross_entropy, of which the "
+        "function takes logits, or probabilities, and labels or targets, and gives the logits' gradient.",
     ),
     dtypes: Any = option("float32,float64", parsers.dtypes, "DTYPE,…", OF_DTYPES),
     max_n: int | None = option(None, whole_from(1), "INT", "The longest row that it can take."),
+    seconds: int = option(
+        60, whole_from(1), "INT", "The time for all checks: sizes grow as far as it lasts."
+    ),
+    gigabytes: int = option(2, whole_from(1), "INT", "The memory for a call, likewise."),
     device: str | None = option(None, str, "DEVICE", "Where PyTorch's or JAX's arrays are put: cpu, cuda, …"),
     level: str | None = option(None, one_of("sound", "tight"), "sound|tight", LEVELS),
     seed: int = option(0, whole_from(0), "INT", "Of the random numbers."),
@@ -134,19 +154,28 @@ def verify(
 ) -> None:
     """Is this softmax backward right, how exact is it, and on which input does it break?
 
-    The target is a function of NumPy, PyTorch or JAX arrays: (y, dy) → dx for a vjp, x → y for a forward,
-    (y, dx) → dy for a jvp, (y, dy, v) → (grad_x, grad_dy) for a double backward.  The exit code is 0 if all
-    checks pass, 1 if one fails, 2 if there is nothing to verify.  A function with a parameter axis or dim is
-    tested along the first axis, too.
+    The target takes NumPy, PyTorch or JAX arrays.  How it is called is found out, and is the first line of
+    the report: arguments x, y, dy in any order and of any name, a layer's forward and then its backward,
+    autograd, rows, columns, or one row at a time.  The exit code is 0 if it is right (also: up to some n),
+    1 if it is wrong, 2 if it was not checked: the one line then says what to give.
+
+        softgrad verify layers.py:softmax_backward
+
+        softgrad verify layers.py:Softmax --axis 0
     """
     if (target is not None) + list_ + all_ != 1:
         raise typer.BadParameter("give one TARGET, or --list, or --all", param_hint="'verify'")
-    of_a_target = {"--args": args, "--device": device, "--level": level, "--json": json, "--html": html}
+    of_a_target = {
+        "--args": args,
+        "--axis": axis,
+        "--device": device,
+        "--level": level,
+        "--json": json,
+        "--html": html,
+    }
     for name, value in of_a_target.items():
         if target is None and value is not None:
             raise typer.BadParameter("it goes with a TARGET", param_hint=f"'{name}'")
-    if what == "forward" and args is not None:
-        raise typer.BadParameter("a forward takes x alone", param_hint="'--args'")
     parsers.check_apart(json=json, html=html)
 
     from rich.console import Console
@@ -158,16 +187,24 @@ def verify(
     from .verify.target import Unusable
 
     of_what = map or "softmax", what or "vjp", level or "sound"
-    settings = Settings(*of_what, tuple(dtypes), max_n, device, seed, swapped=args == "dy,y")
+    settings = Settings(*of_what, tuple(dtypes), max_n, device, seed, args, axis, seconds, gigabytes)
     if list_:
         Console().print(reports.listing())
         return
     if target is None:
         raise typer.Exit(int(not league_table(settings, map, what)))
+
+    def begun(verdict: Any) -> None:
+        """Print how it is called, before the checks."""
+        if str(json) != "-":
+            bar.stop()
+            Console().print(reports.first_line(verdict))
+            bar.start()
+
     try:
         with Bar(1) as bar:
             bar.phase(target)
-            verdict = run(target, settings, bar.part)
+            verdict = run(target, settings, bar.part, begun)
     except Unusable as error:
         raise UsageError(str(error)) from None
     if html is not None:
@@ -183,6 +220,8 @@ def league_table(settings: Any, map: str | None, what: str | None) -> bool:
     from .specs import MAPS
     from .verify import league
 
+    if map is not None and map not in MAPS:
+        raise typer.BadParameter(f"no built-in name has {map}; give a TARGET", param_hint="'--map'")
     parsers.output(LEAGUE)  # refused before the work
     maps, whats = [map] if map else list(MAPS), [what] if what else list(WHATS)
     with Bar(len(league.games(maps, whats))) as bar:

@@ -18,8 +18,9 @@ import numpy as np
 
 from ..checks import Array
 from ..commands.units import BYTES, with_unit
-from ..verify import convert, peers
-from ..verify.target import ARGUMENTS, axis_of
+from ..testing import convert
+from ..testing.ways import parameters_of
+from ..verify import peers
 from . import memory
 from .cases import ARRAYS, Arrays, Case
 from .timing import Call
@@ -119,7 +120,8 @@ def specialise(name: str, case: Case) -> Function:
     """A function along the axis of the case; of JAX and torch.compile compiled for the case."""
     peer = peers.PEERS[name]
     function = peer.functions[case.map, case.what]()
-    axis = axis_of(function, name, ARGUMENTS[case.what])
+    taken = parameters_of(function, case.what)
+    axis = taken.axis if taken else None
     if name == "torch.compile":
         function = inspect.unwrap(function)
     if axis is not None:

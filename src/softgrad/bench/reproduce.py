@@ -23,9 +23,8 @@ from ..commands import machine
 from ..commands import report as reports
 from ..commands.progress import Bar
 from ..commands.units import BYTES, SECONDS, digits, with_unit
-from ..testing import oracle, verdicts
+from ..testing import convert, oracle, verdicts
 from ..testing.errors import eps, norm
-from ..verify import convert
 from ..verify.peers import softgrad_function
 from . import implementations, memory, timing
 from .cases import Arrays, Case

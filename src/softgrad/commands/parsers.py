@@ -16,6 +16,7 @@ from .machine import processors
 # The base of Typer's errors, from whichever package the installed version has them.
 UsageError: Any = typer.BadParameter.__base__
 
+ROLES = "x", "y", "dy", "dx", "v", "t"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 
 
@@ -78,7 +79,12 @@ def number_of_threads(text: str) -> int:
     return int(text)
 
 
-map_name = one_in("specs", "MAPS")
+def roles(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The roles of arguments."""
+    return tuple(map(one_of(*ROLES), text.split(","))) if isinstance(text, str) else text
+
+
+map_name = one_in("testing.operations", "NAMES")
 dtypes, shapes, threads = several(one_of(*DTYPES)), several(shape), several(number_of_threads)
 ops, peers = several(one_in("bench.cases", "OPS")), several(one_in("verify.peers", "PEERS"))
 

@@ -2,22 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+import sys
+from collections.abc import Iterable
+from typing import Any, Unpack
 
-from .operations import What
+import numpy.typing as npt
+
+from . import conventions
+from .budget import Budget
+from .operations import Level, What
 from .options import CheckOptions, parse
-from .run import findings, name_of
+from .properties import EACH_LENGTH
+from .run import Finding, findings, growing, name_of, unusual
 from .verdicts import Function
 
 
-def check(what: What, fn: Function, options: CheckOptions) -> None:
+def check(
+    target: Any,
+    *,
+    what: What = "vjp",
+    map: str = "softmax",
+    args: str | None = None,
+    axis: int | str | None = None,
+    level: Level = "sound",
+    dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] = ("float32", "float64"),
+    max_n: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise unless a layer or a function is right; how it is called is found out, as `softgrad verify` does.
+
+    Parameters
+    ----------
+    target : callable or layer
+        A function of x, y and dy in any order, of rows, columns or one row; a class or object with forward
+        and backward; an ``nn.Module``, a ``torch.autograd.Function``; a function without arguments that
+        makes one. It takes NumPy, PyTorch or JAX arrays.
+    what, map, args, axis
+        As the options of ``softgrad verify``: ``args="dy,y"`` says what the arguments are (of a layer those
+        of backward), ``axis`` that rows are rows (-1), columns (0) or come one at a time ("none").
+    level, dtypes, max_n, seed
+        As in `check_vjp`.  Rows are as long as time (60 s in all) and memory (2 GB) allow.
+
+    Raises
+    ------
+    AssertionError
+        A check fails; the message is that of `check_vjp`.
+    ValueError
+        It could not be called; or it is right along another axis only, and `axis` does not say which is
+        meant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad.testing import check
+    >>> class Softmax:
+    ...     def forward(self, x):
+    ...         e = np.exp(x - x.max(axis=1, keepdims=True))
+    ...         self.out = e / e.sum(axis=1, keepdims=True)
+    ...         return self.out
+    ...     def backward(self, dout):
+    ...         return self.out * (dout - (self.out * dout).sum(axis=1, keepdims=True))
+    >>> check(Softmax, max_n=17)
+    """
+    name = getattr(target, "__name__", type(target).__name__)
+    module = sys.modules.get(getattr(target, "__module__", ""), None)
+    given: CheckOptions = {"map": map, "level": level, "dtypes": dtypes, "max_n": max_n, "seed": seed}
+    parsed = parse(given)
+    roles, place = args.split(",") if args else None, None if axis is None else str(axis)
+    called = conventions.find(
+        target, name, what, map, roles=roles, axis=place, level=level, dtype=parsed.dtypes[0], module=module
+    )
+    options = parse({**given, "map": called.map or map, "axis": 0 if called.axis else None})
+    budget = Budget()
+    budget.grow(growing(what, called.function, options), max_n or EACH_LENGTH[-1])
+    given_call = unusual(what=(what, "vjp"), map=(map, "softmax"), roles=(roles, None), axis=(place, None))
+    code = "softgrad.testing", f"softgrad.testing.conventions.find({name}, {name!r}{given_call}).function"
+    function = budget.within(called.function)
+    raise_first(name, findings(what, function, options, early=True, code=code, budget=budget))
+
+
+def raise_first(name: str, found: Iterable[Finding]) -> None:
     """Raise at the first check that fails."""
-    for one in findings(what, fn, parse(options), early=True):
+    for one in found:
         if not one.passed:
             first = one.hint or f"{one.check} fails: {one.case.splitlines()[0]}"
             lines = "\n".join("    " + line for line in one.reproduce.splitlines())
             raise AssertionError(
-                f"{name_of(fn)}: {first}\n"
+                f"{name}: {first}\n"
                 f"check: {one.check} ({one.why})\n"
                 f"smallest failing case: {one.case}\n"
                 f"to reproduce:\n{lines}"
@@ -78,7 +149,7 @@ def check_vjp(fn: Function, **options: Unpack[CheckOptions]) -> None:
     ...     print(str(error).splitlines()[0][:35])
     elementwise: elementwise y(1−y)∘dy:
     """
-    check("vjp", fn, options)
+    raise_first(name_of(fn), findings("vjp", fn, parse(options), early=True))
 
 
 def check_forward(fn: Function, **options: Unpack[CheckOptions]) -> None:
@@ -90,7 +161,7 @@ def check_forward(fn: Function, **options: Unpack[CheckOptions]) -> None:
     >>> from softgrad.testing import check_forward
     >>> check_forward(softgrad.softmax, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("forward", fn, options)
+    raise_first(name_of(fn), findings("forward", fn, parse(options), early=True))
 
 
 def check_jvp(fn: Function, **options: Unpack[CheckOptions]) -> None:
@@ -102,7 +173,7 @@ def check_jvp(fn: Function, **options: Unpack[CheckOptions]) -> None:
     >>> from softgrad.testing import check_jvp
     >>> check_jvp(softgrad.softmax_jvp, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("jvp", fn, options)
+    raise_first(name_of(fn), findings("jvp", fn, parse(options), early=True))
 
 
 def check_double_backward(fn: Function, **options: Unpack[CheckOptions]) -> None:
@@ -116,4 +187,4 @@ def check_double_backward(fn: Function, **options: Unpack[CheckOptions]) -> None
     >>> from softgrad.testing import check_double_backward
     >>> check_double_backward(softgrad.softmax_double_backward, level="tight", dtypes=["float32"], max_n=17)
     """
-    check("double-backward", fn, options)
+    raise_first(name_of(fn), findings("double-backward", fn, parse(options), early=True))

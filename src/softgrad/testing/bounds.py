@@ -21,6 +21,10 @@ by E_i = u·(l_i + ⟨y,l⟩) of themselves, l = |log y|.  M is a polynomial wit
 
     ‖dx − dx*‖ ≤ (6u + n·v)·‖M(y)‖ + ‖M(y∘(1 + E)) − M(y)‖ + |1/Σy − 1|·Σ y|dy|·‖y‖
 
+A function that is given logits (the maps "… of logits") finds y by a forward of its own, as exact as one may
+be: there E is 2E + 20u + n·v.  A forward of sparsemax or entmax moves the weights by 32u + k·v, and rows with
+a smaller one are not judged.
+
 Tight, with m* = ⟨s,dy⟩/⟨s,1⟩, D = ⟨s,|dy−m*|⟩/⟨s,1⟩ and η the smallest subnormal:
 
     |dx_i − dx*_i| ≤ C·eps·(|dx*_i| + s_i·D) + (1 + n·s_i/Σs)·η/2
@@ -70,7 +74,7 @@ from .errors import (
     spacing,
     spacing_above_1,
 )
-from .oracle import WIDE, axes_of, centered, pair, powers, sums, valid_part, weights
+from .oracle import WIDE, axes_of, centered, pair, powers, softmax, sums, valid_part, weights
 
 Arrays = tuple[Array, ...]
 LOG_VJP_BOUND = 4  # in eps·(|dx*| + |dy| + p·Σ|dy|) of each element
@@ -119,10 +123,21 @@ def beside_one(w: Array) -> Array:
     return np.asarray(np.abs(1 / np.where(total == 0, 1, total) - 1)[..., 0])
 
 
-def of_logits(w: Array, dtype: DType) -> Array:
+def moved(w: Array, logs: Array, dtype: DType, logits: bool) -> Any:
+    """E of each element; of a function of logits, which has a forward of its own, the error of that, too."""
+    error = eps(dtype) / 2 * (logs + row_sum(w * logs))
+    return 2 * error + 10 * eps(dtype) + summing(dtype, w.shape[-1]) if logits else error
+
+
+def of_logits(w: Array, dtype: DType, logits: bool) -> Array:
     """y∘(1 + E)."""
-    logs = np.abs(np.log(np.where(w > 0, w, 1)))
-    return np.asarray(w * (1 + eps(dtype) / 2 * (logs + row_sum(w * logs))))
+    return np.asarray(w * (1 + moved(w, np.abs(np.log(np.where(w > 0, w, 1))), dtype, logits)))
+
+
+def support_moved(s: Array, dtype: DType) -> tuple[Any, Array]:
+    """By how much a sparse forward moves the weights; and which rows it may move into another support."""
+    error = 16 * eps(dtype) + summing(dtype, 1) * row_sum(s > 0)
+    return np.where(s > 0, error, 0), ((s > 0) & (s < 2 * error)).any(axis=-1)
 
 
 # --- softmax (α = 1), entmax (α = 1.5) and sparsemax (α = 2): derivatives ------------------------------
@@ -140,7 +155,7 @@ def terms_of_product(y: Array, v: Array, dx: Array, alpha: float = 1) -> Arrays:
     return (product_terms(weights(y, alpha)[0], dx),)
 
 
-def product_sound(y: Array, v: Array, dx: Array, alpha: float = 1) -> Arrays:
+def product_sound(y: Array, v: Array, dx: Array, alpha: float = 1, logits: bool = False) -> Arrays:
     n, dtype, s, d = y.shape[-1], y.dtype, weights(y, alpha)[0], size(v)
 
     def majorant(s: Array) -> Array:
@@ -150,7 +165,11 @@ def product_sound(y: Array, v: Array, dx: Array, alpha: float = 1) -> Arrays:
     allowed += underflow(dtype) * (n * norm(s) + np.sqrt(WIDE(n)))
     terms = (s * d).sum(axis=-1)
     if alpha == 1:
-        allowed += norm(majorant(of_logits(s, dtype)) - majorant(s)) + beside_one(s) * terms * norm(s)
+        allowed += norm(majorant(of_logits(s, dtype, logits)) - majorant(s)) + beside_one(s) * terms * norm(s)
+    elif logits:
+        by, other = support_moved(np.sqrt(y.astype(WIDE)) if alpha == 1.5 else y.astype(WIDE), dtype)
+        allowed += norm(majorant(s + by) - majorant(s))
+        allowed = np.where(other, np.inf, allowed)
     return (unless_overflow(allowed, terms, dtype),)
 
 
@@ -198,9 +217,15 @@ def double_backward_tight(
 
 
 def double_backward_sound(
-    y: Array, dy: Array, v: Array, grad_x: Array, grad_dy: Array, alpha: float = 1
+    y: Array,
+    dy: Array,
+    v: Array,
+    grad_x: Array,
+    grad_dy: Array,
+    alpha: float = 1,
+    logits: bool = False,
 ) -> Arrays:
-    of_grad_dy = product_sound(y, v, grad_dy, alpha)
+    of_grad_dy = product_sound(y, v, grad_dy, alpha, logits)
     if alpha == 2:
         return np.zeros(y.shape[:-1], WIDE), *of_grad_dy
     n, dtype, s = y.shape[-1], y.dtype, weights(y, alpha)[0]
@@ -212,7 +237,11 @@ def double_backward_sound(
     allowed = ((6 if alpha == 1 else 12) * eps(dtype) + 2 * summing(dtype, n)) * norm(majorant(s))
     if alpha == 1:
         allowed += 3 * beside_one(s) * norm(majorant(s))
-        allowed += norm(majorant(of_logits(s, dtype)) - majorant(s))
+        allowed += norm(majorant(of_logits(s, dtype, logits)) - majorant(s))
+    elif logits:
+        by, other = support_moved(s, dtype)
+        allowed += norm(majorant(s + by) - majorant(s))
+        allowed = np.where(other, np.inf, allowed)
     largest = 1 + size(dy).max(axis=-1) + size(v).max(axis=-1)
     allowed += underflow(dtype) * (n * norm(s) + np.sqrt(WIDE(n))) * largest
     p = second_order(y, dy, v, s, alpha)
@@ -259,10 +288,10 @@ def log_softmax_sound(x: Array, y: Array) -> Arrays:
     return (eps(x.dtype) / 2 * rounding + summing(x.dtype, x.shape[-1]),)
 
 
-def off(y: Array, p: Array) -> Array:
+def off(y: Array, p: Array, logits: bool) -> Array:
     """F, of each element."""
     logs = np.where(np.isfinite(y.astype(WIDE)), size(y), 0)
-    e = eps(y.dtype) / 2 * (logs + row_sum(p * logs) + 8)
+    e = moved(p, logs, y.dtype, logits) + 4 * eps(y.dtype)
     return np.asarray(e + summing(y.dtype, y.shape[-1]) + beside_one(p)[..., None])
 
 
@@ -312,10 +341,12 @@ def log_vjp_tight(y: Array, dy: Array, dx: Array) -> Arrays:
     return (unless_overflow(log_vjp_bound(y, dy, dx), np.abs(dx), y.dtype),)
 
 
-def log_vjp_sound(y: Array, dy: Array, dx: Array) -> Arrays:
+def log_vjp_sound(y: Array, dy: Array, dx: Array, logits: bool = False) -> Arrays:
     p, d = powers(y), size(dy)
     terms = d.sum(axis=-1)
-    allowed = eps(y.dtype) * (norm(d) + terms * norm(p)) + terms * norm(p * off(y, p)) + log_lost(y, terms)
+    allowed = (
+        eps(y.dtype) * (norm(d) + terms * norm(p)) + terms * norm(p * off(y, p, logits)) + log_lost(y, terms)
+    )
     return (unless_overflow(allowed, terms, y.dtype),)
 
 
@@ -324,10 +355,10 @@ def log_jvp_tight(y: Array, dx: Array, dy: Array) -> Arrays:
     return (np.where(moving, log_jvp_bound(y, dy), 0),)
 
 
-def log_jvp_sound(y: Array, dx: Array, dy: Array) -> Arrays:
+def log_jvp_sound(y: Array, dx: Array, dy: Array, logits: bool = False) -> Arrays:
     p, d, root = powers(y), size(dx), np.sqrt(WIDE(y.shape[-1]))
     terms = (p * d).sum(axis=-1)
-    allowed = eps(y.dtype) * (norm(d) + root * terms) + root * (p * d * off(y, p)).sum(axis=-1)
+    allowed = eps(y.dtype) * (norm(d) + root * terms) + root * (p * d * off(y, p, logits)).sum(axis=-1)
     return (unless_overflow(allowed + log_lost(y, terms), d.max(axis=-1), y.dtype),)
 
 
@@ -346,10 +377,24 @@ def log_double_backward_tight(y: Array, dy: Array, v: Array, grad_x: Array, grad
     return unless_overflow(tight, products, y.dtype), *log_jvp_tight(y, v, grad_dy)
 
 
-def log_double_backward_sound(y: Array, dy: Array, v: Array, grad_x: Array, grad_dy: Array) -> Arrays:
+def log_double_backward_sound(
+    y: Array, dy: Array, v: Array, grad_x: Array, grad_dy: Array, logits: bool = False
+) -> Arrays:
     p, u, dtype = powers(y), size(v), y.dtype
-    sum_of_dy, f = size(dy).sum(axis=-1), off(y, p)
+    sum_of_dy, f = size(dy).sum(axis=-1), off(y, p, logits)
     factors = f + 2 * eps(dtype) + summing(dtype, y.shape[-1])
     allowed = norm(p * (u + row_sum(p * u)) * factors) + norm(p) * (p * u * f).sum(axis=-1)
     allowed = sum_of_dy * allowed + log_lost(y, sum_of_dy)
-    return unless_overflow(allowed, sum_of_dy * u.max(axis=-1), dtype), *log_jvp_sound(y, v, grad_dy)
+    return unless_overflow(allowed, sum_of_dy * u.max(axis=-1), dtype), *log_jvp_sound(y, v, grad_dy, logits)
+
+
+# --- cross_entropy -----------------------------------------------------------------------------------
+
+
+def cross_entropy_sound(x: Array, t: Array, dx: Array) -> Arrays:
+    """p·Σt − t, or a mean of it: the error of p, and 8u of each part; Σt may count as 1."""
+    wide = t.astype(WIDE)
+    p, total = softmax(x), row_sum(np.abs(wide))
+    allowed = norm(softmax_sound(x, p)[0] * total) + 4 * eps(x.dtype) * (norm(p * total) + norm(wide))
+    allowed += np.abs(row_sum(wide) - 1)[..., 0] * norm(p)
+    return (allowed + underflow(x.dtype) * x.shape[-1],)

@@ -33,13 +33,13 @@ def hint(operation: Operation, fn: Function, dtype: DType, axis: int | None, see
         results = output if isinstance(output, tuple) else (output,)
         return tuple(np.moveaxis(np.asarray(a).astype(WIDE), place, -1) for a in results)
 
-    for look in (known_formula, narrow_sum, no_maximum):
+    for look in (known_formula, no_keepdims, no_maximum, narrow_sum):
         try:
             message = look(operation, rows, dtype, seed)
         except Exception:  # the function itself fails, and its traceback is shown
-            return ""
+            continue
         if message:
-            return message
+            return f"{message}; right: {operation.line}" if operation.line else message
     return ""
 
 
@@ -49,11 +49,26 @@ def distance(a: Arrays, b: Arrays) -> float:
     return max(float(quotient(norm(one - other), max(norm(one), norm(other)))) for one, other in flat)
 
 
+def near_of(dtype: DType) -> float:
+    """How near two results are that come from the same formula: 0.3 % (bfloat16: 3 %)."""
+    return max(0.003, 4 * eps(dtype))
+
+
 def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
-    """A mistake is known if the result is within 0.3 % of it (bfloat16: 3 %), and not of the right one."""
-    near = max(0.003, 4 * eps(dtype))
     arguments = operation.arguments(*cases.alike(5, dtype, seed, 6))
     results, exact = fn(*arguments), operation.exact(*arguments)
+    due = exact[0].shape
+    if len(results) == 1 and results[0].shape in (due[1:], due[:1]) and due[0] != due[1]:
+        total = "the batch" if results[0].shape == due[1:] else "each row"
+        return f"the result is summed over {total}: {due} are due, and {results[0].shape} came"
+    return known_mistake(operation, arguments, results, exact, dtype)
+
+
+def known_mistake(
+    operation: Operation, arguments: Arrays, results: Arrays, exact: Arrays, dtype: DType
+) -> str:
+    """A mistake is known if the result is near it, and not near the right one."""
+    near = near_of(dtype)
     if distance(results, exact) <= near:
         return ""
     for mutant in operation.mutants.values():
@@ -67,6 +82,12 @@ def known_formula(operation: Operation, fn: RowFunction, dtype: DType, seed: int
     multiple = tuple(factor * a for a in exact)
     known = factor and abs(factor - 1) > 2 * near and distance(results, multiple) <= near
     return f"the right result times {factor:.3g}" if known else ""
+
+
+def no_keepdims(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
+    """It is seen where there are as many rows as elements, and raises elsewhere."""
+    arguments = operation.arguments(*cases.alike(6, dtype, seed, 6))
+    return known_mistake(operation, arguments, fn(*arguments), operation.exact(*arguments), dtype)
 
 
 def implied(operation: Operation, arguments: Arrays, result: Array) -> tuple[Array, Array]:
@@ -96,7 +117,7 @@ PRECISIONS = [
 
 
 def narrow_sum(operation: Operation, fn: RowFunction, dtype: DType, seed: int) -> str:
-    if operation.map != "softmax" or operation.what == "double-backward":
+    if operation.base != "softmax" or operation.what == "double-backward":
         return ""
     lost = []
     for n in (16, 4096) if dtype.itemsize == 2 else (64,):

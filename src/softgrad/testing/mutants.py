@@ -41,10 +41,14 @@ def rounded_once(formula: Function) -> Function:
     return function
 
 
+NO_KEEPDIMS = (
+    "keepdims=True is missing in the sum: a sum of shape (12,) meets the columns, and (12, 1) was meant"
+)
 WRONG_AXIS = "the sum runs over the wrong axis"
 ALL_AXES = f"{WRONG_AXIS}: over the whole array, where each row has its own"
 SWAPPED = "the arguments are swapped: it takes dy first and y second"
 OVERFLOWS = "the maximum is not taken off before the exponential, which overflows"
+P_MINUS_T = "y − dy, the p − t of cross-entropy: that is the gradient of a loss, which takes the labels"
 NOT_1 = "the right result times a number that is not 1"
 
 
@@ -54,6 +58,15 @@ def total(a: Array, axis: int = -1) -> Any:
 
 def average(a: Array) -> Any:
     return a.mean(-1, keepdims=True)
+
+
+def square(a: Array) -> bool:
+    """As many rows as elements: only there a lost axis raises nothing."""
+    return a.ndim == 2 and a.shape[0] == a.shape[1]
+
+
+def lost_axis(y: Array, dy: Array) -> Any:
+    return y * (dy - (y * dy).sum(-1)) if square(y) else np.nan * y
 
 
 def mean(s: Array, dy: Array, axis: int = -1) -> Any:
@@ -163,7 +176,7 @@ FORMULAS = {
     ),
     "y − dy": Mutant(
         lambda y, dy: y - dy,
-        "y − dy, the p − t of cross-entropy: that is the gradient of a loss, which takes the labels",
+        P_MINUS_T,
     ),
     "dy − y": Mutant(lambda y, dy: dy - y, "dy − y, cross-entropy's p − t with the sign turned"),
     "no mean": Mutant(lambda y, dy: y * dy, "y∘dy: the mean Σ y∘dy is missing, which is taken off dy"),
@@ -186,11 +199,16 @@ FORMULAS = {
     "log_softmax": Mutant(lambda y, dy: dy - y * total(dy), "the gradient of log_softmax"),
     "y squared": Mutant(lambda y, dy: right(y * y, dy), "y² is used where y should be"),
     "softmax of y": Mutant(
-        lambda y, dy: right(softmax(y), dy), "softmax is taken of y again: it is given y, not x"
+        lambda y, dy: right(softmax(y), dy), "softmax is taken of y again: y is softmax's result already"
     ),
     "reversed": Mutant(lambda y, dy: right(y, dy)[..., ::-1], "right, in reversed order"),
     "mean over rows": Mutant(
         lambda y, dy: right(y, dy) / len(y), "the right result divided by the number of rows"
+    ),
+    "keepdims": Mutant(lost_axis, NO_KEEPDIMS),
+    "of logits": Mutant(
+        lambda y, dy: np.log(y) * (1 - np.log(y)) * dy,
+        "elementwise x(1−x)∘dy of the logits: y(1−y) is the diagonal of the Jacobian, and x is not even y",
     ),
     "last forgotten": Mutant(without_last, "the last element is left out of the sum"),
     "first row's mean": Mutant(
@@ -269,6 +287,12 @@ LOG_VJPS = {
     "uniform": Mutant(lambda y, dy: dy - average(dy), "exp(y) is missing before the sum"),
     "base 2": Mutant(lambda y, dy: dy - np.exp2(y) * total(dy), "2^y is used for exp(y)"),
     "p − t": Mutant(lambda y, dy: np.exp(y) - dy, "exp(y) − dy, the p − t of cross-entropy"),
+    "sum taken for 1": Mutant(
+        lambda y, dy: dy - np.exp(y), "dy − exp(y): Σdy is taken for 1, as it is with one-hot labels alone"
+    ),
+    "plus": Mutant(lambda y, dy: np.exp(y) + dy, "exp(y) + dy: Σdy is taken for −1, as of a cross-entropy"),
+    "added": Mutant(lambda y, dy: dy + np.exp(y) * total(dy), "exp(y)·Σdy is added, not taken off"),
+    "keepdims": Mutant(lambda y, dy: dy - np.exp(y) * dy.sum(-1) if square(y) else np.nan * y, NO_KEEPDIMS),
 } | slips(log_vjp)
 LOG_JVPS = {
     "vjp": Mutant(log_vjp, f"that is the vjp: {NOT_SYMMETRIC}"),
@@ -277,6 +301,41 @@ LOG_JVPS = {
     "other axis": Mutant(lambda y, dx: log_jvp(y, dx, 0), WRONG_AXIS),
     "uniform": Mutant(lambda y, dx: dx - average(dx), "the mean of dx lacks its weights"),
 } | slips(log_jvp)
+
+# --- of cross_entropy -------------------------------------------------------------------------------------
+
+
+def residual(x: Array, t: Array) -> Any:
+    return softmax(x) - t
+
+
+LOSSES = {
+    "sign": Mutant(times(-1, residual), "the sign is turned: p − t is due"),
+    "logits": Mutant(lambda x, t: x - t, "x − t: softmax is not taken of the logits"),
+    "twice": Mutant(lambda x, t: softmax(softmax(x)) - t, "softmax is taken twice"),
+    "p alone": Mutant(lambda x, t: softmax(x), "p: the targets are not taken off"),
+    "of p": Mutant(
+        lambda x, t: -t / softmax(x),
+        "−t/p, the gradient for the probabilities: softmax's Jacobian lacks",
+    ),
+    "elementwise": Mutant(
+        lambda x, t: (softmax(x) - t) * softmax(x) * (1 - softmax(x)),
+        "(p − t)∘p(1−p): cross-entropy and softmax have p − t together, without a derivative of each element",
+    ),
+    "batch twice": Mutant(
+        lambda x, t: residual(x, t) / len(x) ** 2, "the gradient is divided by the number of rows twice"
+    ),
+    "over n": Mutant(
+        lambda x, t: residual(x, t) / x.shape[-1], "the gradient is divided by the number of classes"
+    ),
+    "over all": Mutant(
+        lambda x, t: residual(x, t) / x.size,
+        "the gradient is divided by the number of all elements",
+    ),
+    "targets over rows": Mutant(lambda x, t: softmax(x) - t / len(x), "the targets alone are divided"),
+    "sum of all": Mutant(lambda x, t: np.exp(x - x.max()) / np.exp(x - x.max()).sum() - t, ALL_AXES),
+    "other axis": Mutant(lambda x, t: softmax(x, 0) - t, WRONG_AXIS),
+}
 
 # --- of sparsemax's and entmax's products --------------------------------------------------------------
 

@@ -17,6 +17,31 @@ What = Literal["forward", "vjp", "jvp", "double-backward"]
 Level = Literal["sound", "tight"]
 Arrays = tuple[Array, ...]
 ALPHAS = {"softmax": 1, "sparsemax": 2, "entmax": 1.5}
+ARGUMENTS = {
+    "forward": ("x",),
+    "vjp": ("y", "dy"),
+    "jvp": ("y", "dx"),
+    "double-backward": ("y", "dy", "v"),
+    "cross_entropy": ("x", "t"),
+}
+# Beside the names of maps: the operation whose targets are whole numbers, and those of functions of logits.
+LABELS, OF_LOGITS = "cross_entropy of labels", " of logits"
+# the line of NumPy that would be right, for hints
+SUM = ".sum(axis=-1, keepdims=True)"
+LINES = {
+    ("softmax", "forward"): f"e = np.exp(x - x.max(axis=-1, keepdims=True)); y = e / e{SUM}",
+    ("softmax", "vjp"): f"dx = y * (dy - (y * dy){SUM})",
+    ("softmax", "jvp"): f"dy = y * (dx - (y * dx){SUM})",
+    ("softmax", "double-backward"): f"g = v * (dy - (y * dy){SUM}) - dy * (y * v){SUM}; "
+    f"grad_x, grad_dy = y * (g - (y * g){SUM}), y * (v - (y * v){SUM})",
+    ("log_softmax", "forward"): f"t = x - x.max(axis=-1, keepdims=True); y = t - np.log(np.exp(t){SUM})",
+    ("log_softmax", "vjp"): f"dx = dy - np.exp(y) * dy{SUM}",
+    ("log_softmax", "jvp"): f"dy = dx - (np.exp(y) * dx){SUM}",
+    ("sparsemax", "vjp"): f"s = y > 0; dx = s * (dy - (s * dy){SUM} / s{SUM})",
+    ("cross_entropy", "vjp"): "dx = softmax(x) - onehot, divided by the number of rows for a mean; "
+    f"dx = softmax(x) * t{SUM} - t of targets t that do not sum to 1",
+    ("entmax", "vjp"): f"s = np.sqrt(y); dx = s * (dy - (s * dy){SUM} / s{SUM})",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +67,29 @@ class Operation:
     tight_only: frozenset[str] = frozenset()  # checks of what only softgrad's contract has
     same_as: Operation | None = None  # a function with the same results, of which the exact ones are shared
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arguments that the checks give."""
+        return ARGUMENTS[self.kind]
+
+    @property
+    def kind(self) -> str:
+        """What is differentiated: a map, in one of the ways of `What`, or a loss."""
+        return "cross_entropy" if self.base == "cross_entropy" else self.what
+
+    @property
+    def results(self) -> int:
+        return 2 if self.what == "double-backward" else 1
+
+    @property
+    def line(self) -> str:
+        return LINES.get((self.base, self.what), "")
+
+    @property
+    def base(self) -> str:
+        """The name of the map alone."""
+        return self.map.partition(" of ")[0]
+
     def arguments(self, x: Array, u: Array, v: Array) -> Arrays:
         """What it is called with, of logits and two gradients: x; or y, rounded, and one gradient or two.
 
@@ -49,12 +97,16 @@ class Operation:
         """
         if self.what == "forward":
             return (x,)
-        if self.map == "log_softmax":
+        if self.kind == "cross_entropy":
+            t = oracle.softmax(u)
+            one_hot = np.arange(u.shape[-1]) == u.argmax(axis=-1)[..., None]
+            return x, (one_hot if self.map == LABELS else t).astype(x.dtype)
+        if self.base == "log_softmax":
             y = oracle.log_softmax(x)
-        elif self.map == "softmax":
+        elif self.base == "softmax":
             y = oracle.softmax(x)
         else:
-            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[self.map])
+            y = oracle.entmax(x / x.dtype.type(4), ALPHAS[self.base])
         return (y.astype(x.dtype), u, v)[: 3 if self.what == "double-backward" else 2]
 
     def allowed(self, level: Level, arguments: Arrays, exact: Arrays) -> Arrays:
@@ -183,14 +235,38 @@ LOG_SOFTMAX = [
     ),
 ]
 
+# --- cross_entropy -------------------------------------------------------------------------------------
+
+LOSSES = [
+    Operation(
+        map,
+        "vjp",
+        lambda x, t: (oracle.softmax(x) * t.astype(oracle.WIDE).sum(-1, keepdims=True) - t,),
+        bounds.cross_entropy_sound,  # there is no level tight of it
+        bounds.cross_entropy_sound,
+        mutants.LOSSES,
+        leaves_out=frozenset(
+            ["average", "constant gradient", "any size", "broadcast gradient", "masked entries", "empty rows"]
+            + ["NaN kept"] * (map == LABELS)
+        ),
+    )
+    for map in ("cross_entropy", LABELS)
+]
+
 # --- the table -----------------------------------------------------------------------------------------
 
-ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax")]
+ROWS = [*softmax_like("softmax"), *LOG_SOFTMAX, *softmax_like("sparsemax"), *softmax_like("entmax"), *LOSSES]
+NAMES = list(dict.fromkeys(row.base for row in ROWS))
+ROWS += [
+    replace(row, map=row.map + OF_LOGITS, sound=functools.partial(row.sound, logits=True), same_as=None)
+    for row in ROWS
+    if row.kind in ("vjp", "jvp", "double-backward")
+]
 OPERATIONS: dict[tuple[str, str], Operation] = {(row.map, row.what): row for row in ROWS}
 
 
 def operation(map: str, what: What) -> Operation:
     if (map, what) not in OPERATIONS:
-        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS)
+        known = ", ".join(f"{w!r} of {m!r}" for m, w in OPERATIONS if m in NAMES)
         raise ValueError(f"{what!r} of {map!r} is not tested: give one of {known}")
     return OPERATIONS[map, what]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +14,8 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from . import cases
+from .budget import ROWS, Budget, TooLarge
 from .hints import hint
 from .operations import Level, What, operation
 from .options import CheckOptions, Options, dtype_of, parse
@@ -34,6 +38,8 @@ class Finding:
     case: str = ""  # the smallest failing case in words
     reproduce: str = ""  # three lines of code
     hint: str = ""  # what is probably wrong, where the failure looks like a known mistake
+    longest: int = 0  # the longest rows that were tried
+    stopped: str = ""  # why longer ones were not, where a budget was given
 
 
 # the modules to import, and the function as an expression, for lines of code
@@ -60,34 +66,82 @@ def name_with_axis(check: Check, axis: int | None) -> str:
 
 
 def findings(
-    what: What, fn: Function, options: Options, early: bool = False, code: Code | None = None
+    what: What,
+    fn: Function,
+    options: Options,
+    early: bool = False,
+    code: Code | None = None,
+    budget: Budget | None = None,
 ) -> Iterator[Finding]:
     """The findings one by one; `early`: a check ends with its first failing length."""
     if not callable(fn):
         raise TypeError(f"a function is tested, not a {type(fn).__name__}")
     tested, seed = operation(options.map, what), options.seed
-    for dtype in options.dtypes:
-        for check, axis in plan(what, options):
-            longest = options.max_n or check.lengths[-1]
-            lengths = [n for n in check.lengths if n <= longest] or [longest]
-            drawn = (case_of(check, tested, options.level, dtype, n, axis, seed) for n in lengths)
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                yield finding(check, drawn, fn, seed, early, code or ("softgrad.testing", name_of(fn)))
+    waiting = [(dtype, *one) for dtype in options.dtypes for one in plan(what, options)]
+    for i, (dtype, check, axis) in enumerate(waiting):
+        longest = options.max_n or check.lengths[-1]
+        lengths = [n for n in check.lengths if n <= longest] or [longest]
+        drawn: Iterable[Case] = (case_of(check, tested, options.level, dtype, n, axis, seed) for n in lengths)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            if budget is not None:
+                share = len(check.lengths) / sum(len(other.lengths) for _, other, _ in waiting[i:])
+                budget.stopped = ""
+                drawn = within_budget(drawn, budget, budget.left() * share)
+            one = finding(check, drawn, fn, seed, early, code or ("softgrad.testing", name_of(fn)))
+            yield replace(
+                one,
+                check=name_with_axis(check, axis),
+                dtype=dtype.name,
+                stopped=budget.stopped if budget is not None else "",
+            )
+
+
+def growing(what: What, fn: Function, options: Options) -> Callable[[int], Any]:
+    """Makes a call of the function with plain rows of any length, to measure it."""
+    dtype, tested = options.dtypes[0], operation(options.map, what)
+
+    def prepare(n: int) -> Callable[[], Any]:
+        x, u, v = cases.alike(n, np.dtype(np.float64), options.seed, ROWS)
+        y = np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
+        given = {"x": x, "y": np.log(y) if tested.base == "log_softmax" else y, "v": v}
+        return functools.partial(fn, *(given.get(name, u).astype(dtype) for name in tested.names))
+
+    return prepare
+
+
+def within_budget(drawn: Iterable[Case], budget: Budget, seconds: float) -> Iterator[Case]:
+    """The cases that fit into the memory and these seconds; the first may take more."""
+    begin, calls = time.perf_counter(), 1.0
+    for i, case in enumerate(drawn):
+        rows, n = case.arguments[0].shape
+        left = seconds - (time.perf_counter() - begin)
+        if not budget.fits(rows, n, max(left / calls, budget.left() / 4 * (i == 0))):
+            return
+        before = time.perf_counter()
+        yield case
+        if (one := budget.predicted(rows, n).seconds) > 0:
+            # how many calls the check makes for a case
+            calls = max(1.0, (time.perf_counter() - before) / one)
 
 
 def finding(check: Check, drawn: Iterable[Case], fn: Function, seed: int, early: bool, code: Code) -> Finding:
     """The finding of cases of one check, the shortest rows first."""
     worst = eps = math.nan
     failed: list[tuple[Case, Verdict]] = []
+    longest = 0
     for case in drawn:
-        verdict = case.verdict(fn)
+        try:
+            verdict = case.verdict(fn)
+        except TooLarge:
+            break
+        longest = case.arguments[0].shape[-1]
         worst, eps = float(np.fmax(worst, verdict.worst)), float(np.fmax(eps, verdict.eps))
         if not verdict.passed:
             failed.append((case, verdict))
             if early:
                 break
-    result = Finding(name_with_axis(check, case.axis), check.why, case.dtype.name, not failed, worst, eps)
+    result = Finding(check.name, check.why, "", not failed, worst, eps, longest=longest)
     if not failed:
         return result
     case, verdict = failed[0]

@@ -19,23 +19,30 @@ from typing import Any
 import numpy as np
 
 from .. import testing
+from ..testing.budget import Budget, limit_memory
 from ..testing.options import parse
-from ..testing.run import findings, unusual
-from .run import Settings, failure
-from .target import Broken, Unusable, find
+from ..testing.properties import EACH_LENGTH
+from ..testing.run import findings, growing, unusual
+from .run import Settings
+from .target import Unusable, find
 
 
 def verify(text: str, settings: Settings, send: Callable[..., None]) -> None:
+    budget = Budget(settings.seconds, settings.gigabytes * 1e9)
+    faulthandler.dump_traceback_later(1.25 * settings.seconds + 1, exit=True)  # of one call that hangs
     what: Any = settings.what
-    target = find(text, settings.map, what, settings.swapped)
-    function, arrays, device = target.on_numpy(what, settings.device)
+    target = find(text, settings.map, what)
+    level: Any = settings.level
+    reading = target.reading(
+        what, settings.map, settings.args, settings.axis, level, settings.dtypes[0], settings.device
+    )
     peer = target.peer
     longest = min((n for n in (settings.max_n, peer.max_n) if n is not None), default=None)
     options: Any = {
-        "map": settings.map,
+        "map": reading.map or settings.map,
         "level": settings.level,
         "dtypes": settings.dtypes,
-        "axis": 0 if target.axis else None,  # along −1 it is called without
+        "axis": 0 if reading.axis else None,  # along −1 it is called without
         "max_n": longest,
         "seed": settings.seed,
     }
@@ -43,19 +50,26 @@ def verify(text: str, settings: Settings, send: Callable[..., None]) -> None:
         "begin",
         about=peer.about,
         package=peer.package,
-        arrays=arrays,
-        device=device,
+        called=reading.called,
+        note=reading.note,
+        arrays=reading.arrays,
+        device=settings.device or peer.device,
         max_n=longest,
         planned=testing.planned(what, **options),
     )
     given = unusual(
         what=(what, "vjp"),
         map=(settings.map, "softmax"),
-        swapped=(settings.swapped, False),
-        device=(device, "cpu"),
+        args=(",".join(settings.args or ()), ""),
+        axis=(settings.axis, None),
+        device=(settings.device or peer.device, "cpu"),
     )
     code = "softgrad.testing, softgrad.verify", f"softgrad.verify.load({text!r}{given})"
-    for finding in findings(what, function, parse(options), code=code):
+    limit_memory(1.25 * budget.bytes)
+    parsed = parse(options)
+    function = budget.within(reading.function)
+    budget.grow(growing(what, function, parsed), longest or EACH_LENGTH[-1])
+    for finding in findings(what, function, parsed, code=code, budget=budget):
         send("finding", **dataclasses.asdict(finding))
 
 
@@ -83,7 +97,4 @@ def main() -> None:
         verify(job.pop("text"), Settings(**job), send)
     except (Unusable, ValueError) as error:  # ValueError: the checks say what they cannot do here
         send("unusable", text=str(error))
-    except Broken as error:
-        why = "a module that cannot be imported has no function to check"
-        send("finding", **dataclasses.asdict(failure("import", why, str(error))))
     send("end")

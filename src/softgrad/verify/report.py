@@ -18,7 +18,6 @@ from ..testing.operations import OPERATIONS
 from . import peers
 from .run import Verdict
 
-SHOWN = 3  # failing checks that the terminal shows
 TITLE: Any = {"title_style": "bold", "title_justify": "left"}
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
@@ -31,13 +30,18 @@ def title(verdict: Verdict) -> str:
     return f"{settings.what} of {settings.map}: {verdict.target}"
 
 
+def first_line(verdict: Verdict) -> Text:
+    """How the target was called."""
+    return Text.assemble(
+        "Called as ", (verdict.called, "bold"), ".", f"  Note: {verdict.note}." * bool(verdict.note)
+    )
+
+
 def circumstances(verdict: Verdict) -> str:
     settings = verdict.settings
     parts = [
-        verdict.about,
         f"{LIBRARIES[verdict.arrays]} arrays",
         f"on {settings.device}" if settings.device not in (None, "cpu") else "",
-        "called with dy, y" if settings.swapped else "",
         f"level {settings.level}",
         f"seed {settings.seed}",
         f"rows up to {settings.max_n}" if settings.max_n is not None else "",
@@ -46,10 +50,13 @@ def circumstances(verdict: Verdict) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    count, failing, level = len(verdict.findings), len(verdict.failures), verdict.settings.level
+    settings, count, failing = verdict.settings, len(verdict.findings), len(verdict.failures)
+    limited = f"; {verdict.limited}" if verdict.limited else ""
+    subject = f"{settings.what} of {settings.map}"
     if failing:
-        return f"{failing} of {count} checks failed: it is not {level}."
-    return f"All {count} checks passed: it is {level} in {', '.join(verdict.settings.dtypes)}."
+        return f"It is not {settings.level} ({subject}): {failing} of {count} checks failed{limited}."
+    dtypes = ", ".join(settings.dtypes)
+    return f"It is {settings.level} ({subject}; {dtypes}): all {count} checks passed{limited}."
 
 
 def number(value: float) -> str:
@@ -74,30 +81,32 @@ def explained(verdict: Verdict) -> list[Finding]:
 
 
 def parts(verdict: Verdict, whole: bool) -> list[ConsoleRenderable]:
-    """The report; `whole` has every failing check, why each matters, and the machine."""
+    """The report: the conclusion, the probable mistake, the smallest failing input, all checks.
+
+    `whole` has every failing check, why each matters, and the machine.
+    """
     row = OPERATIONS[verdict.settings.map, verdict.settings.what]
     unit = row.unit(verdict.settings.level)
-    lines: list[ConsoleRenderable] = [
-        table(verdict, whole),
-        Text(f"Errors are the worst, in {unit}; {circumstances(verdict)}.", "dim"),
-    ]
+    lines: list[ConsoleRenderable] = [first_line(verdict)] if whole else []
+    lines.append(Text(outcome(verdict), "bold red" if verdict.failures else "bold green"))
+    hints = dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint)
+    lines += [Text(f"Probably: {hint}", "bold") for hint in list(hints)[: None if whole else 1]]
     failures = explained(verdict)
-    for finding in failures if whole else failures[:SHOWN]:
+    for finding in failures if whole else failures[:1]:
         dtype = f", {finding.dtype}" if finding.dtype else ""
-        lines.append(Text(f"\n✗ {finding.check}{dtype}", "bold red"))
-        lines.append(Text(f"Why it matters: {finding.why}\n{finding.case}"))
+        lines.append(Text(f"\n✗ {finding.check}{dtype}: {finding.why}", "bold red"))
+        lines.append(Text(finding.case))
         if finding.reproduce:
             code = "\n".join(f"    {line}" for line in finding.reproduce.splitlines())
             lines.append(Text(f"To reproduce it:\n{code}", no_wrap=True))
-    if not whole and len(failures) > SHOWN:
-        more = f"\nand {len(failures) - SHOWN} more checks: --html FILE and --json FILE have all"
-        lines.append(Text(more, "dim"))
+    if not whole and len(failures) > 1:
+        lines.append(Text("--html FILE and --json FILE have the other failing checks.", "dim"))
     if verdict.printed and not any(verdict.printed in finding.case for finding in verdict.failures):
         end = "\n".join(verdict.printed.splitlines()[-10:])
         lines.append(Text.assemble("\nIt printed (the end of it):\n", (end, "dim")))
-    hints = dict.fromkeys(finding.hint for finding in verdict.failures if finding.hint)
-    lines += [Text(f"\nProbably: {hint}", "bold") for hint in hints]
-    lines.append(Text(f"\n{outcome(verdict)}", "bold red" if verdict.failures else "bold green"))
+    lines.append(Text(""))
+    lines.append(table(verdict, whole))
+    lines.append(Text(f"Errors are the worst, in {unit}; {circumstances(verdict)}.", "dim"))
     if whole:
         machine = ", ".join(f"{name} {value}" for name, value in verdict.environment.items())
         lines.append(Text(f"\n{machine}", "dim"))
@@ -109,7 +118,7 @@ def table(verdict: Verdict, whole: bool) -> Table:
     columns = [Column(dtype, justify="right", no_wrap=True) for dtype in dtypes]
     if whole:
         columns.append(Column("why it matters", style="dim"))
-    result = Table("check", *columns, title=escape(title(verdict)), **TITLE)
+    result = Table("check", *columns)
     found = {(finding.check, finding.dtype): finding for finding in verdict.findings}
     for check, why in {finding.check: finding.why for finding in verdict.findings}.items():
         cells = [cell(found.get((check, dtype), found.get((check, "")))) for dtype in dtypes]
@@ -118,7 +127,7 @@ def table(verdict: Verdict, whole: bool) -> Table:
 
 
 def cell(finding: Finding | None) -> str:
-    if finding is None:
+    if finding is None or (finding.stopped and not finding.longest):
         return "–"
     sign = "[green]✓[/green]" if finding.passed else "[bold red]✗[/bold red]"
     return f"{number(finding.eps)} {sign}"

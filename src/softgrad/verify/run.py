@@ -26,6 +26,7 @@ sys.path[:] = json.loads(sys.argv.pop())
 from softgrad.verify.child import main
 main()
 """
+HANGS = re.compile(r"^Timeout \(\d.*\)!$", re.MULTILINE)
 PRINTED = 4000  # characters of a target's output that are kept
 
 PLACES = re.escape(f"{Path(__file__).parents[1]}{os.sep}") + "(?:verify|testing)" + re.escape(os.sep)
@@ -43,7 +44,10 @@ class Settings:
     max_n: int | None = None
     device: str | None = None  # None is the one that the target is for
     seed: int = 0
-    swapped: bool = False  # the function takes (dy, y)
+    args: tuple[str, ...] | None = None  # the roles of its arguments; None: found out
+    axis: str | None = None  # of `conventions.OF_AXIS`; None: found out
+    seconds: float = 60.0  # for all checks
+    gigabytes: float = 2.0
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Verdict:
     target: str
     settings: Settings
     about: str = ""
+    called: str = ""  # how, in words
+    note: str = ""
     arrays: str = "numpy"
     environment: dict[str, str | int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -66,6 +72,16 @@ class Verdict:
     def passed(self) -> bool:
         return bool(self.findings) and not self.failures
 
+    @property
+    def limited(self) -> str:
+        """Why, and up to which n, not all sizes were tried; "" if they were."""
+        stopped = [f for f in self.findings if f.stopped]
+        if not stopped:
+            return ""
+        most = max((f.longest for f in self.findings if f.check == "contract"), default=0)
+        reason = max(stopped, key=lambda f: f.check == "contract").stopped
+        return f"checked up to n = {most:,}: {reason}; --max-n, --seconds and --gigabytes set the limits"
+
 
 def without_our_frames(text: str) -> str:
     """A text without the lines of tracebacks that lie in the code of the checks."""
@@ -77,9 +93,16 @@ def failure(check: str, why: str, case: str, dtype: str = "") -> Finding:
 
 
 def run(
-    target: str, settings: Settings, seen: Callable[[float, str], None] = lambda share, text: None
+    target: str,
+    settings: Settings,
+    seen: Callable[[float, str], None] = lambda share, text: None,
+    begun: Callable[[Verdict], None] = lambda verdict: None,
 ) -> Verdict:
-    """Verify a target; `seen` is called with the share that is done, and the next check."""
+    """Verify a target.
+
+    `seen` is called with the share that is done, and the next check; `begun` once it is known how the target
+    is called.
+    """
     verdict = Verdict(target, settings)
     planned: list[list[str]] = []
     kind, packages = "", ["numpy"]
@@ -93,10 +116,12 @@ def run(
                         break
                     if kind == "begin":
                         planned = content["planned"]
-                        verdict.about, verdict.arrays = content["about"], content["arrays"]
+                        for name in ("about", "arrays", "called", "note"):
+                            setattr(verdict, name, content[name])
                         packages += [name for name in (verdict.arrays, content["package"]) if name]
                         resolved = {name: content[name] for name in ("device", "max_n")}
                         verdict.settings = dataclasses.replace(settings, **resolved)
+                        begun(verdict)
                     if kind == "finding":
                         content["case"] = without_our_frames(content["case"])
                         verdict.findings.append(Finding(**content))
@@ -108,15 +133,35 @@ def run(
             finally:
                 process.kill()
         printed.seek(0)
-        verdict.printed = without_our_frames(printed.read().decode(errors="replace"))[-PRINTED:]
+        text = printed.read().decode(errors="replace")
+        verdict.printed = without_our_frames(text)[-PRINTED:]
     if kind != "end":
-        check, dtype = planned[len(verdict.findings)] if planned else ("", "")
-        where = f" in the check {check}, {dtype}" if planned else ""
-        case = f"{how_it_ended(process.returncode, where)}\n{verdict.printed}".rstrip()
-        why = "it took the process with it in which the checks ran"
-        verdict.findings.append(failure("crash", why, case, dtype))
+        check, dtype = [*planned, ["", ""]][len(verdict.findings)] if planned else ("", "")
+        where = f" in the check {check}, {dtype}" if check else ""
+        timed_out = HANGS.search(text)
+        if timed_out and not verdict.failures:
+            raise Unusable(
+                f"{target} did not end within {settings.seconds:g} s{where}: --seconds gives it more; "
+                f"{place_in(text)}"
+            )
+        if not timed_out and not verdict.findings:
+            raise Unusable(f"{target}: {how_it_ended(process.returncode, where)[:-1]}; {place_in(text)}")
+        if not timed_out:
+            case = f"{how_it_ended(process.returncode, where)}\n{verdict.printed}".rstrip()
+            why = "it took the process with it in which the checks ran"
+            verdict.findings.append(failure("crash", why, case, dtype))
     verdict.environment = machine.environment(*packages)
     return verdict
+
+
+def place_in(printed: str) -> str:
+    """The innermost line of the target in the tracebacks that a process ended with."""
+    libraries = (f"{Path(os.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+    for file, line, name in re.findall(r'File "([^"]*)", line (\d+) in (\S+)', printed):
+        if not file.startswith((*libraries, "<")) and "site-packages" not in file:
+            return f"it was at line {line} of {file}, in {name}"
+    lines = [line for line in printed.splitlines() if line.strip()]
+    return f"it printed: {lines[-1]}" if lines else "it printed nothing"
 
 
 def start(target: str, settings: Settings, printed: IO[bytes]) -> subprocess.Popen[str]:

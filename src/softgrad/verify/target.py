@@ -1,7 +1,7 @@
-"""A target: the function that is meant, how it is called, and the same as a function of NumPy arrays.
+"""A target: what is meant by its text, and how it is called.
 
-*Find*: ``package.module:function``, ``path/to/file.py:function`` or a built-in name leads to a function.
-*Call*: the order of its arguments and the name of its axis.  *Convert*: its arrays, in convert.py.
+*Find*: ``package.module:name``, ``path/to/file.py:name`` or a built-in name leads to a function, a class or a
+layer.  *Call*: `softgrad.testing.conventions` finds out how.
 """
 
 from __future__ import annotations
@@ -12,50 +12,76 @@ import importlib.util
 import inspect
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import convert, peers
-from .convert import Unusable as Unusable
+from ..testing import conventions, convert
+from ..testing.conventions import Reading
+from ..testing.convert import Unusable as Unusable
+from ..testing.operations import ARGUMENTS, Level, What
+from ..testing.ways import bound, parameters_of
+from . import peers
 from .peers import Function, Peer
-
-ARGUMENTS = {
-    "forward": ("x",),
-    "vjp": ("y", "dy"),
-    "jvp": ("y", "dx"),
-    "double-backward": ("y", "dy", "v"),
-}
-
-
-class Broken(Exception):
-    """The target's own module ends with an error; the text is its traceback."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A function as the checks call it, y first and its axis as `axis`, and where it was found."""
+    """What a text means."""
 
-    function: Function
-    axis: str | None  # the name of its axis
+    text: str
+    object: Any
     peer: Peer
     module: ModuleType | None
 
-    def on_numpy(self, what: str, device: str | None = None) -> tuple[Function, str, str]:
-        """The function on NumPy arrays, the library of its own arrays, and their device."""
-        device = device or self.peer.device
-        arrays = self.peer.arrays or convert.library_of(self.function, len(ARGUMENTS[what]), self.module)
-        return convert.on_numpy(self.function, arrays, device), arrays, device
+    def reading(
+        self,
+        what: What,
+        map: str,
+        args: tuple[str, ...] | None = None,
+        axis: str | None = None,
+        level: Level = "sound",
+        dtype: str = "float32",
+        device: str | None = None,
+    ) -> Reading:
+        """How it is called; a built-in is called as the checks do."""
+        if self.peer.arrays:
+            if args or axis:
+                raise Unusable(f"{self.text} is a built-in name: --args and --axis are for code of your own")
+            function, takes_axis = by_name(self.object, what)
+            device = device or self.peer.device
+            called = f"{self.text}({', '.join(ARGUMENTS[what])}): {self.peer.about}"
+            return Reading(
+                convert.on_numpy(function, self.peer.arrays, device), called, self.peer.arrays, takes_axis
+            )
+        return conventions.find(
+            self.object,
+            self.text.rpartition(":")[2],
+            what,
+            map,
+            roles=args,
+            axis=axis,
+            level=level,
+            dtype=dtype,
+            device=device,
+            module=self.module,
+        )
+
+
+def by_name(function: Function, what: str) -> tuple[Function, bool]:
+    """A built-in as the checks call it, and whether it takes an axis."""
+    taken = parameters_of(function, what)
+    return bound(function, taken, len(ARGUMENTS[what])), bool(taken and taken.axis)
 
 
 def load(
     target: str,
     *,
-    what: str = "vjp",
+    what: What = "vjp",
     map: str = "softmax",
-    swapped: bool = False,
+    args: str | None = None,
+    axis: str | None = None,
     device: str | None = None,
 ) -> Function:
     """The function that ``softgrad verify TARGET`` runs the checks on.
@@ -63,16 +89,14 @@ def load(
     Parameters
     ----------
     target : str
-        ``package.module:function``, ``path/to/file.py:function`` or a built-in name.
-    what, map, device
+        ``package.module:name``, ``path/to/file.py:name`` or a built-in name.
+    what, map, args, axis, device
         As the command's options.
-    swapped : bool
-        Whether the function takes (dy, y).
 
     Returns
     -------
     callable
-        Of NumPy arrays, whichever library's the target takes.
+        Of NumPy arrays in rows, y first, whatever the target takes.
 
     Examples
     --------
@@ -81,23 +105,21 @@ def load(
     >>> load("numpy")(np.array([0.5, 0.5]), np.array([1.0, 3.0]))
     array([-0.5,  0.5])
     """
-    return find(target, map, what, swapped).on_numpy(what, device)[0]
+    roles = tuple(args.split(",")) if args else None
+    return find(target, map, what).reading(what, map, roles, axis, device=device).function
 
 
 # --- find ----------------------------------------------------------------------------------------------
 
 
-def find(text: str, map: str, what: str, swapped: bool = False) -> Target:
+def find(text: str, map: str, what: str) -> Target:
     """The target that is meant.  Its module is imported, and what that prints or does is its own affair."""
     if ":" in text:
         place, _, name = text.rpartition(":")
-        peer, module = Peer("", {}, package="", arrays=""), import_module(place)
-        function = function_in(module, name, text)
-    else:
-        peer, module = named(text), None
-        function = function_of(peer, text, map, what)
-    axis = axis_of(function, text, ARGUMENTS[what])
-    return Target(adapted(function, swapped, axis), axis, peer, module)
+        module = import_module(place)
+        return Target(text, object_in(module, name, text), Peer("", {}, package="", arrays=""), module)
+    peer = named(text)
+    return Target(text, function_of(peer, text, map, what), peer, None)
 
 
 def named(text: str) -> Peer:
@@ -142,7 +164,7 @@ def import_module(place: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ImportError) and "no known parent package" in str(error):
             raise Unusable(f"{place} imports from its package; give it as package.module:function") from None
-        raise Broken(traceback.format_exc()) from None
+        raise Unusable(f"{place} cannot be imported: {conventions.raised(error)}") from None
 
 
 def import_name(name: str) -> ModuleType:
@@ -162,65 +184,26 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def function_in(module: ModuleType, name: str, text: str) -> Function:
+def object_in(module: ModuleType, name: str, text: str) -> Any:
+    """What the module has of that name; of a method that needs a layer, its class."""
     own = [
         key
         for key, value in vars(module).items()
         if not key.startswith("_")
         and callable(value)
-        and not inspect.isclass(value)
         and getattr(value, "__module__", None) == module.__name__
     ]
     offered = f"it has {', '.join(own)}" if own else "it has no functions"
     try:
-        function: Any = functools.reduce(getattr, name.split("."), module)
+        holder: Any = functools.reduce(getattr, name.split(".")[:-1], module)
+        result: Any = getattr(holder, name.split(".")[-1])
     except AttributeError:
         raise Unusable(f"{text}: there is no {name or 'name'} there; {offered}") from None
-    if inspect.isclass(function) or not callable(function):
-        kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
-        raise Unusable(f"{text} is {kind}, not a function; {offered}")
-    result: Function = function
+    if inspect.isclass(holder):
+        static = isinstance(inspect.getattr_static(holder, name.split(".")[-1]), staticmethod | classmethod)
+        first = next(iter(inspect.signature(result).parameters), "") if callable(result) else ""
+        if not static or first in ("ctx", "context"):
+            return holder
+    if not callable(result) and not hasattr(result, "backward"):
+        raise Unusable(f"{text} is of type {type(result).__name__}, not a function; {offered}")
     return result
-
-
-# --- call ----------------------------------------------------------------------------------------------
-
-
-def adapted(function: Function, swapped: bool, name: str | None) -> Function:
-    """The function as the checks call it: y first, though it takes dy first, and the axis of that name."""
-
-    def called(*args: Any, axis: int = -1) -> Any:
-        if swapped:
-            args = (args[1], args[0], *args[2:])
-        try:
-            # the axis is always given: its default may be another
-            return function(*args, **({name: axis} if name else {}))
-        except SystemExit as error:
-            ended = RuntimeError(f"the function ended the program by {error!r}")
-            raise ended.with_traceback(error.__traceback__) from None
-
-    return called
-
-
-def axis_of(function: Function, text: str, arguments: tuple[str, ...]) -> str | None:
-    """The name of the function's axis, "axis" or "dim", if it has one.
-
-    A function that cannot be called with the arguments and the axis alone is refused.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a built-in, say, that has none
-        return None
-    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    names = [name for name, parameter in signature.parameters.items() if parameter.kind in by_name]
-    axis = next((name for name in ("axis", "dim") if name in names), None)
-    try:
-        signature.bind(*arguments, **({axis: -1} if axis else {}))
-    except TypeError as error:
-        if hasattr(function, "__wrapped__"):  # the signature is that of the function within
-            return None
-        called = ", ".join(arguments)
-        raise Unusable(
-            f"{text}{signature} cannot be called with ({called}): {error}; give a function of these alone"
-        ) from None
-    return axis

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
-from inspect import ismodule
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..checks import Array
-from .peers import Function
+from .verdicts import Function
 
 
-class Unusable(Exception):
+class Unusable(ValueError):
     """There is nothing to verify; the text says what was asked for, and what there is."""
 
 
@@ -41,28 +38,6 @@ def repeat_changes(array: Array, copy: Array) -> None:
     if not array.flags.writeable:
         raise ValueError("the function wrote to an input")
     array[...] = copy
-
-
-def library_of(function: Function, arguments: int, module: ModuleType | None) -> str:
-    """Whose arrays a function takes: NumPy's if it gives such back for them, or else PyTorch's or JAX's.
-
-    Of these only what was imported with its module is tried.  A function that fails with all of them is taken
-    for one of the library that its module imports, so that its error is that with its own arrays.
-    """
-    rows = [np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]], np.float32) for _ in range(arguments)]
-    imported = [name for name in LIBRARIES if name == "numpy" or name in sys.modules]
-    for name in imported:
-        to, _ = LIBRARIES[name]("cpu")
-        try:
-            result = function(*map(to, rows))
-        except (Exception, SystemExit):
-            continue
-        result = result[0] if isinstance(result, tuple | list) and result else result
-        for other in imported:
-            if isinstance(result, array_type(other)):
-                return other if name == "numpy" else name
-    known = {value.__name__.partition(".")[0] for value in vars(module or sys).values() if ismodule(value)}
-    return next((name for name in reversed(imported) if name in known), "numpy")
 
 
 def array_type(library: str) -> Any:
