@@ -393,17 +393,21 @@ def collectives(runs: Runs) -> str:
 
 
 def scale_table(runs: Runs) -> str:
-    """Time and bytes by the model, forward and backward."""
+    """Bytes and times by the model, forward and backward."""
     found, text = scale.models(runs["collectives"]), []
+    kinds = "received", *found
     for title, *work in scale.WORK:
         lines = []
         for p in scale.SHOWN:
-            pairs = [scale.seconds(model, p, *work) for model in found.values()]
-            sizes = [with_unit(size, BYTES) for size in scale.sent(p, *work)]
-            lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for pair in pairs for t in pair)])
-        columns = [f"{what}, {name}" for name in found for what in ("numbers", "rows")]
-        header = [f"{title}: shards", "numbers sent", "rows sent", *columns]
+            times = [t for name, model in found.items() for t in scale.seconds(name, model, p, *work)]
+            sizes = [with_unit(size, BYTES) for size in scale.received(p, *work)]
+            lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for t in times)])
+        header = [f"{title}: shards", *(f"{way}, {kind}" for kind in kinds for way in scale.WAYS)]
         text.append(table(header, lines))
+        for other, what in (("rows", "Rows"), ("reduced", "Reduced numbers")):
+            sooner = {name: scale.slower_from(name, model, other, *work) for name, model in found.items()}
+            by = (f"by {name} {f'from {p} shards on' if p else 'never'}" for name, p in sooner.items())
+            text.append(f"{what} take less time than gathered numbers {', '.join(by)}.\n")
     return "\n".join(text)
 
 
