@@ -404,10 +404,12 @@ def scale_table(runs: Runs) -> str:
             lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for t in times)])
         header = [f"{title}: shards", *(f"{way}, {kind}" for kind in kinds for way in scale.WAYS)]
         text.append(table(header, lines))
-        for other, what in (("rows", "Rows"), ("reduced", "Reduced numbers")):
-            sooner = {name: scale.slower_from(name, model, other, *work) for name, model in found.items()}
-            by = (f"by {name} {f'from {p} shards on' if p else 'never'}" for name, p in sooner.items())
-            text.append(f"{what} take less time than gathered numbers {', '.join(by)}.\n")
+        for other in ("rows", "reduced"):
+            first = {name: scale.slower_from(name, model, other, *work) for name, model in found.items()}
+            by = ", ".join(f"{p or 'none'} by {name}" for name, p in first.items())
+            text.append(
+                f"Shards, of up to {scale.SHARDS[-1]}, from which {scale.WAYS[other]} are faster than numbers gathered: {by}.\n"
+            )
     return "\n".join(text)
 
 

@@ -478,6 +478,30 @@ def test_one_collective_each_way_and_few_numbers(ranks):
         assert backward == [1000 * 3 * 8]
 
 
+def of_numbers():
+    of = group(2)
+    if of is None:
+        return None
+    found = []
+    for function in (st.softmax, st.log_softmax, st.logsumexp, st.entropy):
+        x = torch.tensor(float(dist.get_rank()), requires_grad=True)
+        y = function(x, dim=0, group=of)
+        y.backward()
+        found += [y.item(), x.grad.item()]
+    return found
+
+
+def test_numbers_are_shards_of_one(ranks):
+    first, second, *_ = ranks(of_numbers)
+    p, q = (1 / (1 + np.exp(t)) for t in (1, -1))
+    entropy = -p * np.log(p) - q * np.log(q)
+    total = np.log(1 + np.e)
+    expected = [p, 0, np.log(p), 1 - 2 * p, total, p, entropy, -p * (np.log(p) + entropy)]
+    np.testing.assert_allclose(first, expected, rtol=1e-6)
+    expected = [q, 0, np.log(q), 1 - 2 * q, total, q, entropy, -q * (np.log(q) + entropy)]
+    np.testing.assert_allclose(second, expected, rtol=1e-6)
+
+
 def compiled(x):
     part = torch.tensor(x).tensor_split(4, -1)[dist.get_rank()].contiguous()
     of, classes = group(4), torch.tensor([0, 3, 7])
