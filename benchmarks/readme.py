@@ -407,9 +407,8 @@ def scale_table(runs: Runs) -> str:
         for other in ("rows", "reduced"):
             first = {name: scale.slower_from(name, model, other, *work) for name, model in found.items()}
             by = ", ".join(f"{p or 'none'} by {name}" for name, p in first.items())
-            text.append(
-                f"Shards, of up to {scale.SHARDS[-1]}, from which {scale.WAYS[other]} are faster than numbers gathered: {by}.\n"
-            )
+            what = f"from which {scale.WAYS[other]} are faster than numbers gathered"
+            text.append(f"Shards, of up to {scale.SHARDS[-1]}, {what}: {by}.\n")
     return "\n".join(text)
 
 

@@ -55,7 +55,7 @@ def test_the_model_of_collectives(monkeypatch):
 
 
 def test_the_model_of_what_is_sent(monkeypatch):
-    """Numbers gathered are fewer bytes than rows up to n·itemsize/20 shards; the frame is one message more."""
+    """Numbers gathered are fewer bytes than rows up to n·itemsize/20 shards; a frame is one more."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import scale
 

@@ -113,7 +113,8 @@ def tell_moments(y: Any, v: Any, where: Any, *, axis: Any, log: bool) -> Array:
     """With `log` by the weights exp(y)."""
     y, v = blocks_of(y, v)
     if log:
-        y, v = np.exp(y.astype(np.float64)), v.astype(np.float64)
+        with np.errstate(over="ignore"):
+            y, v = np.exp(y.astype(np.float64)), v.astype(np.float64)
     return record(*distributed.moments(y, v, axis=axis, where=where))
 
 
