@@ -140,7 +140,7 @@ def finish_vjp(
     dy: Array,
     ref: Array,
     mean: Array,
-    weight: Any = 1.0,
+    weight: Array,
     *,
     axis: Axis,
     where: Any = None,
