@@ -393,17 +393,22 @@ def collectives(runs: Runs) -> str:
 
 
 def scale_table(runs: Runs) -> str:
-    """Time and bytes by the model, forward and backward."""
+    """Bytes and times by the model, forward and backward."""
     found, text = scale.models(runs["collectives"]), []
+    kinds = "received", *found
     for title, *work in scale.WORK:
         lines = []
         for p in scale.SHOWN:
-            pairs = [scale.seconds(model, p, *work) for model in found.values()]
-            sizes = [with_unit(size, BYTES) for size in scale.sent(p, *work)]
-            lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for pair in pairs for t in pair)])
-        columns = [f"{what}, {name}" for name in found for what in ("numbers", "rows")]
-        header = [f"{title}: shards", "numbers sent", "rows sent", *columns]
+            times = [t for name, model in found.items() for t in scale.seconds(name, model, p, *work)]
+            sizes = [with_unit(size, BYTES) for size in scale.received(p, *work)]
+            lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for t in times)])
+        header = [f"{title}: shards", *(f"{way}, {kind}" for kind in kinds for way in scale.WAYS)]
         text.append(table(header, lines))
+        for other in ("rows", "reduced"):
+            first = {name: scale.slower_from(name, model, other, *work) for name, model in found.items()}
+            by = ", ".join(f"{p or 'none'} by {name}" for name, p in first.items())
+            what = f"from which {scale.WAYS[other]} are faster than numbers gathered"
+            text.append(f"Shards, of up to {scale.SHARDS[-1]}, {what}: {by}.\n")
     return "\n".join(text)
 
 

@@ -1,7 +1,11 @@
 """What a sharded softmax sends, on paper: a model of collectives, its tables and its picture.
 
-A row of n is divided among p processes.  Forward and backward exchange 7 numbers a row in 6 reductions
-(src/softgrad/distributed.py), or else the row is gathered twice, once forward and once backward.
+A row of n is divided among p processes.  Three ways, forward and backward:
+
+    gathered   softgrad.torch: an all_gather of 16 bytes a row forward, and one of 24 backward.  On the CPU
+               the first is a frame of 2 KiB, with a second all_gather for more than 120 rows
+    reduced    softgrad.jax, which XLA divides: all_reduces of 4 and 4, and of 4, 8, 4 and 4 bytes
+    rows       the row is gathered twice, and everything is computed by all
 
 gloo takes rings: all_gather has p − 1 steps in which a process sends its shard, all_reduce 2(p − 1) steps
 with a p-th of the message.  What a step takes, α + bytes/β, is measured on this machine with 2 processes
@@ -28,7 +32,10 @@ WORK = [
     ("a vocabulary of 131,072, 4,096 tokens, bfloat16", 4096, 131072, 2),
     ("a sequence of 1,048,576, 32 heads, bfloat16", 32, 1 << 20, 2),
 ]
-REDUCTIONS = [("forward", [8, 8]), ("backward", [8, 8, 16, 8])]  # bytes a row of each
+WAYS = {"gathered": "numbers gathered", "reduced": "numbers reduced", "rows": "rows gathered"}
+TOLD = 16, 24  # bytes a row
+FRAME, HELD = 2048, 1920  # of torch/exchange.py: its bytes, and those of them that are of rows
+REDUCED = 4, 4, 4, 8, 4, 4  # bytes a row of each all_reduce
 
 GPUS = 8  # of a node
 BUS = 400e9  # bytes a second between nodes
@@ -77,17 +84,37 @@ def models(run: Json) -> dict[str, tuple[Time, Time]]:
     return {"gloo": gloo(run["lines"]), "NCCL": (nccl_all_reduce, nccl_all_gather)}
 
 
-def seconds(model: tuple[Time, Time], p: int, rows: int, n: int, itemsize: int) -> tuple[float, float]:
-    """Forward and backward: the numbers exchanged, and the rows gathered."""
+def shards_sent(rows: int, framed: bool) -> list[float]:
+    """The bytes that each process gives to each all_gather of the numbers."""
+    forward, backward = (rows * size for size in TOLD)
+    if not framed:
+        return [forward, backward]
+    return [FRAME, forward - HELD, backward] if forward > HELD else [FRAME, backward]
+
+
+def seconds(name: str, model: tuple[Time, Time], p: int, rows: int, n: int, itemsize: int) -> list[float]:
+    """Forward and backward, of each of the ways."""
     all_reduce, all_gather = model
-    numbers = sum(all_reduce(p, rows * size) for _, sizes in REDUCTIONS for size in sizes)
-    return numbers, 2 * all_gather(p, rows * n * itemsize / p)
+    return [
+        sum(all_gather(p, size) for size in shards_sent(rows, framed=name == "gloo")),
+        sum(all_reduce(p, rows * size) for size in REDUCED),
+        2 * all_gather(p, rows * n * itemsize / p),
+    ]
 
 
-def sent(p: int, rows: int, n: int, itemsize: int) -> tuple[float, float]:
-    """Bytes that a process sends, by rings: forward and backward."""
-    numbers = sum(2 * (p - 1) / p * rows * size for _, sizes in REDUCTIONS for size in sizes)
-    return numbers, 2 * (p - 1) * rows * n * itemsize / p
+def received(p: int, rows: int, n: int, itemsize: int) -> list[float]:
+    """Bytes that a process receives, of each of the ways, by rings and without a frame."""
+    others = (p - 1) / p
+    return [(p - 1) * rows * sum(TOLD), 2 * others * rows * sum(REDUCED), 2 * others * rows * n * itemsize]
+
+
+def slower_from(name: str, model: tuple[Time, Time], other: str, *work: int) -> int | None:
+    """The least number of shards, a power of two, at which gathered numbers take longer than another way."""
+    for p in SHARDS:
+        times = dict(zip(WAYS, seconds(name, model, p, *work), strict=True))
+        if times["gathered"] > times[other]:
+            return p
+    return None
 
 
 def off(run: Json) -> dict[str, tuple[float, float]]:
@@ -101,7 +128,7 @@ def off(run: Json) -> dict[str, tuple[float, float]]:
 
 
 def picture(run: Json) -> bytes:
-    """Forward and backward against the number of shards: numbers and rows, by both models."""
+    """Forward and backward against the number of shards, by both models."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -113,10 +140,10 @@ def picture(run: Json) -> bytes:
         figure = Figure((13, 4.6), layout="constrained")
         for axes, (title, *work) in zip(figure.subplots(1, 2, sharey=True), WORK, strict=True):
             for name, model in models(run).items():
-                lines = zip(*(seconds(model, p, *work) for p in SHARDS), strict=True)
+                lines = zip(*(seconds(name, model, p, *work) for p in SHARDS), strict=True)
                 measured = name == "gloo"
                 for label, times, style in zip(
-                    ("7 numbers a row", "rows gathered"), lines, ("softgrad", "jacobian"), strict=True
+                    WAYS.values(), lines, ("softgrad", "jax", "jacobian"), strict=True
                 ):
                     axes.plot(
                         SHARDS,

@@ -52,3 +52,25 @@ def test_the_model_of_collectives(monkeypatch):
     assert scale.nccl_all_reduce(16, 0) == pytest.approx((4.4 + 2 * (7 * 0.52 * 1.8 + 5)) * 1e-6)
     assert scale.nccl_all_gather(16, 0) == pytest.approx((3.6 + 14 * 0.47 * 1.8 + 2.7) * 1e-6)
     assert scale.nccl_all_gather(16, 1e9) == pytest.approx((8.4 + 14 * 3.4 + 9.6) * 1e-6 + 15 / 400)
+
+
+def test_the_model_of_what_is_sent(monkeypatch):
+    """Numbers gathered are fewer bytes than rows up to n·itemsize/20 shards; a frame is one more."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import scale
+
+    assert scale.shards_sent(32, framed=True) == [2048, 32 * 24]
+    assert scale.shards_sent(4096, framed=True) == [2048, 4096 * 16 - 1920, 4096 * 24]
+    assert scale.shards_sent(4096, framed=False) == [4096 * 16, 4096 * 24]
+    for p, fewer in ((13_107, True), (13_108, False)):
+        gathered, reduced, rows = scale.received(p, 1, 131_072, 2)
+        assert (gathered < rows) == fewer
+        assert reduced == pytest.approx(2 * 28 * (p - 1) / p)
+
+    def all_gather(p, size):
+        return 1 + size
+
+    model = all_gather, all_gather
+    assert scale.slower_from("NCCL", model, "rows", 1, 640, 1) == 64  # 2 + 40 beside 2 + 2·640/p
+    assert scale.slower_from("NCCL", model, "reduced", 1, 640, 1) == 2  # 2 + 40 beside 6 + 28
+    assert scale.slower_from("NCCL", model, "reduced", 0, 640, 1) is None  # two beside six

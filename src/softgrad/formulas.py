@@ -248,6 +248,19 @@ def merge_stats(top: Any, others: Any, xp: Any) -> tuple[Any, Any, Any]:
     return best, xp.where(some, found, -1.0), xp.where(some, lost, 0.0)
 
 
+def merge_entropy(top: Any, others: Any, moment: Any, xp: Any) -> tuple[Any, Any, Any, Any]:
+    """(top, others, what rounding took from that, the entropy) of whole rows; moment is Σ t·exp(t).
+
+    H = log Σ exp(t) − Σ t·exp(t)/Σ exp(t), for t = z − top of whole rows, and 0 of −inf alone.
+    """
+    whole, found, lost = merge_stats(top, others, xp)
+    far = xp.where(top == -math.inf, -math.inf, top - whole)
+    e = xp.exp(far)
+    total = xp.sum(e * (moment + xp.where(e == 0, 0.0, far) * (1 + others)), axis=0)
+    entropy = xp.log1p(found) - total / (1 + found)
+    return whole, found, lost, xp.where(found == -1, 0.0, entropy)
+
+
 UPPER = 1.5 * 2.0**31  # (x + UPPER) − UPPER is a multiple of 2⁻²¹, which add up without rounding
 
 

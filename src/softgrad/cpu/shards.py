@@ -99,7 +99,8 @@ def distance(own, factor, top):
     whole, lost = reach(factor, own)
     t, more = two_sum(whole, -top)
     finite = abs(t) < np.inf
-    return two_sum(choose(finite, t, -np.inf), choose(finite, more + lost, 0.0))
+    t, lost = two_sum(choose(finite, t, 0.0), choose(finite, more + lost, 0.0))
+    return choose(finite, t, -np.inf), lost
 
 
 def softmax_rows(table, x, y, _, step, x_step, y_step, __, n, count, numbers, room):

@@ -1,4 +1,4 @@
-"""What `dispatch.Library` asks for, of Dask arrays: the checks, and the steps of each function."""
+"""What `dispatch.Library` asks for, of Dask arrays: the steps of each function, its blocks, the checks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from .. import arrays, checks, specs
+from .. import arrays, checks, distributed, formulas, specs
 from ..checks import Array
 from ..specs import Kind, Map, Reduction
-from . import blocks
-from .graph import again, combined, in_blocks, is_whole
+from .graph import again, fields, in_blocks, is_whole, merged, record
 
 # --- the functions of dispatch.Library ------------------------------------------------------------------
 
@@ -32,19 +31,11 @@ def forward(map: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, 
     options: dict[str, Any] = {"axis": axes, "scale": checks.number(scale, dtype)}
     checks.choice(empty)
     if is_whole(x, axes):
-        return in_blocks(blocks.forward_whole, [x, where], dtype=dtype, map=map, empty=empty, **options)
-    finish: Callable[..., Array]
-    if map is specs.LOG_SOFTMAX:
-        numbers, finish = numbers_of_logs(x, where, **options), blocks.finish_log_softmax
-    else:
-        parts = in_blocks(blocks.stats_of, [x, where], dtype=blocks.STATS, reduced=axes, **options)
-        numbers, finish = combined(parts, axes, blocks.combine_stats), blocks.finish_softmax
-    return in_blocks(finish, [*again("finish", x, where), numbers], dtype=dtype, empty=empty, **options)
-
-
-def numbers_of_logs(x: Any, where: Any, axis: tuple[int, ...], scale: float) -> Any:
-    parts = in_blocks(blocks.logs_of, [x, where], dtype=blocks.LOGS, reduced=axis, axis=axis, scale=scale)
-    return combined(parts, axis, functools.partial(blocks.combine_logs, scale=scale))
+        call = functools.partial(of_whole_rows, arrays.forward, map)
+        return in_blocks(call, [x, where], dtype=dtype, empty=empty, **options)
+    numbers = merged(tell_stats, [x, where], formulas.merge_stats, axes, **options)
+    options |= {"empty": empty, "log": map is specs.LOG_SOFTMAX}
+    return in_blocks(finish, [*again("finish", x, where), numbers], dtype=dtype, **options)
 
 
 def product(map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scale: Any, out: Any) -> Any:
@@ -55,40 +46,95 @@ def product(map: Map, kind: Kind, y: Any, v: Any, *, axis: Any, where: Any, scal
     dtype, (y, v), where, axes = arguments(axis, where, **{"y": y, name: v})
     options: dict[str, Any] = {"axis": axes, "scale": checks.number(scale, dtype)}
     if is_whole(y, axes):
-        return in_blocks(blocks.product_whole, [y, v, where], dtype=dtype, map=map, kind=kind, **options)
-    finish: Callable[..., Array]
+        call = functools.partial(of_whole_rows, arrays.product, map, kind)
+        return in_blocks(call, [y, v, where], dtype=dtype, **options)
+    given, later = again("first", y, v, where), again("finish", y, v, where)  # dy may be made of y's own x
+    if map is specs.LOG_SOFTMAX and kind == "vjp":
+        numbers = merged(tell_sums, given, add, axes, axis=axes)
+        return in_blocks(finish_log_vjp, [*later, numbers], dtype=dtype, **options)
     log = map is specs.LOG_SOFTMAX
-    given = again("first", y, v, where)  # dy may be made of the x that y is made of
-    if log and kind == "vjp":
-        parts = in_blocks(blocks.sum_of, given, dtype=blocks.SUM, reduced=axes, axis=axes)
-        numbers, finish = [combined(parts, axes, blocks.add)], blocks.finish_log_vjp
-    else:
-        parts = in_blocks(blocks.mean_of, given, dtype=blocks.MEAN, reduced=axes, axis=axes, log=log)
-        numbers, finish = [combined(parts, axes, blocks.combine_means)], blocks.finish_product
-        options["log"] = log
-        if dtype == np.float64:  # of narrower types the mean is exact enough as it is
-            given = [*again("rest", y, v, where), *numbers]
-            parts = in_blocks(blocks.rest_of, given, dtype=blocks.REST, reduced=axes, axis=axes, log=log)
-            numbers.append(combined(parts, axes, blocks.add))
-    return in_blocks(finish, [*again("finish", y, v, where), *numbers], dtype=dtype, **options)
+    numbers = merged(tell_moments, given, formulas.merge_moments, axes, axis=axes, log=log)
+    return in_blocks(finish_product, [*later, numbers], dtype=dtype, log=log, **options)
 
 
 def reduce(
     reduction: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any
 ) -> Any:
-    if reduction is not specs.LOGSUMEXP:
-        return arrays.reduce(reduction, x, axis=axis, where=where, scale=scale, keepdims=keepdims, out=out)
     refuse_out(out)
     dtype, (x,), where, axes = arguments(axis, where, x=x)
     options: dict[str, Any] = {"axis": axes, "scale": checks.number(scale, dtype)}
     if is_whole(x, axes):
-        result = in_blocks(blocks.logsumexp_whole, [x, where], dtype=dtype, reduced=axes, **options)
+        call = functools.partial(of_whole_rows, arrays.reduce, reduction)
+        result = in_blocks(call, [x, where], dtype=dtype, reduced=axes, keepdims=True, **options)
+    elif reduction is specs.ENTROPY:
+        numbers = merged(tell_entropy, [x, where], formulas.merge_entropy, axes, **options)
+        result = in_blocks(finish_entropy, [numbers], dtype=dtype, result=dtype)
     else:
-        numbers = numbers_of_logs(x, where, **options)
-        result = in_blocks(
-            blocks.finish_logsumexp, [numbers], dtype=dtype, result=dtype, scale=options["scale"]
-        )
+        numbers = merged(tell_stats, [x, where], formulas.merge_stats, axes, **options)
+        result = in_blocks(finish_logsumexp, [numbers], dtype=dtype, result=dtype)
     return result if keepdims or not x.ndim else result.squeeze(axes)
+
+
+# --- of blocks ------------------------------------------------------------------------------------------
+
+
+def of_whole_rows(function: Callable[..., Any], *given: Any, **options: Any) -> Array:
+    return np.asarray(function(*given[:-1], where=given[-1], out=None, **options))
+
+
+def blocks_of(y: Any, v: Any) -> list[Array]:
+    """Two blocks in one dtype; that they are of one shape, Dask may not have known."""
+    return checks.alike(("a block of y", "that of the other array"), y, v)
+
+
+def tell_stats(x: Any, where: Any, **options: Any) -> Array:
+    return record(*distributed.stats(checks.floating(x, "x"), where=where, **options))
+
+
+def tell_entropy(x: Any, where: Any, **options: Any) -> Array:
+    return record(*distributed.tell("shard_entropy", checks.floating(x, "x"), where=where, **options))
+
+
+def finish(x: Any, where: Any, numbers: Array, **options: Any) -> Array:
+    return distributed.finish(checks.floating(x, "x"), *fields(numbers), where=where, **options)
+
+
+def finish_logsumexp(numbers: Array, result: np.dtype[Any]) -> Array:
+    top, others, _ = fields(numbers)
+    with np.errstate(all="ignore"):
+        return np.where(np.isinf(top), top, top + np.log1p(others)).astype(result)
+
+
+def finish_entropy(numbers: Array, result: np.dtype[Any]) -> Array:
+    return fields(numbers)[-1].astype(result)
+
+
+def tell_moments(y: Any, v: Any, where: Any, *, axis: Any, log: bool) -> Array:
+    """With `log` by the weights exp(y)."""
+    y, v = blocks_of(y, v)
+    if log:
+        with np.errstate(over="ignore"):
+            y, v = np.exp(y.astype(np.float64)), v.astype(np.float64)
+    return record(*distributed.moments(y, v, axis=axis, where=where))
+
+
+def finish_product(y: Any, v: Any, where: Any, numbers: Array, *, log: bool, **options: Any) -> Array:
+    y, v = blocks_of(y, v)
+    if log:  # v is not weighted; it is 0 where y is −inf
+        y = (y != -np.inf).astype(y.dtype)
+    return distributed.finish_vjp(y, v, *fields(numbers), where=where, **options)
+
+
+def tell_sums(y: Any, v: Any, where: Any, *, axis: Any) -> Array:
+    return record(*distributed.tell("shard_log_sum", *blocks_of(y, v), axis=axis, where=where))
+
+
+def add(total: Array, some: Array, xp: Any) -> tuple[Array, Array]:
+    return xp.sum(total, axis=0), xp.sum(some, axis=0)
+
+
+def finish_log_vjp(y: Any, v: Any, where: Any, numbers: Array, **options: Any) -> Array:
+    return distributed.apply("shard_log_vjp", fields(numbers), *blocks_of(y, v), where=where, **options)
 
 
 # --- the arguments --------------------------------------------------------------------------------------

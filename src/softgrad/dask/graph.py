@@ -1,8 +1,9 @@
-"""Graphs of Dask: a function of the blocks, numbers of rows combined in a tree, arrays made a second time."""
+"""Graphs of Dask: a function of the blocks, numbers of rows merged, arrays made a second time."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from dask.base import clone_key
 from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from .. import distributed
 from ..checks import Array
 
 
@@ -46,23 +48,55 @@ def in_blocks(
     )
 
 
-def combined(parts: Any, axes: tuple[int, ...], function: Callable[..., Any]) -> Any:
-    """The numbers of all parts of each row combined, in a tree that is the same each time."""
-    merge = functools.partial(merged, function=function)
+RECORDS = np.dtype([("", np.float64)])  # of more numbers, too: what Dask is told of them, no step looks at
+
+
+def record(*numbers: Array) -> Array:
+    """Numbers of each row, float64s, as one array."""
+    table = np.stack(numbers, axis=-1)
+    return table.view(np.dtype([("", np.float64)] * len(numbers)))[..., 0]
+
+
+def fields(numbers: Array) -> tuple[Array, ...]:
+    return tuple(numbers[name] for name in numbers.dtype.names or ())
+
+
+def merged(
+    tell: Callable[..., Array],
+    given: list[Any],
+    function: Callable[..., Any],
+    axes: tuple[int, ...],
+    **options: Any,
+) -> Any:
+    """Numbers of whole rows, from the records that `tell` makes of the blocks.
+
+    One task takes all those of a row, in the order of the chunks: they are few beside the elements, and a
+    tree would round the numbers at each step.
+    """
+    told = in_blocks(tell, given, dtype=RECORDS, reduced=axes, **options)
     return da.reduction(
-        parts, keep, merge, combine=merge, axis=axes, keepdims=True, dtype=parts.dtype, meta=parts._meta
+        told,
+        keep,
+        functools.partial(merge, function=function),
+        axis=axes,
+        keepdims=True,
+        split_every={axis: max(told.numblocks[axis], 2) for axis in axes},
+        dtype=told.dtype,
+        meta=told._meta,
     )
 
 
-def keep(parts: Array, axis: Any, keepdims: bool) -> Array:
-    return parts
+def keep(told: Array, axis: Any, keepdims: bool) -> Array:
+    return told
 
 
-def merged(parts: Array, axis: Any, keepdims: bool, function: Callable[..., Any]) -> Array:
+def merge(told: Array, axis: Any, keepdims: bool, function: Callable[..., Any]) -> Array:
     """The records along the axes as one."""
-    for each in np.atleast_1d(axis):
-        parts = functools.reduce(function, [parts.take([i], each) for i in range(parts.shape[each])])
-    return parts
+    axes = tuple(np.atleast_1d(axis))
+    shards = np.moveaxis(told, axes, range(len(axes)))
+    count = math.prod(shards.shape[: len(axes)])
+    shards = shards.reshape(count, *shards.shape[len(axes) :])
+    return record(*[np.expand_dims(n, axes) for n in distributed.merge(function, *fields(shards))])
 
 
 def again(seed: str, *values: Any) -> list[Any]:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from .. import distributed
 from .backend import xp
 from .private import all_gather
 from .tensors import FLOATS
@@ -157,8 +158,8 @@ def is_memory(numbers: Tensor) -> bool:
 
 
 def merge(function: Any, *told: Tensor) -> tuple[Tensor, ...]:
-    """`formulas.merge_stats`, or `merge_moments`, of what all ranks told."""
+    """`distributed.merge` of what all ranks told."""
     if not is_memory(told[0]):
         return function(*told, xp)
-    with np.errstate(all="ignore"):
-        return tuple(torch.from_numpy(number) for number in function(*[t.numpy() for t in told], np))
+    found = distributed.merge(function, *[t.numpy() for t in told])
+    return tuple(torch.from_numpy(number) for number in found)

@@ -19,7 +19,7 @@ from torch.compiler import is_compiling
 
 from .. import checks, formulas, threads
 from ..distributed import NOTHING
-from ..formulas import merge_moments, merge_stats
+from ..formulas import merge_entropy, merge_moments, merge_stats
 from ..specs import ENTROPY, LOG_SOFTMAX, SOFTMAX, Map, Reduction
 from .backend import from_rows, kept_shape, run, to_rows, with_torch_threads, xp
 from .exchange import Exchange, Group, gather, group_of, is_memory, merge
@@ -312,15 +312,10 @@ class ShardedEntropy(Function):
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
         dims, scale, group, _ = options
         told = gather(tell("shard_entropy", [x], dims, where, scale), group, exchange)
-        tops, parts, moved = told.unbind(-1)
-        top, others, lost = merge(merge_stats, tops, parts)
-        d = torch.where(tops == -math.inf, -math.inf, tops - top)
-        e = d.exp()
-        moment = (e * (moved + torch.where(e == 0, 0.0, d) * (1 + parts))).sum(0)
-        ctx.save_for_backward(x, where, top, others, lost)
+        *stats, found = merge(merge_entropy, *told.unbind(-1))
+        ctx.save_for_backward(x, where, *stats)
         ctx.options = options
-        found = others.log1p() - moment / (1 + others)
-        return torch.where(others == -1, 0.0, found).to(x.dtype)
+        return found.to(x.dtype)
 
     @staticmethod
     @once_differentiable
