@@ -14,7 +14,7 @@ import numpy as np
 from . import checks, specs
 from .checks import Array
 from .cpu import call, gate
-from .specs import Kind, Map, Reduction
+from .specs import Divergence, Kind, Map, Reduction
 
 # --- to the kernels and back --------------------------------------------------------------------------
 
@@ -383,6 +383,18 @@ def sink_double_backward(
     return grad_x, grad_sink, grad_dy, grad_dy_sink
 
 
+def hessian_diagonal(
+    y: Any, dy: Any, h: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
+) -> Array:
+    """∂²L/∂x_i² of L(softmax(scale·x)); h is None, or the diagonal of ∂²L/∂y²."""
+    given = {"y": y, "dy": dy} | ({} if h is None else {"h": h})
+    *inputs, rows, where = alike(axis, where, **given)
+    scale = checks.number(scale, inputs[0].dtype)
+    result = result_for(out, inputs[0], inputs[0].dtype, **dict(zip(given, inputs, strict=True)), where=where)
+    rows.run(f"softmax_hessian_diagonal{'' if h is None else '_of'}", [*inputs, result], where, scale)
+    return returned(result, out)
+
+
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨x, J dy⟩ for each row."""
     x, y, dy, rows, where = alike(axis, where, x=x, y=y, dy=dy)
@@ -486,6 +498,158 @@ segment_product = in_segments(product)
 segment_double_backward = in_segments(double_backward)
 segment_reduce = in_segments(reduce, keepdims=True, out=None)
 segment_reduce_vjp = in_segments(reduce_vjp)
+
+
+# --- divergences, and the entropy of probabilities -------------------------------------------------------
+
+
+def divergence(
+    spec: Divergence,
+    x: Any,
+    target: Any,
+    probs: bool,
+    *,
+    axis: Any,
+    where: Any,
+    temperature: Any,
+    keepdims: bool,
+) -> Array:
+    x, target, rows, where = beside_target(x, target, probs, axis, where)
+    numbers, _ = compared(spec, x, target, probs, rows, where, temperature)
+    return rounded(numbers.reshape(rows.numbers(bool(keepdims))), x.dtype)
+
+
+def divergence_vjp(
+    spec: Divergence, x: Any, dy: Any, target: Any, probs: bool, *, axis: Any, where: Any, temperature: Any
+) -> tuple[Array, Array]:
+    """The gradients for x and for the target."""
+    x, target, rows, where = beside_target(x, target, probs, axis, where)
+    dy = checks.floating(dy, "dy")
+    checks.for_each_row(dy, x.shape, rows.numbers(keepdims=False), rows.numbers())
+    options = spec, x, target, probs, rows, where, temperature, dy.reshape(rows.numbers())
+    return tuple(returned(compared(*options, side=side)[1], None) for side in (0, 1))  # type: ignore[return-value]
+
+
+def beside_target(
+    x: Any, target: Any, probs: bool, axis: Any, where: Any
+) -> tuple[Array, Array, Rows, Array | None]:
+    """x and the target in one dtype, their rows, and the mask."""
+    name = "target_probs" if probs else "target_logits"
+    x, target, rows, where = alike(axis, where, **{"x": x, name: target})
+    if probs:
+        checks.probabilities(target, name, "target_logits")
+    return x, target, rows, where
+
+
+def compared(
+    spec: Divergence,
+    x: Array,
+    target: Array,
+    probs: bool,
+    rows: Rows,
+    where: Array | None,
+    temperature: Any,
+    dy: Array | None = None,
+    side: int = 0,
+) -> tuple[Array, Array]:
+    """The divergence of each row in float64; and its gradient for x, or the target, if there is a dy."""
+    numbers = np.zeros(rows.numbers())
+    given = [x, target, numbers]
+    gradient = np.empty_like((x, target)[side])
+    if dy is not None:
+        np.copyto(numbers, dy)
+        given.append(gradient)
+    name, more = f"divergence{'_of_probabilities' if probs else ''}", (float(spec.kind), float(side))
+    with np.errstate(all="ignore"):
+        rows.run(name, given, where, checks.inverse_temperature(temperature), more=more, per_row=2)
+    return numbers, gradient
+
+
+def entropy_of_probabilities(p: Any, *, axis: Any, where: Any, keepdims: bool) -> Array:
+    p = checks.probabilities(checks.floating(p, "p"), "p", "them to entropy")
+    rows, where = Rows(p.shape, axis), checks.mask(where, p.shape)
+    numbers = np.zeros(rows.numbers())
+    rows.run("entropy_of_probabilities", [p, numbers], where, per_row=1)
+    return rounded(numbers.reshape(rows.numbers(bool(keepdims))), p.dtype)
+
+
+def entropy_of_probabilities_vjp(p: Any, dy: Any, *, axis: Any, where: Any, out: Array | None) -> Array:
+    p, dy = checks.in_one_dtype([checks.floating(p, "p"), checks.floating(dy, "dy")])
+    checks.probabilities(p, "p", "them to entropy_vjp")
+    rows, where = Rows(p.shape, axis), checks.mask(where, p.shape)
+    checks.for_each_row(dy, p.shape, rows.numbers(keepdims=False), rows.numbers())
+    result = result_for(out, p, p.dtype, p=p, dy=dy, where=where)
+    wide = dy.reshape(rows.numbers()).astype(np.float64)
+    rows.run("entropy_of_probabilities_vjp", [wide, p, result], where, per_row=0)
+    return returned(result, out)
+
+
+# --- the losses of sparsemax and entmax -------------------------------------------------------------------
+
+
+def fenchel_young(map: Map, x: Any, target: Any, **options: Any) -> Any:
+    return fenchel_young_with_vjp(map, x, target, **options)[0]
+
+
+def fenchel_young_with_vjp(
+    map: Map, x: Any, target: Any, *, axis: Any, where: Any, ignore_index: Any, reduction: Any
+) -> tuple[Any, Callable[..., Array]]:
+    """The loss, and the function of its gradient, y − target."""
+    x, target = checks.scored(x, target)
+    axis = checks.one_axis(axis, x.ndim, "the classes")
+    checks.reduction(reduction)
+    weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    where, shape = checks.mask(where, x.shape), x.shape
+    if x.ndim == 0:
+        x, weights, where = (None if a is None else a.reshape(1) for a in (x, weights, where))
+    if weights is None:
+        weights = np.zeros_like(x)
+        np.put_along_axis(weights, np.expand_dims(classes, axis), 1, axis)
+        if where is not None:  # a class that is masked is an impossible one
+            x = np.where(where, x, x.dtype.type(-np.inf))
+    else:
+        checks.probabilities(weights, "target", "classes as integers")
+        weights = weights if where is None else np.where(where, weights, weights.dtype.type(0))
+    y = forward(map, x, axis=axis, where=where, scale=1.0, empty="zero", out=None)
+    rows = Rows(x.shape, axis)
+    numbers = np.zeros(rows.numbers())
+    with np.errstate(all="ignore"):
+        if map.alpha is None:
+            kind = float(specs.KL.kind), 0.0
+            rows.run("divergence_of_probabilities", [x, weights, numbers], where, more=kind, per_row=2)
+        else:
+            rows.run("fenchel_young", [x, weights, y, numbers], where, more=map.more, per_row=3)
+        losses = numbers.squeeze(axis)
+        gradient = np.subtract(y, weights, out=y)
+        if where is not None:
+            np.copyto(gradient, 0, where=~where)
+        if counted is not None:
+            losses = np.where(counted, losses, 0)
+            np.moveaxis(gradient, axis, -1)[~counted] = 0
+        return of_rows(losses, gradient.reshape(shape), counted, axis, reduction, x.dtype)
+
+
+def of_rows(
+    losses: Array, gradient: Array, counted: Array | None, axis: int, reduction: str, dtype: np.dtype[Any]
+) -> tuple[Any, Callable[..., Array]]:
+    """The loss of rows, reduced, and the function of the gradient, which is that of each row."""
+    rows = losses.size if counted is None else int(np.count_nonzero(counted))
+    if reduction != "none":
+        losses = np.sum(losses)
+        losses = losses / rows if reduction == "mean" else losses
+    loss = np.asarray(losses).astype(dtype, order="C")[()]
+    divisor = max(rows, 1) if reduction == "mean" else 1
+
+    def vjp(dloss: Any = 1.0, *, out: Array | None = None) -> Array:
+        factor = checks.of_loss(dloss, np.shape(loss)) / divisor
+        result = result_for(out, gradient, gradient.dtype, dx=gradient, dloss=factor)
+        if factor.ndim:
+            factor = np.expand_dims(factor if counted is None else np.where(counted, factor, 0), axis)
+        with np.errstate(all="ignore"):
+            np.multiply(gradient, factor, out=result, dtype=np.float64, casting="unsafe")
+        return returned(result, out)
+
+    return loss, vjp
 
 
 # --- cross-entropy ------------------------------------------------------------------------------------

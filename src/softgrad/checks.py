@@ -432,6 +432,14 @@ def reduction(value: Any) -> None:
     word(value, "reduction", ("mean", "sum", "none"))
 
 
+def inverse_temperature(value: Any) -> float:
+    """1/temperature."""
+    result = real(value, "temperature")
+    if not 1e-18 <= result <= 1e18:
+        raise ValueError(f"temperature={value}: it takes a positive number, from 1e-18 to 1e18")
+    return 1.0 / result
+
+
 # --- the result ---------------------------------------------------------------------------------------
 
 
@@ -506,6 +514,23 @@ def scored(x: Any, target: Any) -> tuple[Array, Array]:
     if given.shape == logits.shape:
         logits, given = alike(("x", "target"), logits, given)
     return logits, given
+
+
+def logits_or_probs(target_logits: Any, target_probs: Any) -> tuple[Any, bool]:
+    """The target that was given, and whether it is probabilities."""
+    if (target_logits is None) == (target_probs is None):
+        raise TypeError("the target is given by target_logits or by target_probs: give one of them")
+    return (target_probs, True) if target_logits is None else (target_logits, False)
+
+
+def probabilities(p: Array, name: str, instead: str) -> Array:
+    """`p`, of which nothing is below 0."""
+    if p.size and p.min() < 0:
+        raise ValueError(
+            f"{name} has {p[p < 0][0]} in it, and probabilities are not below 0: give {instead} if these are "
+            f"logits"
+        )
+    return p
 
 
 def weights_or_classes(

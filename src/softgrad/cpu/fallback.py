@@ -20,6 +20,8 @@ from ..checks import Array
 Where = tuple[int, tuple[int, ...]] | None
 # as in kernels.py
 PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
+PER_ROW |= {"entropy_of_probabilities": 1, "entropy_of_probabilities_vjp": 0, "fenchel_young": 3}
+PER_ROW |= {"divergence": 2, "divergence_of_probabilities": 2}
 
 
 class Memory:
@@ -117,6 +119,45 @@ def product(name: str, given: Sequence[Array], there: Array, scale: Any, alpha: 
     else:
         result = centred[0] * s
     return np.where(off, 0.0, np.where(spoilt, np.nan, result * scale))
+
+
+def divergence(
+    x: Array, t: Array, dy: Array, there: Array, scale: float, kind: float, side: float, probs: bool
+) -> tuple[Any, Any]:
+    """A divergence, and dy times its gradient for x, or for the target, in each row."""
+    a, some = differences(x, there, scale)
+    if probs:
+        w, u = np.where(there, t, 0.0), np.log(np.where(there, t, 0.0))
+        some = some & (over_rows(np.sum, w) != 0)
+    else:
+        u, some_t = differences(t, there, scale)
+        w, some = np.exp(u), some & some_t
+    a, u = np.where(some, a, -np.inf), np.where(some, u, -np.inf)
+    p, q, d = formulas.log_ratio(a, np.exp(a), u, w, np)
+    d -= over_rows(np.sum, formulas.change(q, p, d, np))
+    first, second = (q, p) if kind == 0 else (p, q)
+    if kind == 2:
+        value = formulas.js_divergence(p, q, d, np)
+    else:
+        value = formulas.kl_divergence(first, second, d if kind == 0 else -d, np)
+    own, other, d = (q, p, d) if side else (p, q, -d)  # d = log(other/own)
+    if kind != 2 and own is second:
+        slope = -formulas.change(own, other, d, np)
+        slope = np.where(own == 0, 0.0, slope / own) if side and probs else slope
+    else:
+        of_half = 0.5 * np.log(np.maximum(own / (0.5 * (own + other)), np.finfo(float).tiny))
+        log = np.where(own == 0, 0.0, of_half if kind == 2 else -d)
+        slope = log - over_rows(np.sum, own * log)
+        slope = np.where(own == 0, 0.0, slope) if side and probs else own * slope
+    factor = 1 / over_rows(np.sum, w) if side and probs else scale
+    return np.where(some, value[:, None], 0.0), np.where(some & there, slope * factor * dy, 0.0)
+
+
+def of_probabilities(p: Array, there: Array, dy: Array | None) -> Any:
+    p = np.where(there, p, 0.0)
+    if dy is None:
+        return formulas.entropy_of_probabilities(p, np)[:, None]
+    return np.where(p == 0, 0.0, -dy * (np.log(p) + 1))
 
 
 def eigenvalues(p: Array, found: Array) -> None:
@@ -260,7 +301,26 @@ def run(
     mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     with np.errstate(all="ignore"):
-        if name in ("logsumexp_vjp", "entropy_vjp"):
+        if name.startswith("divergence"):
+            dy, probs = np.array(arrays[2]).reshape(-1, n), "probabilities" in name
+            value, slope = divergence(read[0], read[1], dy, there, scale, more[0], more[1], probs)
+            arrays[2][...] = np.broadcast_to(value, there.shape).reshape(moved)
+            if len(arrays) == 4:
+                arrays[3][...] = slope.reshape(moved)
+            return
+        if name.startswith("entropy_of_probabilities"):
+            result = of_probabilities(read[-1], there, read[0] if len(read) == 2 else None)
+            result = np.broadcast_to(result, there.shape)
+        elif name == "fenchel_young":
+            x, t, y = np.where(there, read[0], -np.inf), *(np.where(there, a, 0.0) for a in read[1:])
+            empty = over_rows(np.max, y) == 0
+            result = np.where(empty, 0.0, formulas.fenchel_young(x, t, y, more[0], np)[:, None])
+            result = np.broadcast_to(result, there.shape)
+        elif name.startswith("softmax_hessian_diagonal"):
+            dx = product("softmax_vjp", read[:2], there, scale)
+            y, *h = (np.where(there, a, 0.0) for a in (read[0], *read[2:]))
+            result = formulas.softmax_hessian_diagonal(y, dx, h[0] if h else None, scale, np)
+        elif name in ("logsumexp_vjp", "entropy_vjp"):
             result = of_reduction(name, read[0], read[1], there, scale)
         elif len(read) == 1:
             result = np.broadcast_to(forward(name, read[0], there, scale, nothing, *more), read[0].shape)

@@ -17,37 +17,49 @@ from .formulas import wide
 def cross_entropy(
     x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any
 ) -> jax.Array:
-    x = floating(x, "x")
-    axis = checks.one_axis(axis, x.ndim, "the classes")
     smoothing = checks.smoothing(label_smoothing)
     checks.reduction(reduction)
+    x, t, counted, axis, _ = scored(x, target, axis, ignore_index)
+    t = (1 - smoothing) * t + smoothing / max(x.shape[axis] if x.ndim else 1, 1)
+    if counted is not None:
+        t = jnp.where(jnp.expand_dims(counted, axis) if x.ndim else counted, t, 0.0)
+    losses = of_rows(wide(x), t, axis) if x.ndim else of_rows(wide(x)[None], t[None], 0)[0]
+    return reduced(losses, counted, reduction, x.dtype)
+
+
+def scored(
+    x: Any, target: Any, axis: Any, ignore_index: Any
+) -> tuple[jax.Array, jax.Array, jax.Array | None, int, bool]:
+    """The logits, 0 in rows that do not count; the target as weights; which rows count (None: all); the axis;
+    and whether the target has classes."""
+    x = floating(x, "x")
+    axis = checks.one_axis(axis, x.ndim, "the classes")
     # of a tracer the shape and the dtype are checked
     traced = isinstance(target, jax.core.Tracer)
     given = np.zeros(target.shape, target.dtype) if traced else to_numpy(target)
     checks.weights_or_classes(given, x.shape, axis, ignore_index)
-    n, counted = x.shape[axis] if x.ndim else 1, None
     if given.dtype.name in FLOATS:
         dtype = jnp.promote_types(x.dtype, given.dtype)
-        x, t = x.astype(dtype), wide(jnp.asarray(target, dtype))
-    else:
-        holds = np.iinfo(given.dtype)
-        if ignore_index is not None and holds.min <= ignore_index <= holds.max:
-            counted = jnp.asarray(target) != ignore_index
-        classes = jnp.asarray(target).astype(jnp.int32)
-        classes = jnp.expand_dims(classes, axis) if x.ndim else classes
-        numbers = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) if x.ndim else jnp.int32(0)
-        t = (numbers == jnp.broadcast_to(classes, x.shape)).astype(wide(x).dtype)
-    t = (1 - smoothing) * t + smoothing / max(n, 1)
+        return x.astype(dtype), wide(jnp.asarray(target, dtype)), None, axis, False
+    holds, counted = np.iinfo(given.dtype), None
+    if ignore_index is not None and holds.min <= ignore_index <= holds.max:
+        counted = jnp.asarray(target) != ignore_index
+    classes = jnp.asarray(target).astype(jnp.int32)
+    classes = jnp.expand_dims(classes, axis) if x.ndim else classes
+    numbers = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) if x.ndim else jnp.int32(0)
+    t = (numbers == jnp.broadcast_to(classes, x.shape)).astype(wide(x).dtype)
     if counted is not None:
-        among = jnp.broadcast_to(jnp.expand_dims(counted, axis) if x.ndim else counted, x.shape)
-        t, x = jnp.where(among, t, 0.0), jnp.where(among, x, 0.0)
-    losses = of_rows(wide(x), t, axis) if x.ndim else of_rows(wide(x)[None], t[None], 0)[0]
+        x = jnp.where(jnp.expand_dims(counted, axis) if x.ndim else counted, x, 0.0)
+    return x, t, counted, axis, True
+
+
+def reduced(losses: jax.Array, counted: jax.Array | None, reduction: str, dtype: Any) -> jax.Array:
     if reduction == "none":
-        return losses.astype(x.dtype)
+        return losses.astype(dtype)
     total, rows = jnp.sum(losses), losses.size if counted is None else jnp.sum(counted)
     if reduction == "mean":
         total = jnp.where(rows == 0, jnp.nan, total / jnp.maximum(rows, 1))
-    return total.astype(x.dtype)
+    return total.astype(dtype)
 
 
 def of_rows(x: jax.Array, t: jax.Array, axis: int) -> jax.Array:
@@ -77,7 +89,12 @@ def cross_entropy_with_vjp(
     x: Any, target: Any, *, out: Any, **options: Any
 ) -> tuple[jax.Array, Callable[..., jax.Array]]:
     no_out(out)
-    loss, pullback = jax.vjp(lambda x: cross_entropy(x, target, **options), floating(x, "x"))
+    return pullback_of(lambda x: cross_entropy(x, target, **options), x)
+
+
+def pullback_of(loss_of: Callable[..., jax.Array], x: Any) -> tuple[jax.Array, Callable[..., jax.Array]]:
+    """The loss of x, and the function from its gradient to that of x."""
+    loss, pullback = jax.vjp(loss_of, floating(x, "x"))
 
     def vjp(dloss: Any = 1.0, *, out: Any = None) -> jax.Array:
         no_out(out)

@@ -189,21 +189,26 @@ cross_entropy_of_rows = define(
 # --- the functions -----------------------------------------------------------------------------------
 
 
-def evaluate(
-    x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
-    """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
+def check_target(x: Any, target: Any, axis: Any) -> tuple[Tensor, Tensor, int]:
+    """The logits and the target, in one dtype if both are floats, and the dim of the classes."""
     x = check_tensor(x, "x")
     if not isinstance(target, Tensor):
         raise TypeError(f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)")
     check_same_device(x, "x", target, "target")
-    dim = one_dim(axis, x.ndim, "the classes")
+    if target.dtype in FLOATS and target.shape == x.shape:
+        x, target = promote(("x", "target"), x, target)
+    return x, target, one_dim(axis, x.ndim, "the classes")
+
+
+def evaluate(
+    x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
+    """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
+    x, target, dim = check_target(x, target, axis)
     checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
         label_smoothing = checks.smoothing(label_smoothing)
     options = dim, label_smoothing, ignore_index
-    if target.dtype in FLOATS and target.shape == x.shape:
-        x, target = promote(("x", "target"), x, target)
     g = None
     if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
         losses, _ = losses_by_log_p(x, smoothed_weights(x, target, *options), dim)
