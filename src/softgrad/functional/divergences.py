@@ -55,8 +55,9 @@ def kl_divergence(
     −inf, or probabilities that are all 0) gives 0, and its gradients are 0.
 
     *Error*: no term of the sum on the right is negative, so distributions that are nearly equal keep the
-    digits of a divergence that is next to nothing: 4·eps of the result for float32 and 8·eps for float64,
-    where the target is given by logits.  (Of probabilities the logarithms are rounded to float64.)
+    digits of a divergence that is next to nothing: 4·eps of the result, where the target is given by logits.
+    (Of probabilities the logarithms are rounded to float64.)  A p below the smallest number of the dtype
+    counts as 0 beside a probability of 0.
 
     Examples
     --------
@@ -99,8 +100,9 @@ def kl_divergence_vjp(
 
     Notes
     -----
-    *Error*: with m the first of the two distributions, and w that of the side which a gradient g is for,
-    :math:`C\, eps\, (|g_i| + w_i \sum_k |g_k|)`, C = 8 for float32 and 16 for float64.
+    *Error*: for the second of the two distributions, whose gradient g is a difference of both,
+    :math:`4\, eps\, (|g_i| + w_i \sum_k |g_k|)`, w being that distribution; for the first
+    :math:`4\, eps\, w_i (|a_i| + \sum_k w_k |a_k|)` beside it, since a, the logarithm of the ratio, is rounded.
 
     Examples
     --------
@@ -184,7 +186,8 @@ def js_divergence_vjp(
 
     .. math:: dx = \frac{dy}{T}\, p \circ \Bigl(a - \sum_k p_k a_k\Bigr), \quad a = \tfrac12 \log\frac{p}{m}
 
-    The gradient for the target is the same with t for p; for probabilities see `kl_divergence_vjp`.
+    The gradient for the target is the same with t for p; for probabilities see `kl_divergence_vjp`, whose
+    error for the first of two distributions is that of both here.
 
     Returns
     -------

@@ -47,6 +47,7 @@ def of_rows(
     a = logs(x)
     if probs:
         w = target if where is None else jnp.where(where, target, 0.0)
+        w = jnp.where(w == 0, 0.0, w)  # without a derivative: the support convention
         b = jnp.where(w == 0, -jnp.inf, jnp.log(jnp.where(w == 0, 1.0, w)))
     else:
         b = logs(target)

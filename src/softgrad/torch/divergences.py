@@ -90,6 +90,7 @@ def by_formulas(
     a, e = powers(x, dims, where, scale)
     if probs:
         w = to_rows(wide(target) if where is None else wide(target).masked_fill(~where, 0.0), dims)
+        w = torch.where(w == 0, 0.0, w)  # without a derivative: the support convention
         b = torch.where(w == 0, -math.inf, torch.where(w == 0, 1.0, w).log())
     else:
         b, w = powers(target, dims, where, scale)
