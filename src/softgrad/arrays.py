@@ -580,7 +580,7 @@ def entropy_of_probabilities_vjp(p: Any, dy: Any, *, axis: Any, where: Any, out:
     checks.for_each_row(dy, p.shape, rows.numbers(keepdims=False), rows.numbers())
     result = result_for(out, p, p.dtype, p=p, dy=dy, where=where)
     wide = dy.reshape(rows.numbers()).astype(np.float64)
-    rows.run("entropy_of_probabilities_vjp", [wide, p, result], where, per_row=0)
+    rows.run("entropy_of_probabilities", [p, wide, result], where, per_row=1)
     return returned(result, out)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import int64, njit, uint64
 
 from .drive import MORE as FIRST
-from .exp import one_of, parts
+from .exp import is_double, logarithm, one_of, parts
 from .intrinsics import address_of, after, choose, fma, load, plus, plus_product, pointer_to, store, zero
 from .log_softmax import BLOCK, logs
 from .real_power import log
@@ -52,6 +52,15 @@ def beyond_first_order(d):
     q = fma(d, q, T(1 / 24))
     q = fma(d, q, T(1 / 6))
     return fma(d, q, T(0.5))
+
+
+@forced
+def log_of(v):
+    """log v in float64, for v > 0; only float64 has numbers that are not normal ones there."""
+    if is_double(v):
+        lead, more = log(np.float64(v), 0.0)
+        return lead + more
+    return logarithm(np.float64(v), 0.0)
 
 
 @forced
@@ -166,8 +175,8 @@ def log_ratios(x, t, p, q, d, n, factor_p, factor_q, top, top_t, shift, scale, l
             else:
                 given = load(t, i)
                 none = given == T(0)
-                lead, more = log(np.float64(choose(none, T(1), given)), 0.0)
-                v = T(((np.float64(a) - lead) - shift) + (np.float64(lost) - more))
+                of_t = log_of(choose(none, T(1), given))
+                v = T(((np.float64(a) - of_t) - shift) + np.float64(lost))
             lacks = a == -infinite
             v = choose(lacks, -infinite, choose(none, infinite, v))
             v = choose(lacks, choose(none, T(0), v), v)
@@ -328,26 +337,26 @@ def room_for(n: int, narrow: bool) -> int:
 # --- the entropy of probabilities -----------------------------------------------------------------------
 
 
-def entropy_rows(p, found, _, __, p_step, step, ___, ____, n, count, numbers, room):
-    """−Σ p·log p of `count` rows of n elements, to which a p of 0 adds 0."""
+@helper
+def entropy_of(p, out, at_p, at_out, n, given):
+    """−Σ p·log p of a row, to which a p of 0 adds 0; and `given` times its gradient, −(log p + 1), to out."""
+    T, total = type(zero(p)), 0.0
+    for i in range(n):
+        v = load(p, at_p + i)
+        w, none = np.float64(v), v == T(0)
+        log = log_of(choose(none, T(1), v)) + (w - w)  # NaN for NaN
+        total = plus(total, w * log)
+        if out is not None:
+            store(out, at_out + i, T(choose(none, 0.0, (log + 1.0) * -given)))
+    return 0.0 - total  # no −0
+
+
+def entropy_rows(p, found, out, _, p_step, step, out_step, __, n, count, numbers, room):
+    """The entropy of `count` rows of n elements into `found`; that times the gradient into out before."""
     n, found = uint64(n), pointer_to(address_of(found), 0.0)
     for row in range(uint64(count)):
-        at_p, total = row * uint64(p_step), 0.0
-        for i in range(n):
-            w = np.float64(load(p, at_p + i))
-            lead, more = log(choose(w == 0.0, 1.0, w), 0.0)
-            total = plus(total, w * (lead + more))
-        found[row * uint64(step)] = -total + 0.0  # no −0
-
-
-def entropy_vjp_rows(dy, p, out, _, step, p_step, out_step, __, n, count, numbers, room):
-    """−dy·(log p + 1) of `count` rows, 0 where p is; dy is one number a row."""
-    n, dy, T = uint64(n), pointer_to(address_of(dy), 0.0), type(zero(p))
-    for row in range(uint64(count)):
-        at_p, at_out = row * uint64(p_step), row * uint64(out_step)
-        given = -dy[row * uint64(step)]
-        for i in range(n):
-            w = np.float64(load(p, at_p + i))
-            lead, more = log(choose(w == 0.0, 1.0, w), 0.0)
-            v = choose(w == 0.0, 0.0, ((lead + 1.0) + more) * given)
-            store(out, at_out + i, T(v))
+        at_p, at, at_out = row * uint64(p_step), row * uint64(step), row * uint64(out_step)
+        if address_of(out) == 0:
+            found[at] = entropy_of(p, None, at_p, at_out, n, 0.0)
+        else:
+            found[at] = entropy_of(p, out, at_p, at_out, n, found[at])

@@ -20,8 +20,8 @@ from ..checks import Array
 Where = tuple[int, tuple[int, ...]] | None
 # as in kernels.py
 PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
-PER_ROW |= {"entropy_of_probabilities": 1, "entropy_of_probabilities_vjp": 0, "fenchel_young": 3}
 PER_ROW |= {"divergence": 2, "divergence_of_probabilities": 2}
+PER_ROW |= {"entropy_of_probabilities": 1, "fenchel_young": 3}
 
 
 class Memory:
@@ -309,7 +309,7 @@ def run(
                 arrays[3][...] = slope.reshape(moved)
             return
         if name.startswith("entropy_of_probabilities"):
-            result = of_probabilities(read[-1], there, read[0] if len(read) == 2 else None)
+            result = of_probabilities(read[0], there, read[1] if len(read) == 2 else None)
             result = np.broadcast_to(result, there.shape)
         elif name == "fenchel_young":
             x, t, y = np.where(there, read[0], -np.inf), *(np.where(there, a, 0.0) for a in read[1:])

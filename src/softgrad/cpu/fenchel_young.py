@@ -16,7 +16,7 @@ from numba import njit, uint64
 
 from .divergences import beyond_first_order
 from .drive import ALPHA
-from .intrinsics import address_of, choose, load, plus, pointer_to
+from .intrinsics import address_of, choose, larger, load, plus, pointer_to, zero
 from .real_power import log, raised
 
 forced = njit(nogil=True, error_model="numpy", forceinline=True)  # else no loop is cut into lanes
@@ -42,13 +42,13 @@ def in_support(t, y, alpha):
 @helper
 def loss_of(x, t, y, at_x, at_t, at_y, n, alpha, square, half):
     """L of a row; alpha is 2 unless `square` is None, or 1.5 unless `half` is."""
-    top = reach = total = 0.0
+    most_x, most_y, spoilt = load(x, at_x), load(y, at_y), zero(y)
     for i in range(n):  # the winner tells the threshold
-        w = np.float64(load(y, at_y + i))
-        total += w * 0.0
-        if w > reach:
-            reach, top = w, np.float64(load(x, at_x + i))
-    if reach == 0.0:  # an empty row, or one of NaN
+        w = load(y, at_y + i)
+        most_x, most_y = larger(most_x, load(x, at_x + i)), larger(most_y, w)
+        spoilt = plus(spoilt, w * type(w)(0))
+    top, reach, total = np.float64(most_x), np.float64(most_y), np.float64(spoilt)
+    if reach == 0.0 or total != total:  # an empty row, or one of NaN
         return total
     below = alpha - 1.0
     if half is not None:

@@ -127,10 +127,9 @@ OPERATIONS = {
         logits=True,
         per_row=(0,),
     ),
-    "entropy_of_probabilities": Operation(1, divergences.entropy_rows, no_room, per_row=(1,)),
-    "entropy_of_probabilities_vjp": Operation(2, divergences.entropy_vjp_rows, no_room, per_row=(0,)),
     "fenchel_young": Operation(3, fenchel_young.rows, no_room, fill=(ABSENT,), per_row=(3,)),
     # of these the gradient, which comes last, may be missing
+    "entropy_of_probabilities": Operation(1, divergences.entropy_rows, no_room, per_row=(1,)),
     "divergence": Operation(
         2, divergences.rows, divergences.room_for, fill=(ABSENT, ABSENT), logits=True, per_row=(2,)
     ),

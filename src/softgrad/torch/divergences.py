@@ -199,19 +199,28 @@ def divergence_vjp(
 
 
 class EntropyOfKernel(Function):
-    """The entropy of probabilities; saved are they."""
+    """The entropy of probabilities; saved are they, and the gradient if it is wanted."""
 
     @staticmethod
+    @with_torch_threads
     def forward(ctx: Any, p: Tensor, dims: Dims, where: Tensor | None) -> Any:
-        ctx.save_for_backward(p, where)
+        numbers = p.new_ones(kept_shape(p, dims), dtype=torch.float64)
+        gradient = torch.empty_like(p) if ctx.needs_input_grad[0] else None
+        if p.numel() == 0:
+            numbers.zero_()
+        else:
+            tensors = (p, numbers) if gradient is None else (p, numbers, gradient)
+            run("entropy_of_probabilities", tensors, dims, where, shaped=0)
+        ctx.save_for_backward(p, where, gradient)
         ctx.dims = dims
-        options = {"axis": dims, "where": where, "keepdims": True}
-        return by_kernels(arrays.entropy_of_probabilities, p, **options)
+        return numbers.to(p.dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:
-        p, where = ctx.saved_tensors
-        return entropy_of_probabilities_vjp(p, dy, axis=ctx.dims, where=where, out=None), None, None
+        p, where, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return entropy_of_probabilities_vjp(p, dy, axis=ctx.dims, where=where, out=None), None, None
+        return gradient * dy, None, None
 
 
 entropy_of_kernel = super(Function, EntropyOfKernel).apply
@@ -221,6 +230,7 @@ def entropy_of_probabilities(p: Any, *, axis: Any, where: Any, keepdims: bool) -
     p = check_tensor(p, "p")
     dims, where = dims_of(axis, p.ndim), None if where is None else mask(where, p)
     if are_memory(p, where):
+        checks.probabilities(array(p.detach()), "p", "them to entropy")
         return shown(entropy_of_kernel(p, dims, where), p, dims, keepdims)
     rows = to_rows(wide(p) if where is None else wide(p).masked_fill(~where, 0.0), dims)
     return shown(formulas.entropy_of_probabilities(rows, xp).to(p.dtype), p, dims, keepdims)
