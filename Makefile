@@ -26,7 +26,7 @@ OLDEST_TRITON := build/triton36
 OLDEST_JAX := build/jax050
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compat check bench grid readme docs clean
+.PHONY: help demo demo-distributed test test-compat check bench grid readme docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,6 +34,10 @@ help: ## this list
 demo: $(VENV)/demo ## the main job: the experiment on softmax gradients, then a network that uses them
 	$(BIN)/softgrad reproduce
 	$(BIN)/python examples/digits_attention.py
+
+demo-distributed: $(VENV)/demo ## two networks with a softmax that is divided among four processes; both need PyTorch
+	$(BIN)/python examples/vocabulary_parallel.py
+	$(BIN)/python examples/sequence_parallel_attention.py
 
 test: $(VENV)/dev ## the tests, and the examples in the docstrings, a process for each core
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -20,17 +20,18 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+import scale
 from bounds import bounds, of_part, ratio, shape_of
 
 from softgrad.bench.report import library
 from softgrad.commands.units import BYTES, SECONDS, with_unit
 
 HERE = Path(__file__).parent
-FILES = "README.md", "docs/benchmarks.md", "docs/torch.md", "docs/jax.md", "docs/gpu.md"
+FILES = "README.md", *(f"docs/{name}.md" for name in ("benchmarks", "torch", "jax", "distributed", "gpu"))
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 LIBRARIES = "softgrad", "numpy", "scipy", "torch", "jax"
-PACKAGES = "numpy", "numba", "scipy", "torch", "jax", "entmax"
+PACKAGES = "numpy", "numba", "scipy", "torch", "jax", "entmax", "dask", "zarr"
 DTYPES = "float16", "bfloat16", "float32", "float64"
 OPS = "softmax", "softmax_vjp"
 THREADS = {"grid": "one thread", "threads": "two threads"}  # by the part of a record
@@ -219,6 +220,23 @@ def jax_speed(runs: Runs) -> str:
     return f"{machine_of(runs['jax_grid'])}\n{table(header, ([of, *cells] for of, cells in by_line.items()))}"
 
 
+# --- results/shards.json --------------------------------------------------------------------------------
+
+
+def shards(runs: Runs) -> str:
+    """The time of rows that are divided, and how many times as long DTensor and a gather take."""
+    header = ["", "softgrad", "DTensor's softmax", "gathered by hand"]
+    lines = (
+        [
+            f"{c['processes']} processes, {sizes_of(c)}, {c['dtype']}",
+            with_unit(c["softgrad"], SECONDS),
+            *(times(c[name] / c["softgrad"]) for name in ("dtensor", "gathered")),
+        ]
+        for c in runs["shards"]["cells"]
+    )
+    return f"{machine_of(runs['shards'])}\n{table(header, lines)}"
+
+
 # --- results/gpu.json -----------------------------------------------------------------------------------
 
 NO_GPU = (
@@ -335,6 +353,60 @@ def gpu_bounds(run: Json) -> str:
     return table(["", "asked", "worst", "met"], lines)
 
 
+# --- results/dask_chunks.json and collectives.json --------------------------------------------------------
+
+
+def dask_chunks(runs: Runs) -> str:
+    """Seconds and memory of each way, on each layout."""
+    if "dask_chunks" not in runs:
+        return "Not measured yet.\n"
+    run, lines = runs["dask_chunks"], {}
+    for cell in run["cells"]:
+        place = f"`{cell['op']}` {'×'.join(map(str, cell['shape']))} in {'×'.join(map(str, cell['chunk']))}"
+        own = lines.setdefault(place, {})
+        own[cell["way"]] = f"{cell['seconds']:.1f} s, {with_unit(cell['bytes'], BYTES)}"
+    ways = {"softgrad": "softgrad", "rechunk": "rechunk, `map_blocks`", "dask": "Dask's formula"}
+    text = table(
+        ["float32, in chunks of", *ways.values()], [[p, *(o[w] for w in ways)] for p, o in lines.items()]
+    )
+    return f"{text}\n{machine_of(run)}"
+
+
+def collectives(runs: Runs) -> str:
+    """α and β of gloo."""
+    run = runs["collectives"]
+    lines = [
+        [
+            f"`{line['op']}`, {line['processes']} processes",
+            with_unit(line["alpha"], SECONDS),
+            f"{with_unit(line['beta'], BYTES)}/s",
+            f"{line['off']:.0%}",
+        ]
+        for line in run["lines"]
+    ]
+    text = table(["gloo", "α", "β", "the line is off by up to"], lines)
+    ratios = "; ".join(f"`{op}` {a:.2g} and {b:.2g}" for op, (a, b) in scale.off(run).items())
+    return (
+        f"{text}\nWith 4 processes, on {run['environment']['cores']} cores, the model made of 2 gives, as a "
+        f"multiple of what is measured, for 64 bytes and 4 MB: {ratios}.\n\n{machine_of(run)}"
+    )
+
+
+def scale_table(runs: Runs) -> str:
+    """Time and bytes by the model, forward and backward."""
+    found, text = scale.models(runs["collectives"]), []
+    for title, *work in scale.WORK:
+        lines = []
+        for p in scale.SHOWN:
+            pairs = [scale.seconds(model, p, *work) for model in found.values()]
+            sizes = [with_unit(size, BYTES) for size in scale.sent(p, *work)]
+            lines.append([str(p), *sizes, *(with_unit(t, SECONDS) for pair in pairs for t in pair)])
+        columns = [f"{what}, {name}" for name in found for what in ("numbers", "rows")]
+        header = [f"{title}: shards", "numbers sent", "rows sent", *columns]
+        text.append(table(header, lines))
+    return "\n".join(text)
+
+
 def picture(run: Json) -> bytes:
     """The share of a copy's speed that each reaches on arrays that fill the chip, against n."""
     from matplotlib.figure import Figure
@@ -362,6 +434,10 @@ BLOCKS: dict[str, Callable[[Runs], str]] = {
     "bounds": bounds_table,
     "torch_speed": torch_speed,
     "jax_speed": jax_speed,
+    "shards": shards,
+    "dask_chunks": dask_chunks,
+    "collectives": collectives,
+    "scale": scale_table,
     "gpu": gpu,
     "gpu_line": gpu_line,
 }
@@ -382,6 +458,8 @@ def main() -> None:
             sys.exit(f"{name} is not what benchmarks/results says: run benchmarks/readme.py")
         if not check:
             path.write_text(new, encoding="utf-8")
+    if not check:
+        (HERE.parent / "docs" / "scale.svg").write_bytes(scale.picture(runs["collectives"]))
     if "gpu" in runs and not check:
         (HERE.parent / "docs" / "gpu.svg").write_bytes(picture(runs["gpu"]))
 

@@ -44,3 +44,13 @@ def number_of_threads():
     before = get_num_threads()
     yield set_num_threads
     set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def ranks():
+    """Four processes that are a group."""
+    from ranks import Ranks
+
+    started = Ranks(4)
+    yield started
+    started.close()

@@ -5,7 +5,6 @@ A refused call says what was given and what to do, and has written nothing.
 
 import tempfile
 
-import dask.array
 import ml_dtypes
 import numpy as np
 import pytest
@@ -247,36 +246,6 @@ def test_scales_where_one_is_taken(function):
 def test_another_word_for_empty(empty):
     with pytest.raises(ValueError, match="'zero', 'nan', 'raise'"):
         softmax([1.0], empty=empty)
-
-
-@each_function
-@pytest.mark.parametrize("chunks", [(2, 3), (1, 4), -1], ids=str)
-def test_an_array_of_dask_is_not_computed_in_silence(function, chunks):
-    x = dask.array.ones((4, 6), chunks=chunks)
-    with pytest.raises(
-        TypeError, match=r"^([xy]) is a dask\.Array, where NumPy .*: give \1\.compute\(\); or"
-    ):
-        function(x)
-    function(x.compute())
-
-
-def test_an_array_of_dask_beside_one_of_numpy():
-    y = np.full((4, 6), 1 / 6)
-    with pytest.raises(TypeError, match=r"^dy is a dask\.Array.*dy\.compute\(\)"):
-        softmax_vjp(y, dask.array.ones((4, 6)))
-    with pytest.raises(TypeError, match=r"^y is a dask\.Array.*y\.compute\(\)"):
-        softmax_vjp(dask.array.ones((4, 6)), y)
-    mask = dask.array.ones((4, 6), dtype=bool)
-    for function in (softmax, lambda y, **options: softmax_vjp(y, y, **options)):
-        with pytest.raises(TypeError, match=r"^where is a dask\.Array.*where\.compute\(\)"):
-            function(y, where=mask)
-        function(y, where=mask.compute())
-
-
-def test_map_blocks_of_dask_is_what_the_error_says():
-    x = cases.numbers(60, "x").reshape(6, 10)
-    y = dask.array.from_array(x, chunks=(2, -1)).map_blocks(softmax)
-    np.testing.assert_array_equal(y.compute(), softmax(x))
 
 
 class Foreign:

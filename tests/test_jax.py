@@ -216,12 +216,39 @@ def test_traced_segments_read_nothing_but_their_memory():
         same_bits(by_ids(X[:, 0], np.array([low, 1, high])), near)
     by_offsets = jax.jit(lambda x, offsets: sj.segment_softmax(x, offsets))
     same_bits(by_offsets(X[:, 0], np.array([1, 1, 2])), near)
-    assert (
-        jax.jit(lambda x, ids: sj.segment_softmax(x, segment_ids=ids, num_segments=0))(
-            X, np.zeros(3, int)
-        ).shape
-        == X.shape
-    )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64"])
+def test_traced_segments_of_any_dtype(dtype):
+    ids, x = np.array([0, 0, 1, 1], dtype), X[0, :4]
+    traced = jax.jit(lambda ids: sj.segment_softmax(x, segment_ids=ids, num_segments=40000))
+    same_bits(traced(ids), softgrad.segment_softmax(x, segment_ids=ids))
+
+
+def test_traced_segments_are_checked_but_for_their_values():
+    x = X[:, 0]
+    for ids, segments, error, text in [
+        (np.int32(1), 3, ValueError, r"segment_ids has shape \(\)"),
+        (np.zeros(2, int), 3, ValueError, "segment_ids has shape"),
+        (np.zeros((3, 1), int), 3, ValueError, "segment_ids has shape"),
+        (np.zeros(3), 3, TypeError, "segment_ids has dtype"),
+        (np.zeros(3, bool), 3, TypeError, "segment_ids has dtype"),
+        (np.zeros(3, int), -1, ValueError, "num_segments=-1"),
+        (np.zeros(3, int), 0, ValueError, "segment_ids go from 0 to 0"),
+    ]:
+        with pytest.raises(error, match=text):
+            jax.jit(lambda ids, n=segments: sj.segment_softmax(x, segment_ids=ids, num_segments=n))(ids)
+    for offsets, error, text in [
+        (np.zeros(0, int), ValueError, "offsets has shape"),
+        (np.zeros(1, int), ValueError, "offsets go from 0 to 0"),
+        (np.zeros((2, 2), int), ValueError, "offsets has shape"),
+        (np.int32(1), ValueError, "offsets has shape"),
+        (np.zeros(2), TypeError, "offsets has dtype"),
+    ]:
+        with pytest.raises(error, match=text):
+            jax.jit(lambda offsets: sj.segment_softmax(x, offsets))(offsets)
+    with pytest.raises(TypeError, match="target has dtype bool"):
+        jax.jit(lambda target: sj.cross_entropy(X, target))(np.zeros(3, bool))
 
 
 @pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 3.0])
@@ -232,6 +259,7 @@ def test_a_learnt_alpha(alpha):
     close(
         sj.entmax(X, learnt, where=where, scale=-0.7), softgrad.entmax(X, alpha, where=where, scale=-0.7), 64
     )
+    same_bits(softgrad.entmax(jnp.asarray(X), learnt), y)
     found = jax.jit(jax.grad(lambda alpha: (sj.entmax(X, alpha) * V).sum()))(learnt)
     close(found, softgrad.entmax_alpha_vjp(y, V, alpha).sum(), 256)
     check_grads(sj.entmax, (X, learnt), order=2)
@@ -252,6 +280,23 @@ def test_cross_entropy(reduction, smoothing):
         if target.ndim == 1:
             jitted = jax.jit(functools.partial(sj.cross_entropy, **options))
             close(jitted(x, target), np.asarray(loss))
+
+
+def test_cross_entropy_where_digits_are_lost():
+    """Small losses and their gradients; a target that is learnt; what is not finite."""
+    x = np.array([[40.0, 0, 0, 1], [20, 2, 3, 4], [3, 3, 1, -np.inf]], np.float32)
+    target = np.array([0, 0, 1])
+    due, pullback = softgrad.cross_entropy_with_vjp(x, target, reduction="none")
+    loss, vjp = jax.vjp(lambda x: sj.cross_entropy(x, target, reduction="none"), x)
+    close(loss, due)
+    close(vjp(jnp.ones(3, jnp.float32))[0], pullback(np.ones(3, np.float32)))
+    weights = np.array([1.0, 0, 0], np.float32)
+    by_target = jax.grad(lambda t: sj.cross_entropy(np.array([3, 1, 0], np.float32), t))(weights)
+    close(by_target, -softgrad.log_softmax(np.array([3, 1, 0], np.float32)))
+    for row in ([np.inf, 0, 1], [np.nan, 0, 1]):
+        for smoothing in (0.0, 0.1):
+            loss = sj.cross_entropy(np.array(row, np.float32), np.array(0), label_smoothing=smoothing)
+            assert np.isnan(loss)
 
 
 # --- transforms -----------------------------------------------------------------------------------------
@@ -319,6 +364,22 @@ def test_debug_nans():
 def test_gradients(name, order):
     function = functools.partial(getattr(sj, name), axis=-1, scale=0.7)
     check_grads(function, (jnp.asarray(X),), order=order, modes=("fwd", "rev"))
+
+
+@pytest.mark.parametrize("cut", [(), ([0, 3],)])
+def test_second_derivatives_of_saturated_rows(cut):
+    """Reverse over reverse: p·Σu would take 1 − p off."""
+    name = "segment_log_softmax" if cut else "log_softmax"
+    forward, twice = getattr(softgrad, name), getattr(softgrad, f"{name}_double_backward")
+    dy, v = np.array([1, 2, 3], np.float32), np.array([3, -1, 2], np.float32)
+    for x in ([20.0, 0, 0], [30.0, 0, 1]):
+        x = np.array(x, np.float32)
+        y = forward(x, *cut)
+        due = twice(y, dy, v, *cut)
+        for found, right in zip(twice(jnp.asarray(y), dy, v, *cut), due, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-5)  # each element: that of the winner is small
+        loss = lambda x: jax.vjp(lambda x: forward(x, *cut), x)[1](jnp.asarray(dy))[0] @ v  # noqa: E731
+        np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(x)), due[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "entropy"])
@@ -416,6 +477,7 @@ def test_what_is_given_and_taken():
         (lambda: sj.softmax_vjp(x, x[:2]), ValueError, "they must be the same"),
         (lambda: sj.entmax(x, 0.5), ValueError, "alpha"),
         (lambda: sj.entmax(x, jnp.ones(2)), TypeError, "alpha has shape"),
+        (lambda: jax.jit(lambda a: softgrad.entmax(x, a))(1.5), TypeError, "alpha is traced"),
         (lambda: softgrad.softmax_vjp(X, x), TypeError, "jax.numpy.asarray of that one"),
         (lambda: sj.softmax(jnp.full(3, -jnp.inf), empty="raise"), ValueError, "empty='raise'"),
         (lambda: jax.jit(lambda x: sj.softmax(x, empty="raise"))(x), ValueError, "jax.jit"),

@@ -75,8 +75,8 @@ def of_numpy(value: Any, name: str, instead_of_masked: str, takes: str = "") -> 
         )
     elif kind(value).startswith("dask.") and hasattr(value, "__dask_graph__"):
         advice = (
-            f"give {name}.compute(); or, if no chunk ends along the axis, let dask.array.map_blocks call "
-            f"the function"
+            f"give {name}.compute(); or make each row one chunk, {name}.rechunk({{axis: -1}}), and let "
+            f"dask.array.map_blocks(function, {name}, ...) call the function on each block"
         )
     elif any(hasattr(value, f"__{word}__") for word in ("dask_graph", "array_namespace", "array_function")):
         advice = f"give numpy.asarray({name})"
@@ -133,13 +133,18 @@ def alike(names: tuple[str, ...], *values: Any) -> list[Array]:
         else:
             return list(values)
     arrays = [floating(value, name) for value, name in zip(values, names, strict=True)]
-    for a, name in zip(arrays, names, strict=True):
-        if a.shape != arrays[0].shape:
+    same_shape(names, *(a.shape for a in arrays))
+    return in_one_dtype(arrays)
+
+
+def same_shape(names: tuple[str, ...], *shapes: tuple[Any, ...]) -> None:
+    """Refuse arrays of other shapes than the first."""
+    for name, shape in zip(names, shapes, strict=True):
+        if shape != shapes[0]:
             raise ValueError(
-                f"{names[0]} has shape {arrays[0].shape} and {name} has shape {a.shape}; they must be the "
+                f"{names[0]} has shape {shapes[0]} and {name} has shape {shape}; they must be the "
                 f"same, since softgrad does not broadcast: use numpy.broadcast_to where that is meant"
             )
-    return in_one_dtype(arrays)
 
 
 def in_one_dtype(arrays: list[Array]) -> list[Array]:
@@ -267,8 +272,8 @@ def are_numbered(given: Any, ids: Any, num_segments: Any) -> bool:
     return ids is not None
 
 
-def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
-    """`offsets` of the number that each row has, and the order that sorts the rows by it."""
+def segment_ids(ids: Any, num_segments: Any, size: int) -> tuple[Array, int]:
+    """The number that each row has, and how many segments there are."""
     of_numpy(ids, "segment_ids", "segment_ids.compressed()", "; it takes whole numbers")
     numbers = np.asarray(ids)
     if numbers.shape != (size,):
@@ -287,6 +292,12 @@ def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Ar
             f"segment_ids go from {least} to {most - 1}; they must go from 0 to num_segments - 1, "
             f"{count - 1}: number the segments from 0 and give how many there are"
         )
+    return numbers, count
+
+
+def numbered_segments(ids: Any, num_segments: Any, size: int) -> tuple[Array, Array | None]:
+    """`offsets` of the number that each row has, and the order that sorts the rows by it."""
+    numbers, count = segment_ids(ids, num_segments, size)
     numbers, order = numbers.astype(np.int64), None
     if (numbers[1:] < numbers[:-1]).any():
         order = numbers.argsort(kind="stable")
@@ -553,12 +564,7 @@ def weights_or_classes(
                 "count: leave out the rows that are not to, of x as well"
             )
         return target, target, None
-    if target.shape != rows:
-        advice = ": give target.astype(float) if it holds weights" if target.shape == shape else ""
-        raise ValueError(
-            f"target has shape {target.shape} and dtype {target.dtype}: classes take the shape of x, "
-            f"{shape}, without axis {axis}, which is {rows}{advice}"
-        )
+    shape_of_classes(target.shape, str(target.dtype), shape, axis)
     n = shape[axis] if shape else 1
     wrong = (target < 0) | (target >= n)
     counted = None
@@ -566,14 +572,30 @@ def weights_or_classes(
         counted = np.asarray(target != ignore_index)
         wrong &= counted
     if np.any(wrong):
-        place = tuple(map(int, np.argwhere(wrong)[0]))
-        raise ValueError(
-            f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
-            f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
-        )
+        class_out_of_range(target, wrong, n, axis)
     if counted is None or counted.all():
         return None, target.astype(np.int64), None
     return None, np.where(counted, target, 0).astype(np.int64), counted
+
+
+def shape_of_classes(target: tuple[int, ...], dtype: str, shape: tuple[int, ...], axis: int) -> None:
+    """Refuse classes of another shape than that of x without the axis."""
+    rows = shape[:axis] + shape[axis + 1 :]
+    if target != rows:
+        advice = ": give target.astype(float) if it holds weights" if target == shape else ""
+        raise ValueError(
+            f"target has shape {target} and dtype {dtype}: classes take the shape of x, "
+            f"{shape}, without axis {axis}, which is {rows}{advice}"
+        )
+
+
+def class_out_of_range(target: Array, wrong: Array, n: int, axis: int) -> None:
+    """Raise for the first of these classes."""
+    place = tuple(map(int, np.argwhere(wrong)[0]))
+    raise ValueError(
+        f"target{list(place) if place else ''} is {target[place]}, and x has the classes 0 to {n - 1} "
+        f"along axis {axis}: correct it, or give ignore_index={target[place]} if it stands for no class"
+    )
 
 
 def of_loss(dloss: Any, shape: tuple[int, ...]) -> Array:

@@ -50,8 +50,8 @@ class Library(Protocol):
 
 
 def library(value: Any) -> Library:
-    """`softgrad.torch` for tensors, `softgrad.jax` for JAX's arrays, `softgrad.dlpack` for those of other
-    libraries on a CUDA device, or else `softgrad.arrays`.
+    """`softgrad.torch` for tensors, `softgrad.jax` for JAX's arrays, `softgrad.dask` for Dask's,
+    `softgrad.dlpack` for those of other libraries on a CUDA device, or else `softgrad.arrays`.
 
     A program that has not imported a library has no arrays of it.
     """
@@ -66,6 +66,11 @@ def library(value: Any) -> Library:
             from .jax import calls as of_jax
 
             return cast(Library, of_jax)
+        dask = sys.modules.get("dask.array")
+        if dask is not None and isinstance(value, dask.Array):
+            from .dask import calls as of_dask
+
+            return cast(Library, of_dask)
         if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in checks.ON_DEVICE:
             from . import dlpack
 

@@ -265,6 +265,107 @@ def cross_entropy_vjp(y: Any, t: Any, xp: Any) -> Any:
     return y * xp.sum(t, axis=-1, keepdims=True) - t
 
 
+# --- shards: what a part of each row tells of it, and is made of what all parts told ------------------
+
+
+def of_shard(name: str, read: Any, told: Any, there: Any, scale: float, nothing: float, xp: Any) -> Any:
+    """What `cpu/shards.py` does: numbers of each row, or elements, of float64s and where they are valid."""
+    if name in ("shard_stats", "shard_entropy", "shard_softmax", "shard_log_softmax"):
+        valid = there & (read[0] != (-math.inf if scale >= 0 else math.inf))
+        z = xp.where(valid, read[0] * scale, -math.inf)
+        if name == "shard_stats":
+            return shard_stats(z, xp)[:2]
+        if name == "shard_entropy":
+            return shard_stats(z, xp)
+        t = z - xp.where(told[0] == -math.inf, 0.0, told[0])
+        if name == "shard_log_softmax":
+            y = t - xp.log1p(xp.where(told[1] == -1, 0.0, told[1]))
+            return xp.where(there, xp.where(told[1] == -1, nothing, y), -math.inf)
+        y = xp.exp(t) / xp.where(told[1] == -1, 1.0, 1 + told[1]) * told[3] - told[4]
+        return xp.where(there, xp.where(told[1] == -1, nothing, y), 0.0)
+    y, dy = read[0], read[1]
+    if name == "shard_moments":
+        return shard_moments(y, dy, xp)
+    if name == "shard_vjp":
+        return xp.where(there & (told[2] != 0), y * ((dy - told[0]) - told[1]) * scale, 0.0)
+    absent = (y == -math.inf) | ~there
+    if name == "shard_log_sum":
+        counted = xp.where(absent, dy * 0, dy)
+        some = xp.max(xp.where(absent, 0.0, 1.0), axis=-1, keepdims=True)
+        return xp.sum(counted, axis=-1, keepdims=True), some
+    slope = xp.where(absent, dy * 0, dy - xp.exp(y) * told[0]) * scale
+    return xp.where(there & (told[1] != 0), slope, 0.0)
+
+
+def shard_stats(z: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(top, Σ_k exp(t_k) − 1, Σ_k t_k·exp(t_k)) of logits z, t = z − top; (−inf, −1, 0) of −inf alone."""
+    top = xp.max(z, axis=-1, keepdims=True)
+    t = z - xp.where(top == -math.inf, 0.0, top)
+    e = xp.exp(t)
+    others = xp.sum(xp.where(t == 0, 0.0, e), axis=-1, keepdims=True)
+    count = xp.sum(xp.where(t == 0, 1.0, 0.0), axis=-1, keepdims=True)
+    return top, others + (count - 1), xp.sum(e * xp.where(e == 0, 0.0, t), axis=-1, keepdims=True)
+
+
+def shard_moments(y: Any, dy: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(ref, mean, Σy): ref + mean is the mean of dy by the weights y, found from the dy of the largest y."""
+    total = xp.sum(y, axis=-1, keepdims=True)
+    some = xp.where(total == 0, 1.0, total)
+    is_top = y == xp.max(y, axis=-1, keepdims=True)
+    ref = xp.max(xp.where(is_top, dy, -math.inf), axis=-1, keepdims=True)
+    ref = xp.where(total == 0, 0.0, ref)
+    ref, mean = two_sum(ref, xp.sum(y * (dy - ref), axis=-1, keepdims=True) / some)
+    rest = xp.sum(y * ((dy - ref) - mean), axis=-1, keepdims=True) / some
+    return *two_sum(ref, mean + rest), total
+
+
+def merge_stats(top: Any, others: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(top, others, what rounding took from that) of whole rows, from shards along the first axis.
+
+    Without the 1 of the largest, what the others add up to has all its digits where it is little.
+    """
+    best = xp.max(top, axis=0)
+    some = best != -math.inf
+    far, lost = two_sum(top, -xp.where(some, best, 0.0))
+    e = xp.exp(far) * (1 + xp.where(far == -math.inf, 0.0, lost))
+    first = (far == 0) & some
+    total, lost = two_sum(xp.ones_like(others), others)
+    terms = xp.where(first, others, total * e)
+    upper = (terms + UPPER) - UPPER
+    lower = (terms - upper) + xp.where(first, 0.0, lost * e)
+    upper = xp.sum(upper, axis=0) + (xp.sum(xp.where(first, 1.0, 0.0), axis=0) - 1)
+    found, lost = two_sum(upper, xp.sum(lower, axis=0))
+    return best, xp.where(some, found, -1.0), xp.where(some, lost, 0.0)
+
+
+UPPER = 1.5 * 2.0**31  # (x + UPPER) − UPPER is a multiple of 2⁻²¹, which add up without rounding
+
+
+def merge_moments(ref: Any, mean: Any, weight: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """(ref, mean, weight) of whole rows, from those of the shards along the first axis.
+
+    The first reference is that of the heaviest shard, of ties the largest.  Differences are those of a fourth
+    of each, so that they don't overflow.
+    """
+    first = xp.max(xp.where(weight == xp.max(weight, axis=0), ref, -math.inf), axis=0) * 0.25
+    total = xp.sum(weight, axis=0)
+    some = xp.where(total == 0, 1.0, total)
+    d, lost = two_sum(ref * 0.25, -first)
+    lost = lost + mean * 0.25
+    q = xp.sum(weight * (d + lost), axis=0) / some
+    r = xp.sum(weight * ((d - q) + lost), axis=0) / some
+    whole, rest = two_sum(first, q)
+    whole, rest = two_sum(whole, rest + r)
+    return whole * 4, rest * 4, total
+
+
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """a + b, and what rounding took from it."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
 # The power series of (1 − eᵗ(1 − t))/t², of which ∂y/∂α of entmax is made: Σ (k+1)/(k+2)!·tᵏ.  What is left
 # out is below 2⁻⁵⁵ of it for |t| ≤ 1.
 PSI = [(k + 1) / math.factorial(k + 2) for k in range(18)]

@@ -22,6 +22,21 @@ Where = tuple[int, tuple[int, ...]] | None
 PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
 PER_ROW |= {"divergence": 2, "divergence_of_probabilities": 2}
 PER_ROW |= {"entropy_of_probabilities": 1, "fenchel_young": 3}
+# where the table of each row is among the arrays, and how many numbers it has
+TABLES = {
+    "softmax_mean": (2, 1),
+    "softmax_scale_vjp": (3, 1),
+    "sink_softmax": (0, 3),
+    "sink_softmax_vjp": (0, 4),
+    "shard_stats": (1, 2),
+    "shard_entropy": (1, 3),
+    "shard_softmax": (0, 5),
+    "shard_log_softmax": (0, 2),
+    "shard_moments": (2, 3),
+    "shard_vjp": (0, 3),
+    "shard_log_sum": (2, 2),
+    "shard_log_vjp": (0, 2),
+}
 
 
 class Memory:
@@ -213,10 +228,9 @@ def of_rows(
     scale: float,
     nothing: float,
 ) -> None:
-    """What sinks.py has, with its table of each row."""
+    """What sinks.py and shards.py have, with their table of each row."""
     last = tuple(range(-len(axes), 0))
-    table_at = {"softmax_mean": 2, "softmax_scale_vjp": 3}.get(name, 0)
-    numbers = {"sink_softmax": 3, "sink_softmax_vjp": 4}.get(name, 1)
+    table_at, numbers = TABLES.get(name, (0, 1))
     table = view("float64", (*shape, numbers), addresses[table_at], (*strides[table_at], 1))
     table = np.moveaxis(table, axes, tuple(d - 1 for d in last))
     table = table.reshape(*table.shape[: -len(axes) - 1], -1, numbers)[..., 0, :]
@@ -254,6 +268,12 @@ def of_rows(
             means = np.where(total == 0, 0.0, over_rows(np.sum, read[0] * read[1]) / total)
             table[..., 0] = means.reshape(table.shape[:-1])
             return
+        elif name.startswith("shard"):
+            found = formulas.of_shard(name, read, rows, there, scale, nothing, np)
+            if isinstance(found, tuple):
+                table[...] = np.concatenate(found, axis=-1).reshape(table.shape)
+                return
+            result = found
         else:
             result = np.where(read[0] == 0, 0.0, (read[1] - rows[0]) * read[0] * scale)
         arrays[-1][...] = result.reshape(moved)
@@ -287,7 +307,7 @@ def run(
     if name.startswith("cross_entropy"):
         cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
         return
-    if name.startswith("sink") or "mean" in name or name == "softmax_scale_vjp":
+    if name in TABLES or "mean" in name:
         of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
         return
     last = tuple(range(-len(axes), 0))

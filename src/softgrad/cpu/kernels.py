@@ -28,6 +28,7 @@ from . import (
     reductions,
     secular,
     segments,
+    shards,
     sinks,
     softmax,
     sparse,
@@ -153,6 +154,22 @@ OPERATIONS = {
     "softmax_mean": Operation(2, sinks.mean_rows, no_room, per_row=(2,)),
     "softmax_vjp_of_mean": Operation(3, sinks.vjp_of_mean_rows, no_room, per_row=(0,)),
     "softmax_scale_vjp": Operation(3, sinks.scale_vjp_rows, sinks.scale_vjp_room, per_row=(3,)),
+    "shard_stats": Operation(
+        1, shards.stats_rows, softmax.rows_room, fill=(ABSENT,), logits=True, per_row=(1,)
+    ),
+    "shard_entropy": Operation(
+        1, shards.entropy_rows, reductions.kept_rows_room, fill=(ABSENT,), logits=True, per_row=(1,)
+    ),
+    "shard_softmax": Operation(
+        2, shards.softmax_rows, no_room, fill=(0.0, ABSENT), logits=True, per_row=(0,)
+    ),
+    "shard_log_softmax": Operation(
+        2, shards.log_softmax_rows, no_room, fill=(0.0, ABSENT, ABSENT), logits=True, per_row=(0,)
+    ),
+    "shard_moments": Operation(2, shards.moments_rows, no_room, per_row=(2,)),
+    "shard_vjp": Operation(3, shards.vjp_rows, no_room, per_row=(0,)),
+    "shard_log_sum": Operation(2, shards.log_sum_rows, no_room, fill=(ABSENT,), per_row=(2,)),
+    "shard_log_vjp": Operation(3, shards.log_vjp_rows, no_room, fill=(0.0, ABSENT), per_row=(0,)),
     "segment_softmax": Operation(
         *(1, segments.softmax_rows, segments.softmax_rows_room),
         *(segments.softmax_columns, segments.softmax_columns_room),

@@ -181,7 +181,9 @@ def done(frame):
         outer *= dims[d] if d < at else 1
         inner *= dims[d] if d > at else 1
     table, part, kind = after(known, about[PLACE]), about[PART], ROWS if inner == 1 else COLUMNS
-    ready = table[kind] != 0 and (part == 0 or known[part + kind] != 0)
+    ids, ready = pointer_to(inputs[read if part != 0 else 0], int64(0)), table[kind] != 0
+    if part != 0:
+        ready &= known[part + kind] != 0 and pointer_to(ids[DIMS], int64(0))[0] == n and about[PARTS] > 0
     if about[STAMP] != known[0] or n != dims[at] or not ready:
         return int64(OTHER)
     item = int64(2 if about[DTYPE] < 2 else 4 if about[DTYPE] == 2 else 8)
@@ -213,8 +215,7 @@ def done(frame):
     kept = np.empty(NEXT + 1, np.int64)  # the numbers of a call of segments
     arrays = np.empty(0, np.float64)
     if part != 0:
-        ids = pointer_to(pointer_to(inputs[read], int64(0))[DATA], int32(0))
-        is_sorted = cut(ids, n, segments, cuts)
+        is_sorted = cut(pointer_to(ids[DATA], int32(0)), n, segments, cuts)
         for i in range(MORE):
             kept[i] = pointer_to(numbers, int64(0))[i]
         kept[CUTS], kept[SEGMENTS], kept[WHOLE] = cuts.ctypes.data, segments, known[part + kind]
@@ -223,7 +224,7 @@ def done(frame):
         numbers = int64(kept.ctypes.data)
     if not is_sorted:
         to = np.empty(n, np.int32)
-        sort(pointer_to(pointer_to(inputs[read], int64(0))[DATA], int32(0)), n, segments, cuts, to)
+        sort(pointer_to(ids[DATA], int32(0)), n, segments, cuts, to)
         arrays = np.empty((size + 63) // 64 * 8 * (read + 1), np.float64)
         for i in range(read + 1):
             moved = int64(arrays.ctypes.data) + (size + 63) // 64 * 64 * i

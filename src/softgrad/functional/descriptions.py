@@ -129,8 +129,8 @@ True"""
 
 RAISES = """
 TypeError
-    An array is boolean, complex, of objects, masked, or of another library on the CPU than NumPy and
-    PyTorch; an option is of another type.
+    An array is boolean, complex, of objects, masked, or of a library on the CPU that is not served; an option
+    is of another type.
 ValueError
     A shape does not fit (only `where` is broadcast); a number is out of range, not finite, or an option
     another word than those above; `out` is read-only, or overlaps an input in part.

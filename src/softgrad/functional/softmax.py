@@ -37,7 +37,9 @@ def softmax(
 
     *Other arrays*: all functions return a `torch.Tensor` for one, as `softgrad.torch` does.  For an array on
     a CUDA device that has DLPack, CuPy's for one, they return one of its library: PyTorch, which must be
-    installed, computes it on that device, where all arrays of the call must be.
+    installed, computes it on that device, where all arrays of the call must be.  For a dask.array.Array
+    softmax, log_softmax, their vjp and jvp, and logsumexp return one, of the same chunks, which may end along
+    the axis; its blocks are made twice, and must be the same then (docs/distributed.md).
 
     Examples
     --------

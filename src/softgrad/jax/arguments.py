@@ -139,20 +139,30 @@ class Rows:
 def numbered(cut: Cut, n: int) -> tuple[jax.Array, int]:
     """The number of the segment of each of n rows, and how many segments there are.
 
-    What is traced is not checked; no number is out of range even so, since the kernels count by them.
+    Of what is traced the shape and the dtype are checked; no number is out of range even so, since the
+    kernels count by them.
     """
     offsets, ids, count = cut.offsets, cut.segment_ids, cut.num_segments
-    by_ids = checks.are_numbered(offsets, ids, count)
-    if not isinstance(ids if by_ids else offsets, jax.core.Tracer):
-        if by_ids:
-            cuts, _ = checks.numbered_segments(np.asarray(ids), count, n)
-        else:
-            cuts = checks.offsets(np.asarray(offsets), n)
-            ids = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
-        return jnp.asarray(ids, jnp.int32), len(cuts) - 1
-    if not by_ids:
-        ids, count = jnp.searchsorted(offsets, jnp.arange(n), side="right") - 1, offsets.shape[0] - 1
+    if not checks.are_numbered(offsets, ids, count):
+        if not isinstance(offsets, jax.core.Tracer):
+            begins = checks.offsets(np.asarray(offsets), n)
+            segments = len(begins) - 1
+            return jnp.asarray(np.repeat(np.arange(segments), np.diff(begins)), jnp.int32), segments
+        like = untraced(offsets)
+        like.flat[1:] = n
+        segments = len(checks.offsets(like, n)) - 1
+        begun = jnp.zeros(n, jnp.int32).at[offsets[1:-1]].add(1, mode="drop")
+        return jnp.clip(jnp.cumsum(begun), 0, max(segments, 1) - 1), segments
+    if not isinstance(ids, jax.core.Tracer):
+        numbers, segments = checks.segment_ids(np.asarray(ids), count, n)
+        return jnp.asarray(numbers, jnp.int32), segments
     if count is None:
         raise TypeError("segment_ids are traced: give num_segments, which the shape depends on")
-    count = checks.whole(count, "num_segments")
-    return jnp.clip(ids, 0, max(count, 1) - 1).astype(jnp.int32), count
+    _, segments = checks.segment_ids(untraced(ids), count, n)
+    last = min(max(segments, 1) - 1, np.iinfo(ids.dtype).max)
+    return jnp.clip(ids, 0, last).astype(jnp.int32), segments
+
+
+def untraced(value: jax.Array) -> Any:
+    """Zeros of the shape and the kind of what is traced."""
+    return np.zeros(value.shape, np.int64 if value.dtype.kind in "iu" else value.dtype)

@@ -1,6 +1,5 @@
 """What `dispatch.Library` asks for, of JAX arrays."""
 
-from ..specs import entmax
 from .divergences import (
     divergence,
     divergence_vjp,
@@ -14,6 +13,7 @@ from .losses import cross_entropy, cross_entropy_with_vjp
 from .maps import (
     alpha_vjp,
     double_backward,
+    entmax,
     forward,
     product,
     reduce,

@@ -237,7 +237,7 @@ def cross_entropy(
 ) -> jax.Array:
     """Cross-entropy of softmax(x) beside classes or weights: as `softgrad.cross_entropy`.
 
-    Classes that are traced are not checked to be in range; one that is not has the loss 0.
+    Classes that are traced are not checked to be in range; one that is not has no part in its loss.
 
     Examples
     --------
@@ -286,7 +286,9 @@ def segment_softmax(
 ) -> jax.Array:
     """Softmax within each of the segments that an axis is cut into: as `softgrad.segment_softmax`.
 
-    Offsets and ids that are traced are not checked; beside traced ids `num_segments` has to be given.
+    The values of offsets and ids that are traced are not checked: a row that is out of range is in the
+    nearest segment.  Beside traced ids `num_segments` has to be given.  `scale` is one number, known when the
+    call is traced.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Cross-entropy, by its formula in `jax.numpy`."""
+"""Cross-entropy, by the primitive of log_softmax: the gradient is that of its kernel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import checks
+from ..specs import LOG_SOFTMAX
+from . import maps
 from .arguments import FLOATS, floating, no_out
 from .formulas import wide
 
@@ -23,8 +25,11 @@ def cross_entropy(
     t = (1 - smoothing) * t + smoothing / max(x.shape[axis] if x.ndim else 1, 1)
     if counted is not None:
         t = jnp.where(jnp.expand_dims(counted, axis) if x.ndim else counted, t, 0.0)
-    losses = of_rows(wide(x), t, axis) if x.ndim else of_rows(wide(x)[None], t[None], 0)[0]
-    return reduced(losses, counted, reduction, x.dtype)
+    along = axis if x.ndim else -1
+    log_p = maps.forward(LOG_SOFTMAX, wide(x), axis=along, where=None, scale=1.0, empty="nan")
+    impossible = (t == 0) & (log_p == -jnp.inf)  # a class without a weight may be
+    losses = -t * jnp.where(impossible, 0.0, log_p)
+    return reduced(jnp.sum(losses, axis) if x.ndim else losses, counted, reduction, x.dtype)
 
 
 def scored(
@@ -36,7 +41,7 @@ def scored(
     axis = checks.one_axis(axis, x.ndim, "the classes")
     # of a tracer the shape and the dtype are checked
     traced = isinstance(target, jax.core.Tracer)
-    given = np.zeros(target.shape, target.dtype) if traced else to_numpy(target)
+    given = to_numpy(np.zeros(target.shape, target.dtype) if traced else target)
     checks.weights_or_classes(given, x.shape, axis, ignore_index)
     if given.dtype.name in FLOATS:
         dtype = jnp.promote_types(x.dtype, given.dtype)
@@ -60,23 +65,6 @@ def reduced(losses: jax.Array, counted: jax.Array | None, reduction: str, dtype:
     if reduction == "mean":
         total = jnp.where(rows == 0, jnp.nan, total / jnp.maximum(rows, 1))
     return total.astype(dtype)
-
-
-def of_rows(x: jax.Array, t: jax.Array, axis: int) -> jax.Array:
-    """Σ t·(top − x) + Σt·log(1 + R), R = Σ exp(x − top) of all but the top.
-
-    So neither a small loss nor a small 1 − p is a difference of large numbers (see cpu/cross_entropy.py).
-    """
-    n = x.shape[axis]
-    numbers = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
-    first = jnp.min(jnp.where(x == jnp.max(x, axis, keepdims=True, initial=-jnp.inf), numbers, n), axis)
-    is_top = numbers == jnp.expand_dims(first, axis)
-    top = jnp.sum(jnp.where(is_top, x, 0.0), axis, keepdims=True)
-    counts = (t != 0) & ~is_top  # a class without a weight may be impossible
-    halves = jnp.where(counts, top * 0.5 - x * 0.5, 0.0)  # a difference may overflow
-    distance = 2 * jnp.sum(jnp.where(counts, t * halves, 0.0), axis)
-    others = jnp.sum(jnp.where(is_top, 0.0, jnp.exp(jnp.where(is_top, 0.0, x - top))), axis)
-    return distance + jnp.sum(t, axis) * jnp.log1p(others)
 
 
 def to_numpy(target: Any) -> Any:

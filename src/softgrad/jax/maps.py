@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import arrays, checks, threads
-from ..specs import Map, Reduction, entmax
+from .. import arrays, checks, specs, threads
+from ..specs import Map, Reduction
 from . import formulas, primitives
 from .arguments import Rows, alike, floating, is_number, mask, no_out, number, per_row
 from .lowering import has_kernels
@@ -31,6 +31,13 @@ def ran(name: str, x: Any, rows: Rows) -> None:
 
 def parameters(map: Map) -> dict[str, Any]:
     return {"name": map.name, "alpha": map.alpha if map.parameters else None}
+
+
+def entmax(alpha: Any) -> Map:
+    """The row of the table for an alpha that is one number."""
+    if isinstance(alpha, jax.core.Tracer):
+        raise TypeError("alpha is traced, which softgrad.jax.entmax alone takes: give a number here")
+    return specs.entmax(checks.alpha(float(alpha) if isinstance(alpha, jax.Array) else alpha))
 
 
 def forward(

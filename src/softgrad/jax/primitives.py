@@ -121,6 +121,23 @@ def product_formula(
     return formulas.product(formulas.map_of(name, alpha), kind, y, v, sums_of(ids, **rows), scale)
 
 
+def product_by_y(
+    y: Any, v: Any, *ids: Any, name: str, alpha: Any, scale: float, kind: str, **rows: Any
+) -> Any:
+    """The same, as its derivative by y is taken.
+
+    v − p·Σv of log_softmax with p = softmax(y), which exp(y) is: so the derivative has the sum 0, and what
+    the product with it loses is eps of the result, not of 1.
+    """
+    if name != "log_softmax" or kind != "vjp":
+        return product_formula(y, v, *ids, name=name, alpha=alpha, scale=scale, kind=kind, **rows)
+    options = {"name": "softmax", "alpha": None, "scale": 1.0, "empty": "zero", **rows}
+    p, present = forward.bind(formulas.wide(y), *ids, **options), y != -jnp.inf
+    u = jnp.where(present, formulas.wide(v), 0.0)
+    found = u - p * sums_of(ids, **rows).total(u)
+    return jnp.where(present, scale * found, 0.0).astype(y.dtype)
+
+
 def product_kernel(y: Any, v: Any, *ids: Any, name: str, alpha: Any, kind: str, **rows: Any) -> Any:
     spec = formulas.map_of(name, alpha)
     return by_kernel(spec.vjp if kind == "vjp" else spec.jvp, y, v, *ids, more=spec.more, **rows)
@@ -150,7 +167,7 @@ def product_transpose(g: Any, y: Any, v: Any, *ids: Any, kind: str, **params: An
 
 
 ad.primitive_jvps[forward] = forward_jvp
-ad.primitive_jvps[product] = linear_jvp(product, product_formula)
+ad.primitive_jvps[product] = linear_jvp(product, product_by_y)
 ad.primitive_transposes[product] = product_transpose
 
 

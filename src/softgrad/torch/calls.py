@@ -40,7 +40,18 @@ from .sinks import (
     vjp_of_mean,
 )
 from .sparse_losses import fenchel_young, fenchel_young_with_vjp
-from .tensors import check_out, check_tensor, dims_of, into, mask, multiply, promote, scale_of
+from .tensors import (
+    check_out,
+    check_tensor,
+    dims_of,
+    for_dtensors,
+    into,
+    is_dtensor,
+    mask,
+    multiply,
+    promote,
+    scale_of,
+)
 
 __all__ = [  # and those here
     "cross_entropy",
@@ -124,6 +135,8 @@ def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scal
         return into(out, dx, y, v, scale)
     where = None if where is None else mask(where, y)
     options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
+    if is_dtensor(y):
+        return into(out, for_dtensors().product(spec, kind, y, v, *options), y, v)
     operation = OPS[spec.name].vjp if kind == "vjp" else OPS[spec.name].jvp
     if out is None:
         result: Tensor = operation(y, v, *options)
@@ -143,6 +156,9 @@ def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any
     y, dy, v = promote(("y", "dy", "v"), y, dy, v)
     options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
     grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)
+    if is_dtensor(y):
+        as_placed = for_dtensors().as_placed
+        return as_placed(grads[0], y), as_placed(grads[1], y)
     return grads
 
 

@@ -13,8 +13,9 @@ from torch.fx import Proxy
 from .. import specs
 from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
-from . import calls
+from . import calls, sharded, sharded_losses
 from .ops import fast_forward
+from .tensors import for_dtensors, is_dtensor
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
@@ -69,6 +70,8 @@ def forward(
         node = input.tracer.create_proxy
         return node("call_function", globals()[spec.name], (input,), options | {"reuse_dy": reuse_dy})
     x = convert(input, dtype)
+    if is_dtensor(x):
+        return for_dtensors().forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
     return calls.checked_forward(spec, x, dim, where, scale, empty, out, reuse_dy, alpha_tensor)
 
 
@@ -83,6 +86,7 @@ def softmax(
     sink: float | Tensor | None = None,
     reuse_dy: bool = False,
     out: Tensor | None = None,
+    group: Any = None,
 ) -> Tensor:
     r"""Softmax of ``scale * input`` along a dim, with derivatives of every order and in both modes.
 
@@ -116,6 +120,11 @@ def softmax(
         wanted, or ∂L/∂y is not contiguous, the memory is new as ever.
     out : torch.Tensor, optional
         Where to write the result; autograd must not be asked to follow.
+    group : torch.distributed.ProcessGroup or DeviceMesh, optional
+        Whose ranks have a shard of each row: `input` is that of this rank, and so are the result and the
+        gradient; a DeviceMesh has one dim.  All of them call the function, with the same arguments but for
+        `input` and `where`.  The shards need not be of one size, and some may be empty.  They exchange 16
+        bytes a row forward and 24 backward, in one all-gather each (docs/distributed.md).
 
     Returns
     -------
@@ -155,6 +164,10 @@ def softmax(
     (tensor([[ 0.0819, -0.0220, -0.0599],
             [ 0.1966, -0.1966,  0.0000]]),)
     """
+    if group is not None:
+        if sink is not None or reuse_dy or out is not None:
+            raise TypeError("softmax takes no sink, no reuse_dy and no out beside a group: leave them out")
+        return sharded.forward(SOFTMAX, convert(input, dtype), dim, where, scale, empty, group)
     if sink is not None:
         if out is not None or empty != "zero":
             raise TypeError("softmax takes no out and no empty beside a sink: leave them out")
@@ -176,6 +189,7 @@ def log_softmax(
     empty: Empty = "zero",
     reuse_dy: bool = False,
     out: Tensor | None = None,
+    group: Any = None,
 ) -> Tensor:
     """The logarithm of softmax of ``scale * input`` along a dim: as `softgrad.log_softmax`.
 
@@ -188,6 +202,10 @@ def log_softmax(
     >>> softgrad.torch.log_softmax(torch.tensor([0.0, 0.0, -torch.inf]))
     tensor([-0.6931, -0.6931,    -inf])
     """
+    if group is not None:
+        if reuse_dy or out is not None:
+            raise TypeError("log_softmax takes no reuse_dy and no out beside a group: leave them out")
+        return sharded.forward(LOG_SOFTMAX, convert(input, dtype), dim, where, scale, empty, group)
     if where is None and dtype is None and out is None and empty == "zero" and not reuse_dy:
         y = fast_forward("log_softmax", input, dim, scale)
         if y is not None:
@@ -272,6 +290,7 @@ def logsumexp(
     where: Tensor | None = None,
     scale: float | Tensor = 1.0,
     out: Tensor | None = None,
+    group: Any = None,
 ) -> Tensor:
     """The logarithm of the sum of the exponentials of ``scale * input`` along a dim: as `softgrad.logsumexp`.
 
@@ -286,6 +305,12 @@ def logsumexp(
     tensor([  0.6931, 100.6931])
     """
     x = convert(input, dtype)
+    if group is not None:
+        if out is not None:
+            raise TypeError("logsumexp takes no out beside a group: leave it out")
+        return sharded.reduce(LOGSUMEXP, x, dim, keepdim, where, scale, group)
+    if is_dtensor(x):
+        return for_dtensors().reduce(LOGSUMEXP, x, dim, keepdim, where, scale, out)
     return calls.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -299,6 +324,7 @@ def entropy(
     where: Tensor | None = None,
     scale: float | Tensor = 1.0,
     out: Tensor | None = None,
+    group: Any = None,
 ) -> Tensor:
     """The entropy −Σ p log p of p = softmax(``scale * input``) along a dim: as `softgrad.entropy`.
 
@@ -312,6 +338,12 @@ def entropy(
     tensor([0.6931, 0.0000])
     """
     x = convert(input, dtype)
+    if group is not None:
+        if out is not None:
+            raise TypeError("entropy takes no out beside a group: leave it out")
+        return sharded.reduce(ENTROPY, x, dim, keepdim, where, scale, group)
+    if is_dtensor(x):
+        return for_dtensors().reduce(ENTROPY, x, dim, keepdim, where, scale, out)
     return calls.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -324,6 +356,8 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    group: Any = None,
+    start: int | None = None,
 ) -> Tensor:
     """Cross-entropy of softmax of `input` along a dim: as `softgrad.cross_entropy`.
 
@@ -338,6 +372,12 @@ def cross_entropy(
         The dim of the classes.  (`torch.nn.functional.cross_entropy` has it at 1.)
     label_smoothing, ignore_index, reduction
         As for `softgrad.cross_entropy`.
+    group : torch.distributed.ProcessGroup or DeviceMesh, optional
+        Whose ranks have a shard of the classes: `input` has those of this rank, and so has the gradient.
+        `target`, the loss and its gradient are the same on all of them.  Targets are classes then, and second
+        derivatives are an error.
+    start : int, optional
+        The first class of the shard; without it the shards have one size, and follow each other by rank.
 
     Notes
     -----
@@ -357,7 +397,14 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    return calls.cross_entropy(convert(input, None, as_loss=True), target, axis=dim, **options)
+    x = convert(input, None, as_loss=True)
+    if group is not None:
+        return sharded_losses.cross_entropy(x, target, dim=dim, **options, group=group, start=start)
+    if start is not None:
+        raise TypeError("start is for classes that are divided in a group: give group=, or leave it out")
+    if is_dtensor(x):
+        return for_dtensors().cross_entropy(x, target, dim, **options)
+    return calls.cross_entropy(x, target, axis=dim, **options)
 
 
 @traceable
@@ -389,7 +436,10 @@ def sink_softmax(
     >>> torch.autograd.grad(y[:, 0].sum(), sink)
     (tensor([-0.0220]),)
     """
-    return calls.sink_softmax(convert(input, dtype), sink, axis=dim, where=where, scale=scale)
+    x = convert(input, dtype)
+    if is_dtensor(x):
+        return for_dtensors().sink_softmax(x, sink, dim, where, scale)
+    return calls.sink_softmax(x, sink, axis=dim, where=where, scale=scale)
 
 
 @traceable

@@ -145,6 +145,22 @@ def primals(*tensors: Any) -> list[Any]:
     return [None if tensor is None else forward_ad.unpack_dual(tensor).primal for tensor in tensors]
 
 
+def all_gather(tensor: Tensor, group: str, size: int, functional: bool) -> Tensor:
+    """The tensors of all ranks of a group of this name and size, along a new first dim.
+
+    The functional collective is what `torch.compile` keeps in its graph; the group's own method takes two
+    thirds of its time.  The public functions are deprecated or renamed from one release to the next.
+    """
+    if functional:
+        ops = torch.ops._c10d_functional
+        found = ops.wait_tensor(ops.all_gather_into_tensor(tensor, size, group))
+        return found.view(size, *tensor.shape)
+    result = tensor.new_empty((size, *tensor.shape))
+    by_name: Any = torch._C._distributed_c10d._resolve_process_group
+    by_name(group).allgather([list(result.unbind(0))], [tensor]).wait()
+    return result
+
+
 def overlaps_itself(tensor: Tensor) -> bool:
     """Whether two elements are, or may be, the same memory."""
     return torch._debug_has_internal_overlap(tensor) != 0

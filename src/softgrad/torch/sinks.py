@@ -21,7 +21,9 @@ from .tensors import (
     check_same_device,
     check_tensor,
     dims_of,
+    for_dtensors,
     into,
+    is_dtensor,
     mask,
     multiply,
     promote,
@@ -39,6 +41,7 @@ def per_row(value: Any, name: str, like: Tensor, dims: Dims) -> Tensor:
         number = check_tensor(value, name)
     elif isinstance(value, (int, float, np.number)) and value is not True and value is not False:
         number = torch.full((), float(value), dtype=torch.float64, device=like.device)
+        number = for_dtensors().replicated(number, like) if is_dtensor(like) else number
     else:
         raise TypeError(
             f"{name} is a {type(value).__name__}; with tensors it takes a number or a tensor: give "

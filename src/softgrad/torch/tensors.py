@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -37,6 +38,22 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize == 2 else tensor
 
 
+def is_dtensor(value: Any) -> bool:
+    """Whether it is a DTensor; who has none has not loaded their module."""
+    if type(value) is Tensor:
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def for_dtensors() -> Any:
+    """The module that knows them, loaded with the first of them; operators take them from then on."""
+    from . import dtensors
+
+    dtensors.register()
+    return dtensors
+
+
 # --- what a call may be given ------------------------------------------------------------------------
 
 
@@ -47,6 +64,8 @@ def check_tensor(value: Any, name: str) -> Tensor:
             f"{name} is a {type(value).__module__}.{type(value).__name__}; with torch tensors it takes a "
             f"tensor: give torch.as_tensor({name})"
         )
+    if is_dtensor(value):
+        for_dtensors()
     if value.layout is not torch.strided:
         raise TypeError(
             f"{name} has the layout {value.layout}; it takes strided ones: give {name}.to_dense()"
