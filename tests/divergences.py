@@ -13,7 +13,7 @@ KINDS = {
     "js": ("js_divergence", {}),
 }
 TARGETS = "target_logits", "target_probs"
-LENGTHS = 1, 2, 5, 17, 64, 257
+LENGTHS = 1, 2, 5, 17, 100
 
 
 def rows(dtype, n, seed=0):

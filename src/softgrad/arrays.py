@@ -602,8 +602,9 @@ def fenchel_young_with_vjp(
     where, shape = checks.mask(where, x.shape), x.shape
     if x.ndim == 0:
         x, weights, where = (None if a is None else a.reshape(1) for a in (x, weights, where))
+    among = where
     if weights is None:
-        weights = np.zeros_like(x)
+        among, weights = None, np.zeros_like(x)
         np.put_along_axis(weights, np.expand_dims(classes, axis), 1, axis)
         if where is not None:  # a class that is masked is an impossible one
             x = np.where(where, x, x.dtype.type(-np.inf))
@@ -616,11 +617,15 @@ def fenchel_young_with_vjp(
     with np.errstate(all="ignore"):
         if map.alpha is None:
             kind = float(specs.KL.kind), 0.0
-            rows.run("divergence_of_probabilities", [x, weights, numbers], where, more=kind, per_row=2)
+            rows.run("divergence_of_probabilities", [x, weights, numbers], among, more=kind, per_row=2)
         else:
-            rows.run("fenchel_young", [x, weights, y, numbers], where, more=map.more, per_row=3)
+            rows.run("fenchel_young", [x, weights, y, numbers], among, more=map.more, per_row=3)
         losses = numbers.squeeze(axis)
-        gradient = np.subtract(y, weights, out=y)
+        gradient = np.subtract(y, weights)
+        nothing = np.asarray(losses == 0)  # or no loss
+        if nothing.any():
+            nothing[nothing] = ~np.moveaxis(y, axis, -1)[nothing].any(axis=-1)
+            np.moveaxis(gradient, axis, -1)[nothing] = 0
         if where is not None:
             np.copyto(gradient, 0, where=~where)
         if counted is not None:

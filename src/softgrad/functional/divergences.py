@@ -102,7 +102,8 @@ def kl_divergence_vjp(
     -----
     *Error*: for the second of the two distributions, whose gradient g is a difference of both,
     :math:`4\, eps\, (|g_i| + w_i \sum_k |g_k|)`, w being that distribution; for the first
-    :math:`4\, eps\, w_i (|a_i| + \sum_k w_k |a_k|)` beside it, since a, the logarithm of the ratio, is rounded.
+    :math:`4\, eps\, w_i (|a_i| + \sum_k w_k |a_k|)` beside it, since a, the logarithm of their ratio, is
+    rounded.
 
     Examples
     --------

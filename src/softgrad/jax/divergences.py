@@ -169,7 +169,8 @@ def loss_jvp(map: Map, primals: Any, tangents: Any) -> Any:
         below = formulas.threshold_distance(jnp.where(absent, 0.0, x), y, map.alpha, jnp)
         slope = (of_t - of_y + jnp.where(y > 0, 0.0, below)) / power
     slope = jnp.where(absent, 0.0, slope)
-    return loss_of_rows(map, x, t), jnp.sum((y - t) * dx + slope * dt, -1)
+    by_x = jnp.where(jnp.all(y == 0, -1, keepdims=True), 0.0, y - t)  # 0 in an empty row
+    return loss_of_rows(map, x, t), jnp.sum(by_x * dx + slope * dt, -1)
 
 
 def fenchel_young(

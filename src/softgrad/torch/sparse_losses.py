@@ -68,7 +68,7 @@ class FenchelYoung(Function):
         x, t, y = ctx.saved_tensors
         if torch.is_grad_enabled():
             y = of_map(ctx.map, x, ctx.dim)
-        dx = (wide(y) - wide(t)) * wide(dlosses) if ctx.needs_input_grad[0] else None
+        dx = difference(y, t, ctx.dim) * wide(dlosses) if ctx.needs_input_grad[0] else None
         dt = slope_by_target(ctx.map, x, t, y, ctx.dim) * dlosses if ctx.needs_input_grad[1] else None
         dx, dt = (None if a is None else a.to(x.dtype) for a in (dx, dt))
         return dx, dt, None, None
@@ -79,13 +79,17 @@ class FenchelYoung(Function):
         x, t, y = primals(*ctx.saved_tensors)
         y, change = of_map(ctx.map, x, ctx.dim), wide(x).new_zeros(())
         if dx is not None:
-            change = change + ((wide(y) - wide(t)) * torch.where(x == -torch.inf, 0.0, wide(dx))).sum(
-                ctx.dim, keepdim=True
-            )
+            along = torch.where(x == -torch.inf, 0.0, wide(dx))
+            change = change + (difference(y, t, ctx.dim) * along).sum(ctx.dim, keepdim=True)
         if dt is not None:
             slope = slope_by_target(ctx.map, x, t, y, ctx.dim)
             change = change + (slope * wide(dt)).sum(ctx.dim, keepdim=True)
         return change.to(x.dtype), None
+
+
+def difference(y: Tensor, t: Tensor, dim: int) -> Tensor:
+    """y − t; 0 in an empty row."""
+    return torch.where((y == 0).all(dim, keepdim=True), 0.0, wide(y) - wide(t))
 
 
 def slope_by_target(map: Map, x: Tensor, t: Tensor, y: Tensor, dim: int) -> Tensor:
