@@ -101,7 +101,7 @@ def usual(x, t, alpha):
 def test_the_usual_formula_is_no_such_function():
     """Offsets cost it the digits, and −inf makes it NaN."""
     x = np.array([[1000.0, 1000.001, 999.5]], np.float32)
-    t = softgrad.entmax(x.astype(float) + [[0, 1e-2, 0]], 1.5).astype(np.float32)
+    t = softgrad.entmax(x.astype(float) + np.array([0, 1e-2, 0]), 1.5).astype(np.float32)
     value = softgrad.entmax_loss(x.astype(float), t.astype(float), reduction="none")
     assert abs(softgrad.entmax_loss(x, t, reduction="none") / value - 1) < 1e-3
     assert abs(usual(x, t, 1.5) / value - 1) > 0.1

@@ -694,35 +694,101 @@ def evaluate(
     label_smoothing: Any,
     ignore_index: Any,
     reduction: Any,
+    sample_weight: Any,
+    weight: Any,
+    where: Any,
+    z_loss: Any,
+    dtype: Any,
     with_gradient: bool = False,
     out: Array | None = None,
 ) -> tuple[Any, Array | None, Array | None, int]:
     """The loss, its gradient if that is asked for, which rows count (None: all), and the axis."""
     x, target = checks.scored(x, target)
     axis = checks.one_axis(axis, x.ndim, "the classes")
-    smoothing = checks.smoothing(label_smoothing)
+    smoothing, z_loss = checks.smoothing(label_smoothing), checks.not_negative(z_loss, "z_loss")
     checks.reduction(reduction)
+    of_loss = x.dtype if dtype is None else checks.float_dtype(dtype)
     weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    n, shape = x.shape[axis] if x.ndim else 1, x.shape[:axis] + x.shape[axis + 1 :]
+    of_classes = None if weight is None else checks.class_weights(weight, n)
+    of_rows = None if sample_weight is None else checks.sample_weights(sample_weight, shape)
+    where = checks.mask(where, x.shape)
     gradient = result = None
     if with_gradient:
-        gradient = result_for(out, x, x.dtype, x=x, target=target)
+        gradient = result_for(out, x, x.dtype, x=x, target=target, where=where)
         result = gradient if out is None else out
     if x.ndim == 0:
-        x, weights, gradient = (None if a is None else a.reshape(1) for a in (x, weights, gradient))
-    shape = x.shape[:axis] + x.shape[axis + 1 :]
-    rows = math.prod(shape) if counted is None else int(np.count_nonzero(counted))
-    divisor = float(max(rows, 1)) if reduction == "mean" else 1.0
-    numbers = 1.0 - smoothing, smoothing / max(x.shape[axis], 1), smoothing, divisor
+        x, weights, gradient, where = (
+            None if a is None else a.reshape(1) for a in (x, weights, gradient, where)
+        )
+    if of_rows is not None:
+        counted = of_rows != 0 if counted is None else counted & (of_rows != 0)
+    # what multiplies each row, or all of them, and what the mean is divided by
+    factors: Any = 1.0
+    if of_rows is not None and counted is not None:
+        factors = np.where(counted, of_rows, 0)
+    counts = factors
+    if of_classes is not None and weights is None:
+        own = of_classes[classes]
+        counts = factors * (own if counted is None else np.where(counted, own, 0))
+    if np.ndim(counts):
+        total = float(np.sum(counts))
+    else:
+        total = float(math.prod(shape) if counted is None else np.count_nonzero(counted))
+    if (of_classes is not None or where is not None) and (weights is not None or smoothing):
+        by_class = weights is None
+        x, weights = to_weights(x, weights, classes, where, of_classes, smoothing, axis)
+        smoothing = 0.0
+        if by_class and of_classes is not None:
+            # a row's own class weight is a factor of all of it, a z-loss included
+            own = np.where(own == 0, 1.0, own)
+            weights /= np.expand_dims(own, axis).astype(weights.dtype)
+            factors = factors * own
+    else:
+        factors = counts
     with np.errstate(all="ignore"):
+        times = factors / total if reduction == "mean" and total != 0 else factors
         if x.size:
-            losses = losses_of_rows(x, weights, classes, counted, gradient, axis, numbers)
+            numbers = 1.0 - smoothing, smoothing / n, smoothing, z_loss
+            options = weights, classes, counted, where, axis, numbers
+            losses = losses_of_rows(x, *options, times, gradient)
+            losses = losses if np.ndim(factors) == 0 else losses * factors
         else:
             losses = np.zeros(shape)
+        if counted is not None:
+            losses = np.where(counted, losses, 0)
         if reduction != "none":
             losses = np.sum(losses)
-            losses = losses / rows if reduction == "mean" else losses
-        loss = np.asarray(losses).astype(x.dtype, order="C")[()]
+            losses = losses / total if reduction == "mean" else losses
+        loss = np.asarray(losses).astype(of_loss, order="C")[()]
     return loss, result, counted, axis
+
+
+def to_weights(
+    x: Array,
+    weights: Array | None,
+    classes: Array,
+    where: Array | None,
+    of_classes: Array | None,
+    smoothing: float,
+    axis: int,
+) -> tuple[Array, Array]:
+    """The logits, and t' times the weights of the classes, in the dtype that is computed in.
+
+    The smoothing goes to the classes that are not masked.
+    """
+    wide = np.promote_types(x.dtype, np.float32)
+    x, n = x.astype(wide, copy=False), x.shape[axis]
+    t = np.zeros(x.shape, wide)
+    if weights is None:
+        np.put_along_axis(t, np.expand_dims(classes, axis), 1, axis)
+    else:
+        np.copyto(t, weights, where=True if where is None else where)
+    present = n if where is None else np.maximum(where.sum(axis=axis, keepdims=True), 1)
+    t = (1 - smoothing) * t + smoothing / present * (1 if where is None else where)
+    if of_classes is not None:
+        t = t * of_classes.reshape([-1 if d == axis else 1 for d in range(x.ndim)])
+    return x, t.astype(wide, copy=False)
 
 
 def losses_of_rows(
@@ -730,37 +796,52 @@ def losses_of_rows(
     weights: Array | None,
     classes: Array,
     counted: Array | None,
-    gradient: Array | None,
+    where: Array | None,
     axis: int,
     numbers: tuple[float, ...],
+    times: Any,
+    gradient: Array | None,
 ) -> Array:
-    """The loss of each row; its gradient, divided by the last of the numbers, is written to `gradient`.
+    """The loss of each row; `times` its gradient is written to `gradient`.
 
     The kernel gives four numbers for each row (cpu/cross_entropy.py).  It knows the weights t'; of classes it
     knows the part that all classes have, and the target class has `share` more.  With d = x_target − top and
     S = 1 + others, the p of the target is exp(d)/S, and 1 − p is (others − expm1(d))/S.
     """
-    share, even, smoothing, divisor = numbers
-    index = np.expand_dims(classes, axis)
+    share, even, smoothing, z_loss = numbers
+    index, there = np.expand_dims(classes, axis), None
     if weights is None:  # before the gradient is written, maybe over x
         d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
-    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
-    arrays = [a for a in (x, weights, table[..., 0], gradient) if a is not None]
+        if where is not None:
+            there = np.take_along_axis(where, index, axis).squeeze(axis)
+            d = np.where(there, d, -np.inf)
+    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 5))
+    table[..., 4] = np.expand_dims(times, axis) if np.ndim(times) else times
+    own = gradient if gradient is None or gradient.dtype == x.dtype else np.empty_like(x)
+    arrays = [a for a in (x, weights, table[..., 0], own) if a is not None]
     name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    Rows(x.shape, axis).run(name, arrays, more=numbers, per_row=1 if weights is None else 2)
-    top, others, distance, total = np.moveaxis(table.squeeze(axis), -1, 0)
+    Rows(x.shape, axis).run(name, arrays, where, more=numbers, per_row=1 if weights is None else 2)
+    top, others, distance, total, _ = np.moveaxis(table.squeeze(axis), -1, 0)
     losses: Array = np.log1p(others)
+    log_s = top + losses if z_loss else 0.0
     if weights is not None:
         losses = distance + (share * total + smoothing) * losses
+    else:
+        d -= top
+        losses = losses + distance if smoothing else losses
+        losses = losses - share * d if share else losses
+    if z_loss:
+        losses = losses + z_loss * log_s**2
+    if gradient is None:
         return losses
-    d -= top
-    losses = losses + distance if smoothing else losses
-    losses = losses - share * d if share else losses
-    if gradient is not None:
-        dx = (even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)) / divisor
-        np.put_along_axis(gradient, index, np.expand_dims(dx.astype(x.dtype), axis), axis)
+    if own is not gradient and own is not None:
+        np.copyto(gradient, own, casting="unsafe")
+    if weights is None:
+        dx = even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)
+        dx = dx + 2 * z_loss * log_s * np.exp(d) / (1 + others) if z_loss else dx
+        dx *= times
+        dx = dx if there is None else np.where(there, dx, 0)
+        np.put_along_axis(gradient, index, np.expand_dims(dx.astype(gradient.dtype), axis), axis)
     if counted is not None:
-        losses = np.where(counted, losses, 0)
-        if gradient is not None:
-            np.moveaxis(gradient, axis, -1)[~counted] = 0
+        np.moveaxis(gradient, axis, -1)[~counted] = 0
     return losses

@@ -545,6 +545,55 @@ def probabilities(p: Array, name: str, instead: str) -> Array:
     return p
 
 
+def not_negative(value: Any, name: str) -> float:
+    result = real(value, name)
+    if not 0 <= result < math.inf:
+        raise ValueError(f"{name}={value}: it takes a finite number, 0 or more")
+    return result
+
+
+def float_dtype(value: Any) -> np.dtype[Any]:
+    """The dtype of a loss."""
+    dtype: np.dtype[Any] = np.dtype(value)
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype={value!r}; {TAKEN.partition(' (')[0]}: give one of them for the loss")
+    return dtype
+
+
+def class_weights(value: Any, n: int) -> Array:
+    """A weight for each class, in float64."""
+    result = floating(value, "weight").astype(np.float64)
+    if result.shape != (n,):
+        raise ValueError(
+            f"weight has shape {result.shape}; it takes one number for each class: give an array of shape "
+            f"({n},), or sample_weight= for a number for each row"
+        )
+    return not_below(result, "weight")
+
+
+def sample_weights(value: Any, shape: tuple[int, ...]) -> Array:
+    """A weight for each row, in float64; a mask is one."""
+    given = np.asarray(value) if not isinstance(value, np.ma.MaskedArray) else value
+    of = given.astype(np.float64) if given.dtype == np.bool_ and type(given) is np.ndarray else value
+    result = floating(of, "sample_weight").astype(np.float64)
+    try:
+        return not_below(np.broadcast_to(result, shape), "sample_weight")
+    except ValueError as error:
+        if "below 0" in str(error):
+            raise
+        raise ValueError(
+            f"sample_weight has shape {result.shape}; it takes one number for each row: give a shape that "
+            f"broadcasts to {shape}"
+        ) from None
+
+
+def not_below(weights: Array, name: str) -> Array:
+    if not (weights >= 0).all() or np.isinf(weights).any():
+        wrong = weights[~(weights >= 0) | np.isinf(weights)][0]
+        raise ValueError(f"{name} has {wrong} in it, and takes finite numbers that are not below 0")
+    return weights
+
+
 def weights_or_classes(
     target: Array, shape: tuple[int, ...], axis: int, ignore_index: Any
 ) -> tuple[Array | None, Array, Array | None]:

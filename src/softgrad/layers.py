@@ -308,7 +308,7 @@ class CrossEntropy:
 
     Parameters
     ----------
-    axis, label_smoothing, ignore_index, reduction
+    axis, label_smoothing, ignore_index, reduction, weight, z_loss, dtype
         As for `softgrad.cross_entropy`, for every call.
 
     Examples
@@ -326,11 +326,23 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     ignore_index: int | None = None
     reduction: Reduction = "mean"
+    weight: npt.ArrayLike | None = None
+    z_loss: float = 0.0
+    dtype: npt.DTypeLike | None = None
     vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
 
-    def forward(self, x: npt.ArrayLike, target: npt.ArrayLike, *, out: Array | None = None) -> Any:
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        where: Where = None,
+        out: Array | None = None,
+    ) -> Any:
         """The loss; the gradient is written into `out`, which may be `x` itself."""
-        loss, self.vjp = cross_entropy_with_vjp(x, target, **options_of(self), out=out)
+        options = {"sample_weight": sample_weight, "where": where, **options_of(self)}
+        loss, self.vjp = cross_entropy_with_vjp(x, target, **options, out=out)
         return loss
 
     def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:

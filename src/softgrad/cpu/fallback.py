@@ -193,15 +193,20 @@ def cross_entropy(
     addresses: Sequence[int],
     strides: Sequence[tuple[int, ...]],
     axis: int,
+    where: Where,
     more: tuple[float, ...],
 ) -> None:
     """What cross_entropy.py has of each row, and the gradient if there is a place for it."""
-    share, even, smoothing, divisor = more
+    share, even, smoothing, z_loss = more
     read = 2 if "weights" in name else 1
     given = [np.moveaxis(view(dtype, shape, *at), axis, -1) for at in zip(addresses, strides, strict=True)]
     x = given[0].astype(np.float64)
     t = given[1].astype(np.float64) if read == 2 else np.zeros_like(x)
-    found = view("float64", (*shape, 4), addresses[read], (*strides[read], 1))
+    there = np.moveaxis(view("bool", shape, *where), axis, -1) if where else np.ones(x.shape, bool)
+    x, t = np.where(there, x, -np.inf), np.where(there, t, 0.0)
+    found = np.moveaxis(view("float64", (*shape, 5), addresses[read], (*strides[read], 1)), axis, -2)[
+        ..., 0, :
+    ]
     with np.errstate(all="ignore"):
         top = over_rows(np.max, x)
         is_top, e = x == top, np.exp(x - top)
@@ -210,11 +215,12 @@ def cross_entropy(
         weight = share * t + even
         distance = over_rows(np.sum, np.where(weight == 0, 0.0, weight * (top - x)))
         total = over_rows(np.sum, t)
-        rows = np.concatenate([top, others, distance, total], axis=-1)
-        np.moveaxis(found, axis, -2)[..., 0, :] = rows
+        found[..., :4] = np.concatenate([top, others, distance, total], axis=-1)
         if len(addresses) > read + 1:
             whole = total * share + smoothing if read == 2 else 1.0
-            given[-1][...] = (e / (1 + others) * whole - weight) / divisor
+            whole = whole + 2 * z_loss * (top + np.log1p(others)) if z_loss else whole
+            slope = (e / (1 + others) * whole - weight) * found[..., 4:]
+            given[-1][...] = np.where(there, slope, 0.0)
 
 
 def of_rows(
@@ -305,7 +311,7 @@ def run(
                 run(name, dtype, part, begins, strides, axes, where, scale, nothing)
         return
     if name.startswith("cross_entropy"):
-        cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
+        cross_entropy(name, dtype, shape, addresses, strides, axes[0], where, more)
         return
     if name in TABLES or "mean" in name:
         of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)

@@ -140,9 +140,11 @@ OPERATIONS = {
         logits=True,
         per_row=(2,),
     ),
-    "cross_entropy": Operation(1, cross_entropy.rows, softmax.rows_room, logits=True, per_row=(1,)),
+    "cross_entropy": Operation(
+        1, cross_entropy.rows, softmax.rows_room, fill=(ABSENT,), logits=True, per_row=(1,)
+    ),
     "cross_entropy_of_weights": Operation(
-        2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
+        2, cross_entropy.weighted_rows, softmax.rows_room, fill=(ABSENT,), logits=True, per_row=(2,)
     ),
     "sink_softmax": Operation(
         *(2, sinks.softmax_rows, sinks.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)

@@ -65,7 +65,18 @@ ignore_index : int, optional
     The target of rows that do not count, in range or not: their loss is 0, whatever `x` holds there, and
     the mean is that of the others.  For classes only.
 reduction : {{"mean", "sum", "none"}}
-    The mean over the rows that count, their sum, or a loss for each row.
+    The mean over the rows that count, their sum, or a loss for each row.{weighted}
+sample_weight : array_like, optional
+    A weight w for each row, which multiplies its loss and gradient, of the shape of `x` without the axis or
+    what broadcasts to that; booleans are a mask.  A row of weight 0 may hold NaN.
+weight : array_like, optional
+    A weight for each class, of shape (n,), as in PyTorch: the terms of the loss are multiplied by those of
+    their classes.
+z_loss : float
+    z: z·(log Σ exp(x))² is added to the loss of each row.
+dtype : dtype, optional
+    That of the loss, where it is to be another than that of `x`: a loss in bfloat16 is off by 0.03.  The
+    gradient has that of `x` all the same.
 where : array_like of bool, optional
     A mask that broadcasts to the shape of the arrays.  An entry that is False has no part, whatever they
     hold there, NaN included{masked}.
@@ -149,6 +160,7 @@ DEFAULTS = {
     "absent": "0",
     "in_place": ", and also an input itself",
     "returned": "y",
+    "weighted": "",
     "kept": "y",
 }
 

@@ -14,10 +14,10 @@ from ..specs import Map
 from . import backend
 from .backend import run, to_rows, with_torch_threads, xp
 from .divergences import by_formulas
-from .losses import check_target, reduce_losses, smoothed_weights, with_class_dim
+from .losses import by_autograd, check_target, reduce_losses, smoothed_weights, with_class_dim
 from .ops import OPS
 from .private import is_plain_storage, primals, with_forward_mode
-from .tensors import array, into, mask, wide
+from .tensors import array, mask, wide
 
 
 def of_map(map: Map, x: Tensor, dim: int) -> Tensor:
@@ -135,13 +135,4 @@ def fenchel_young(
 def fenchel_young_with_vjp(
     map: Map, x: Any, target: Any, **options: Any
 ) -> tuple[Tensor, Callable[..., Tensor]]:
-    with torch.enable_grad():
-        logits = check_target(x, target, options["axis"])[0].detach().requires_grad_()
-        loss = fenchel_young(map, logits, target, **options)
-
-    def pullback(dloss: Any = 1.0, *, out: Any = None) -> Tensor:
-        factor = torch.as_tensor(dloss, dtype=loss.dtype, device=loss.device).expand(loss.shape)
-        (dx,) = torch.autograd.grad(loss, logits, factor, retain_graph=True)
-        return into(out, dx)
-
-    return loss.detach(), pullback
+    return by_autograd(lambda x: fenchel_young(map, x, target, **options), x)
