@@ -211,6 +211,9 @@ def test_bad_arguments(error, says, options):
     x, classes, *_ = data()
     with pytest.raises(error, match=says):
         softgrad.cross_entropy(x, classes, **options)
+    tensors = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    with pytest.raises(error, match=says.replace("where has dtype float64", "where has dtype")):
+        st.cross_entropy(torch.tensor(x), torch.tensor(classes), **tensors)
 
 
 def test_a_layer_and_columns():

@@ -278,7 +278,10 @@ def weighted(
     counted = None if ignore is None or soft else target != ignore
     rows = torch.ones(shape_of_rows(x, dim), dtype=wide(x).dtype, device=x.device)
     if sample_weight is not None:
-        rows = per_row(sample_weight, rows)
+        rows = given_weights(sample_weight, "sample_weight", checks.sample_weights, tuple(rows.shape)).to(
+            rows
+        )
+        rows = rows.expand(shape_of_rows(x, dim))
         counted = rows != 0 if counted is None else counted & (rows != 0)
     if where is not None:
         where = mask(where, x)
@@ -288,7 +291,9 @@ def weighted(
         x = torch.where(with_class_dim(counted, x, dim), x, 0.0)
         rows = torch.where(counted, rows, 0.0)
         target = torch.where(with_class_dim(counted, x, dim), target, 0.0) if soft else target
-    of_classes = None if weight is None else class_weights(weight, n).to(x.device, wide(x).dtype)
+    of_classes = None
+    if weight is not None:
+        of_classes = given_weights(weight, "weight", checks.class_weights, n).to(rows)
     factors = rows
     if of_classes is not None and not soft:
         at = target if ignore is None else torch.where(target != ignore, target, 0)
@@ -316,26 +321,12 @@ def weighted(
     return (total / rows.sum() if reduction == "mean" else total).to(kind), None, counted, dim
 
 
-def per_row(value: Any, rows: Tensor) -> Tensor:
-    """A weight for each row."""
+def given_weights(value: Any, name: str, check: Callable[..., Any], size: Any) -> Tensor:
+    """Weights as a tensor; what is traced is not checked."""
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"sample_weight takes a tensor, not {type(value).__name__}: give torch.as_tensor(...)"
-        )
-    check_same_device(rows, "x", value, "sample_weight")
-    try:
-        return value.to(rows.dtype).expand(rows.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"sample_weight has shape {tuple(value.shape)}; it takes one number for each row: give a shape "
-            f"that broadcasts to {tuple(rows.shape)}"
-        ) from None
-
-
-def class_weights(value: Any, n: int) -> Tensor:
-    if not isinstance(value, Tensor) or value.shape != (n,) or not value.is_floating_point():
-        shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"weight takes a tensor of floats, one for each class, of shape ({n},), not {shown}")
+        raise TypeError(f"{name} takes a tensor, not {type(value).__name__}: give torch.as_tensor({name})")
+    if value.is_cpu and is_plain_storage(value):
+        check(array(value.detach()), size)
     return value
 
 
