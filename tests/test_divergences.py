@@ -94,7 +94,7 @@ MUTANTS = {
     "no mean": lambda dx, du, p, t: (dx, du + 1e-3 * t),
     "the other sign": lambda dx, du, p, t: (-dx, du),
     "the sides changed": lambda dx, du, p, t: (du, dx),
-    "zero": lambda dx, du, p, t: (dx * 0, du * 0),
+    "zero": lambda dx, du, p, t: (np.zeros_like(dx), np.zeros_like(du)),
 }
 
 
