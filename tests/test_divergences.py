@@ -379,6 +379,12 @@ def test_tensors_that_are_hard(kind, target):
     (dx,) = torch.autograd.grad(value_of(kind, target, st)(leaf, t)[finite].sum(), leaf)
     right_dx = vjp_of(kind, target)(x.numpy(), t.numpy())[0]
     np.testing.assert_allclose(dx[finite], right_dx[finite.numpy()], rtol=1e-14)
+    if target == "target_probs":  # the support convention, without and with a graph
+        for create in (False, True):
+            of_t = t.clone().requires_grad_()
+            value = value_of(kind, target, st)(x, of_t)[finite].sum()
+            (dt,) = torch.autograd.grad(value, of_t, create_graph=create)
+            assert (dt[finite][t[finite] == 0] == 0).all()
     by_formulas = torch.func.grad(lambda x: value_of(kind, target, st)(x, t)[finite].sum())(x)
     np.testing.assert_allclose(by_formulas[finite], right_dx[finite.numpy()], rtol=1e-5, atol=1e-12)
 

@@ -26,6 +26,7 @@ def data():
     soft = softgrad.softmax(rng.normal(size=(ROWS, N)))
     of_rows, of_classes = rng.random(ROWS), rng.random(N) + 0.1
     of_rows[2] = 0
+    x[0] *= 8  # a sure row
     where = rng.random((ROWS, N)) > 0.3
     where[np.arange(ROWS), classes] = True
     return x, classes, soft, of_rows, of_classes, where
