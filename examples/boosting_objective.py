@@ -64,19 +64,27 @@ def gradient(scores, targets):
     return softgrad.softmax_vjp(p, 2 * (p - targets))
 
 
-def curvature(scores):
+def hessian_diagonal(scores, targets):
+    """∂²L/∂z_i² of each row: 2 is ∂²L/∂p_i²."""
+    p = softgrad.softmax(scores)
+    return softgrad.softmax_vjp_hessian_diagonal(p, 2 * (p - targets), np.full_like(p, 2))
+
+
+def curvature(scores, targets):
     """A positive number for each score, which the tree divides the gradient by.
 
-    With J = ∂p/∂z the Hessian of L is 2 J J and a term that may be negative.  Without that term (Gauss and
-    Newton) its diagonal is 2 ∑_j J_ij², which goes to 0 as p_i² does; the gradient goes as p_i, so the step
-    to unlikely classes would have no bound.  But where no eigenvalue of J is above λ, v·J J v ≤ λ v·J v, thus
+    With J = ∂p/∂z the Hessian of L is 2 J J and a term that may be negative, so its diagonal needs a floor.
+    Without that term (Gauss and Newton) it is 2 ∑_j J_ij², which goes to 0 as p_i² does; the gradient goes as
+    p_i, so the step to unlikely classes would have no bound.  But where no eigenvalue of J is above λ,
+    v·J J v ≤ λ v·J v, thus
 
         2 ∑_j J_ij² ≤ 2 λ J_ii,
 
     which goes as p_i too, makes no step longer than Gauss and Newton's, and needs no matrix.
     """
     jacobian = softgrad.SoftmaxJacobian(softgrad.softmax(scores))
-    return 2 * jacobian.max_eigenvalue_bound()[:, None] * jacobian.diagonal()
+    floor = 2 * jacobian.max_eigenvalue_bound()[:, None] * jacobian.diagonal()
+    return np.maximum(hessian_diagonal(scores, targets), floor)
 
 
 # --- training ---------------------------------------------------------------------------------------------
@@ -97,7 +105,7 @@ def brier(images, labels, rounds, report=lambda loss: None):
     def objective(scores, data):
         # LightGBM keeps the scores class by class, so these (n, classes) are not C-ordered: all the same
         report(losses(scores, targets).mean())
-        return gradient(scores, targets), curvature(scores)
+        return gradient(scores, targets), curvature(scores, targets)
 
     return lightgbm.train({**SETTINGS, "objective": objective}, lightgbm.Dataset(images, labels), rounds)
 

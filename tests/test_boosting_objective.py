@@ -43,13 +43,26 @@ def test_a_wrong_gradient_is_found(scores, targets, monkeypatch, wrong):
     assert example.difference(scores, targets) > 0.1
 
 
-def test_the_curvature_is_at_least_that_of_gauss_and_newton(scores):
+def test_the_diagonal_is_the_slope_of_the_gradient(scores, targets):
+    h, steps = 1e-5, np.eye(example.CLASSES)
+    slopes = [
+        (example.gradient(scores + h * e, targets) - example.gradient(scores - h * e, targets)) @ e / (2 * h)
+        for e in steps
+    ]
+    found = example.hessian_diagonal(scores, targets)
+    np.testing.assert_allclose(found, np.stack(slopes, axis=-1), rtol=1e-6, atol=1e-9)
+    assert (found < 0).any()  # so it needs a floor
+    assert (found > example.curvature(scores, targets) * 0.999).any()
+
+
+def test_the_curvature_is_at_least_that_of_gauss_and_newton(scores, targets):
     jacobian = softgrad.softmax_jacobian(softgrad.softmax(scores))
     gauss_newton = 2 * np.diagonal(jacobian @ jacobian, axis1=-2, axis2=-1)
-    found = example.curvature(scores)
+    found = example.curvature(scores, targets)
     assert (found > 0).all()
     assert (found >= gauss_newton).all()
-    alike = example.curvature(np.zeros((1, example.CLASSES)))  # where J is its λ times a projection
+    # where J is its λ times a projection, and the second term is 0
+    alike = example.curvature(np.zeros((1, example.CLASSES)), np.full((1, example.CLASSES), 0.1))
     np.testing.assert_allclose(alike, 2 * 0.1 * 0.1 * (1 - 0.1), rtol=1e-14)
 
 
@@ -59,7 +72,8 @@ def test_the_order_of_the_scores_in_memory_does_not_matter(scores, targets):
     np.testing.assert_allclose(
         example.gradient(by_class, targets), example.gradient(scores, targets), rtol=1e-12
     )
-    np.testing.assert_allclose(example.curvature(by_class), example.curvature(scores), rtol=1e-12)
+    right = example.curvature(scores, targets)
+    np.testing.assert_allclose(example.curvature(by_class, targets), right, rtol=1e-12)
 
 
 def test_the_loss_falls():

@@ -431,7 +431,8 @@ def test_the_layer():
     assert layer.forward(x, target, out=x) == loss
     assert layer.backward() is x
     np.testing.assert_array_equal(layer.backward(0.5), vjp(0.5))
-    assert repr(layer) == "CrossEntropy(axis=-1, label_smoothing=0.1, ignore_index=-1, reduction='sum')"
+    shown = "CrossEntropy(axis=-1, label_smoothing=0.1, ignore_index=-1, reduction='sum', "
+    assert repr(layer) == f"{shown}weight=None, z_loss=0.0, dtype=None)"
 
 
 # --- threads and memory --------------------------------------------------------------------------------
@@ -492,8 +493,8 @@ def test_memory_of_a_row(number_of_threads):
     x, out = np.zeros((2, rows, 4), np.float32)
     target = np.arange(rows) % 5 - 1
     options = {"ignore_index": -1, "label_smoothing": 0.1}
-    assert peak(cross_entropy_with_vjp, x, target, out=out, **options)[0] < 81 * rows
-    assert peak(cross_entropy_with_vjp, x, x, out=out)[0] < 81 * rows
+    assert peak(cross_entropy_with_vjp, x, target, out=out, **options)[0] < 90 * rows
+    assert peak(cross_entropy_with_vjp, x, x, out=out)[0] < 90 * rows
 
 
 # --- bad input -----------------------------------------------------------------------------------------

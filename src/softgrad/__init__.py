@@ -10,12 +10,16 @@ from .jacobian import SoftmaxJacobian, softmax_jacobian
 from .layers import (
     CrossEntropy,
     Entmax,
+    EntmaxLoss,
+    JSDivergence,
+    KLDivergence,
     LogSoftmax,
     SegmentLogSoftmax,
     SegmentSoftmax,
     SinkSoftmax,
     Softmax,
     Sparsemax,
+    SparsemaxLoss,
 )
 from .threads import get_num_threads, set_num_threads
 
@@ -32,6 +36,9 @@ __version__ = "0.2.0"
 __all__ = [
     "CrossEntropy",
     "Entmax",
+    "EntmaxLoss",
+    "JSDivergence",
+    "KLDivergence",
     "LogSoftmax",
     "SegmentLogSoftmax",
     "SegmentSoftmax",
@@ -39,6 +46,7 @@ __all__ = [
     "Softmax",
     "SoftmaxJacobian",
     "Sparsemax",
+    "SparsemaxLoss",
     "explain",
     "get_num_threads",
     "set_num_threads",

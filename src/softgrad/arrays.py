@@ -14,7 +14,7 @@ import numpy as np
 from . import checks, specs
 from .checks import Array
 from .cpu import call, gate
-from .specs import Kind, Map, Reduction
+from .specs import Divergence, Kind, Map, Reduction
 
 # --- to the kernels and back --------------------------------------------------------------------------
 
@@ -383,6 +383,18 @@ def sink_double_backward(
     return grad_x, grad_sink, grad_dy, grad_dy_sink
 
 
+def hessian_diagonal(
+    y: Any, dy: Any, h: Any, *, axis: Any, where: Any, scale: Any, out: Array | None
+) -> Array:
+    """∂²L/∂x_i² of L(softmax(scale·x)); h is None, or the diagonal of ∂²L/∂y²."""
+    given = {"y": y, "dy": dy} | ({} if h is None else {"h": h})
+    *inputs, rows, where = alike(axis, where, **given)
+    scale = checks.number(scale, inputs[0].dtype)
+    result = result_for(out, inputs[0], inputs[0].dtype, **dict(zip(given, inputs, strict=True)), where=where)
+    rows.run(f"softmax_hessian_diagonal{'' if h is None else '_of'}", [*inputs, result], where, scale)
+    return returned(result, out)
+
+
 def scale_vjp(x: Any, y: Any, dy: Any, *, axis: Any, where: Any) -> Array:
     """⟨x, J dy⟩ for each row."""
     x, y, dy, rows, where = alike(axis, where, x=x, y=y, dy=dy)
@@ -488,6 +500,163 @@ segment_reduce = in_segments(reduce, keepdims=True, out=None)
 segment_reduce_vjp = in_segments(reduce_vjp)
 
 
+# --- divergences, and the entropy of probabilities -------------------------------------------------------
+
+
+def divergence(
+    spec: Divergence,
+    x: Any,
+    target: Any,
+    probs: bool,
+    *,
+    axis: Any,
+    where: Any,
+    temperature: Any,
+    keepdims: bool,
+) -> Array:
+    x, target, rows, where = beside_target(x, target, probs, axis, where)
+    numbers, _ = compared(spec, x, target, probs, rows, where, temperature)
+    return rounded(numbers.reshape(rows.numbers(bool(keepdims))), x.dtype)
+
+
+def divergence_vjp(
+    spec: Divergence, x: Any, dy: Any, target: Any, probs: bool, *, axis: Any, where: Any, temperature: Any
+) -> tuple[Array, Array]:
+    """The gradients for x and for the target."""
+    x, target, rows, where = beside_target(x, target, probs, axis, where)
+    dy = checks.floating(dy, "dy")
+    checks.for_each_row(dy, x.shape, rows.numbers(keepdims=False), rows.numbers())
+    options = spec, x, target, probs, rows, where, temperature, dy.reshape(rows.numbers())
+    return tuple(returned(compared(*options, side=side)[1], None) for side in (0, 1))  # type: ignore[return-value]
+
+
+def beside_target(
+    x: Any, target: Any, probs: bool, axis: Any, where: Any
+) -> tuple[Array, Array, Rows, Array | None]:
+    """x and the target in one dtype, their rows, and the mask."""
+    name = "target_probs" if probs else "target_logits"
+    x, target, rows, where = alike(axis, where, **{"x": x, name: target})
+    if probs:
+        checks.probabilities(target, name, "target_logits")
+    return x, target, rows, where
+
+
+def compared(
+    spec: Divergence,
+    x: Array,
+    target: Array,
+    probs: bool,
+    rows: Rows,
+    where: Array | None,
+    temperature: Any,
+    dy: Array | None = None,
+    side: int = 0,
+) -> tuple[Array, Array]:
+    """The divergence of each row in float64; and its gradient for x, or the target, if there is a dy."""
+    numbers = np.zeros(rows.numbers())
+    given = [x, target, numbers]
+    gradient = np.empty_like((x, target)[side])
+    if dy is not None:
+        np.copyto(numbers, dy)
+        given.append(gradient)
+    name, more = f"divergence{'_of_probabilities' if probs else ''}", (float(spec.kind), float(side))
+    with np.errstate(all="ignore"):
+        rows.run(name, given, where, checks.inverse_temperature(temperature), more=more, per_row=2)
+    return numbers, gradient
+
+
+def entropy_of_probabilities(p: Any, *, axis: Any, where: Any, keepdims: bool) -> Array:
+    p = checks.probabilities(checks.floating(p, "p"), "p", "them to entropy")
+    rows, where = Rows(p.shape, axis), checks.mask(where, p.shape)
+    numbers = np.zeros(rows.numbers())
+    rows.run("entropy_of_probabilities", [p, numbers], where, per_row=1)
+    return rounded(numbers.reshape(rows.numbers(bool(keepdims))), p.dtype)
+
+
+def entropy_of_probabilities_vjp(p: Any, dy: Any, *, axis: Any, where: Any, out: Array | None) -> Array:
+    p, dy = checks.in_one_dtype([checks.floating(p, "p"), checks.floating(dy, "dy")])
+    checks.probabilities(p, "p", "them to entropy_vjp")
+    rows, where = Rows(p.shape, axis), checks.mask(where, p.shape)
+    checks.for_each_row(dy, p.shape, rows.numbers(keepdims=False), rows.numbers())
+    result = result_for(out, p, p.dtype, p=p, dy=dy, where=where)
+    wide = dy.reshape(rows.numbers()).astype(np.float64)
+    rows.run("entropy_of_probabilities", [p, wide, result], where, per_row=1)
+    return returned(result, out)
+
+
+# --- the losses of sparsemax and entmax -------------------------------------------------------------------
+
+
+def fenchel_young(map: Map, x: Any, target: Any, **options: Any) -> Any:
+    return fenchel_young_with_vjp(map, x, target, **options)[0]
+
+
+def fenchel_young_with_vjp(
+    map: Map, x: Any, target: Any, *, axis: Any, where: Any, ignore_index: Any, reduction: Any
+) -> tuple[Any, Callable[..., Array]]:
+    """The loss, and the function of its gradient, y − target."""
+    x, target = checks.scored(x, target)
+    axis = checks.one_axis(axis, x.ndim, "the classes")
+    checks.reduction(reduction)
+    weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    where, shape = checks.mask(where, x.shape), x.shape
+    if x.ndim == 0:
+        x, weights, where = (None if a is None else a.reshape(1) for a in (x, weights, where))
+    among = where
+    if weights is None:
+        among, weights = None, np.zeros_like(x)
+        np.put_along_axis(weights, np.expand_dims(classes, axis), 1, axis)
+        if where is not None:  # a class that is masked is an impossible one
+            x = np.where(where, x, x.dtype.type(-np.inf))
+    else:
+        checks.probabilities(weights, "target", "classes as integers")
+        weights = weights if where is None else np.where(where, weights, weights.dtype.type(0))
+    y = forward(map, x, axis=axis, where=where, scale=1.0, empty="zero", out=None)
+    rows = Rows(x.shape, axis)
+    numbers = np.zeros(rows.numbers())
+    with np.errstate(all="ignore"):
+        if map.alpha is None:
+            kind = float(specs.KL.kind), 0.0
+            rows.run("divergence_of_probabilities", [x, weights, numbers], among, more=kind, per_row=2)
+        else:
+            rows.run("fenchel_young", [x, weights, y, numbers], among, more=map.more, per_row=3)
+        losses = numbers.squeeze(axis)
+        gradient = np.subtract(y, weights)
+        nothing = np.asarray(losses == 0)  # or no loss
+        if nothing.any():
+            nothing[nothing] = ~np.moveaxis(y, axis, -1)[nothing].any(axis=-1)
+            np.moveaxis(gradient, axis, -1)[nothing] = 0
+        if where is not None:
+            np.copyto(gradient, 0, where=~where)
+        if counted is not None:
+            losses = np.where(counted, losses, 0)
+            np.moveaxis(gradient, axis, -1)[~counted] = 0
+        return of_rows(losses, gradient.reshape(shape), counted, axis, reduction, x.dtype)
+
+
+def of_rows(
+    losses: Array, gradient: Array, counted: Array | None, axis: int, reduction: str, dtype: np.dtype[Any]
+) -> tuple[Any, Callable[..., Array]]:
+    """The loss of rows, reduced, and the function of the gradient, which is that of each row."""
+    rows = losses.size if counted is None else int(np.count_nonzero(counted))
+    if reduction != "none":
+        losses = np.sum(losses)
+        losses = losses / rows if reduction == "mean" else losses
+    loss = np.asarray(losses).astype(dtype, order="C")[()]
+    divisor = max(rows, 1) if reduction == "mean" else 1
+
+    def vjp(dloss: Any = 1.0, *, out: Array | None = None) -> Array:
+        factor = checks.of_loss(dloss, np.shape(loss)) / divisor
+        result = result_for(out, gradient, gradient.dtype, dx=gradient, dloss=factor)
+        if factor.ndim:
+            factor = np.expand_dims(factor if counted is None else np.where(counted, factor, 0), axis)
+        with np.errstate(all="ignore"):
+            np.multiply(gradient, factor, out=result, dtype=np.float64, casting="unsafe")
+        return returned(result, out)
+
+    return loss, vjp
+
+
 # --- cross-entropy ------------------------------------------------------------------------------------
 
 
@@ -525,35 +694,101 @@ def evaluate(
     label_smoothing: Any,
     ignore_index: Any,
     reduction: Any,
+    sample_weight: Any,
+    weight: Any,
+    where: Any,
+    z_loss: Any,
+    dtype: Any,
     with_gradient: bool = False,
     out: Array | None = None,
 ) -> tuple[Any, Array | None, Array | None, int]:
     """The loss, its gradient if that is asked for, which rows count (None: all), and the axis."""
     x, target = checks.scored(x, target)
     axis = checks.one_axis(axis, x.ndim, "the classes")
-    smoothing = checks.smoothing(label_smoothing)
+    smoothing, z_loss = checks.smoothing(label_smoothing), checks.not_negative(z_loss, "z_loss")
     checks.reduction(reduction)
+    of_loss = x.dtype if dtype is None else checks.float_dtype(dtype)
     weights, classes, counted = checks.weights_or_classes(target, x.shape, axis, ignore_index)
+    n, shape = x.shape[axis] if x.ndim else 1, x.shape[:axis] + x.shape[axis + 1 :]
+    of_classes = None if weight is None else checks.class_weights(weight, n)
+    of_rows = None if sample_weight is None else checks.sample_weights(sample_weight, shape)
+    where = checks.mask(where, x.shape)
     gradient = result = None
     if with_gradient:
-        gradient = result_for(out, x, x.dtype, x=x, target=target)
+        gradient = result_for(out, x, x.dtype, x=x, target=target, where=where)
         result = gradient if out is None else out
     if x.ndim == 0:
-        x, weights, gradient = (None if a is None else a.reshape(1) for a in (x, weights, gradient))
-    shape = x.shape[:axis] + x.shape[axis + 1 :]
-    rows = math.prod(shape) if counted is None else int(np.count_nonzero(counted))
-    divisor = float(max(rows, 1)) if reduction == "mean" else 1.0
-    numbers = 1.0 - smoothing, smoothing / max(x.shape[axis], 1), smoothing, divisor
+        x, weights, gradient, where = (
+            None if a is None else a.reshape(1) for a in (x, weights, gradient, where)
+        )
+    if of_rows is not None:
+        counted = of_rows != 0 if counted is None else counted & (of_rows != 0)
+    # what multiplies each row, or all of them, and what the mean is divided by
+    factors: Any = 1.0
+    if of_rows is not None and counted is not None:
+        factors = np.where(counted, of_rows, 0)
+    counts = factors
+    if of_classes is not None and weights is None:
+        own = of_classes[classes]
+        counts = factors * (own if counted is None else np.where(counted, own, 0))
+    if np.ndim(counts):
+        total = float(np.sum(counts))
+    else:
+        total = float(math.prod(shape) if counted is None else np.count_nonzero(counted))
+    if (of_classes is not None or where is not None) and (weights is not None or smoothing):
+        by_class = weights is None
+        x, weights = to_weights(x, weights, classes, where, of_classes, smoothing, axis)
+        smoothing = 0.0
+        if by_class and of_classes is not None:
+            # a row's own class weight is a factor of all of it, a z-loss included
+            own = np.where(own == 0, 1.0, own)
+            weights /= np.expand_dims(own, axis).astype(weights.dtype)
+            factors = factors * own
+    else:
+        factors = counts
     with np.errstate(all="ignore"):
+        times = factors / total if reduction == "mean" and total != 0 else factors
         if x.size:
-            losses = losses_of_rows(x, weights, classes, counted, gradient, axis, numbers)
+            numbers = 1.0 - smoothing, smoothing / n, smoothing, z_loss
+            options = weights, classes, counted, where, axis, numbers
+            losses = losses_of_rows(x, *options, times, gradient)
+            losses = losses if np.ndim(factors) == 0 else losses * factors
         else:
             losses = np.zeros(shape)
+        if counted is not None:
+            losses = np.where(counted, losses, 0)
         if reduction != "none":
             losses = np.sum(losses)
-            losses = losses / rows if reduction == "mean" else losses
-        loss = np.asarray(losses).astype(x.dtype, order="C")[()]
+            losses = losses / total if reduction == "mean" else losses
+        loss = np.asarray(losses).astype(of_loss, order="C")[()]
     return loss, result, counted, axis
+
+
+def to_weights(
+    x: Array,
+    weights: Array | None,
+    classes: Array,
+    where: Array | None,
+    of_classes: Array | None,
+    smoothing: float,
+    axis: int,
+) -> tuple[Array, Array]:
+    """The logits, and t' times the weights of the classes, in the dtype that is computed in.
+
+    The smoothing goes to the classes that are not masked.
+    """
+    wide = np.promote_types(x.dtype, np.float32)
+    x, n = x.astype(wide, copy=False), x.shape[axis]
+    t = np.zeros(x.shape, wide)
+    if weights is None:
+        np.put_along_axis(t, np.expand_dims(classes, axis), 1, axis)
+    else:
+        np.copyto(t, weights, where=True if where is None else where)
+    present = n if where is None else np.maximum(where.sum(axis=axis, keepdims=True), 1)
+    t = (1 - smoothing) * t + smoothing / present * (1 if where is None else where)
+    if of_classes is not None:
+        t = t * of_classes.reshape([-1 if d == axis else 1 for d in range(x.ndim)])
+    return x, t.astype(wide, copy=False)
 
 
 def losses_of_rows(
@@ -561,37 +796,52 @@ def losses_of_rows(
     weights: Array | None,
     classes: Array,
     counted: Array | None,
-    gradient: Array | None,
+    where: Array | None,
     axis: int,
     numbers: tuple[float, ...],
+    times: Any,
+    gradient: Array | None,
 ) -> Array:
-    """The loss of each row; its gradient, divided by the last of the numbers, is written to `gradient`.
+    """The loss of each row; `times` its gradient is written to `gradient`.
 
     The kernel gives four numbers for each row (cpu/cross_entropy.py).  It knows the weights t'; of classes it
     knows the part that all classes have, and the target class has `share` more.  With d = x_target − top and
     S = 1 + others, the p of the target is exp(d)/S, and 1 − p is (others − expm1(d))/S.
     """
-    share, even, smoothing, divisor = numbers
-    index = np.expand_dims(classes, axis)
+    share, even, smoothing, z_loss = numbers
+    index, there = np.expand_dims(classes, axis), None
     if weights is None:  # before the gradient is written, maybe over x
         d = np.take_along_axis(x, index, axis).squeeze(axis).astype(np.float64)
-    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4))
-    arrays = [a for a in (x, weights, table[..., 0], gradient) if a is not None]
+        if where is not None:
+            there = np.take_along_axis(where, index, axis).squeeze(axis)
+            d = np.where(there, d, -np.inf)
+    table = np.empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 5))
+    table[..., 4] = np.expand_dims(times, axis) if np.ndim(times) else times
+    own = gradient if gradient is None or gradient.dtype == x.dtype else np.empty_like(x)
+    arrays = [a for a in (x, weights, table[..., 0], own) if a is not None]
     name = "cross_entropy" if weights is None else "cross_entropy_of_weights"
-    Rows(x.shape, axis).run(name, arrays, more=numbers, per_row=1 if weights is None else 2)
-    top, others, distance, total = np.moveaxis(table.squeeze(axis), -1, 0)
+    Rows(x.shape, axis).run(name, arrays, where, more=numbers, per_row=1 if weights is None else 2)
+    top, others, distance, total, _ = np.moveaxis(table.squeeze(axis), -1, 0)
     losses: Array = np.log1p(others)
+    log_s = top + losses if z_loss else 0.0
     if weights is not None:
         losses = distance + (share * total + smoothing) * losses
+    else:
+        d -= top
+        losses = losses + distance if smoothing else losses
+        losses = losses - share * d if share else losses
+    if z_loss:
+        losses = losses + z_loss * log_s**2
+    if gradient is None:
         return losses
-    d -= top
-    losses = losses + distance if smoothing else losses
-    losses = losses - share * d if share else losses
-    if gradient is not None:
-        dx = (even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)) / divisor
-        np.put_along_axis(gradient, index, np.expand_dims(dx.astype(x.dtype), axis), axis)
+    if own is not gradient and own is not None:
+        np.copyto(gradient, own, casting="unsafe")
+    if weights is None:
+        dx = even * (x.shape[axis] - 1) - (others - np.expm1(d)) / (1 + others)
+        dx = dx + 2 * z_loss * log_s * np.exp(d) / (1 + others) if z_loss else dx
+        dx *= times
+        dx = dx if there is None else np.where(there, dx, 0)
+        np.put_along_axis(gradient, index, np.expand_dims(dx.astype(gradient.dtype), axis), axis)
     if counted is not None:
-        losses = np.where(counted, losses, 0)
-        if gradient is not None:
-            np.moveaxis(gradient, axis, -1)[~counted] = 0
+        np.moveaxis(gradient, axis, -1)[~counted] = 0
     return losses

@@ -443,6 +443,14 @@ def reduction(value: Any) -> None:
     word(value, "reduction", ("mean", "sum", "none"))
 
 
+def inverse_temperature(value: Any) -> float:
+    """1/temperature."""
+    result = real(value, "temperature")
+    if not 1e-18 <= result <= 1e18:
+        raise ValueError(f"temperature={value}: it takes a positive number, from 1e-18 to 1e18")
+    return 1.0 / result
+
+
 # --- the result ---------------------------------------------------------------------------------------
 
 
@@ -517,6 +525,73 @@ def scored(x: Any, target: Any) -> tuple[Array, Array]:
     if given.shape == logits.shape:
         logits, given = alike(("x", "target"), logits, given)
     return logits, given
+
+
+def logits_or_probs(target_logits: Any, target_probs: Any) -> tuple[Any, bool]:
+    """The target that was given, and whether it is probabilities."""
+    if (target_logits is None) == (target_probs is None):
+        raise TypeError("the target is given by target_logits or by target_probs: give one of them")
+    return (target_probs, True) if target_logits is None else (target_logits, False)
+
+
+def probabilities(p: Array, name: str, instead: str) -> Array:
+    """`p`, of which nothing is below 0."""
+    signs = p.view(f"i{p.itemsize}")  # which NumPy looks through faster
+    if p.size and signs.min() < 0 and (p < 0).any():
+        raise ValueError(
+            f"{name} has {p[p < 0][0]} in it, and probabilities are not below 0: give {instead} if these are "
+            f"logits"
+        )
+    return p
+
+
+def not_negative(value: Any, name: str) -> float:
+    result = real(value, name)
+    if not 0 <= result < math.inf:
+        raise ValueError(f"{name}={value}: it takes a finite number, 0 or more")
+    return result
+
+
+def float_dtype(value: Any) -> np.dtype[Any]:
+    """The dtype of a loss."""
+    dtype: np.dtype[Any] = np.dtype(value)
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype={value!r}; {TAKEN.partition(' (')[0]}: give one of them for the loss")
+    return dtype
+
+
+def class_weights(value: Any, n: int) -> Array:
+    """A weight for each class, in float64."""
+    result = floating(value, "weight").astype(np.float64)
+    if result.shape != (n,):
+        raise ValueError(
+            f"weight has shape {result.shape}; it takes one number for each class: give an array of shape "
+            f"({n},), or sample_weight= for a number for each row"
+        )
+    return not_below(result, "weight")
+
+
+def sample_weights(value: Any, shape: tuple[int, ...]) -> Array:
+    """A weight for each row, in float64; a mask is one."""
+    given = np.asarray(value) if not isinstance(value, np.ma.MaskedArray) else value
+    of = given.astype(np.float64) if given.dtype == np.bool_ and type(given) is np.ndarray else value
+    result = floating(of, "sample_weight").astype(np.float64)
+    try:
+        return not_below(np.broadcast_to(result, shape), "sample_weight")
+    except ValueError as error:
+        if "below 0" in str(error):
+            raise
+        raise ValueError(
+            f"sample_weight has shape {result.shape}; it takes one number for each row: give a shape that "
+            f"broadcasts to {shape}"
+        ) from None
+
+
+def not_below(weights: Array, name: str) -> Array:
+    if not (weights >= 0).all() or np.isinf(weights).any():
+        wrong = weights[~(weights >= 0) | np.isinf(weights)][0]
+        raise ValueError(f"{name} has {wrong} in it, and takes finite numbers that are not below 0")
+    return weights
 
 
 def weights_or_classes(

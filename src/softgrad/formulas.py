@@ -116,6 +116,33 @@ def weighted_product(s: Any, v: Any, xp: Any) -> Any:
     return s * (v - xp.sum(s * v, axis=-1, keepdims=True) / xp.sum(s, axis=-1, keepdims=True))
 
 
+def fenchel_young(x: Any, t: Any, y: Any, alpha: float, xp: Any) -> Any:
+    """L = Ω*(x) + Ω(t) − ⟨x,t⟩ of y = entmax(x), as a sum of which no term is negative (α > 1).
+
+    Ω(p) = Σ (p^α − p)/(α(α−1)).  In the support a term is the Bregman divergence of Ω between t and y;
+    outside of it, σ below the threshold, t^α/(α(α−1)) + t·σ/(α−1).
+    """
+    inside, has = y > 0, t > 0
+    of_y, of_t = xp.where(inside, y, 1.0), xp.where(has, t, 1.0)
+    d = xp.where(inside & has, xp.log(of_t) - xp.log(of_y), math.inf)
+    near = xp.abs(alpha * d) <= 1
+    small = xp.where(near, d, 0.0)
+    bend = alpha * beyond_first_order(alpha * small, xp) - beyond_first_order(small, xp)
+    raised, slope = xp.where(has, of_t**alpha, 0.0), of_y ** (alpha - 1)
+    bregman = (raised - of_y * slope - alpha * slope * (t - y)) / (alpha * (alpha - 1))
+    bregman = xp.where(near, of_y * slope * small * small * bend / (alpha - 1), bregman)
+    below = xp.where(has & ~inside, threshold_distance(x, y, alpha, xp), 0.0)
+    outside = raised / (alpha * (alpha - 1)) + t * below / (alpha - 1)
+    return xp.sum(xp.where(inside, bregman, outside), axis=-1)
+
+
+def threshold_distance(x: Any, y: Any, alpha: float, xp: Any) -> Any:
+    """How far (α−1)·x is below the threshold, outside of the support; the winner tells where that is."""
+    most = xp.max(y, axis=-1, keepdims=True)
+    top = xp.max(xp.where(y == most, x, -math.inf), axis=-1, keepdims=True)
+    return xp.maximum((alpha - 1) * (top - x) - most ** (alpha - 1), 0.0 * y)
+
+
 def entmax_alpha_vjp(y: Any, dy: Any, alpha: float, xp: Any) -> Any:
     """∂L/∂α = Σ_i dy_i g_i, g = (y − s̃)/(α−1)² + (h − s̃ Σ_k h_k)/(α−1), h = −y log y, s̃ = s/Σs.
 
@@ -158,6 +185,69 @@ def entropy_vjp(x: Any, dy: Any, xp: Any) -> Any:
     t = x - xp.max(x, axis=-1, keepdims=True)
     p = softmax(x, xp)
     return dy[..., None] * p * (xp.sum(p * t, axis=-1, keepdims=True) - t)
+
+
+def beyond_first_order(d: Any, xp: Any) -> Any:
+    """(exp(d) − 1 − d)/d² for |d| ≤ 1."""
+    series = 0.0 * d
+    for k in range(18, 1, -1):
+        series = series * d + 1 / math.factorial(k)
+    return series
+
+
+def log_ratio(a: Any, e: Any, b: Any, w: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """p = e/Σe, t = w/Σw and δ = log p − log t, for a = log e and b = log w.
+
+    These are −∞ where e and w have no part; δ is ±∞ where one of them has none, 0 where both have, or a row.
+    """
+    of_p, of_t = (xp.sum(v, axis=-1, keepdims=True) for v in (e, w))
+    of_p, of_t = (xp.where(total == 0, 1.0, total) for total in (of_p, of_t))
+    p, t = e / of_p, w / of_t
+    no_p, no_t = a == -math.inf, b == -math.inf
+    d = xp.where(no_p, 0.0, a) - xp.where(no_t, 0.0, b)
+    d = d - (xp.log(of_p) - xp.log(of_t))
+    return p, t, xp.where(no_p, xp.where(no_t, 0.0, -math.inf), xp.where(no_t, math.inf, d))
+
+
+def change(w: Any, other: Any, d: Any, xp: Any) -> Any:
+    """other − w, for d = log(other/w)."""
+    near = xp.abs(d) <= 1
+    small = xp.where(near, d, 0.0)
+    return xp.where(near, w * (small + small * small * beyond_first_order(small, xp)), other - w)
+
+
+def kl_divergence(w: Any, other: Any, d: Any, xp: Any) -> Any:
+    """KL(w‖other) = Σ w·(exp(d) − 1 − d) for d = log(other/w), of which no term is negative."""
+    near = xp.abs(d) <= 1
+    small = xp.where(near, d, 0.0)
+    far = other - w - w * xp.where(near | (w == 0), 0.0, d)
+    return xp.sum(xp.where(near, w * small * small * beyond_first_order(small, xp), far), axis=-1)
+
+
+def js_divergence(p: Any, t: Any, d: Any, xp: Any) -> Any:
+    """JS = Σ (p + t)/2·(h·tanh h − log cosh h), h = d/2, for d = log(p/t); no term is negative."""
+    near = xp.abs(d) <= 1
+    h = 0.5 * xp.where(near, d, 0.0)
+    tanh = xp.tanh(h)
+    of_near = h * tanh + 0.5 * xp.log1p(-tanh * tanh)  # cosh⁻² = 1 − tanh²
+    size = xp.where(near | (xp.abs(d) == math.inf), 1.0, xp.abs(d))
+    ratio = xp.exp(-size)
+    beyond = math.log(2) - xp.log1p(ratio) - size * ratio / (1 + ratio)
+    beyond = xp.where(xp.abs(d) == math.inf, math.log(2), beyond)
+    return xp.sum(0.5 * (p + t) * xp.where(near, of_near, beyond), axis=-1)
+
+
+def entropy_of_probabilities(p: Any, xp: Any) -> Any:
+    """−Σ p·log p, to which a p of 0 adds 0, and has the derivative 0."""
+    return -xp.sum(xp.where(p == 0, 0.0, p * xp.log(xp.where(p == 0, 1.0, p))), axis=-1)
+
+
+def softmax_hessian_diagonal(y: Any, dx: Any, h: Any, scale: Any, xp: Any) -> Any:
+    """∂²L/∂x_i² of L(softmax(scale·x)): of dx, the vjp, and of the diagonal h of ∂²L/∂y²; None is 0."""
+    bent = scale * (1 - 2 * y) * dx
+    if h is None:
+        return bent
+    return bent + (scale * y) ** 2 * (h * (1 - 2 * y) + xp.sum(h * y * y, axis=-1, keepdims=True))
 
 
 def smoothed(t: Any, label_smoothing: float) -> Any:

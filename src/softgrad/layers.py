@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from . import arrays, checks
 from .checks import Array, Axis, Empty, Reduction, Where
-from .functional import cross_entropy_with_vjp
+from .functional import (
+    cross_entropy_with_vjp,
+    entmax_loss_with_vjp,
+    js_divergence_with_vjp,
+    kl_divergence_with_vjp,
+    sparsemax_loss_with_vjp,
+)
+from .functional.divergences import Direction
 from .specs import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 
 
@@ -301,7 +308,7 @@ class CrossEntropy:
 
     Parameters
     ----------
-    axis, label_smoothing, ignore_index, reduction
+    axis, label_smoothing, ignore_index, reduction, weight, z_loss, dtype
         As for `softgrad.cross_entropy`, for every call.
 
     Examples
@@ -319,11 +326,23 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     ignore_index: int | None = None
     reduction: Reduction = "mean"
+    weight: npt.ArrayLike | None = None
+    z_loss: float = 0.0
+    dtype: npt.DTypeLike | None = None
     vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
 
-    def forward(self, x: npt.ArrayLike, target: npt.ArrayLike, *, out: Array | None = None) -> Any:
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        target: npt.ArrayLike,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        where: Where = None,
+        out: Array | None = None,
+    ) -> Any:
         """The loss; the gradient is written into `out`, which may be `x` itself."""
-        loss, self.vjp = cross_entropy_with_vjp(x, target, **options_of(self), out=out)
+        options = {"sample_weight": sample_weight, "where": where, **options_of(self)}
+        loss, self.vjp = cross_entropy_with_vjp(x, target, **options, out=out)
         return loss
 
     def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
@@ -336,3 +355,154 @@ class CrossEntropy:
         """
         dx: Array = kept(self, self.vjp)(dloss, out=out)
         return dx
+
+
+@dataclass(eq=False)
+class JSDivergence:
+    """The Jensen-Shannon divergence from a target as a layer: one number for each row.
+
+    Parameters
+    ----------
+    axis, where, temperature
+        As for `softgrad.js_divergence`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.JSDivergence()
+    >>> float(layer.forward(np.array([0.0, 0.0]), target_logits=np.array([1.0, -1.0])).round(4))
+    0.0895
+    >>> dx, dtarget = layer.backward()
+    >>> dx.round(4)
+    array([-0.1002,  0.1002])
+    """
+
+    function: ClassVar[Callable[..., Any]] = staticmethod(js_divergence_with_vjp)
+
+    axis: Axis = -1
+    _: KW_ONLY
+    where: Where = None
+    temperature: float = 1.0
+    vjp: Callable[..., Any] | None = field(default=None, init=False, repr=False)
+
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        *,
+        target_logits: npt.ArrayLike | None = None,
+        target_probs: npt.ArrayLike | None = None,
+    ) -> Array:
+        """The divergence of each row; x and the target are kept, no copies of them."""
+        given = {"target_logits": target_logits, "target_probs": target_probs}
+        result: Array
+        result, self.vjp = self.function(x, **given, **options_of(self))
+        return result
+
+    def backward(self, dy: npt.ArrayLike | None = None) -> tuple[Array, Array]:
+        """∂L/∂x and ∂L/∂target for the last `forward`; `dy` is 1 for each row if it is not given.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        vjp = kept(self, self.vjp)
+        if dy is None:
+            shape, axes = np.shape(vjp.args[0]), checks.axes(self.axis, np.ndim(vjp.args[0]))
+            dy = np.ones(checks.reduced_shape(shape, axes, False))
+        dx: tuple[Array, Array] = vjp(np.asarray(dy, np.asarray(vjp.args[0]).dtype))
+        return dx
+
+
+@dataclass(eq=False)
+class KLDivergence(JSDivergence):
+    """The Kullback-Leibler divergence from a target as a layer: one number for each row.
+
+    Parameters
+    ----------
+    axis, where, temperature, direction
+        As for `softgrad.kl_divergence`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.KLDivergence()
+    >>> float(layer.forward(np.array([0.0, 0.0]), target_logits=np.array([1.0, -1.0])).round(4))
+    0.3278
+    >>> dx, dtarget = layer.backward()
+    >>> dx.round(4)
+    array([-0.3808,  0.3808])
+    """
+
+    function = staticmethod(kl_divergence_with_vjp)
+
+    direction: Direction = "forward"
+
+
+@dataclass(eq=False)
+class SparsemaxLoss:
+    """`softgrad.sparsemax_loss` as the last layer: `forward` gives the loss, `backward` ∂L/∂x.
+
+    Parameters
+    ----------
+    axis, where, ignore_index, reduction
+        As for `softgrad.sparsemax_loss`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.SparsemaxLoss()
+    >>> float(layer.forward(np.array([[1.0, 0.5, -np.inf]]), [0]))
+    0.0625
+    >>> layer.backward()
+    array([[-0.25,  0.25,  0.  ]])
+    """
+
+    function: ClassVar[Callable[..., Any]] = staticmethod(sparsemax_loss_with_vjp)
+
+    axis: int = -1
+    _: KW_ONLY
+    where: Where = None
+    ignore_index: int | None = None
+    reduction: Reduction = "mean"
+    vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
+
+    def forward(self, x: npt.ArrayLike, target: npt.ArrayLike) -> Any:
+        """The loss; the gradient is found along with it."""
+        loss, self.vjp = self.function(x, target, **options_of(self))
+        return loss
+
+    def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        dx: Array = kept(self, self.vjp)(dloss, out=out)
+        return dx
+
+
+@dataclass(eq=False)
+class EntmaxLoss(SparsemaxLoss):
+    """`softgrad.entmax_loss` as the last layer.
+
+    Parameters
+    ----------
+    axis, where, ignore_index, reduction, alpha
+        As for `softgrad.entmax_loss`, for every call.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad
+    >>> layer = softgrad.EntmaxLoss()
+    >>> float(layer.forward(np.array([[1.0, 0.5, -np.inf]]), [0]).round(4))
+    0.1844
+    >>> layer.backward().round(4)
+    array([[-0.326,  0.326,  0.   ]])
+    """
+
+    function = staticmethod(entmax_loss_with_vjp)
+
+    alpha: float = 1.5

@@ -69,3 +69,18 @@ LOGSUMEXP = Reduction(name="logsumexp", of_entropy=False, of_nothing=-math.inf)
 ENTROPY = Reduction(name="entropy", of_entropy=True, of_nothing=0.0)
 
 REDUCTIONS = {row.name: row for row in [LOGSUMEXP, ENTROPY]}
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A divergence between softmax(x) and a target, one number for each row."""
+
+    name: str
+    kind: int  # as in cpu/divergences.py
+
+
+KL = Divergence("kl_divergence", 0)  # KL(target‖softmax)
+REVERSE_KL = Divergence("kl_divergence", 1)
+JS = Divergence("js_divergence", 2)
+
+DIRECTIONS = {"forward": KL, "reverse": REVERSE_KL}

@@ -11,20 +11,24 @@ into a table, `found`; the rest of the loss is arithmetic on one number a row.
 
 The weights are t' = share·t + even, (1 − ε)·t + ε/n of label smoothing with ε = `smoothing`.  Where targets
 are classes the kernel knows the even part alone; who calls it adds what the class itself has.
+
+The gradient of a row is multiplied by a number of the row, which `found` has before; and a z-loss,
+z·(log Σ exp(x))², adds 2z·log Σ exp(x)·p to it.
 """
 
 import numpy as np
 from numba import njit, uint64
 
 from .drive import MORE
-from .exp import one_of
+from .exp import log1p, one_of
 from .intrinsics import address_of, after, choose, fma, is_narrow, load, plus, pointer_to, store, zero
 from .log_softmax import BLOCK
 from .reductions import factors
 from .softmax import HIGH, POWERS, at_once, found_of, section, sums
 from .vjp import two_sum
 
-SHARE, EVEN, SMOOTHING, ROWS = range(MORE, MORE + 4)  # numbers of a call
+SHARE, EVEN, SMOOTHING, Z_LOSS = range(MORE, MORE + 4)  # numbers of a call
+FACTOR = 4  # where `found` has that of the gradient, behind what the row tells
 
 helper = njit(nogil=True, error_model="numpy")
 
@@ -63,7 +67,7 @@ def tell(x, w, found, dx, x_step, w_step, step, dx_step, n, count, numbers, room
     n, x_step, w_step, dx_step = uint64(n), uint64(x_step), uint64(w_step), uint64(dx_step)
     T = type(zero(x))
     narrow = is_narrow(x)
-    share, even, smoothing, divisor = numbers[SHARE], numbers[EVEN], numbers[SMOOTHING], numbers[ROWS]
+    share, even, smoothing, z_loss = numbers[SHARE], numbers[EVEN], numbers[SMOOTHING], numbers[Z_LOSS]
     found = pointer_to(address_of(found), 0.0)
     total, rest, tops = found_of(room, zero(x))
     of_others = section(room, HIGH, 0.0)
@@ -94,8 +98,10 @@ def tell(x, w, found, dx, x_step, w_step, step, dx_step, n, count, numbers, room
             if address_of(dx) == 0:
                 continue
             at_e, at_dx = of_these + j * e_step, (first + j) * dx_step
-            factor, lift = factors(weights / divisor, (1.0 + others) * one, top)
-            once_share, once_even = T(share / divisor), T(even / divisor)
+            times = told[FACTOR]
+            bent = 0.0 if z_loss == 0.0 else 2.0 * z_loss * (np.float64(top) + log1p(others))
+            factor, lift = factors((weights + bent) * times, (1.0 + others) * one, top)
+            once_share, once_even = T(share * times), T(even * times)
             if w is None:
                 for i in range(n):
                     store(dx, at_dx + i, fma(e[at_e + i] * lift, factor, -once_even))
@@ -103,7 +109,8 @@ def tell(x, w, found, dx, x_step, w_step, step, dx_step, n, count, numbers, room
                 # where the top has most of the row, Σt'·p − t' there is what the others have of the weights,
                 # less what they have of Σt'·p
                 elsewhere = there * share + (smoothing - even)
-                corner = T((elsewhere - weights * (others / (1.0 + others))) / divisor)
+                corner = elsewhere - weights * (others / (1.0 + others)) + bent / (1.0 + others)
+                corner = T(corner * times)
                 mark = T(one) if others < 0.5 else T(-1)
                 for i in range(n):
                     v = e[at_e + i]

@@ -106,14 +106,19 @@ def _upper_half(p):
 
 @njit(nogil=True, error_model="numpy")
 def log1p(z):
-    """log(1 + z) of a float64 z ≥ 0, to 1.1 ulp.
+    """log(1 + z) of a float64 z ≥ 0, to 1.1 ulp."""
+    whole = 1.0 + z
+    return logarithm(whole, z - (whole - 1.0))
 
-    1 + z is m·2^k, m from √½ to √2; k is put into the low bits of 2⁵², to be read as a number.  With
+
+@njit(nogil=True, error_model="numpy", forceinline=True)  # else no loop is cut into lanes
+def logarithm(whole, lost):
+    """log(whole + lost) of a float64 that is a normal number above 0, and what rounding took from it.
+
+    It is m·2^k, m from √½ to √2; k is put into the low bits of 2⁵², to be read as a number.  With
     f = m − 1 and s = f/(f + 2), log m = 2·artanh s = f − s·f + s·(2/3·s² + 2/5·s⁴ + …), whose largest
     term is exact.
     """
-    whole = 1.0 + z
-    lost = z - (whole - 1.0)
     k = bits((bits(whole) >> 52) | 0x4330000000000000) - (2.0**52 + 1023)
     m = bits((bits(whole) & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000)
     large = m > 1.4142135623730951

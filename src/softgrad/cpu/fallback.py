@@ -20,6 +20,8 @@ from ..checks import Array
 Where = tuple[int, tuple[int, ...]] | None
 # as in kernels.py
 PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "entmax_alpha_vjp": 2}
+PER_ROW |= {"divergence": 2, "divergence_of_probabilities": 2}
+PER_ROW |= {"entropy_of_probabilities": 1, "fenchel_young": 3}
 # where the table of each row is among the arrays, and how many numbers it has
 TABLES = {
     "softmax_mean": (2, 1),
@@ -135,6 +137,45 @@ def product(name: str, given: Sequence[Array], there: Array, scale: Any, alpha: 
     return np.where(off, 0.0, np.where(spoilt, np.nan, result * scale))
 
 
+def divergence(
+    x: Array, t: Array, dy: Array, there: Array, scale: float, kind: float, side: float, probs: bool
+) -> tuple[Any, Any]:
+    """A divergence, and dy times its gradient for x, or for the target, in each row."""
+    a, some = differences(x, there, scale)
+    if probs:
+        w, u = np.where(there, t, 0.0), np.log(np.where(there, t, 0.0))
+        some = some & (over_rows(np.sum, w) != 0)
+    else:
+        u, some_t = differences(t, there, scale)
+        w, some = np.exp(u), some & some_t
+    a, u = np.where(some, a, -np.inf), np.where(some, u, -np.inf)
+    p, q, d = formulas.log_ratio(a, np.exp(a), u, w, np)
+    d -= over_rows(np.sum, formulas.change(q, p, d, np))
+    first, second = (q, p) if kind == 0 else (p, q)
+    if kind == 2:
+        value = formulas.js_divergence(p, q, d, np)
+    else:
+        value = formulas.kl_divergence(first, second, d if kind == 0 else -d, np)
+    own, other, d = (q, p, d) if side else (p, q, -d)  # d = log(other/own)
+    if kind != 2 and own is second:
+        slope = -formulas.change(own, other, d, np)
+        slope = np.where(own == 0, 0.0, slope / own) if side and probs else slope
+    else:
+        of_half = 0.5 * np.log(np.maximum(own / (0.5 * (own + other)), np.finfo(float).tiny))
+        log = np.where(own == 0, 0.0, of_half if kind == 2 else -d)
+        slope = log - over_rows(np.sum, own * log)
+        slope = np.where(own == 0, 0.0, slope) if side and probs else own * slope
+    factor = 1 / over_rows(np.sum, w) if side and probs else scale
+    return np.where(some, value[:, None], 0.0), np.where(some & there, slope * factor * dy, 0.0)
+
+
+def of_probabilities(p: Array, there: Array, dy: Array | None) -> Any:
+    p = np.where(there, p, 0.0)
+    if dy is None:
+        return formulas.entropy_of_probabilities(p, np)[:, None]
+    return np.where(p == 0, 0.0, -dy * (np.log(p) + 1))
+
+
 def eigenvalues(p: Array, found: Array) -> None:
     """What `call.eigenvalues` does; small ones are as far off as large ones here."""
     with np.errstate(all="ignore"):
@@ -153,15 +194,20 @@ def cross_entropy(
     addresses: Sequence[int],
     strides: Sequence[tuple[int, ...]],
     axis: int,
+    where: Where,
     more: tuple[float, ...],
 ) -> None:
     """What cross_entropy.py has of each row, and the gradient if there is a place for it."""
-    share, even, smoothing, divisor = more
+    share, even, smoothing, z_loss = more
     read = 2 if "weights" in name else 1
     given = [np.moveaxis(view(dtype, shape, *at), axis, -1) for at in zip(addresses, strides, strict=True)]
     x = given[0].astype(np.float64)
     t = given[1].astype(np.float64) if read == 2 else np.zeros_like(x)
-    found = view("float64", (*shape, 4), addresses[read], (*strides[read], 1))
+    there = np.moveaxis(view("bool", shape, *where), axis, -1) if where else np.ones(x.shape, bool)
+    x, t = np.where(there, x, -np.inf), np.where(there, t, 0.0)
+    found = np.moveaxis(view("float64", (*shape, 5), addresses[read], (*strides[read], 1)), axis, -2)[
+        ..., 0, :
+    ]
     with np.errstate(all="ignore"):
         top = over_rows(np.max, x)
         is_top, e = x == top, np.exp(x - top)
@@ -170,11 +216,12 @@ def cross_entropy(
         weight = share * t + even
         distance = over_rows(np.sum, np.where(weight == 0, 0.0, weight * (top - x)))
         total = over_rows(np.sum, t)
-        rows = np.concatenate([top, others, distance, total], axis=-1)
-        np.moveaxis(found, axis, -2)[..., 0, :] = rows
+        found[..., :4] = np.concatenate([top, others, distance, total], axis=-1)
         if len(addresses) > read + 1:
             whole = total * share + smoothing if read == 2 else 1.0
-            given[-1][...] = (e / (1 + others) * whole - weight) / divisor
+            whole = whole + 2 * z_loss * (top + np.log1p(others)) if z_loss else whole
+            slope = (e / (1 + others) * whole - weight) * found[..., 4:]
+            given[-1][...] = np.where(there, slope, 0.0)
 
 
 def of_rows(
@@ -267,7 +314,7 @@ def run(
                 run(name, dtype, part, begins, strides, axes, where, scale, nothing)
         return
     if name.startswith("cross_entropy"):
-        cross_entropy(name, dtype, shape, addresses, strides, axes[0], more)
+        cross_entropy(name, dtype, shape, addresses, strides, axes[0], where, more)
         return
     if name in TABLES or "mean" in name:
         of_rows(name, dtype, shape, addresses, strides, axes, where, scale, nothing)
@@ -283,7 +330,26 @@ def run(
     mask = np.moveaxis(view("bool", shape, *where), axes, last) if where else np.True_
     there = np.broadcast_to(mask, moved).reshape(-1, n)
     with np.errstate(all="ignore"):
-        if name in ("logsumexp_vjp", "entropy_vjp"):
+        if name.startswith("divergence"):
+            dy, probs = np.array(arrays[2]).reshape(-1, n), "probabilities" in name
+            value, slope = divergence(read[0], read[1], dy, there, scale, more[0], more[1], probs)
+            arrays[2][...] = np.broadcast_to(value, there.shape).reshape(moved)
+            if len(arrays) == 4:
+                arrays[3][...] = slope.reshape(moved)
+            return
+        if name.startswith("entropy_of_probabilities"):
+            result = of_probabilities(read[0], there, read[1] if len(read) == 2 else None)
+            result = np.broadcast_to(result, there.shape)
+        elif name == "fenchel_young":
+            x, t, y = np.where(there, read[0], -np.inf), *(np.where(there, a, 0.0) for a in read[1:])
+            empty = over_rows(np.max, y) == 0
+            result = np.where(empty, 0.0, formulas.fenchel_young(x, t, y, more[0], np)[:, None])
+            result = np.broadcast_to(result, there.shape)
+        elif name.startswith("softmax_hessian_diagonal"):
+            dx = product("softmax_vjp", read[:2], there, scale)
+            y, *h = (np.where(there, a, 0.0) for a in (read[0], *read[2:]))
+            result = formulas.softmax_hessian_diagonal(y, dx, h[0] if h else None, scale, np)
+        elif name in ("logsumexp_vjp", "entropy_vjp"):
             result = of_reduction(name, read[0], read[1], there, scale)
         elif len(read) == 1:
             result = np.broadcast_to(forward(name, read[0], there, scale, nothing, *more), read[0].shape)

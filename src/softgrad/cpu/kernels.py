@@ -17,9 +17,11 @@ from .. import threads
 from . import (
     contiguous,
     cross_entropy,
+    divergences,
     double_backward,
     drive,
     entmax,
+    fenchel_young,
     gather,
     log_products,
     log_softmax,
@@ -69,6 +71,10 @@ OPERATIONS = {
     ),
     "softmax_vjp": Operation(2, vjp.rows, vjp.rows_room, vjp.columns, vjp.columns_room),
     "softmax_double_backward": Operation(3, double_backward.rows, vjp.rows_room),
+    "softmax_hessian_diagonal": Operation(2, double_backward.diagonal_rows, double_backward.diagonal_room),
+    "softmax_hessian_diagonal_of": Operation(
+        3, double_backward.diagonal_of_rows, double_backward.diagonal_room
+    ),
     "entmax": Operation(
         *(1, entmax.rows, entmax.rows_room, entmax.columns, entmax.columns_room),
         fill=(ABSENT,),
@@ -122,10 +128,23 @@ OPERATIONS = {
         logits=True,
         per_row=(0,),
     ),
+    "fenchel_young": Operation(3, fenchel_young.rows, no_room, fill=(ABSENT,), per_row=(3,)),
     # of these the gradient, which comes last, may be missing
-    "cross_entropy": Operation(1, cross_entropy.rows, softmax.rows_room, logits=True, per_row=(1,)),
+    "entropy_of_probabilities": Operation(1, divergences.entropy_rows, no_room, per_row=(1,)),
+    "divergence": Operation(
+        2, divergences.rows, divergences.room_for, fill=(ABSENT, ABSENT), logits=True, per_row=(2,)
+    ),
+    "divergence_of_probabilities": Operation(
+        *(2, divergences.of_probabilities_rows, divergences.room_for),
+        fill=(ABSENT,),
+        logits=True,
+        per_row=(2,),
+    ),
+    "cross_entropy": Operation(
+        1, cross_entropy.rows, softmax.rows_room, fill=(ABSENT,), logits=True, per_row=(1,)
+    ),
     "cross_entropy_of_weights": Operation(
-        2, cross_entropy.weighted_rows, softmax.rows_room, logits=True, per_row=(2,)
+        2, cross_entropy.weighted_rows, softmax.rows_room, fill=(ABSENT,), logits=True, per_row=(2,)
     ),
     "sink_softmax": Operation(
         *(2, sinks.softmax_rows, sinks.softmax_room), fill=(0.0, ABSENT), logits=True, per_row=(0,)

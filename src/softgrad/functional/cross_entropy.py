@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from ..checks import Array, Out, Reduction
+from ..checks import Array, Out, Reduction, Where
 from ..dispatch import library
 from .descriptions import documented
 
-WORDS = {"axes": "int", "rows": "The axis of the n classes (PyTorch has it at 1).", "infinite": ""}
+WORDS = {
+    "axes": "int",
+    "rows": "The axis of the n classes (PyTorch has it at 1).",
+    "infinite": "",
+    "masked": "; the gradient is 0 there, and label smoothing goes to the others.  A target that is masked "
+    "makes the loss inf",
+    "weighted": "  With weights the mean is Σwᵢcᵢ·Lᵢ/Σwᵢcᵢ, cᵢ being the weight of the target class (1 for "
+    "targets that are weights).",
+}
 
 
 @documented("cross_entropy", **WORDS)
@@ -23,6 +31,11 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    where: Where = None,
+    z_loss: float = 0.0,
+    dtype: DTypeLike | None = None,
 ) -> Any:
     r"""Cross-entropy of ``softmax(x)`` along an axis, beside classes or weights that are to be met.
 
@@ -34,8 +47,8 @@ def cross_entropy(
     Returns
     -------
     numpy.floating or numpy.ndarray
-        L in the dtype of `x`: one number, or with ``reduction="none"`` an array of the shape of `x` without
-        the axis.
+        L in the dtype of `x`, or in `dtype`: one number, or with ``reduction="none"`` an array of the shape
+        of `x` without the axis.
 
     Notes
     -----
@@ -43,7 +56,8 @@ def cross_entropy(
     negative.  It is :math:`\sum t'_i (\max x - x_i) + \log(1 + r) \sum t'_i`, r being the sum of
     exp(x − max x) without the maximum.  Rows are added up in float64, in one order.
 
-    *Memory*: up to 80 bytes a row, and scratch as for `softmax`; nothing of the size of `x`.
+    *Memory*: up to 90 bytes a row, and scratch as for `softmax`; nothing of the size of `x`, but for weights
+    of classes, or a mask, beside targets that are weights or label smoothing: then a copy of the target.
 
     A weight of 0 counts for nothing, also where x is −inf (PyTorch has NaN there); any other makes the loss
     inf.  A row with NaN, with +inf, or with nothing but −inf is NaN.  The mean of no rows is NaN, as in
@@ -59,7 +73,17 @@ def cross_entropy(
     0.6198
     """
     return library(x).cross_entropy(
-        x, target, axis=axis, label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction
+        x,
+        target,
+        axis=axis,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        sample_weight=sample_weight,
+        weight=weight,
+        where=where,
+        z_loss=z_loss,
+        dtype=dtype,
     )
 
 
@@ -72,6 +96,11 @@ def cross_entropy_with_vjp(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    where: Where = None,
+    z_loss: float = 0.0,
+    dtype: DTypeLike | None = None,
     out: Out = None,
 ) -> tuple[Any, Callable[..., Array]]:
     r"""Cross-entropy, and the function that takes ∂/∂L to ∂/∂x; both in one pass over the logits.
@@ -124,5 +153,10 @@ def cross_entropy_with_vjp(
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         reduction=reduction,
+        sample_weight=sample_weight,
+        weight=weight,
+        where=where,
+        z_loss=z_loss,
+        dtype=dtype,
         out=out,
     )

@@ -44,6 +44,19 @@ num_segments : int, optional
 target : array_like
     *Classes*: integers of any dtype from 0 to n − 1, of the shape of `x` without the axis.  Or *weights*:
     floats of the shape of `x`, which need not sum to 1; dtypes are promoted as by NumPy.
+p : array_like
+    Probabilities, which are not below 0; those of a row sum to 1, but nothing asks for that.  dtypes are
+    kept as by `softmax`.
+target_logits : array_like, optional
+    The logits of the target, of the shape of `x`; the temperature is theirs, too.
+target_probs : array_like, optional
+    In its place the probabilities of the target, not below 0, which are divided by their sum.
+direction : {{"forward", "reverse"}}
+    KL(target‖softmax(x)), or KL(softmax(x)‖target).
+temperature : float
+    T of softmax(x/T), a positive number.  (The result is not multiplied by T².)
+h : array_like, optional
+    The diagonal of ∂²L/∂y², of the shape of `y`; None where L is linear in y.
 axis : {axes}
     {rows}
 label_smoothing : float
@@ -52,7 +65,18 @@ ignore_index : int, optional
     The target of rows that do not count, in range or not: their loss is 0, whatever `x` holds there, and
     the mean is that of the others.  For classes only.
 reduction : {{"mean", "sum", "none"}}
-    The mean over the rows that count, their sum, or a loss for each row.
+    The mean over the rows that count, their sum, or a loss for each row.{weighted}
+sample_weight : array_like, optional
+    A weight w for each row, which multiplies its loss and gradient, of the shape of `x` without the axis or
+    what broadcasts to that; booleans are a mask.  A row of weight 0 may hold NaN.
+weight : array_like, optional
+    A weight for each class, of shape (n,), as in PyTorch: the terms of the loss are multiplied by those of
+    their classes.
+z_loss : float
+    z: z·(log Σ exp(x))² is added to the loss of each row.
+dtype : dtype, optional
+    That of the loss, where it is to be another than that of `x`: a loss in bfloat16 is off by 0.03.  The
+    gradient has that of `x` all the same.
 where : array_like of bool, optional
     A mask that broadcasts to the shape of the arrays.  An entry that is False has no part, whatever they
     hold there, NaN included{masked}.
@@ -136,6 +160,7 @@ DEFAULTS = {
     "absent": "0",
     "in_place": ", and also an input itself",
     "returned": "y",
+    "weighted": "",
     "kept": "y",
 }
 
@@ -177,11 +202,11 @@ def entry(name: str, text: str) -> str:
     return f"{name} : {kind}\n{lines.rstrip()}"
 
 
-NOT_KEPT = "x", "empty", "keepdims", "out"  # what a forward takes and its vjp does not
+NOT_KEPT = "empty", "keepdims", "out"  # beside the first argument, what a forward takes and its vjp does not
 
 
 def with_vjp(
-    forward: Callable[P, Array], vjp: Callable[..., Array], *, keeps_x: bool = False
+    forward: Callable[P, Array], vjp: Callable[..., Any], *, keeps_x: bool = False
 ) -> Callable[[Callable[[], None]], Callable[P, Both]]:
     """Make of a name and a docstring the function that returns what `forward` does, and its vjp."""
     signature = inspect.signature(forward)
@@ -191,8 +216,8 @@ def with_vjp(
         def both(*arguments: P.args, **options: P.kwargs) -> Both:
             y = forward(*arguments, **options)
             given = dict(zip(names, arguments, strict=False)) | options
-            kept = {name: value for name, value in given.items() if name not in NOT_KEPT}
-            return y, partial(vjp, given["x"] if keeps_x else y, **kept)
+            kept = {name: value for name, value in given.items() if name not in (names[0], *NOT_KEPT)}
+            return y, partial(vjp, given[names[0]] if keeps_x else y, **kept)
 
         both.__annotations__ = forward.__annotations__ | {"return": Both}
         vars(both)["__signature__"] = signature.replace(return_annotation=BOTH)

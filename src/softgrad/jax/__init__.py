@@ -24,16 +24,30 @@ from .functions import (
     softmax_vjp,
     sparsemax,
 )
+from .objectives import (
+    entmax_loss,
+    entropy_of_probabilities,
+    js_divergence,
+    kl_divergence,
+    softmax_vjp_hessian_diagonal,
+    sparsemax_loss,
+)
 
 __all__ = [
     "cross_entropy",
     "entmax",
+    "entmax_loss",
     "entropy",
+    "entropy_of_probabilities",
+    "js_divergence",
+    "kl_divergence",
     "log_softmax",
     "logsumexp",
     "segment_softmax",
     "sink_softmax",
     "softmax",
     "softmax_vjp",
+    "softmax_vjp_hessian_diagonal",
     "sparsemax",
+    "sparsemax_loss",
 ]

@@ -1,5 +1,14 @@
 """What `dispatch.Library` asks for, of JAX arrays."""
 
+from .divergences import (
+    divergence,
+    divergence_vjp,
+    entropy_of_probabilities,
+    entropy_of_probabilities_vjp,
+    fenchel_young,
+    fenchel_young_with_vjp,
+    hessian_diagonal,
+)
 from .losses import cross_entropy, cross_entropy_with_vjp
 from .maps import (
     alpha_vjp,
@@ -21,9 +30,16 @@ __all__ = [
     "alpha_vjp",
     "cross_entropy",
     "cross_entropy_with_vjp",
+    "divergence",
+    "divergence_vjp",
     "double_backward",
     "entmax",
+    "entropy_of_probabilities",
+    "entropy_of_probabilities_vjp",
+    "fenchel_young",
+    "fenchel_young_with_vjp",
     "forward",
+    "hessian_diagonal",
     "mean",
     "product",
     "reduce",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from .. import checks, specs
 from ..checks import Axis, Empty, Reduction
@@ -234,6 +234,11 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    where: Mask = None,
+    z_loss: float = 0.0,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
     """Cross-entropy of softmax(x) beside classes or weights: as `softgrad.cross_entropy`.
 
@@ -250,7 +255,8 @@ def cross_entropy(
     Array([[ 0.09  ,  0.2447, -0.3348]], dtype=float32)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    return losses.cross_entropy(x, target, axis=axis, **options)
+    more = {"sample_weight": sample_weight, "weight": weight, "where": where}
+    return losses.cross_entropy(x, target, axis=axis, **options, **more, z_loss=z_loss, dtype=dtype)
 
 
 def sink_softmax(

@@ -2,8 +2,8 @@
 
 A call runs from functions.py (the signatures) to calls.py (the checks), ops.py (autograd; register.py has
 registered operators and transforms), backend.py (memory) and the kernels; of a small contiguous tensor from
-functions.py to fast_path.py.  composites.py has the derivatives of derivatives, losses.py, segments.py and
-sinks.py have all of theirs, private.py has the private parts of PyTorch.
+functions.py to fast_path.py.  composites.py has the derivatives of derivatives; losses.py, divergences.py,
+sparse_losses.py, segments.py and sinks.py have all of theirs, private.py has the private parts of PyTorch.
 """
 
 from .derivatives import (
@@ -36,6 +36,14 @@ from .functions import (
     sparsemax,
 )
 from .nn import Entmax, LogSoftmax, Softmax, Sparsemax
+from .objectives import (
+    entmax_loss,
+    entropy_of_probabilities,
+    js_divergence,
+    kl_divergence,
+    softmax_vjp_hessian_diagonal,
+    sparsemax_loss,
+)
 from .patch import register_attention, replace_softmax, swapped
 
 __all__ = [
@@ -47,8 +55,12 @@ __all__ = [
     "entmax",
     "entmax_double_backward",
     "entmax_jvp",
+    "entmax_loss",
     "entmax_vjp",
     "entropy",
+    "entropy_of_probabilities",
+    "js_divergence",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_double_backward",
     "log_softmax_jvp",
@@ -66,9 +78,11 @@ __all__ = [
     "softmax_double_backward",
     "softmax_jvp",
     "softmax_vjp",
+    "softmax_vjp_hessian_diagonal",
     "sparsemax",
     "sparsemax_double_backward",
     "sparsemax_jvp",
+    "sparsemax_loss",
     "sparsemax_vjp",
     "swapped",
 ]

@@ -198,7 +198,8 @@ class xp:
 
     max, sum, any, where, maximum = torch.amax, torch.sum, torch.any, torch.where, torch.maximum
     zeros_like, ones_like = torch.zeros_like, torch.ones_like
-    exp, log1p, inf = torch.exp, torch.log1p, math.inf
+    exp, log, log1p, tanh, abs = torch.exp, torch.log, torch.log1p, torch.tanh, torch.abs
+    inf = math.inf
 
     @staticmethod
     def astype(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,13 @@ from .. import checks, specs
 from ..specs import SOFTMAX, Map, Reduction
 from . import backend
 from .composites import psi
+from .divergences import (
+    divergence,
+    divergence_vjp,
+    entropy_of_probabilities,
+    entropy_of_probabilities_vjp,
+    hessian_diagonal,
+)
 from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import FAST, OPS, REDUCTION_OPS, fast_vjp, reduction_vjp
 from .private import is_plain_storage
@@ -32,6 +39,7 @@ from .sinks import (
     sink_softmax,
     vjp_of_mean,
 )
+from .sparse_losses import fenchel_young, fenchel_young_with_vjp
 from .tensors import (
     check_out,
     check_tensor,
@@ -48,6 +56,13 @@ from .tensors import (
 __all__ = [  # and those here
     "cross_entropy",
     "cross_entropy_with_vjp",
+    "divergence",
+    "divergence_vjp",
+    "entropy_of_probabilities",
+    "entropy_of_probabilities_vjp",
+    "fenchel_young",
+    "fenchel_young_with_vjp",
+    "hessian_diagonal",
     "mean",
     "scale_vjp",
     "segment_double_backward",

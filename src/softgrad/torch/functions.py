@@ -356,6 +356,11 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
+    sample_weight: Tensor | None = None,
+    weight: Tensor | None = None,
+    where: Tensor | None = None,
+    z_loss: float = 0.0,
+    dtype: torch.dtype | None = None,
     group: Any = None,
     start: int | None = None,
 ) -> Tensor:
@@ -370,8 +375,9 @@ def cross_entropy(
         get their gradient if they want one.
     dim : int
         The dim of the classes.  (`torch.nn.functional.cross_entropy` has it at 1.)
-    label_smoothing, ignore_index, reduction
-        As for `softgrad.cross_entropy`.
+    label_smoothing, ignore_index, reduction, sample_weight, weight, where, z_loss, dtype
+        As for `softgrad.cross_entropy`.  `dtype` is that of the loss; beside a group only the first three are
+        taken.
     group : torch.distributed.ProcessGroup or DeviceMesh, optional
         Whose ranks have a shard of the classes: `input` has those of this rank, and so has the gradient.
         `target`, the loss and its gradient are the same on all of them.  Targets are classes then, and second
@@ -398,13 +404,19 @@ def cross_entropy(
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
     x = convert(input, None, as_loss=True)
+    more: dict[str, Any] = {"sample_weight": sample_weight, "weight": weight, "where": where, "dtype": dtype}
+    if (group is not None or is_dtensor(x)) and (z_loss or any(v is not None for v in more.values())):
+        raise TypeError(
+            "where classes are divided cross_entropy takes no sample_weight, weight, where, z_loss and "
+            "dtype: leave them out, and weigh the losses of reduction='none'"
+        )
     if group is not None:
         return sharded_losses.cross_entropy(x, target, dim=dim, **options, group=group, start=start)
     if start is not None:
         raise TypeError("start is for classes that are divided in a group: give group=, or leave it out")
     if is_dtensor(x):
         return for_dtensors().cross_entropy(x, target, dim, **options)
-    return calls.cross_entropy(x, target, axis=dim, **options)
+    return calls.cross_entropy(x, target, axis=dim, **options, **more, z_loss=z_loss)
 
 
 @traceable

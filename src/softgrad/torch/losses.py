@@ -17,7 +17,7 @@ from torch.autograd import Function
 
 from .. import checks, threads
 from .backend import run, with_torch_threads
-from .ops import OPS
+from .ops import OPS, REDUCTION_OPS
 from .private import (
     forward_mode,
     is_plain_storage,
@@ -27,7 +27,18 @@ from .private import (
     with_forward_mode,
 )
 from .register import define
-from .tensors import FLOATS, array, check_out, check_same_device, check_tensor, into, one_dim, promote, wide
+from .tensors import (
+    FLOATS,
+    array,
+    check_out,
+    check_same_device,
+    check_tensor,
+    into,
+    mask,
+    one_dim,
+    promote,
+    wide,
+)
 
 # --- on memory ---------------------------------------------------------------------------------------
 
@@ -54,9 +65,9 @@ def smoothed_weights(x: Tensor, target: Tensor, dim: int, smoothing: float, igno
 
 
 def losses_by_log_p(x: Tensor, t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The loss of each row for the weights t', and log p."""
+    """The loss of each row for the weights t', and log p; 16-bit types in float32, as all losses of rows."""
     log_p = OPS["log_softmax"].forward(wide(x), (dim,), None, 1.0, "zero", False)
-    return -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(dim).to(x.dtype), log_p
+    return -torch.where(t == 0, 0.0, t * torch.where(t == 0, 0.0, log_p)).sum(dim), log_p
 
 
 def losses_and_gradient(x: Tensor, target: Tensor, dim: int, *options: Any) -> tuple[Tensor, Tensor]:
@@ -66,7 +77,7 @@ def losses_and_gradient(x: Tensor, target: Tensor, dim: int, *options: Any) -> t
         return losses_on_cpu(x, target, dim, *options, gradient=gradient), gradient
     threads.ran("formulas", "cross_entropy")
     if x.numel() == 0:
-        return x.new_zeros(shape_of_rows(x, dim)), gradient
+        return wide(x).new_zeros(shape_of_rows(x, dim)), gradient
     losses, dx = by_formulas(x, target, dim, *options)
     return losses, gradient.copy_(dx)
 
@@ -91,19 +102,19 @@ def losses_on_cpu(
     axis = dim + x.ndim if x.ndim else 0
     *_, counted = checks.weights_or_classes(array(target), tuple(x.shape), axis, ignore)
     if x.numel() == 0:
-        return x.new_zeros(shape_of_rows(x, dim))
+        return wide(x).new_zeros(shape_of_rows(x, dim))
     if x.ndim == 0:
         x, gradient = x.reshape(1), None if gradient is None else gradient.reshape(1)
         target = target.reshape(1) if target.is_floating_point() else target
     n, share, weighted = x.shape[dim], 1.0 - smoothing, target.is_floating_point()
     even = smoothing / n
-    sums = x.new_empty((*x.shape[:axis], 1, *x.shape[axis + 1 :], 4), dtype=torch.float64)
+    sums = x.new_ones((*x.shape[:axis], 1, *x.shape[axis + 1 :], 5), dtype=torch.float64)
     tensors = [t for t in (x, target if weighted else None, sums[..., 0], gradient) if t is not None]
     name = "cross_entropy_of_weights" if weighted else "cross_entropy"
-    run(name, tuple(tensors), (dim,), more=(share, even, smoothing, 1.0), shaped=0)
-    top, others, distance, total = sums.squeeze(axis).unbind(-1)
+    run(name, tuple(tensors), (dim,), more=(share, even, smoothing, 0.0), shaped=0)
+    top, others, distance, total, _ = sums.squeeze(axis).unbind(-1)
     if weighted:
-        return (distance + (share * total + smoothing) * others.log1p()).to(x.dtype)
+        return (distance + (share * total + smoothing) * others.log1p()).to(wide(x).dtype)
     counts = None if counted is None else torch.from_numpy(counted)
     index = (target if counts is None else torch.where(counts, target, 0)).long().unsqueeze(dim)
     d = x.gather(dim, index).squeeze(dim).double() - top
@@ -117,7 +128,7 @@ def losses_on_cpu(
         losses = torch.where(counts, losses, 0.0)
         if gradient is not None:
             gradient.masked_fill_(~counts.unsqueeze(dim), 0.0)
-    return losses.to(x.dtype)
+    return losses.to(wide(x).dtype)
 
 
 # --- the operation -----------------------------------------------------------------------------------
@@ -147,7 +158,7 @@ class CrossEntropy(Function):
         (g, target), (dim, _, ignore) = ctx.saved_tensors, ctx.options
         dx = None
         if dlosses is not None:
-            dx = g * with_class_dim(dlosses, g, dim)
+            dx = (g * with_class_dim(dlosses, g, dim)).to(g.dtype)
             if ignore is not None:
                 dx = torch.where(with_class_dim(target != ignore, g, dim), dx, 0.0)
         if dg is not None:
@@ -161,7 +172,7 @@ class CrossEntropy(Function):
         g, target = primals(*ctx.saved_tensors)
         t = smoothed_weights(g, target, *ctx.options)
         absent = (g == 0) & (t == 0)  # −inf, and rows that do not count
-        dlosses = (wide(g) * torch.where(absent, 0.0, wide(dx))).sum(ctx.options[0]).to(g.dtype)
+        dlosses = (wide(g) * torch.where(absent, 0.0, wide(dx))).sum(ctx.options[0])
         return dlosses, curvature(g, target, dx, *ctx.options)
 
     @staticmethod
@@ -181,7 +192,7 @@ cross_entropy_of_rows = define(
     "cross_entropy(Tensor x, Tensor target, int dim=-1, float label_smoothing=0.0, int? ignore_index=None) "
     "-> (Tensor, Tensor)",
     *(2, losses_and_gradient),
-    lambda x, target, dim, *_: (x.new_empty(shape_of_rows(x, dim)), torch.empty_like(x)),
+    lambda x, target, dim, *_: (wide(x).new_empty(shape_of_rows(x, dim)), torch.empty_like(x)),
     CrossEntropy,
 )
 
@@ -189,32 +200,134 @@ cross_entropy_of_rows = define(
 # --- the functions -----------------------------------------------------------------------------------
 
 
-def evaluate(
-    x: Any, target: Any, *, axis: Any, label_smoothing: Any, ignore_index: Any, reduction: Any, gradient: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
-    """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
+def check_target(x: Any, target: Any, axis: Any) -> tuple[Tensor, Tensor, int]:
+    """The logits and the target, in one dtype if both are floats, and the dim of the classes."""
     x = check_tensor(x, "x")
     if not isinstance(target, Tensor):
         raise TypeError(f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)")
     check_same_device(x, "x", target, "target")
-    dim = one_dim(axis, x.ndim, "the classes")
+    if target.dtype in FLOATS and target.shape == x.shape:
+        x, target = promote(("x", "target"), x, target)
+    return x, target, one_dim(axis, x.ndim, "the classes")
+
+
+def evaluate(
+    x: Any,
+    target: Any,
+    *,
+    axis: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    reduction: Any,
+    sample_weight: Any = None,
+    weight: Any = None,
+    where: Any = None,
+    z_loss: Any = 0.0,
+    dtype: Any = None,
+    gradient: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
+    """The loss, the gradients of the rows if asked for, which rows count (None: all), and the dim."""
+    x, target, dim = check_target(x, target, axis)
     checks.reduction(reduction)
     if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
         label_smoothing = checks.smoothing(label_smoothing)
-    options = dim, label_smoothing, ignore_index
-    if target.dtype in FLOATS and target.shape == x.shape:
-        x, target = promote(("x", "target"), x, target)
-    g = None
-    if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
-        losses, _ = losses_by_log_p(x, smoothed_weights(x, target, *options), dim)
-    elif (
-        gradient or is_traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target))
-    ):
-        losses, g = cross_entropy_of_rows(x, target, *options)
-    else:
-        losses = losses_on_cpu(x, target, *options)
+    kind = x.dtype if dtype is None else loss_dtype(dtype)
+    plain = sample_weight is weight is where is None and not z_loss
+    if not plain:
+        return weighted(
+            *(x, target, dim, label_smoothing, ignore_index, reduction),
+            *(sample_weight, weight, where, checks.not_negative(z_loss, "z_loss"), kind),
+        )
+    losses, g = losses_of(x, target, (dim, label_smoothing, ignore_index), gradient)
     counted = None if ignore_index is None else target != ignore_index
-    return reduce_losses(losses, counted, reduction), g, counted, dim
+    return reduce_losses(losses, counted, reduction).to(kind), g, counted, dim
+
+
+def losses_of(x: Tensor, target: Tensor, options: Any, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """The loss of each row, and its gradient if that is asked for, or found along with it."""
+    if target.is_floating_point() and (forward_mode() or not no_derivative([target], [0])):
+        return losses_by_log_p(x, smoothed_weights(x, target, *options), options[0])[0], None
+    if gradient or is_traced() or not (no_derivative([x], [0]) and x.is_cpu and is_plain_storage(x, target)):
+        losses, g = cross_entropy_of_rows(x, target, *options)
+        return losses, g
+    return losses_on_cpu(x, target, *options), None
+
+
+def loss_dtype(dtype: Any) -> torch.dtype:
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype={dtype}; it takes one of {', '.join(map(str, FLOATS))}")
+    kind: torch.dtype = dtype
+    return kind
+
+
+def weighted(
+    x: Tensor,
+    target: Tensor,
+    dim: int,
+    smoothing: float,
+    ignore: int | None,
+    reduction: str,
+    sample_weight: Any,
+    weight: Any,
+    where: Any,
+    z_loss: float,
+    kind: torch.dtype,
+) -> tuple[Tensor, None, Tensor | None, int]:
+    """The loss with weights of rows or classes, masked classes, or a z-loss."""
+    soft, n = target.is_floating_point(), x.shape[dim] if x.ndim else 1
+    counted = None if ignore is None or soft else target != ignore
+    rows = torch.ones(shape_of_rows(x, dim), dtype=wide(x).dtype, device=x.device)
+    if sample_weight is not None:
+        rows = given_weights(sample_weight, "sample_weight", checks.sample_weights, tuple(rows.shape)).to(
+            rows
+        )
+        rows = rows.expand(shape_of_rows(x, dim))
+        counted = rows != 0 if counted is None else counted & (rows != 0)
+    if where is not None:
+        where = mask(where, x)
+        x = x.masked_fill(~where, -math.inf)
+        target = target.masked_fill(~where, 0.0) if soft else target
+    if counted is not None:
+        x = torch.where(with_class_dim(counted, x, dim), x, 0.0)
+        rows = torch.where(counted, rows, 0.0)
+        target = torch.where(with_class_dim(counted, x, dim), target, 0.0) if soft else target
+    of_classes = None
+    if weight is not None:
+        of_classes = given_weights(weight, "weight", checks.class_weights, n).to(rows)
+    factors = rows
+    if of_classes is not None and not soft:
+        at = target if ignore is None else torch.where(target != ignore, target, 0)
+        rows = rows * of_classes[at.long()]
+    if (of_classes is not None or where is not None) and (soft or smoothing):
+        t = smoothed_weights(x, target, dim, 0.0, ignore)
+        there = torch.ones_like(x, dtype=torch.bool) if where is None else where
+        present = there.sum(dim, keepdim=True, dtype=t.dtype).clamp(min=1) if x.ndim else 1
+        t = (1 - smoothing) * t + smoothing / present * there
+        if of_classes is not None:
+            t = t * (of_classes.view([-1] + [1] * (-dim - 1)) if x.ndim else of_classes[0])
+        losses, _ = losses_of(wide(x), t.to(wide(x).dtype), (dim, 0.0, None), False)
+    else:
+        losses, _ = losses_of(x, target, (dim, smoothing, ignore if not soft else None), False)
+        factors = rows
+    if z_loss:
+        log_s = REDUCTION_OPS["logsumexp"].forward(wide(x), (dim,), None, 1.0)
+        term = z_loss * (log_s.squeeze(dim) if x.ndim else log_s) ** 2
+        own = of_classes[at.long()] if of_classes is not None and not soft and smoothing else 1.0
+        losses = losses + own * term
+    losses = losses * factors if counted is None else torch.where(counted, losses * factors, 0.0)
+    if reduction == "none":
+        return losses.to(kind), None, counted, dim
+    total = losses.sum()
+    return (total / rows.sum() if reduction == "mean" else total).to(kind), None, counted, dim
+
+
+def given_weights(value: Any, name: str, check: Callable[..., Any], size: Any) -> Tensor:
+    """Weights as a tensor; what is traced is not checked."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} takes a tensor, not {type(value).__name__}: give torch.as_tensor({name})")
+    if value.is_cpu and is_plain_storage(value):
+        check(array(value.detach()), size)
+    return value
 
 
 def is_traced() -> bool:
@@ -237,6 +350,8 @@ def cross_entropy(x: Any, target: Any, **options: Any) -> Tensor:
 def cross_entropy_with_vjp(
     x: Any, target: Any, *, out: Any, **options: Any
 ) -> tuple[Tensor, Callable[..., Tensor]]:
+    if any(options[name] is not None for name in ("sample_weight", "weight", "where")) or options["z_loss"]:
+        return by_autograd(lambda x: cross_entropy(x, target, **options), x, out)
     with torch.no_grad():
         loss, g, counted, dim = evaluate(x, target, **options, gradient=True)
     assert g is not None
@@ -258,3 +373,21 @@ def cross_entropy_with_vjp(
         return into(out, dx)
 
     return loss, pullback
+
+
+def by_autograd(
+    loss_of: Callable[[Tensor], Tensor], x: Any, first_out: Any = None
+) -> tuple[Tensor, Callable[..., Tensor]]:
+    """The loss of x, and the function from its gradient to that of x."""
+    with torch.enable_grad():
+        leaf = check_tensor(x, "x").detach().requires_grad_()
+        loss = loss_of(leaf)
+
+    def pullback(dloss: Any = 1.0, *, out: Any = None) -> Tensor:
+        factor = torch.as_tensor(dloss, dtype=loss.dtype, device=loss.device).expand(loss.shape)
+        (dx,) = torch.autograd.grad(loss, leaf, factor, retain_graph=True)
+        return into(out, dx)
+
+    if first_out is not None:
+        pullback(out=first_out)
+    return loss.detach(), pullback
