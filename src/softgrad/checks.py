@@ -24,6 +24,7 @@ Where = npt.ArrayLike | None
 Out = Array | None
 Empty = Literal["zero", "nan", "raise"]
 Reduction = Literal["mean", "sum", "none"]
+Direction = Literal["forward", "reverse"]
 
 FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import arrays, checks
-from .checks import Array, Axis, Empty, Reduction, Where
+from .checks import Array, Axis, Direction, Empty, Reduction, Where
 from .functional import (
     cross_entropy_with_vjp,
     entmax_loss_with_vjp,
@@ -22,7 +22,6 @@ from .functional import (
     kl_divergence_with_vjp,
     sparsemax_loss_with_vjp,
 )
-from .functional.divergences import Direction
 from .specs import LOG_SOFTMAX, SOFTMAX, SPARSEMAX, Map, entmax
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from numpy.typing import ArrayLike
 
 from .. import checks
-from ..checks import Array, Axis, Out, Where
+from ..checks import Array, Axis, Direction, Out, Where
 from ..dispatch import library
 from ..specs import DIRECTIONS, JS, Divergence
 from .descriptions import documented, with_vjp
 
-Direction = Literal["forward", "reverse"]
 WORDS = {"masked": "", "infinite": "An entry that is −inf has the probability 0."}
 VJP = {"result": "the result, of its shape, with or without ``keepdims``", "kept": "x", "not_finite": ""}
 OF_P = {**VJP, "kept": "p", "in_place": ", and also `p` itself"}

@@ -6,8 +6,7 @@ import jax
 from jax.typing import ArrayLike
 
 from .. import checks, specs
-from ..checks import Axis, Reduction
-from ..functional.divergences import Direction
+from ..checks import Axis, Direction, Reduction
 from ..specs import DIRECTIONS, JS, SPARSEMAX
 from . import divergences
 from .functions import Mask

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import checks
-from ..checks import Reduction
-from ..functional.divergences import Direction
+from ..checks import Direction, Reduction
 from ..specs import DIRECTIONS, JS, SPARSEMAX
 from . import calls
 from .functions import Dim, convert, traceable
