@@ -154,10 +154,11 @@ def test_float16_is_moved_as_float32_where_it_is_read_from_scratch_memory(way):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_scratch_memory_is_a_megabyte_or_some_rows(way, name, dtype):
     """One of each array, three in all cases; and what entmax keeps of a support, at most nine of float32,
-    rows with their sinks, or the dx of which the gradient of a scale is made."""
+    rows with their sinks, the dx of which the gradient of a scale or a diagonal is made, or what a divergence
+    has of both sides."""
     operation, own = OPERATIONS[name], 0
     arrays = operation.read + 1
-    if "entmax" in name or "sink" in name or "scale_vjp" in name:
+    if any(word in name for word in ("entmax", "sink", "scale_vjp", "hessian", "divergence")):
         of_columns = operation.columns and operation.columns_room(2**20, 1, False)
         own = max(operation.rows_room(2**20, False), of_columns or 0) // 2**20
     assert own <= 36
