@@ -24,6 +24,7 @@ PER_ROW = {"logsumexp": 1, "entropy": 1, "logsumexp_vjp": 0, "entropy_vjp": 0, "
 TABLES = {
     "softmax_mean": (2, 1),
     "softmax_scale_vjp": (3, 1),
+    "softmax_scaled": (0, 1),
     "sink_softmax": (0, 3),
     "sink_softmax_vjp": (0, 4),
     "shard_stats": (1, 2),
@@ -204,13 +205,15 @@ def of_rows(
     rows = table.reshape(-1, numbers).T[..., None]
     with np.errstate(all="ignore"):
         read = [np.where(there, a.astype(np.float64).reshape(-1, n), 0.0) for a in arrays[:3]]
-        if name == "sink_softmax":
-            x = np.where(there, read[0] * rows[1], -np.inf)
-            x = np.concatenate([x, rows[0]], axis=-1)
+        if name in ("softmax_scaled", "sink_softmax"):
+            sinks = rows[:-2]  # the scale comes after the sink, and before the place of y_sink
+            x = np.where(there, read[0] * rows[len(sinks)], -np.inf)
+            x = np.concatenate([x, *sinks], axis=-1)
             t, some = differences(x, np.ones(x.shape, bool), 1.0)
             y = np.where(some, formulas.softmax(np.maximum(t, -1000.0), np) * (t > -1000.0), nothing)
-            result, told = np.where(there, y[:, :-1], 0.0), y[:, -1:]
-            table[..., 2] = told.reshape(table.shape[:-1])
+            result = np.where(there, y[:, :n], 0.0)
+            if len(sinks):
+                table[..., 2] = y[:, n:].reshape(table.shape[:-1])
         elif name == "sink_softmax_vjp":
             y, v = (np.concatenate([a, b], -1) for a, b in zip(read[:2], (rows[2], rows[0]), strict=True))
             result = product("softmax_vjp", [y, v], np.ones(y.shape, bool), 1.0)
