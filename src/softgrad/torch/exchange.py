@@ -194,9 +194,10 @@ def gather(numbers: Tensor, group: Group, exchange: Exchange | None = None, call
     if exchange is not None and is_memory(numbers):
         return exchange.gather(numbers)
     if is_memory(numbers):
-        flat = torch.cat([torch.tensor([crc(call)], dtype=torch.float64), numbers.detach().reshape(-1)])
-        found = all_gather(flat, group.name, group.size, False)
-        if (found[:, 0] != flat[0]).any():
+        flat = np.empty(1 + numbers.numel())
+        flat[0], flat[1:] = crc(call), numbers.detach().numpy().ravel()
+        found = all_gather(torch.from_numpy(flat), group.name, group.size, False)
+        if any(first != flat[0] for first in found[:, 0].tolist()):
             raise RuntimeError(
                 "the ranks of the group run the backwards of different calls: run them in one order on all"
             )

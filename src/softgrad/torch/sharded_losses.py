@@ -94,8 +94,10 @@ class ShardedCrossEntropy(Function):
 def distances(x: Tensor, base: Tensor, dim: int) -> Tensor:
     """Σ(base − x) of each row, in float64: in parts, which spare memory; in a graph in one."""
     size = x.shape[dim] if is_compiling() else max(1, 2**20 // max(base.numel(), 1))
-    parts = [(base - part.double()).sum(dim, keepdim=True) for part in x.split(max(size, 1), dim)]
-    return sum(parts[1:], parts[0])
+    total = torch.zeros_like(base)
+    for part in x.split(max(size, 1), dim):
+        total += (base - part).sum(dim, keepdim=True)
+    return total
 
 
 def check_classes(exchange: Exchange, target: Tensor, counted: Tensor | None, options: Options) -> None:
