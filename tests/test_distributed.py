@@ -25,7 +25,7 @@ import softgrad.torch as st
 from softgrad import distributed, formulas, softmax
 from softgrad.cpu import machine
 from softgrad.testing import bounds, cases, errors, oracle
-from softgrad.torch import exchange, sharded
+from softgrad.torch import exchange, sharded, sharded_losses
 from softgrad.torch.tensors import array, as_tensor
 
 INF, NAN = np.inf, np.nan
@@ -463,19 +463,19 @@ def sent(rows):
 
 
 def test_one_collective_each_way_and_few_numbers(ranks):
-    """2 numbers a row forward and 3 backward; a frame of 2 KiB has up to 120 rows of them."""
+    """2 numbers a row forward and 3 backward, with one of the call; a frame of 2 KiB has up to 116 rows."""
     frame = 8 * (exchange.HEAD + exchange.ROOM)
     for found in ranks(sent, 64):
-        assert found["softmax"] == ([frame], [64 * 3 * 8])
-        assert found["log_softmax"] == ([frame], [64 * 2 * 8])
+        assert found["softmax"] == ([frame], [64 * 3 * 8 + 8])
+        assert found["log_softmax"] == ([frame], [64 * 2 * 8 + 8])
         assert found["logsumexp"] == found["cross_entropy"] == ([frame], [])
-        assert found["entropy"] == ([frame], [64 * 3 * 8])
+        assert found["entropy"] == ([frame], [64 * 3 * 8 + 8])
     assert frame == 2048
     for found in ranks(sent, 1000):
         forward, backward = found["softmax"]
         assert sum(forward) == 1000 * 2 * 8 + 8 * exchange.HEAD
         assert len(forward) == 2
-        assert backward == [1000 * 3 * 8]
+        assert backward == [1000 * 3 * 8 + 8]
 
 
 def of_numbers():
@@ -562,6 +562,32 @@ def fault(name):
         st.cross_entropy(x, target, group=of, start=5 * rank + odd)
     elif name == "weights":
         st.cross_entropy(x, x, group=of)
+    elif name == "whole scales":
+        st.softmax(x, scale=3 if odd else 2, group=of)
+    elif name == "keepdims":
+        st.logsumexp(x, keepdim=odd, group=of)
+    elif name == "reductions":
+        st.cross_entropy(x, target, reduction="sum" if odd else "mean", group=of)
+    elif name == "targets":
+        st.cross_entropy(x, target - odd * target, group=of)
+    elif name == "a class on one rank":
+        st.cross_entropy(x, target + 80 * odd, group=of)
+    elif name == "out on one rank":
+        st.softmax(x, out=x if odd else None, group=of)
+    elif name == "a dtype that is none":
+        st.logsumexp(x, dtype="double" if odd else None, group=of)
+    elif name == "no numbers on one rank":
+        st.softmax(x.to("meta") if odd else x, group=of)
+    elif name == "many dims":
+        st.softmax(torch.zeros(*[1] * 8, 2 + odd, 5), group=of)
+    elif name == "transforms":
+        torch.func.grad(lambda x: st.softmax(x, group=of).sum())(x)
+    elif name == "a DTensor":
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (4,))
+        st.softmax(torch.distributed.tensor.distribute_tensor(x, mesh), group=of)
+    elif name == "backwards":
+        y, z = (st.softmax((x + i).requires_grad_(), group=of) for i in range(2))
+        (z if odd else y).sum().backward()
 
 
 OTHER, OWN = "RuntimeError", "rank 2 of the group raised"
@@ -571,14 +597,26 @@ FAULTS = {  # what rank 2 raises, what the others do, and what they say
     "shapes": ("ValueError", "ValueError", r"shape (3, *) on rank 0 of the group and (4, *) on rank 2"),
     "dims": ("ValueError", "ValueError", r"shape (3, *) on rank 0 of the group and (1, 3, *) on rank 2"),
     "dtypes": ("TypeError", "TypeError", "torch.float32 on rank 0 of the group and torch.float64 on rank 2"),
-    "functions": ("ValueError", "ValueError", "rank 2 of the group calls another function"),
-    "scales": ("ValueError", "ValueError", "rank 2 of the group calls another function"),
-    "gradients": ("ValueError", "ValueError", "rank 2 of the group calls another function"),
+    "functions": ("ValueError", "ValueError", "calls logsumexp and rank 2 calls entropy"),
+    "scales": ("ValueError", "ValueError", "rank 2 of the group has another scale than rank 0"),
+    "gradients": ("ValueError", "ValueError", "rank 2 of the group has another requires_grad than"),
     "an empty row": ("ValueError", "ValueError", "empty='raise'"),
-    "a class": ("ValueError", "ValueError", "target[2] is 20, and x has the classes 0 to 19"),
+    "a class": ("ValueError", "ValueError", "target[2] is 20, and x has the classes 0 to 19 along dim 1"),
     "uneven": ("ValueError", "ValueError", "have [5, 5, 6, 5] classes"),
     "a gap": ("ValueError", "ValueError", "begin with the classes [0, 5, 11, 15]"),
-    "weights": ("TypeError", "TypeError", "beside a group it takes classes"),
+    "weights": ("TypeError", "TypeError", "where the classes are divided it takes classes"),
+    "whole scales": ("ValueError", "ValueError", "has another scale than"),
+    "keepdims": ("ValueError", "ValueError", "has another keepdim than"),
+    "reductions": ("ValueError", "ValueError", "has another reduction than"),
+    "targets": ("ValueError", "ValueError", "has another target than"),
+    "a class on one rank": ("ValueError", "ValueError", "has another target than"),
+    "out on one rank": ("TypeError", OTHER, OWN),
+    "a dtype that is none": ("RuntimeError", OTHER, OWN),
+    "no numbers on one rank": ("TypeError", OTHER, OWN),
+    "many dims": ("ValueError", "ValueError", "1, …) on rank 0"),
+    "transforms": ("NotImplementedError", "NotImplementedError", "don't go beside a group"),
+    "a DTensor": ("TypeError", "TypeError", "leave group out"),
+    "backwards": ("RuntimeError", "RuntimeError", "backwards of different calls"),
 }
 
 
@@ -600,13 +638,19 @@ def wrong_group(name):
     if name == "mesh":
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2, 2))
         return st.softmax(x, group=mesh)
-    member = dist.new_group([0, 1, 2])
+    if name == "out of a mesh":
+        member = torch.distributed.device_mesh.DeviceMesh("cpu", [0, 1, 2])
+    else:
+        member = dist.new_group([0, 1, 2])
     return st.softmax(x, group=member).sum().item()
 
 
 def test_groups_that_do_not_fit(ranks):
     assert all("takes a ProcessGroup" in r.text for r in ranks(wrong_group, "other", errors=True))
     assert all("DeviceMesh of 2 dims" in r.text for r in ranks(wrong_group, "mesh", errors=True))
+    *members, outside = ranks(wrong_group, "out of a mesh", errors=True)
+    assert "one that rank 3 is not in" in outside.text
+    np.testing.assert_allclose(members, 2 / 3, rtol=1e-6)
     *members, outside = ranks(wrong_group, "out", errors=True)
     assert "one that rank 3 is not in" in outside.text
     np.testing.assert_allclose(members, 2 / 3, rtol=1e-6)
@@ -616,12 +660,71 @@ def test_options_without_a_group_or_beside_one():
     x = torch.zeros(2, 3)
     with pytest.raises(TypeError, match="start is for classes"):
         st.cross_entropy(x, torch.tensor([0, 1]), start=0)
+
+
+def refused():
+    x, of = torch.zeros(2, 3), group(4)
     for options in ({"sink": 0.0}, {"out": x}, {"reuse_dy": True}):
-        with pytest.raises(TypeError, match="beside a group"):
-            st.softmax(x, group="any", **options)
+        with pytest.raises(TypeError, match=f"softmax takes no {next(iter(options))} beside a group"):
+            st.softmax(x, group=of, **options)
     for function in (st.logsumexp, st.entropy, st.log_softmax):
-        with pytest.raises(TypeError, match="beside a group"):
-            function(x, group="any", out=x)
+        with pytest.raises(TypeError, match="takes no out beside a group"):
+            function(x, group=of, out=x)
+
+
+def test_options_beside_a_group(ranks):
+    ranks(refused)
+
+
+def alike():
+    x = torch.zeros(2, 3)
+    zero = 0 if dist.get_rank() else 0.0
+    found = st.cross_entropy(x, torch.tensor([0, 1]), label_smoothing=zero, group=group(4))
+    one = st.cross_entropy(torch.zeros(()), torch.tensor(2), group=group(4))  # a class on each rank
+    return found.item(), one.item(), st.softmax(x, scale=2 if zero == 0 else 2.0, group=group(4)).sum().item()
+
+
+def test_what_is_the_same_in_other_words(ranks):
+    for result in ranks(alike):
+        np.testing.assert_allclose(result, [np.log(12), np.log(4), 0.5], rtol=1e-6)
+
+
+def uneven_graph():
+    warnings.simplefilter("ignore")  # PyTorch's of its own
+    x = torch.zeros(2, 3 + (dist.get_rank() == 1))
+    loss = torch.compile(st.cross_entropy, fullgraph=True, backend="eager")
+    found = loss(x, torch.tensor([0, 1]), group=group(4)).item()
+    start = [0, 3, 7, 10][dist.get_rank()]
+    told = loss(x, torch.tensor([0, 12]), group=group(4), start=start).item()
+    warnings.simplefilter("error")
+    return found, told
+
+
+def test_uneven_classes_in_a_graph_are_nan_without_a_start(ranks):
+    for found, told in ranks(uneven_graph):
+        assert np.isnan(found)
+        np.testing.assert_allclose(told, np.log(13), rtol=1e-6)
+
+
+def test_distances_are_added_in_parts():
+    x = torch.from_numpy(cases.numbers(2**21, "x").reshape(1024, -1))
+    found = sharded_losses.distances(x, x[:, :1], -1)
+    torch.testing.assert_close(found, (x[:, :1] - x).sum(-1, keepdim=True), rtol=1e-12, atol=1e-9)
+    with Largest() as seen:
+        sharded_losses.distances(x.float(), x[:, :1], -1)
+    assert seen.elements <= 2**20
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that an operation makes anew, in float64."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype is torch.float64:
+            self.elements = max(self.elements, result.numel())
+        return result
 
 
 def softmax_again():

@@ -1,12 +1,14 @@
 """DTensors: they keep their placements, and send nothing, or numbers, and no rows."""
 
 import numpy as np
+import processes
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
+import softgrad
 import softgrad.torch as st
 from softgrad.torch import dtensors
 
@@ -258,6 +260,142 @@ def mixed():
 
 def test_tensors_beside_dtensors(ranks):
     assert all("distribute_tensor of it" in result.text for result in ranks(mixed, errors=True))
+
+
+def scale_gradients():
+    mesh, x, dy = mesh_of(4), numbers(ROWS, N), numbers(ROWS, N, seed=1)
+    for name in BY_NUMBERS:
+        for place in (Shard(1), Shard(0), Replicate()):
+            for shape in ((), (1, 1), (ROWS, 1), (1, N)):
+                whole = (numbers(*shape, seed=2) + 3).requires_grad_()
+                scale = distribute_tensor(whole.detach(), mesh, [Replicate()]).requires_grad_()
+                right = FORWARD[name](x, scale=whole)
+                right.backward(dy if right.ndim == 2 else dy[:, 0])
+                y = FORWARD[name](distribute_tensor(x, mesh, [place]), scale=scale)
+                grad = dy if right.ndim == 2 else dy[:, 0]
+                y.backward(distribute_tensor(grad.contiguous(), mesh, y.placements))
+                found, size = scale.grad.full_tensor(), whole.grad.abs().amax().item()
+                assert scale.grad.placements == (Replicate(),) or place == Shard(0)
+                torch.testing.assert_close(found, whole.grad, rtol=0, atol=64 * 2.0**-23 * size)
+
+
+def test_a_scale_has_its_whole_gradient(ranks):
+    ranks(scale_gradients)
+
+
+def strided():
+    x = distribute_tensor(numbers(6, 8), mesh_of(2, 2), [Shard(0), Shard(1)]).view(48)
+    assert not all(type(place) is Shard for place in x.placements)
+    st.softmax(x)
+
+
+def test_strided_shards_are_refused(ranks):
+    for result in ranks(strided, errors=True):
+        assert result.kind == "NotImplementedError"
+        assert "2 divide its rows" in result.text
+
+
+def by_main_package():
+    mesh, x, v = mesh_of(4), numbers(ROWS, N), numbers(ROWS, N, seed=1)
+    target, g = torch.tensor([0, 9, 5, 3, 2, 4]), numbers(ROWS, seed=3)
+    place, whole = [Shard(1)], [Replicate()]
+    part, dy = (distribute_tensor(a, mesh, place) for a in (x, v))
+    classes, dg = (distribute_tensor(a, mesh, whole) for a in (target, g))
+
+    def compare(found, right, places=place):
+        assert found.placements == tuple(places)
+        close(found, right)
+
+    for name in ("softmax", "log_softmax"):
+        with CommDebugMode() as counted:
+            y = getattr(softgrad, name)(part)
+        assert collectives(counted) == {"allgather_": 1}
+        compare(y, getattr(softgrad, name)(x))
+        function = getattr(softgrad, f"{name}_with_vjp")
+        y, vjp = function(part)
+        right, vjp_of_whole = function(x)
+        compare(y, right)
+        compare(vjp(dy), vjp_of_whole(v))
+    out = torch.empty_like(part)
+    assert softgrad.softmax(part, out=out) is out
+    compare(out, softgrad.softmax(x))
+    y, _ = softgrad.sink_softmax(part, 0.5)
+    compare(y, softgrad.sink_softmax(x, 0.5)[0])
+    for name in ("logsumexp", "entropy"):
+        with CommDebugMode() as counted:
+            compare(getattr(softgrad, name)(part), getattr(softgrad, name)(x), whole)
+        assert collectives(counted) == {"allgather_": 1}
+        function = getattr(softgrad, f"{name}_vjp")
+        compare(function(part, dg), function(x, g))
+    with CommDebugMode() as counted:
+        loss = softgrad.cross_entropy(part, classes)
+    assert collectives(counted) == {"allgather_": 1}
+    compare(loss, softgrad.cross_entropy(x, target), whole)
+    out = torch.empty_like(part)
+    loss, vjp = softgrad.cross_entropy_with_vjp(part, classes, out=out)
+    right, vjp_of_whole = softgrad.cross_entropy_with_vjp(x, target)
+    close(loss, right)
+    compare(vjp(), vjp_of_whole())
+    compare(vjp(2.0), vjp_of_whole(2.0))
+    compare(out, vjp_of_whole())
+
+
+def test_the_main_package_keeps_placements(ranks):
+    ranks(by_main_package)
+
+
+def by_other_ways():
+    mesh, x, v = mesh_of(4), numbers(ROWS, N), numbers(ROWS, N, seed=1)
+    y, scale = st.softmax(x), numbers(ROWS, 1, seed=2)
+    of_scale, offsets = (distribute_tensor(a, mesh, [Replicate()]) for a in (scale, torch.tensor([0, 4, N])))
+    part, of_y, of_v = (distribute_tensor(a, mesh, [Shard(1)]) for a in (x, y, v))
+    found = [
+        (st.softmax_vjp(of_y, of_v, scale=of_scale), st.softmax_vjp(y, v, scale=scale)),
+        *zip(
+            st.softmax_double_backward(of_y, of_v, of_v, scale=of_scale),
+            st.softmax_double_backward(y, v, v, scale=scale),
+            strict=True,
+        ),
+        (st.segment_softmax(part, offsets, dim=1), st.segment_softmax(x, offsets.full_tensor(), dim=1)),
+    ]
+    for one, whole in found:
+        assert one.placements == (Shard(1),)
+        close(one, whole)
+
+
+def test_scales_of_products_and_segments_keep_placements(ranks):
+    ranks(by_other_ways)
+
+
+def test_a_graph_may_be_the_first_to_see_a_dtensor():
+    code = """
+        import warnings
+        import torch, torch.distributed as dist
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor import Shard, distribute_tensor
+        import softgrad.torch as st
+
+        warnings.simplefilter("ignore")
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        x = torch.arange(6.0).reshape(2, 3)
+        for dim in (0, 1):
+            part = distribute_tensor(x, init_device_mesh("cpu", (1,)), [Shard(dim)])
+            y = torch.compile(st.softmax, fullgraph=True, backend="aot_eager")(part)
+            assert y.placements == (Shard(dim),)
+            torch.testing.assert_close(y.full_tensor(), torch.softmax(x, -1))
+        dist.destroy_process_group()
+        """
+    processes.run(code)
+
+
+def weights_and_groups():
+    x = distribute_tensor(numbers(ROWS, N), mesh_of(4), [Shard(1)])
+    st.cross_entropy(x, x)
+
+
+def test_weights_of_divided_classes(ranks):
+    for result in ranks(weights_and_groups, errors=True):
+        assert "where the classes are divided it takes classes" in result.text
 
 
 def registered():

@@ -4,6 +4,7 @@ operation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .. import checks, specs
 from ..specs import SOFTMAX, Map, Reduction
-from . import backend
+from . import backend, losses, segments, sinks
 from .composites import psi
 from .divergences import (
     divergence,
@@ -20,12 +21,10 @@ from .divergences import (
     entropy_of_probabilities_vjp,
     hessian_diagonal,
 )
-from .losses import cross_entropy, cross_entropy_with_vjp
 from .ops import FAST, OPS, REDUCTION_OPS, fast_vjp, reduction_vjp
 from .private import is_plain_storage
 from .segments import (
     segment_double_backward,
-    segment_forward,
     segment_product,
     segment_reduce,
     segment_reduce_vjp,
@@ -36,7 +35,6 @@ from .sinks import (
     scaled_softmax,
     sink_double_backward,
     sink_product,
-    sink_softmax,
     vjp_of_mean,
 )
 from .sparse_losses import fenchel_young, fenchel_young_with_vjp
@@ -54,8 +52,6 @@ from .tensors import (
 )
 
 __all__ = [  # and those here
-    "cross_entropy",
-    "cross_entropy_with_vjp",
     "divergence",
     "divergence_vjp",
     "entropy_of_probabilities",
@@ -66,13 +62,11 @@ __all__ = [  # and those here
     "mean",
     "scale_vjp",
     "segment_double_backward",
-    "segment_forward",
     "segment_product",
     "segment_reduce",
     "segment_reduce_vjp",
     "sink_double_backward",
     "sink_product",
-    "sink_softmax",
     "vjp_of_mean",
 ]
 
@@ -90,6 +84,9 @@ def alpha_arguments(spec: Map) -> tuple[Any, ...]:
 def forward(
     spec: Map, x: Any, *, axis: Any, where: Any, scale: Any, empty: Any, out: Tensor | None
 ) -> Tensor:
+    if is_dtensor(x):
+        y: Tensor = for_dtensors().forward(spec, x, axis, where, scale, empty, out, False, None)
+        return y
     return checked_forward(spec, x, axis, where, scale, empty, out)
 
 
@@ -132,7 +129,7 @@ def product(spec: Map, kind: str, y: Any, v: Any, *, axis: Any, where: Any, scal
     y, v = promote(("y", "dy" if kind == "vjp" else "dx"), y, v)
     if isinstance(scale, Tensor) and spec is SOFTMAX:
         dx, _ = sink_product(kind, y, 0.0, v, None, axis=axis, where=where, scale=scale)
-        return into(out, dx, y, v, scale)
+        return into(out, placed(dx, y), y, v, scale)
     where = None if where is None else mask(where, y)
     options = dims_of(axis, y.ndim), where, scale_of(scale, y), *alpha_arguments(spec)
     if is_dtensor(y):
@@ -152,14 +149,19 @@ def double_backward(spec: Map, y: Any, dy: Any, v: Any, *, axis: Any, scale: Any
         of_x, _, of_dy, _ = sink_double_backward(
             y, 0.0, dy, None, v, None, axis=axis, where=None, scale=scale
         )
-        return of_x, of_dy
+        return placed(of_x, y), placed(of_dy, y)
     y, dy, v = promote(("y", "dy", "v"), y, dy, v)
     options = dims_of(axis, y.ndim), scale_of(scale, y), *alpha_arguments(spec)[:1]
-    grads: tuple[Tensor, Tensor] = OPS[spec.name].double_backward(y, dy, v, *options)
-    if is_dtensor(y):
-        as_placed = for_dtensors().as_placed
-        return as_placed(grads[0], y), as_placed(grads[1], y)
-    return grads
+    of_x, of_dy = OPS[spec.name].double_backward(y, dy, v, *options)
+    return placed(of_x, y), placed(of_dy, y)
+
+
+def placed(result: Tensor, like: Any) -> Tensor:
+    """A DTensor divided as `like` is, of which PyTorch brought the rows together."""
+    if not is_dtensor(like):
+        return result
+    found: Tensor = for_dtensors().as_placed(result, like)
+    return found
 
 
 def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor:
@@ -172,15 +174,49 @@ def alpha_vjp(y: Any, dy: Any, alpha: float, *, axis: Any, where: Any) -> Tensor
     return (terms.sum(dims) if dims else terms).to(dx.dtype)
 
 
+def sink_softmax(x: Any, sink: Any, *, axis: Any, where: Any, scale: Any) -> tuple[Tensor, Tensor]:
+    if is_dtensor(x):
+        y, y_sink = for_dtensors().sink_softmax(x, sink, axis, where, scale)
+        return y, y_sink
+    return sinks.sink_softmax(x, sink, axis=axis, where=where, scale=scale)
+
+
+def segment_forward(spec: Map, x: Any, offsets: Any, *, out: Any, **options: Any) -> Tensor:
+    return into(out, placed(segments.segment_forward(spec, x, offsets, **options, out=None), x), x)
+
+
+def cross_entropy(x: Any, target: Any, *, axis: Any, **options: Any) -> Tensor:
+    if is_dtensor(x):
+        loss: Tensor = for_dtensors().cross_entropy(x, target, axis, **options)
+        return loss
+    return losses.cross_entropy(x, target, axis=axis, **options)
+
+
+def cross_entropy_with_vjp(x: Any, target: Any, **options: Any) -> tuple[Tensor, Callable[..., Tensor]]:
+    if is_dtensor(x):
+        loss, vjp = for_dtensors().cross_entropy_with_vjp(x, target, **options)
+        return loss, vjp
+    return losses.cross_entropy_with_vjp(x, target, **options)
+
+
 def reduce(spec: Reduction, x: Any, *, axis: Any, where: Any, scale: Any, keepdims: bool, out: Any) -> Tensor:
+    if is_dtensor(x):
+        result: Tensor = for_dtensors().reduce(spec, x, axis, keepdims, where, scale, out)
+        return result
+    return checked_reduce(spec, x, axis, where, scale, keepdims, out)
+
+
+def checked_reduce(
+    spec: Reduction, x: Any, dim: Any, where: Any, scale: Any, keepdim: bool, out: Any
+) -> Tensor:
     x = check_tensor(x, "x")
     where = None if where is None else mask(where, x)
-    dims = dims_of(axis, x.ndim)
+    dims = dims_of(dim, x.ndim)
     if isinstance(scale, Tensor):
         result = REDUCTION_OPS[spec.name].forward(multiply(x, scale, where), dims, where, 1.0).to(x.dtype)
     else:
         result = REDUCTION_OPS[spec.name].forward(x, dims, where, scale_of(scale, x))
-    if not keepdims and x.ndim:
+    if not keepdim and x.ndim:
         result = result.squeeze(dims)
     return into(out, result, x, scale)
 
@@ -198,7 +234,6 @@ def reduce_vjp(spec: Reduction, x: Any, dy: Any, *, axis: Any, where: Any, scale
     dtype = torch.promote_types(x.dtype, dy.dtype)
     x, dy = x.to(dtype), dy.to(dtype).reshape(kept)
     options = dims, None if where is None else mask(where, x), scale_of(scale, x)
-    if out is None:
-        result: Tensor = REDUCTION_OPS[spec.name].vjp(x, dy, *options)
-        return result
+    if out is None or is_dtensor(x):
+        return into(out, placed(REDUCTION_OPS[spec.name].vjp(x, dy, *options), x), x, dy)
     return reduction_vjp(spec, x, dy, *options, out=check_out(out, x, x, dy))

@@ -17,25 +17,29 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.experimental import register_sharding
+from torch.distributed.tensor.placement_types import _StridedShard
 
 from ..specs import Map, Reduction
-from . import calls, sharded, sharded_losses
+from . import calls, losses, sharded, sharded_losses, sinks
 from .exchange import group_of
-from .losses import reduce_losses
 from .ops import OPS
 from .register import library
 from .tensors import dims_of, into, one_dim
 
 Placements = list[Any]
+REGISTERED: list[bool] = []
 MIXED = (
     "x is a DTensor, and another argument is a Tensor: give torch.distributed.tensor.distribute_tensor of "
     "it, on the same mesh"
 )
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def register() -> None:
-    """Tell DTensor of every operator how its arguments may be divided."""
+    """Tell DTensor of every operator how its arguments may be divided, the first time."""
+    if REGISTERED:
+        return
+    REGISTERED.append(True)
     for name in operators():
         operator = getattr(torch.ops.softgrad, name).default
         register_sharding(operator)(functools.partial(strategy, operator))
@@ -79,13 +83,17 @@ def strategy(operator: Any, *arguments: Any) -> list[tuple[Placements, Placement
 
 def mesh_dim(x: Any, dims: tuple[int, ...]) -> int | None:
     """The dim of the mesh that divides the rows along these dims; None if they are whole."""
+    strided = any(isinstance(place, _StridedShard) for place in x.placements)  # which is no Shard
     divided = [
-        i for i, place in enumerate(x.placements) if isinstance(place, Shard) and place.dim - x.ndim in dims
+        i
+        for i, place in enumerate(x.placements)
+        if isinstance(place, Shard | _StridedShard) and place.dim - x.ndim in dims
     ]
-    if len(divided) > 1:
+    if len(divided) > 1 or (divided and strided):
         raise NotImplementedError(
             f"x has the placements {x.placements}, of which {len(divided)} divide its rows; softgrad takes "
-            f"one: redistribute x so that one dim of the mesh divides them, or flatten these dims of the mesh"
+            f"one, beside Shard and Replicate: redistribute x so that one dim of the mesh divides them, or "
+            f"flatten these dims of the mesh"
         )
     return divided[0] if divided else None
 
@@ -118,7 +126,12 @@ def local(value: Any, like: Any) -> Any:
         else Replicate()
         for place in like.placements
     ]
-    return value.redistribute(placements=places).to_local()
+    # where x is divided, and this is not, each rank has a part of its gradient
+    parts = [
+        Partial() if isinstance(of_x, Shard) and isinstance(place, Replicate) else place
+        for of_x, place in zip(like.placements, places, strict=True)
+    ]
+    return value.redistribute(placements=places).to_local(grad_placements=parts)
 
 
 def forward(
@@ -139,8 +152,8 @@ def forward(
         rows = whole_rows(x, at)
         y = calls.checked_forward(spec, rows, dim, where, scale, empty, None, reuse_dy, alpha_tensor)
         return into(out, as_placed(y, x), x, scale)
-    shard = x.to_local(), dims, local(where, x), local(scale, x), empty
-    return into(out, like(sharded.forward(spec, *shard, x.device_mesh.get_group(at)), x), x, scale)
+    shard = x.to_local(), dims, None, local(where, x), local(scale, x), empty
+    return into(out, like(sharded.forward(spec, *shard, x.device_mesh.get_group(at), {}), x), x, scale)
 
 
 def replicated(number: Tensor, like: Any) -> Any:
@@ -173,7 +186,7 @@ def like(part: Tensor, x: Any) -> Any:
 def sink_softmax(x: Any, sink: Any, dim: Any, where: Any, scale: Any) -> tuple[Any, Any]:
     x = settled(x)
     rows = whole_rows(x, mesh_dim(x, dims_of(dim, x.ndim)))
-    y, y_sink = calls.sink_softmax(rows, sink, axis=dim, where=where, scale=scale)
+    y, y_sink = sinks.sink_softmax(rows, sink, axis=dim, where=where, scale=scale)
     return as_placed(y, x), y_sink
 
 
@@ -182,9 +195,9 @@ def reduce(spec: Reduction, x: Any, dim: Any, keepdim: bool, where: Any, scale: 
     dims = dims_of(dim, x.ndim)
     at = mesh_dim(x, dims)
     if at is None:
-        return calls.reduce(spec, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
-    shard = x.to_local(), dims, keepdim, local(where, x), local(scale, x)
-    part = sharded.reduce(spec, *shard, x.device_mesh.get_group(at))
+        return calls.checked_reduce(spec, x, dim, where, scale, keepdim, out)
+    shard = x.to_local(), dims, keepdim, None, local(where, x), local(scale, x)
+    part = sharded.reduce(spec, *shard, x.device_mesh.get_group(at), {})
     return into(out, of_rows(part, x, dims, keepdim), x, scale)
 
 
@@ -193,19 +206,34 @@ def cross_entropy(x: Any, target: Any, dim: Any, *, reduction: Any, **options: A
     dims = (one_dim(dim, x.ndim, "the classes"),)
     at = mesh_dim(x, dims)
     if at is None:
-        return calls.cross_entropy(x, target, axis=dim, reduction=reduction, **options)
+        return losses.cross_entropy(x, target, axis=dim, reduction=reduction, **options)
     if not isinstance(target, DTensor):
         raise TypeError(MIXED)
+    sharded_losses.check_classes_only(target)
+    options = sharded_losses.check_unweighted(options)
     n, group = x.shape[dims[0]], x.device_mesh.get_group(at)
     _, start = Shard.local_shard_size_and_offset(n, group.size(), group.rank())
     places = places_of_rows(x, dims, False)
     classes = target.redistribute(placements=places).to_local()
-    losses = sharded_losses.cross_entropy(
+    found = sharded_losses.cross_entropy(
         x.to_local(), classes, dim=dims[0], **options, reduction="none", group=group, start=min(start, n)
     )
     ignore = options["ignore_index"]
     counted = None if ignore is None else target != ignore
-    return reduce_losses(of_rows(losses, x, dims, False), counted, reduction)
+    return losses.reduce_losses(of_rows(found, x, dims, False), counted, reduction)
+
+
+def cross_entropy_with_vjp(x: Any, target: Any, *, axis: Any, out: Any, **options: Any) -> tuple[Any, Any]:
+    x = settled(x)
+    rows = whole_rows(x, mesh_dim(x, (one_dim(axis, x.ndim, "the classes"),)))
+    loss, vjp = losses.cross_entropy_with_vjp(rows, target, axis=axis, out=None, **options)
+    gradient = into(out, as_placed(vjp(), x))
+
+    def pullback(dloss: Any = 1.0, *, out: Any = None) -> Any:
+        same = out is None and isinstance(dloss, float) and dloss == 1
+        return gradient if same else into(out, as_placed(vjp(dloss), x))
+
+    return loss, pullback
 
 
 def of_rows(part: Tensor, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:

@@ -15,27 +15,11 @@ from ..checks import Empty, Reduction
 from ..specs import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, SPARSEMAX, Map
 from . import calls, sharded, sharded_losses
 from .ops import fast_forward
-from .tensors import for_dtensors, is_dtensor
+from .tensors import convert, for_dtensors, is_dtensor
 
 ENTMAX = specs.entmax()  # stands for that of any alpha that is a tensor
 Dim = int | tuple[int, ...] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
-    """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
-    if not isinstance(input, Tensor):
-        return input  # refused with the other arguments
-    if dtype is not None:
-        return input.to(dtype)
-    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and is_autocast(input.device.type):
-        return input.float()
-    return input
-
-
-def is_autocast(device: str) -> bool:
-    """Whether it is on; PyTorch refuses to say so of devices without it, such as "meta"."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def traceable(function: Function) -> Function:
@@ -106,7 +90,7 @@ def softmax(
         whatever `input` or the gradient of y hold there, NaN included.
     scale : float or torch.Tensor
         A finite number; or a tensor that broadcasts to `input`, and gets its gradient.  (NaN or inf in it
-        makes its row NaN.)
+        makes its row NaN.)  Beside a `group` that is what this rank's shard adds to it.
     empty : {"zero", "nan", "raise"}
         What a row gives that has nothing in it (all −inf, or all masked).
     sink : float or torch.Tensor, optional
@@ -165,9 +149,8 @@ def softmax(
             [ 0.1966, -0.1966,  0.0000]]),)
     """
     if group is not None:
-        if sink is not None or reuse_dy or out is not None:
-            raise TypeError("softmax takes no sink, no reuse_dy and no out beside a group: leave them out")
-        return sharded.forward(SOFTMAX, convert(input, dtype), dim, where, scale, empty, group)
+        none = {"sink": sink, "reuse_dy": reuse_dy or None, "out": out}
+        return sharded.forward(SOFTMAX, input, dim, dtype, where, scale, empty, group, none)
     if sink is not None:
         if out is not None or empty != "zero":
             raise TypeError("softmax takes no out and no empty beside a sink: leave them out")
@@ -203,9 +186,8 @@ def log_softmax(
     tensor([-0.6931, -0.6931,    -inf])
     """
     if group is not None:
-        if reuse_dy or out is not None:
-            raise TypeError("log_softmax takes no reuse_dy and no out beside a group: leave them out")
-        return sharded.forward(LOG_SOFTMAX, convert(input, dtype), dim, where, scale, empty, group)
+        none = {"reuse_dy": reuse_dy or None, "out": out}
+        return sharded.forward(LOG_SOFTMAX, input, dim, dtype, where, scale, empty, group, none)
     if where is None and dtype is None and out is None and empty == "zero" and not reuse_dy:
         y = fast_forward("log_softmax", input, dim, scale)
         if y is not None:
@@ -304,13 +286,9 @@ def logsumexp(
     >>> softgrad.torch.logsumexp(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
     tensor([  0.6931, 100.6931])
     """
-    x = convert(input, dtype)
     if group is not None:
-        if out is not None:
-            raise TypeError("logsumexp takes no out beside a group: leave it out")
-        return sharded.reduce(LOGSUMEXP, x, dim, keepdim, where, scale, group)
-    if is_dtensor(x):
-        return for_dtensors().reduce(LOGSUMEXP, x, dim, keepdim, where, scale, out)
+        return sharded.reduce(LOGSUMEXP, input, dim, keepdim, dtype, where, scale, group, {"out": out})
+    x = convert(input, dtype)
     return calls.reduce(LOGSUMEXP, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -337,13 +315,9 @@ def entropy(
     >>> softgrad.torch.entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]))
     tensor([0.6931, 0.0000])
     """
-    x = convert(input, dtype)
     if group is not None:
-        if out is not None:
-            raise TypeError("entropy takes no out beside a group: leave it out")
-        return sharded.reduce(ENTROPY, x, dim, keepdim, where, scale, group)
-    if is_dtensor(x):
-        return for_dtensors().reduce(ENTROPY, x, dim, keepdim, where, scale, out)
+        return sharded.reduce(ENTROPY, input, dim, keepdim, dtype, where, scale, group, {"out": out})
+    x = convert(input, dtype)
     return calls.reduce(ENTROPY, x, axis=dim, where=where, scale=scale, keepdims=keepdim, out=out)
 
 
@@ -403,20 +377,15 @@ def cross_entropy(
     (tensor([[ 0.0900,  0.2447, -0.3348]]),)
     """
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    x = convert(input, None, as_loss=True)
     more: dict[str, Any] = {"sample_weight": sample_weight, "weight": weight, "where": where, "dtype": dtype}
-    if (group is not None or is_dtensor(x)) and (z_loss or any(v is not None for v in more.values())):
-        raise TypeError(
-            "where classes are divided cross_entropy takes no sample_weight, weight, where, z_loss and "
-            "dtype: leave them out, and weigh the losses of reduction='none'"
-        )
+    more["z_loss"] = z_loss
     if group is not None:
-        return sharded_losses.cross_entropy(x, target, dim=dim, **options, group=group, start=start)
+        sharded_losses.check_unweighted(more)
+        return sharded_losses.cross_entropy(input, target, dim=dim, **options, group=group, start=start)
     if start is not None:
         raise TypeError("start is for classes that are divided in a group: give group=, or leave it out")
-    if is_dtensor(x):
-        return for_dtensors().cross_entropy(x, target, dim, **options)
-    return calls.cross_entropy(x, target, axis=dim, **options, **more, z_loss=z_loss)
+    x = convert(input, None, as_loss=True)
+    return calls.cross_entropy(x, target, axis=dim, **options, **more)
 
 
 @traceable
@@ -449,8 +418,6 @@ def sink_softmax(
     (tensor([-0.0220]),)
     """
     x = convert(input, dtype)
-    if is_dtensor(x):
-        return for_dtensors().sink_softmax(x, sink, dim, where, scale)
     return calls.sink_softmax(x, sink, axis=dim, where=where, scale=scale)
 
 

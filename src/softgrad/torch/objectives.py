@@ -10,7 +10,8 @@ from .. import checks
 from ..checks import Direction, Reduction
 from ..specs import DIRECTIONS, JS, SPARSEMAX
 from . import calls
-from .functions import Dim, convert, traceable
+from .functions import Dim, traceable
+from .tensors import convert
 
 
 @traceable

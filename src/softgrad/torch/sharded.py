@@ -22,12 +22,14 @@ from ..distributed import NOTHING
 from ..formulas import merge_entropy, merge_moments, merge_stats
 from ..specs import ENTROPY, LOG_SOFTMAX, SOFTMAX, Map, Reduction
 from .backend import from_rows, kept_shape, run, to_rows, with_torch_threads, xp
-from .exchange import Exchange, Group, gather, group_of, is_memory, merge
+from .exchange import Exchange, Group, exchanged, gather, is_memory, merge
 from .private import is_plain_storage
 from .register import library
-from .tensors import check_tensor, dims_of, mask, multiply, scale_of
+from .tensors import check_tensor, convert, dims_of, is_dtensor, mask, multiply, scale_of
 
 Dims = tuple[int, ...]
+# whose second tensor, dy, is masked too
+OF_PRODUCTS = {"shard_moments", "shard_vjp", "shard_log_sum", "shard_log_vjp"}
 
 # --- the work on a shard ------------------------------------------------------------------------------
 
@@ -73,7 +75,7 @@ def by_formulas(
     threads.ran("formulas", name)
     rows = [to_rows(tensor.double(), tuple(dims)) for tensor in tensors]
     there = torch.ones_like(rows[0], dtype=torch.bool) if where is None else to_rows(where, tuple(dims))
-    if "softmax" not in name and "stats" not in name and "entropy" not in name:
+    if name in OF_PRODUCTS:
         rows = [torch.where(there, row, 0.0) for row in rows]
     told = () if table is None else [to_rows(number, tuple(dims)) for number in table.unbind(-1)]
     return formulas.of_shard(name, rows, told, there, scale, fill, xp)
@@ -140,6 +142,10 @@ class Options(NamedTuple):
     scale: float
     group: Group
     empty: str = "zero"
+    call: int = 0  # by which its backward is told from others
+
+    def of(self, exchange: Exchange | None) -> Options:
+        return self if exchange is None else self._replace(call=exchange.call)
 
 
 class ShardedSoftmax(Function):
@@ -147,12 +153,12 @@ class ShardedSoftmax(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
-        dims, scale, group, empty = options
+        dims, scale, group, empty, _ = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
         numbers = *merge(merge_stats, told[..., 0], told[..., 1]), 1.0, 0.0
         y = apply("shard_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
-        ctx.options = options, where is not None
+        ctx.options = options.of(exchange), where is not None
         return y
 
     @staticmethod
@@ -191,16 +197,19 @@ class ShardedVjp(Function):
     def backward(ctx: Any, v: Any) -> Any:
         y, dy, where, ref, mean, weight = ctx.saved_tensors
         dims, scale, *_ = ctx.options
-        ref_v, mean_v, _ = moments_of(y, v, where, ctx.options)
+        ref_v, mean_v, _ = moments_of(y, v, where, ctx.options, 2)
         to_y = scale * ((dy.double() - ref) - mean) * ((v.double() - ref_v) - mean_v)
         to_y = torch.where(weight == 0, 0.0, to_y if where is None else torch.where(where, to_y, 0.0))
         to_dy = apply("shard_vjp", (ref_v, mean_v, weight), [y, v], dims, where, scale)
         return to_y.to(y.dtype), to_dy, None, None
 
 
-def moments_of(y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> tuple[Tensor, ...]:
-    """(ref, mean, weight) of whole rows."""
-    told = gather(tell("shard_moments", [y, dy], options.dims, where), options.group)
+def moments_of(
+    y: Tensor, dy: Tensor, where: Tensor | None, options: Options, order: int = 1
+) -> tuple[Tensor, ...]:
+    """(ref, mean, weight) of whole rows, for the derivative of this order."""
+    of = f"moments {options.call} {order}"
+    told = gather(tell("shard_moments", [y, dy], options.dims, where), options.group, None, of)
     return merge(merge_moments, told[..., 0], told[..., 1], told[..., 2])
 
 
@@ -209,12 +218,12 @@ class ShardedLogSoftmax(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
-        dims, scale, group, empty = options
+        dims, scale, group, empty, _ = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
         numbers = merge(merge_stats, told[..., 0], told[..., 1])[:2]
         y = apply("shard_log_softmax", numbers, [x], dims, where, scale, empty)
         ctx.save_for_backward(y)
-        ctx.options = options, where is not None
+        ctx.options = options.of(exchange), where is not None
         return y
 
     @staticmethod
@@ -229,8 +238,8 @@ class ShardedLogVjp(Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, dy: Tensor, where: Tensor | None, options: Options) -> Tensor:
-        dims, scale, group, _ = options
-        told = gather(tell("shard_log_sum", [y, dy], dims, where), group).sum(0)
+        dims, scale, group, *_ = options
+        told = gather(tell("shard_log_sum", [y, dy], dims, where), group, None, f"sum {options.call}").sum(0)
         if ctx is not None:
             ctx.save_for_backward(y, where, told)
             ctx.options = options
@@ -242,7 +251,7 @@ class ShardedLogVjp(Function):
         (y, where, told), (_, scale, *_) = ctx.saved_tensors, ctx.options
         there = y != -math.inf if where is None else where & (y != -math.inf)
         p = y.double().exp()
-        ref, mean, _ = moments_of(p, v.double(), there, ctx.options)
+        ref, mean, _ = moments_of(p, v.double(), there, ctx.options, 2)
         to_y = torch.where(there, -scale * p * v.double() * told[..., 0], 0.0)
         to_dy = torch.where(there, scale * ((v.double() - ref) - mean), 0.0)
         return to_y.to(y.dtype), to_dy.to(y.dtype), None, None
@@ -251,34 +260,59 @@ class ShardedLogVjp(Function):
 FUNCTIONS: dict[str, Any] = {SOFTMAX.name: ShardedSoftmax, LOG_SOFTMAX.name: ShardedLogSoftmax}
 
 
-def forward(spec: Map, x: Any, dim: Any, where: Any, scale: Any, empty: Any, group: Any) -> Tensor:
-    """softmax, or log_softmax, of whole rows of which `x` is this rank's shard."""
-    of = group_of(group)
-    if is_compiling():
-        return called(spec, x, dim, where, scale, empty, of, None)
-    with Exchange(of, spec.name, (scale if type(scale) is float else None, empty)) as exchange:
-        return called(spec, x, dim, where, scale, empty, of, exchange)
-
-
-def called(
-    spec: Map, x: Any, dim: Any, where: Any, scale: Any, empty: Any, group: Group, exchange: Exchange | None
+def forward(
+    spec: Map,
+    x: Any,
+    dim: Any,
+    dtype: torch.dtype | None,
+    where: Any,
+    scale: Any,
+    empty: Any,
+    group: Any,
+    none: dict[str, Any],
 ) -> Tensor:
-    if empty not in checks.EMPTY:
-        checks.choice(empty)
-    x, dtype, where, dims, scale = checked(x, dim, where, scale)
-    if exchange is not None:
-        exchange.about(x, dims)
-    y = FUNCTIONS[spec.name].apply(x, where, Options(dims, scale, group, empty), exchange)
-    return y.to(dtype)
+    """softmax, or log_softmax, of whole rows of which `x` is this rank's shard; `none` are not taken."""
+
+    def call(of: Group, exchange: Exchange | None) -> Tensor:
+        if empty not in checks.EMPTY:
+            checks.choice(empty)
+        shard, kind, mask, dims, factor = checked(spec.name, convert(x, dtype), dim, where, scale, none)
+        if exchange is not None:
+            exchange.about(shard, dims, {"scale": asked(scale, factor), "empty": empty})
+        y = FUNCTIONS[spec.name].apply(shard, mask, Options(dims, factor, of, empty), exchange)
+        return y.to(kind)
+
+    return exchanged(group, spec.name, call)
 
 
-def checked(x: Any, dim: Any, where: Any, scale: Any) -> tuple[Tensor, torch.dtype, Any, Dims, float]:
+def checked(
+    name: str, x: Any, dim: Any, where: Any, scale: Any, none: dict[str, Any]
+) -> tuple[Tensor, torch.dtype, Any, Dims, float]:
     """The shard, its dtype, the mask, the dims, and the scale if it is not multiplied in already."""
-    x = check_tensor(x, "x")
+    given = [option for option, value in none.items() if value is not None]
+    if given:
+        raise TypeError(f"{name} takes no {' and no '.join(given)} beside a group: leave that out")
+    x = check_shard(x)
     where, dims, dtype = None if where is None else mask(where, x), dims_of(dim, x.ndim), x.dtype
     if isinstance(scale, Tensor):
         return multiply(x, scale, where), dtype, where, dims, 1.0
     return x, dtype, where, dims, scale_of(scale, x)
+
+
+def check_shard(x: Any) -> Tensor:
+    x = check_tensor(x, "x")
+    if is_dtensor(x):
+        raise TypeError(
+            "x is a DTensor, which knows how it is divided: leave group out, or give x.to_local()"
+        )
+    if x.is_meta:
+        raise TypeError("x is on the device meta, and beside a group it takes a tensor with numbers to tell")
+    return x
+
+
+def asked(scale: Any, factor: float) -> Any:
+    """What ranks have to have in common of a scale: the number, or that it is a tensor."""
+    return "a tensor" if isinstance(scale, Tensor) else factor
 
 
 # --- one number a row ---------------------------------------------------------------------------------
@@ -289,11 +323,11 @@ class ShardedLogsumexp(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
-        dims, scale, group, _ = options
+        dims, scale, group, *_ = options
         told = gather(tell("shard_stats", [x], dims, where, scale), group, exchange)
         top, others, lost = merge(merge_stats, told[..., 0], told[..., 1])
         ctx.save_for_backward(x, where, top, others, lost)
-        ctx.options = options
+        ctx.options = options.of(exchange)
         return torch.where(top.abs() == math.inf, top, top + others.log1p()).to(x.dtype)
 
     @staticmethod
@@ -310,11 +344,11 @@ class ShardedEntropy(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, where: Tensor | None, options: Options, exchange: Any) -> Tensor:
-        dims, scale, group, _ = options
+        dims, scale, group, *_ = options
         told = gather(tell("shard_entropy", [x], dims, where, scale), group, exchange)
         *stats, found = merge(merge_entropy, *told.unbind(-1))
         ctx.save_for_backward(x, where, *stats)
-        ctx.options = options
+        ctx.options = options.of(exchange)
         return found.to(x.dtype)
 
     @staticmethod
@@ -330,21 +364,25 @@ class ShardedEntropy(Function):
         return (-dy.double() * dx).to(x.dtype), None, None, None
 
 
-def reduce(spec: Reduction, x: Any, dim: Any, keepdim: bool, where: Any, scale: Any, group: Any) -> Tensor:
-    """logsumexp, or the entropy, of whole rows."""
-    of = group_of(group)
-    if is_compiling():
-        return reduced(spec, x, dim, keepdim, where, scale, of, None)
-    with Exchange(of, spec.name, scale if type(scale) is float else None) as exchange:
-        return reduced(spec, x, dim, keepdim, where, scale, of, exchange)
-
-
-def reduced(
-    spec: Reduction, x: Any, dim: Any, keepdim: bool, where: Any, scale: Any, group: Group, exchange: Any
+def reduce(
+    spec: Reduction,
+    x: Any,
+    dim: Any,
+    keepdim: bool,
+    dtype: torch.dtype | None,
+    where: Any,
+    scale: Any,
+    group: Any,
+    none: dict[str, Any],
 ) -> Tensor:
-    x, dtype, where, dims, scale = checked(x, dim, where, scale)
-    if exchange is not None:
-        exchange.about(x, dims)
-    function: Any = ShardedEntropy if spec is ENTROPY else ShardedLogsumexp
-    result = function.apply(x, where, Options(dims, scale, group), exchange).to(dtype)
-    return result if keepdim or not x.ndim else result.squeeze(dims)
+    """logsumexp, or the entropy, of whole rows."""
+
+    def call(of: Group, exchange: Exchange | None) -> Tensor:
+        shard, kind, mask, dims, factor = checked(spec.name, convert(x, dtype), dim, where, scale, none)
+        if exchange is not None:
+            exchange.about(shard, dims, {"scale": asked(scale, factor), "keepdim": bool(keepdim)})
+        function: Any = ShardedEntropy if spec is ENTROPY else ShardedLogsumexp
+        result = function.apply(shard, mask, Options(dims, factor, of), exchange).to(kind)
+        return result if keepdim or not shard.ndim else result.squeeze(dims)
+
+    return exchanged(group, spec.name, call)

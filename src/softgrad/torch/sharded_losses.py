@@ -18,10 +18,10 @@ from torch.compiler import is_compiling
 
 from .. import checks
 from ..formulas import merge_stats
-from .exchange import Exchange, Group, gather, group_of, merge
+from .exchange import Exchange, Group, exchanged, gather, is_memory, merge
 from .losses import reduce_losses
-from .sharded import apply, tell
-from .tensors import array, check_same_device, check_tensor, one_dim
+from .sharded import apply, check_shard, tell
+from .tensors import array, check_same_device, convert, in_words_of_torch, one_dim
 
 
 class Options(NamedTuple):
@@ -50,10 +50,12 @@ class ShardedCrossEntropy(Function):
         numbers = [*stats.unbind(-1), chosen]
         if smoothing:
             base = torch.where(numbers[0].abs() == math.inf, 0.0, numbers[0])
-            distance = (base - x.double()).sum(dim, keepdim=True)
-            numbers += [distance, torch.full_like(distance, n)]
+            numbers.append(distances(x, base, dim))
+        compared = exchange is not None and is_memory(chosen)
+        if smoothing or (start is None and not compared):
+            numbers.append(torch.full_like(chosen, n))
         told = gather(torch.stack(numbers, -1), group, exchange)
-        if exchange is not None and exchange.heads:
+        if exchange is not None and compared:
             check_classes(exchange, target, counted, options)
         tops, others, chosen, *more = told.unbind(-1)
         top, others, lost = merge(merge_stats, tops, others)
@@ -67,6 +69,8 @@ class ShardedCrossEntropy(Function):
             classes = more[1].sum(0)
             even = smoothing / classes
             losses = losses + even * (more[0] + more[1] * (top - base)).sum(0)
+        if start is None and not compared:  # the shards don't follow each other as it was taken
+            losses = torch.where((more[-1] == n).all(0), losses, math.nan)
         losses = losses if counted is None else torch.where(counted.unsqueeze(dim), losses, 0.0)
         ctx.save_for_backward(x, at, here, counted, top, others, lost, d, even, classes)
         ctx.dim = dim
@@ -81,10 +85,19 @@ class ShardedCrossEntropy(Function):
         dx = apply("shard_softmax", (top, others, lost, g, g * even), [x], (dim,), None)
         if x.shape[dim]:
             of_target = g * (even * (classes - 1) - (others - d.expm1()) / (1 + others))
-            dx = dx.scatter(dim, at, torch.where(here, of_target.to(x.dtype), dx.gather(dim, at)))
+            dx.scatter_(dim, at, torch.where(here, of_target.to(x.dtype), dx.gather(dim, at)))
         if counted is not None:  # whatever x holds there
-            dx = torch.where(counted.unsqueeze(dim), dx, 0.0)
+            dx.masked_fill_(~counted.unsqueeze(dim), 0.0)
         return dx, None, None, None, None
+
+
+def distances(x: Tensor, base: Tensor, dim: int) -> Tensor:
+    """Σ(base − x) of each row, in float64: in parts, which spare memory; in a graph in one."""
+    size = x.shape[dim] if is_compiling() else max(1, 2**20 // max(base.numel(), 1))
+    total = torch.zeros_like(base)
+    for part in x.split(max(size, 1), dim):
+        total += (base - part).sum(dim, keepdim=True)
+    return total
 
 
 def check_classes(exchange: Exchange, target: Tensor, counted: Tensor | None, options: Options) -> None:
@@ -108,8 +121,8 @@ def check_classes(exchange: Exchange, target: Tensor, counted: Tensor | None, op
     wrong = (target < 0) | (target >= end)
     wrong = wrong if counted is None else wrong & counted
     if wrong.any():
-        axis = options.dim + target.ndim + 1
-        checks.class_out_of_range(array(target), array(wrong), end, axis)
+        dim = options.dim + target.ndim + 1
+        in_words_of_torch(checks.class_out_of_range, array(target), array(wrong), end, dim)
 
 
 def cross_entropy(
@@ -124,44 +137,51 @@ def cross_entropy(
     start: Any,
 ) -> Tensor:
     """The loss of whole rows, of which `x` is this rank's shard and `target` has the classes."""
-    of, asked = group_of(group), (label_smoothing, ignore_index)
-    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "reduction": reduction}
-    if is_compiling():
-        return called(x, target, dim=dim, **options, group=of, start=start, exchange=None)
-    with Exchange(of, "cross_entropy", asked) as exchange:
-        return called(x, target, dim=dim, **options, group=of, start=start, exchange=exchange)
+
+    def call(of: Group, exchange: Exchange | None) -> Tensor:
+        logits = check_shard(convert(x, None, as_loss=True))
+        if not isinstance(target, Tensor):
+            raise TypeError(
+                f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)"
+            )
+        check_same_device(logits, "x", target, "target")
+        at = one_dim(dim, logits.ndim, "the classes")
+        checks.reduction(reduction)
+        smoothing = checks.smoothing(label_smoothing)
+        ignore = None if ignore_index is None else checks.whole(ignore_index, "ignore_index")
+        first = None if start is None else checks.whole(start, "start")
+        check_classes_only(target)
+        shape = tuple(logits.shape)
+        kind = str(target.dtype)
+        in_words_of_torch(checks.shape_of_classes, tuple(target.shape), kind, shape, at + logits.ndim)
+        logits = logits if logits.ndim else logits.reshape(1)
+        if exchange is not None:
+            asked = {"label_smoothing": smoothing, "ignore_index": ignore, "reduction": reduction}
+            asked["target"] = target.long() if is_memory(target) else None
+            begins = of.rank * logits.shape[at] if first is None else first
+            exchange.about(logits, (at,), asked, begins)
+        counted = None if ignore is None else target != ignore
+        options = Options(at, smoothing, first, of)
+        losses = ShardedCrossEntropy.apply(logits, target, counted, options, exchange)
+        return reduce_losses(losses, counted, reduction)
+
+    return exchanged(group, "cross_entropy", call)
 
 
-def called(
-    x: Any,
-    target: Any,
-    *,
-    dim: Any,
-    label_smoothing: Any,
-    ignore_index: Any,
-    reduction: Any,
-    group: Group,
-    start: Any,
-    exchange: Exchange | None,
-) -> Tensor:
-    x = check_tensor(x, "x")
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target takes a tensor, not {type(target).__name__}: give torch.as_tensor(target)")
-    check_same_device(x, "x", target, "target")
-    dim = one_dim(dim, x.ndim, "the classes")
-    checks.reduction(reduction)
-    smoothing, ignore = checks.smoothing(label_smoothing), ignore_index
-    ignore = None if ignore is None else checks.whole(ignore, "ignore_index")
-    start = None if start is None else checks.whole(start, "start")
+def check_unweighted(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, without those that divided classes do not take."""
+    others = {name: options.get(name) for name in ("sample_weight", "weight", "where", "dtype")}
+    if options.get("z_loss") or any(value is not None for value in others.values()):
+        raise TypeError(
+            "where classes are divided cross_entropy takes no sample_weight, weight, where, z_loss and "
+            "dtype: leave them out, and weigh the losses of reduction='none'"
+        )
+    return {name: value for name, value in options.items() if name not in others and name != "z_loss"}
+
+
+def check_classes_only(target: Tensor) -> None:
     if target.is_floating_point():
         raise TypeError(
-            f"target has dtype {target.dtype}; beside a group it takes classes, as integers: for weights "
-            f"take the sum of target * log_softmax(x, group=group)"
+            f"target has dtype {target.dtype}; where the classes are divided it takes classes, as integers: "
+            f"for weights take the sum of target * log_softmax of x"
         )
-    checks.shape_of_classes(tuple(target.shape), str(target.dtype), tuple(x.shape), dim + x.ndim)
-    if exchange is not None:
-        exchange.about(x, (dim,), group.rank * x.shape[dim] if start is None else start)
-    counted = None if ignore is None else target != ignore
-    options = Options(dim, smoothing, start, group)
-    losses = ShardedCrossEntropy.apply(x, target, counted, options, exchange)
-    return reduce_losses(losses, counted, reduction)

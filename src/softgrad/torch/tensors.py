@@ -81,6 +81,22 @@ def check_tensor(value: Any, name: str) -> Tensor:
     )
 
 
+def convert(input: Any, dtype: torch.dtype | None, as_loss: bool = False) -> Any:
+    """`input` in `dtype`; without that, in what autocast computes: float32, on the CPU for losses only."""
+    if not isinstance(input, Tensor):
+        return input  # refused with the other arguments
+    if dtype is not None:
+        return input.to(dtype)
+    if input.dtype.itemsize == 2 and (as_loss or not input.is_cpu) and is_autocast(input.device.type):
+        return input.float()
+    return input
+
+
+def is_autocast(device: str) -> bool:
+    """Whether it is on; PyTorch refuses to say so of devices without it, such as "meta"."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def promote(names: tuple[str, ...], *values: Any) -> list[Tensor]:
     """The tensors, of one shape, in one dtype: the one PyTorch promotes theirs to."""
     tensors = [check_tensor(value, name) for value, name in zip(values, names, strict=True)]
