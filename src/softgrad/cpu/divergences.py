@@ -248,13 +248,13 @@ def js_of(p, q, d, n):
 
 
 @helper
-def mean_of(w, u, n):
-    """Σ w·u of a row."""
+def mean_of(w, u, n, m):
+    """Σ w·(u − m) of a row."""
     T, total = type(zero(w)), 0.0
     for k in range(uint64(0), n, uint64(BLOCK)):
         part = T(0)
         for i in range(k, min(k + uint64(BLOCK), n)):
-            part = plus_product(part, w[i], u[i])
+            part = plus_product(part, w[i], u[i] - m)
         total += part
     return T(total)
 
@@ -276,9 +276,10 @@ def descend(w, other, d, out, n, sign, kind, second, factor, as_weights):
     else:
         for i in range(n):
             store(d, i, choose(w[i] == T(0), T(0), -sign * d[i]))
-    mean = mean_of(w, d, n)
+    mean = mean_of(w, d, n, T(0))
+    more = mean_of(w, d, n, mean)
     for i in range(n):
-        v = d[i] - mean
+        v = (d[i] - mean) - more
         v = choose(w[i] == T(0), T(0), v) if as_weights else v * w[i]
         store(out, i, v * factor + T(0))
 
