@@ -50,10 +50,10 @@ from softgrad.bench.implementations import specialise
 from softgrad.commands import machine
 from softgrad.commands.report import as_json, write_whole
 from softgrad.specs import MAPS
-from softgrad.testing import verdicts
+from softgrad.testing import convert, verdicts
 from softgrad.testing.operations import operation
 from softgrad.testing.options import dtype_of
-from softgrad.verify import convert, peers
+from softgrad.verify import peers
 
 Json = dict[str, Any]
 Tensors = tuple[torch.Tensor, ...]

@@ -66,8 +66,15 @@ def arguments(name):
     x, dy, v = rng.normal(size=(3, 4, 6)).astype(np.float32)
     rows = dy[:, 0].copy()
     what = name.removesuffix("_with_vjp")
-    if what == "cross_entropy":
+    if what in ("cross_entropy", "entmax_loss", "sparsemax_loss"):
         return (x, np.array([0, 5, 2, 2])), 0.5
+    if what.startswith("entropy_of_probabilities"):
+        p = softgrad.softmax(x)
+        return (p, rows) if what.endswith("_vjp") else (p,), rows
+    if what.startswith(("kl_divergence", "js_divergence")):
+        return (x, rows) if what.endswith("_vjp") else (x,), rows
+    if what == "softmax_vjp_hessian_diagonal":
+        return (softgrad.softmax(x), dy), rows
     if what.startswith(("logsumexp", "entropy")):
         return (x, rows) if what.endswith("_vjp") else (x,), rows
     if what.startswith("segment_") and what.endswith(("logsumexp_vjp", "entropy_vjp")):
@@ -86,11 +93,14 @@ def arguments(name):
 def check_function(name, to, back, device="cpu"):
     """It gives the bits that it gives for tensors, in arrays of the library."""
     given, dy = arguments(name)
+    compared = {"target_logits": given[0][::-1].copy()} if "_divergence" in name else {}
 
     def results(to):
         *arrays, last = (to(a) if isinstance(a, np.ndarray) else a for a in (*given, dy))
-        found = getattr(softgrad, name)(*arrays)
-        return [f(last) if callable(f) else f for f in (found if isinstance(found, tuple) else [found])]
+        found = getattr(softgrad, name)(*arrays, **{key: to(a) for key, a in compared.items()})
+        found = found if isinstance(found, tuple) else (found,)
+        called = [f(last) if callable(f) else f for f in found]
+        return [part for f in called for part in (f if isinstance(f, tuple) else (f,))]
 
     tensors = results(lambda a: torch.from_numpy(a).to(device))
     for found, expected in zip(results(to), tensors, strict=True):

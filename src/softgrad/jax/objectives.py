@@ -157,7 +157,7 @@ def softmax_vjp_hessian_diagonal(
     --------
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> import softgrad.jax
-    >>> y, cost = jax.nn.softmax(jnp.array([1.0, 2.0, 3.0])), jnp.array([0.0, 1.0, 4.0])
+    >>> y, cost = jnp.array([0.09, 0.2447, 0.6653], jnp.float32), jnp.array([0.0, 1.0, 4.0], jnp.float32)
     >>> np.asarray(softgrad.jax.softmax_vjp_hessian_diagonal(y, cost)).round(4)
     array([-0.2145, -0.2381, -0.2406], dtype=float32)
     """

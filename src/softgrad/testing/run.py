@@ -89,12 +89,12 @@ def findings(
                 budget.stopped = ""
                 drawn = within_budget(drawn, budget, budget.left() * share)
             one = finding(check, drawn, fn, seed, early, code or ("softgrad.testing", name_of(fn)))
-            yield replace(
-                one,
-                check=name_with_axis(check, axis),
-                dtype=dtype.name,
-                stopped=budget.stopped if budget is not None else "",
-            )
+        yield replace(  # not in the with: until it goes on, a generator leaves its state to the caller
+            one,
+            check=name_with_axis(check, axis),
+            dtype=dtype.name,
+            stopped=budget.stopped if budget is not None else "",
+        )
 
 
 def growing(what: What, fn: Function, options: Options) -> Callable[[int], Any]:
