@@ -618,3 +618,14 @@ def test_importing_softgrad_does_not_import_it():
         "import sys, softgrad.testing; assert not {'pytest', 'numba', 'mpmath', 'scipy'} & set(sys.modules)",
     ):
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_between_two_findings_numpy_is_as_it_was():
+    from softgrad.testing.options import parse
+    from softgrad.testing.run import findings
+
+    some = findings("vjp", softmax_vjp, parse({"dtypes": ["float32"], "max_n": 5}))
+    with np.errstate(divide="raise"):
+        next(some)
+        assert np.geterr()["divide"] == "raise"
+    some.close()
