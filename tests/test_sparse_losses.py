@@ -253,8 +253,8 @@ def test_it_is_the_diagonal_that_autograd_finds():
         np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-15)
         tensors = st.softmax_vjp_hessian_diagonal(y.detach(), dy, second)
         np.testing.assert_array_equal(tensors, found)
-        of_jax = sj.softmax_vjp_hessian_diagonal(y.detach().numpy(), dy.numpy(), of_y)
-        np.testing.assert_allclose(of_jax, exact, rtol=1e-3, atol=1e-6)
+        of_jax = np.asarray(sj.softmax_vjp_hessian_diagonal(y.detach().numpy(), dy.numpy(), of_y))
+        assert np.abs(of_jax - found).max() <= 16 * np.finfo(of_jax.dtype).eps * np.abs(found).max()
 
 
 def test_masks_layouts_and_arguments_of_the_diagonal():
@@ -273,9 +273,11 @@ def test_masks_layouts_and_arguments_of_the_diagonal():
     assert softgrad.softmax_vjp_hessian_diagonal(y, dy, h, where=where, out=out) is out
     np.testing.assert_array_equal(out, found)
     for kind in (np.float16, np.float32):
-        narrow = softgrad.softmax_vjp_hessian_diagonal(*(a.astype(kind) for a in (y, dy, h)), where=where)
+        given = [a.astype(kind) for a in (y, dy, h)]
+        narrow = softgrad.softmax_vjp_hessian_diagonal(*given, where=where)
         assert narrow.dtype == kind
-        np.testing.assert_allclose(narrow, found, rtol=0.02, atol=1e-3)
+        exact = softgrad.softmax_vjp_hessian_diagonal(*(a.astype(float) for a in given), where=where)
+        assert np.abs(narrow - exact).max() <= 4 * errors.eps(kind) * np.abs(exact).max()
     tensors = [
         torch.tensor(a, requires_grad=True) for a in (y, np.where(where, dy, 0), np.where(where, h, 0))
     ]

@@ -15,7 +15,7 @@ REASONS = {
     "commands/units.py": "the only words for times and bytes: commands, benchmarks and README use them",
     "functional/segments.py": "the public functions of segments; half of it is docstrings",
     "jacobian.py": "one class; half of it is docstrings",
-    "layers.py": "eleven layers; most of it is docstrings",
+    "layers.py": "every layer: a few lines each; most of it is docstrings",
     "kernels.py": "the old name of softgrad.gpu, for one release",
     "torch/backend.py": "the CPU, CUDA and the formulas behind one function for each operation",
     "torch/functions.py": "the public functions; half of it is docstrings",

@@ -302,7 +302,25 @@ class Entmax(Layer):
 
 
 @dataclass(eq=False)
-class CrossEntropy:
+class Loss:
+    """What a loss layer keeps: the function from the gradient of the loss to that of x."""
+
+    vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
+
+    def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
+        """∂L/∂x for the last `forward`; see the ``vjp`` of `softgrad.cross_entropy_with_vjp`.
+
+        Raises
+        ------
+        RuntimeError
+            There was no `forward` before.
+        """
+        dx: Array = kept(self, self.vjp)(dloss, out=out)
+        return dx
+
+
+@dataclass(eq=False)
+class CrossEntropy(Loss):
     """Cross-entropy as the last layer: `forward` gives the loss and computes ∂L/∂x, `backward` returns that.
 
     Parameters
@@ -328,7 +346,6 @@ class CrossEntropy:
     weight: npt.ArrayLike | None = None
     z_loss: float = 0.0
     dtype: npt.DTypeLike | None = None
-    vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
 
     def forward(
         self,
@@ -343,17 +360,6 @@ class CrossEntropy:
         options = {"sample_weight": sample_weight, "where": where, **options_of(self)}
         loss, self.vjp = cross_entropy_with_vjp(x, target, **options, out=out)
         return loss
-
-    def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
-        """∂L/∂x for the last `forward`; see the ``vjp`` of `softgrad.cross_entropy_with_vjp`.
-
-        Raises
-        ------
-        RuntimeError
-            There was no `forward` before.
-        """
-        dx: Array = kept(self, self.vjp)(dloss, out=out)
-        return dx
 
 
 @dataclass(eq=False)
@@ -439,7 +445,7 @@ class KLDivergence(JSDivergence):
 
 
 @dataclass(eq=False)
-class SparsemaxLoss:
+class SparsemaxLoss(Loss):
     """`softgrad.sparsemax_loss` as the last layer: `forward` gives the loss, `backward` ∂L/∂x.
 
     Parameters
@@ -464,23 +470,11 @@ class SparsemaxLoss:
     where: Where = None
     ignore_index: int | None = None
     reduction: Reduction = "mean"
-    vjp: Callable[..., Array] | None = field(default=None, init=False, repr=False)
 
     def forward(self, x: npt.ArrayLike, target: npt.ArrayLike) -> Any:
         """The loss; the gradient is found along with it."""
         loss, self.vjp = self.function(x, target, **options_of(self))
         return loss
-
-    def backward(self, dloss: npt.ArrayLike = 1.0, *, out: Array | None = None) -> Array:
-        """∂L/∂x for the last `forward`.
-
-        Raises
-        ------
-        RuntimeError
-            There was no `forward` before.
-        """
-        dx: Array = kept(self, self.vjp)(dloss, out=out)
-        return dx
 
 
 @dataclass(eq=False)

@@ -191,8 +191,7 @@ def reduce_vjp(
     z = z if where is None else jnp.where(where, z, arrays.absent(factor))
     ran(f"{reduction.name}_vjp", x, rows)
     options = {"name": reduction.name, "axis_name": None, "scale": factor, **rows.parameters}
-    of_rows = dy if rows.ids and x.ndim else rows.flat(dy)
-    found = primitives.slope.bind(rows.flat(z), of_rows, *rows.ids, **options)
+    found = primitives.slope.bind(rows.flat(z), rows.flat(dy), *rows.ids, **options)
     found = rows.restore(found)
     return found if where is None else jnp.where(where, found, 0.0)
 
